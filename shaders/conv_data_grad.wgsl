@@ -1,0 +1,161 @@
+// Gradient of a convolution with respect to its input, NCHW, as a gather (no atomics, one owner an output):
+//   dx[n, g*C + c, h, l] = epilogue(sum over (o, u, v) of w[g*F + o, c, u, v] * dy[n, g*F + o, i, j])
+// over the taps with i * stride + u * dilation - padding = h, j alike, and (i, j) inside the output; C = in_channels / groups,
+// F = out_channels / groups. Positions outside count as 0 (0 * w). Order of the sum: o, then u, then v (descending column).
+// A stride splits the input into stride_height * STRIDE_WIDTH phases; a workgroup works on one of them, so that every tap
+// either contributes to all of its elements or is skipped.
+//
+// binding 0  dy [batch, out_channels, out_height, out_width]
+// binding 1  w  [out_channels, in_channels / groups, kernel_height, KERNEL_WIDTH]
+// binding 2  dx [batch, in_channels, in_height, in_width], through `epilogue`
+//
+// Constants (host prepends):
+//   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
+//   ROWS = 8                                     channels of an invocation (1 for depthwise)
+//   GROUP = 8                                    invocations a workgroup (discrete GPU: 64)
+//   COLUMNS = 4                                  input columns of an invocation, STRIDE_WIDTH apart
+// Workgroup: (GROUP, 1, 1).
+// Grid: stride_height * STRIDE_WIDTH * groups * ceil(in_channels / groups / ROWS)
+//       * ceil(batch * ceil(in_height / stride_height) * ceil(ceil(in_width / STRIDE_WIDTH) / COLUMNS) / GROUP) workgroups,
+//       folded freely over x and y.
+// Loops (those over the constants are unrolled): out_channels / groups * (1 + kernel_height) + ROWS iterations an invocation.
+
+struct Params {
+    batch: u32,
+    in_channels: u32,
+    in_height: u32,
+    in_width: u32,
+    out_channels: u32,
+    out_height: u32,
+    out_width: u32,
+    groups: u32,
+    kernel_height: u32,
+    stride_height: u32,
+    padding_height: u32,
+    padding_width: u32,
+    dilation_height: u32,
+}
+
+@group(0) @binding(0) var<storage, read> dy: array<f32>;
+@group(0) @binding(1) var<storage, read> w: array<f32>;
+@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(15) var<uniform> p: Params;
+
+const REACH: u32 = (KERNEL_WIDTH - 1u) * DILATION_WIDTH;
+const WINDOW: u32 = REACH + COLUMNS;
+
+@compute @workgroup_size(GROUP, 1, 1)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) group_count: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+) {
+    let group_index = group.x + group.y * group_count.x;
+    let channels = p.in_channels / p.groups;
+    let filters = p.out_channels / p.groups;
+    let phase_rows = (p.in_height + p.stride_height - 1u) / p.stride_height;
+    let segments = ((p.in_width + STRIDE_WIDTH - 1u) / STRIDE_WIDTH + COLUMNS - 1u) / COLUMNS;
+    let spans = p.batch * phase_rows * segments;
+    let row_tiles = (channels + ROWS - 1u) / ROWS;
+    let kinds = row_tiles * p.groups * p.stride_height * STRIDE_WIDTH;
+    let span_tile = group_index / kinds;
+    let kind = group_index - span_tile * kinds;
+    if span_tile * GROUP >= spans {
+        return;
+    }
+    let phase = kind / (row_tiles * p.groups);
+    let row_tile = kind - phase * (row_tiles * p.groups);
+    let phase_row = phase / STRIDE_WIDTH;
+    let phase_column = phase - phase_row * STRIDE_WIDTH;
+    let weight_group = row_tile / row_tiles;
+    let channel_begin = (row_tile - weight_group * row_tiles) * ROWS;
+
+    // Invocations past the last span repeat it and store nothing.
+    let span = min(span_tile * GROUP + local.x, spans - 1u);
+    let line = span / segments;
+    let image = line / phase_rows;
+    let line_row = line - image * phase_rows;
+    let line_column = (span - line * segments) * COLUMNS;
+    let area = p.out_height * p.out_width;
+    var dy_plane = (image * p.out_channels + weight_group * filters) * area;
+
+    let taps = p.kernel_height * KERNEL_WIDTH;
+    var w_at: array<u32, ROWS>;
+    for (var i = 0u; i < ROWS; i++) {
+        w_at[i] = weight_group * filters * channels * taps + min(channel_begin + i, channels - 1u) * taps;
+    }
+    var w_plane = 0u;
+    // Multiples of the stride that keep the numerators below positive.
+    let lift_row = p.kernel_height * p.dilation_height;
+    let lift_column = KERNEL_WIDTH * DILATION_WIDTH;
+
+    var sum: array<array<f32, COLUMNS>, ROWS>;
+    for (var out_channel = 0u; out_channel < filters; out_channel++) {
+        for (var u = 0u; u < p.kernel_height; u++) {
+            let row_numerator = phase_row + p.padding_height + lift_row * p.stride_height - u * p.dilation_height;
+            if row_numerator % p.stride_height == 0u {
+                // Positions left of or above the plane wrap to huge numbers and fail the one test against the size.
+                let row = row_numerator / p.stride_height - lift_row + line_row;
+                let row_inside = row < p.out_height;
+                let dy_line = dy_plane + row * p.out_width;
+                let w_step = w_plane + u * KERNEL_WIDTH;
+                if STRIDE_WIDTH == 1u {
+                    let first_column = line_column + p.padding_width - REACH;
+                    var window: array<f32, WINDOW>;
+                    for (var t = 0u; t < WINDOW; t++) {
+                        let column = first_column + t;
+                        let inside = row_inside && column < p.out_width;
+                        window[t] = select(0.0, dy[select(0u, dy_line + column, inside)], inside);
+                    }
+                    for (var r = 0u; r < ROWS; r++) {
+                        for (var v = 0u; v < KERNEL_WIDTH; v++) {
+                            let weight = w[w_at[r] + w_step + v];
+                            for (var j = 0u; j < COLUMNS; j++) {
+                                sum[r][j] += weight * window[(KERNEL_WIDTH - 1u - v) * DILATION_WIDTH + j];
+                            }
+                        }
+                    }
+                } else {
+                    for (var v = 0u; v < KERNEL_WIDTH; v++) {
+                        let numerator = phase_column + p.padding_width + lift_column * STRIDE_WIDTH - v * DILATION_WIDTH;
+                        if numerator % STRIDE_WIDTH == 0u {
+                            let first_column = numerator / STRIDE_WIDTH - lift_column + line_column;
+                            var values: array<f32, COLUMNS>;
+                            for (var j = 0u; j < COLUMNS; j++) {
+                                let column = first_column + j;
+                                let inside = row_inside && column < p.out_width;
+                                values[j] = select(0.0, dy[select(0u, dy_line + column, inside)], inside);
+                            }
+                            for (var r = 0u; r < ROWS; r++) {
+                                let weight = w[w_at[r] + w_step + v];
+                                for (var j = 0u; j < COLUMNS; j++) {
+                                    sum[r][j] += weight * values[j];
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        dy_plane += area;
+        w_plane += channels * taps;
+    }
+
+    // Store the first channel and move the others up: one copy of the epilogue a column instead of one an element.
+    let in_row = line_row * p.stride_height + phase_row;
+    if span_tile * GROUP + local.x < spans && in_row < p.in_height {
+        let channel_end = min(channel_begin + ROWS, channels);
+        for (var channel = channel_begin; channel < channel_end; channel++) {
+            let at = ((image * p.in_channels + weight_group * channels + channel) * p.in_height + in_row) * p.in_width;
+            for (var j = 0u; j < COLUMNS; j++) {
+                let column = (line_column + j) * STRIDE_WIDTH + phase_column;
+                if column < p.in_width {
+                    dx[at + column] = epilogue(sum[0][j], at + column);
+                }
+            }
+            for (var r = 0u; r + 1u < ROWS; r++) {
+                sum[r] = sum[min(r + 1u, ROWS - 1u)];
+            }
+        }
+    }
+}

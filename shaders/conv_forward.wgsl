@@ -1,0 +1,126 @@
+// Convolution over two axes, NCHW:
+//   y[n, o, i, j] = epilogue(sum over (c, u, v) of w[o, c, u, v] * x[n, g*C + c, i*stride - padding + u*dilation, j*stride - padding + v*dilation])
+// with C = in_channels / groups and g the group of o. Positions outside the plane count as 0 (0 * w, so an infinite weight
+// gives NaN there). Order of the sum: c, then u, then v.
+// An invocation keeps ROWS output channels x COLUMNS neighbouring output columns in registers and reads each stretch of an input row
+// once for all taps of that row.
+//
+// binding 0  x [batch, in_channels, in_height, in_width]
+// binding 1  w [out_channels, in_channels / groups, kernel_height, KERNEL_WIDTH]
+// binding 2  y [batch, out_channels, out_height, out_width], through `epilogue`
+//
+// Constants (host prepends):
+//   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
+//   ROWS = 8                                     channels of an invocation (1 for depthwise)
+//   GROUP = 8                                    invocations a workgroup (discrete GPU: 64)
+//   COLUMNS = 7                                  output columns of an invocation
+// Workgroup: (GROUP, 1, 1).
+// Grid: groups * ceil(out_channels / groups / ROWS) * ceil(batch * out_height * ceil(out_width / COLUMNS) / GROUP) workgroups,
+//       folded freely over x and y.
+// Loops (those over the constants are unrolled): in_channels / groups * (1 + kernel_height) + ROWS iterations an invocation.
+
+struct Params {
+    batch: u32,
+    in_channels: u32,
+    in_height: u32,
+    in_width: u32,
+    out_channels: u32,
+    out_height: u32,
+    out_width: u32,
+    groups: u32,
+    kernel_height: u32,
+    stride_height: u32,
+    padding_height: u32,
+    padding_width: u32,
+    dilation_height: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> w: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(15) var<uniform> p: Params;
+
+const WINDOW: u32 = (COLUMNS - 1u) * STRIDE_WIDTH + (KERNEL_WIDTH - 1u) * DILATION_WIDTH + 1u;
+
+@compute @workgroup_size(GROUP, 1, 1)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) group_count: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+) {
+    let group_index = group.x + group.y * group_count.x;
+    let channels = p.in_channels / p.groups;
+    let filters = p.out_channels / p.groups;
+    let segments = (p.out_width + COLUMNS - 1u) / COLUMNS;
+    let spans = p.batch * p.out_height * segments;
+    let row_tiles = (filters + ROWS - 1u) / ROWS;
+    let span_tile = group_index / (row_tiles * p.groups);
+    let row_tile = group_index - span_tile * (row_tiles * p.groups);
+    if span_tile * GROUP >= spans {
+        return;
+    }
+    let weight_group = row_tile / row_tiles;
+    let filter_begin = (row_tile - weight_group * row_tiles) * ROWS;
+
+    // Invocations past the last span repeat it and store nothing.
+    let span = min(span_tile * GROUP + local.x, spans - 1u);
+    let line = span / segments;
+    let image = line / p.out_height;
+    let out_row = line - image * p.out_height;
+    let out_column = (span - line * segments) * COLUMNS;
+    let first_row = out_row * p.stride_height - p.padding_height;
+    let first_column = out_column * STRIDE_WIDTH - p.padding_width;
+    let area = p.in_height * p.in_width;
+    var x_plane = (image * p.in_channels + weight_group * channels) * area;
+
+    let filter_size = channels * p.kernel_height * KERNEL_WIDTH;
+    var w_at: array<u32, ROWS>;
+    for (var i = 0u; i < ROWS; i++) {
+        w_at[i] = (weight_group * filters + min(filter_begin + i, filters - 1u)) * filter_size;
+    }
+    var w_step = 0u;
+
+    var sum: array<array<f32, COLUMNS>, ROWS>;
+    for (var channel = 0u; channel < channels; channel++) {
+        var row = first_row;
+        for (var u = 0u; u < p.kernel_height; u++) {
+            // Positions left of or above the plane wrap to huge numbers and fail the one test against the size.
+            let row_inside = row < p.in_height;
+            let x_line = x_plane + row * p.in_width;
+            var window: array<f32, WINDOW>;
+            for (var t = 0u; t < WINDOW; t++) {
+                let column = first_column + t;
+                let inside = row_inside && column < p.in_width;
+                window[t] = select(0.0, x[select(0u, x_line + column, inside)], inside);
+            }
+            for (var r = 0u; r < ROWS; r++) {
+                for (var v = 0u; v < KERNEL_WIDTH; v++) {
+                    let weight = w[w_at[r] + w_step + v];
+                    for (var j = 0u; j < COLUMNS; j++) {
+                        sum[r][j] += weight * window[j * STRIDE_WIDTH + v * DILATION_WIDTH];
+                    }
+                }
+            }
+            w_step += KERNEL_WIDTH;
+            row += p.dilation_height;
+        }
+        x_plane += area;
+    }
+
+    // Store the first channel and move the others up: one copy of the epilogue a column instead of one an element.
+    if span_tile * GROUP + local.x < spans {
+        let filter_end = min(filter_begin + ROWS, filters);
+        for (var out_channel = filter_begin; out_channel < filter_end; out_channel++) {
+            let at = ((image * p.out_channels + weight_group * filters + out_channel) * p.out_height + out_row) * p.out_width;
+            for (var j = 0u; j < COLUMNS; j++) {
+                let column = out_column + j;
+                if column < p.out_width {
+                    y[at + column] = epilogue(sum[0][j], at + column);
+                }
+            }
+            for (var r = 0u; r + 1u < ROWS; r++) {
+                sum[r] = sum[min(r + 1u, ROWS - 1u)];
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+// Gradient of a convolution with respect to its weights, NCHW:
+//   dw[s, o, c, u, v] = epilogue(sum over (n, i) in part s and over j of
+//                       dy[n, o, i, j] * x[n, g*C + c, i*stride - padding + u*dilation, j*stride - padding + v*dilation])
+// with C = in_channels / groups and g the group of o. Positions outside the plane count as 0 (dy * 0). The lines (n, i) are numbered
+// n * out_height + i; part s has lines [s * split_lines, (s + 1) * split_lines). Order of the sum: lines ascending, then j.
+// An invocation keeps ROWS output channels x LINES pairs (c, u) x all v in registers; along j the taps of a pair slide through a
+// window in registers, so a step loads STRIDE_WIDTH new elements a pair.
+// For adapters whose subgroups have exactly 8 lanes (lavapipe: subgroup_min_size = subgroup_max_size = 8), where a load costs
+// as much as 8 scalar ones whatever it reads: lane l reads dy of channel l once and broadcasts it. Needs Features::SUBGROUP.
+// Control flow around the broadcasts is uniform over the workgroup.
+//
+// binding 0  x  [batch, in_channels, in_height, in_width]
+// binding 1  dy [batch, out_channels, out_height, out_width]
+// binding 2  dw [splits, out_channels, in_channels / groups, kernel_height, KERNEL_WIDTH]. With splits > 1 these are partial sums:
+//            bind the identity epilogue and add the parts in ascending order with a second kernel.
+//
+// Constants (host prepends):
+//   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
+//   ROW_LOADS = 2                                a tile has ROWS = 8 * ROW_LOADS channels
+//   LINES = 2                                    pairs (c, u) of an invocation
+// Workgroup: (8, 1, 1), one subgroup.
+// Grid: splits * groups * ceil(out_channels / groups / ROWS) * ceil(in_channels / groups * kernel_height / (LANES * LINES)) workgroups,
+//       folded freely over x and y.
+// Loops (those over the constants are unrolled): split_lines * (1 + out_width) + ROWS iterations an invocation: the host picks splits so that this is below 60,000.
+
+struct Params {
+    batch: u32,
+    in_channels: u32,
+    in_height: u32,
+    in_width: u32,
+    out_channels: u32,
+    out_height: u32,
+    out_width: u32,
+    groups: u32,
+    kernel_height: u32,
+    stride_height: u32,
+    padding_height: u32,
+    padding_width: u32,
+    dilation_height: u32,
+    splits: u32,
+    split_lines: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> dy: array<f32>;
+@group(0) @binding(2) var<storage, read_write> dw: array<f32>;
+@group(0) @binding(15) var<uniform> p: Params;
+
+const LANES: u32 = 8u;
+const ROWS: u32 = ROW_LOADS * LANES;
+// Accumulators hold 4 rows each: a vector operation counts as one where drivers decide whether to unroll a loop.
+const QUADS: u32 = ROW_LOADS * 2u;
+const SECOND: u32 = QUADS - 2u;
+const WINDOW: u32 = (KERNEL_WIDTH - 1u) * DILATION_WIDTH + 1u;
+
+// The values that the 8 lanes of the subgroup hold, known to all of them.
+fn spread(value: f32) -> array<vec4<f32>, 2> {
+    return array<vec4<f32>, 2>(
+        vec4<f32>(subgroupBroadcast(value, 0u), subgroupBroadcast(value, 1u), subgroupBroadcast(value, 2u), subgroupBroadcast(value, 3u)),
+        vec4<f32>(subgroupBroadcast(value, 4u), subgroupBroadcast(value, 5u), subgroupBroadcast(value, 6u), subgroupBroadcast(value, 7u)),
+    );
+}
+
+@compute @workgroup_size(LANES, 1, 1)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) group_count: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+) {
+    let group_index = group.x + group.y * group_count.x;
+    let channels = p.in_channels / p.groups;
+    let filters = p.out_channels / p.groups;
+    let pairs = channels * p.kernel_height;
+    let pair_tiles = (pairs + LANES * LINES - 1u) / (LANES * LINES);
+    let row_tiles = (filters + ROWS - 1u) / ROWS;
+    let row_tile_index = group_index / pair_tiles;
+    let split = row_tile_index / (row_tiles * p.groups);
+    if split >= p.splits {
+        return;
+    }
+    let row_tile = row_tile_index - split * (row_tiles * p.groups);
+    let weight_group = row_tile / row_tiles;
+    let filter_begin = (row_tile - weight_group * row_tiles) * ROWS;
+
+    // Pairs and channels past the end repeat the last one and are not stored.
+    let pair_begin = (group_index - row_tile_index * pair_tiles) * LANES * LINES + local.x;
+    let area = p.in_height * p.in_width;
+    var x_plane: array<u32, LINES>;
+    var tap_row: array<u32, LINES>;
+    for (var i = 0u; i < LINES; i++) {
+        let pair = min(pair_begin + i * LANES, pairs - 1u);
+        let channel = pair / p.kernel_height;
+        x_plane[i] = (weight_group * channels + channel) * area;
+        tap_row[i] = (pair - channel * p.kernel_height) * p.dilation_height - p.padding_height;
+    }
+    let out_area = p.out_height * p.out_width;
+    var dy_plane: array<u32, ROW_LOADS>;
+    for (var i = 0u; i < ROW_LOADS; i++) {
+        dy_plane[i] = (weight_group * filters + min(filter_begin + i * LANES + local.x, filters - 1u)) * out_area;
+    }
+
+    var sum: array<array<array<vec4<f32>, QUADS>, KERNEL_WIDTH>, LINES>;
+    let line_end = min((split + 1u) * p.split_lines, p.batch * p.out_height);
+    for (var line = split * p.split_lines; line < line_end; line++) {
+        let image = line / p.out_height;
+        let out_row = line - image * p.out_height;
+        var dy_at = image * p.out_channels * out_area + out_row * p.out_width;
+        // Positions left of or above the plane wrap to huge numbers and fail the one test against the size.
+        var column = 0u - p.padding_width;
+        var row_inside: array<bool, LINES>;
+        var x_line: array<u32, LINES>;
+        var window: array<array<f32, WINDOW>, LINES>;
+        for (var i = 0u; i < LINES; i++) {
+            let row = out_row * p.stride_height + tap_row[i];
+            row_inside[i] = row < p.in_height;
+            x_line[i] = image * p.in_channels * area + x_plane[i] + row * p.in_width;
+            for (var t = STRIDE_WIDTH; t < WINDOW; t++) {
+                let position = column + t - STRIDE_WIDTH;
+                let inside = row_inside[i] && position < p.in_width;
+                window[i][t] = select(0.0, x[select(0u, x_line[i] + position, inside)], inside);
+            }
+        }
+        for (var out_column = 0u; out_column < p.out_width; out_column++) {
+            var gradient: array<vec4<f32>, QUADS>;
+            for (var i = 0u; i < ROW_LOADS; i++) {
+                let lanes = spread(dy[dy_plane[i] + dy_at]);
+                gradient[i * 2u] = lanes[0];
+                gradient[i * 2u + 1u] = lanes[1];
+            }
+            for (var i = 0u; i < LINES; i++) {
+                for (var t = 0u; t < WINDOW; t++) {
+                    if t + STRIDE_WIDTH < WINDOW {
+                        window[i][t] = window[i][min(t + STRIDE_WIDTH, WINDOW - 1u)];
+                    } else {
+                        let position = column + t;
+                        let inside = row_inside[i] && position < p.in_width;
+                        window[i][t] = select(0.0, x[select(0u, x_line[i] + position, inside)], inside);
+                    }
+                }
+                for (var v = 0u; v < KERNEL_WIDTH; v++) {
+                    let value = window[i][v * DILATION_WIDTH];
+                    for (var q = 0u; q < QUADS; q++) {
+                        sum[i][v][q] += gradient[q] * value;
+                    }
+                }
+            }
+            dy_at++;
+            column += STRIDE_WIDTH;
+        }
+    }
+
+    // Store the first channel and move the others up: one copy of the epilogue a column instead of one an element.
+    let filter_end = min(filter_begin + ROWS, filters);
+    for (var out_channel = filter_begin; out_channel < filter_end; out_channel++) {
+        let at = (split * p.out_channels + weight_group * filters + out_channel) * pairs * KERNEL_WIDTH;
+        for (var i = 0u; i < LINES; i++) {
+            let pair = pair_begin + i * LANES;
+            if pair < pairs {
+                for (var v = 0u; v < KERNEL_WIDTH; v++) {
+                    let index = at + pair * KERNEL_WIDTH + v;
+                    dw[index] = epilogue(sum[i][v][0].x, index);
+                }
+            }
+            for (var j = 0u; j < KERNEL_WIDTH; j++) {
+                for (var q = 0u; q < QUADS; q++) {
+                    let next = select(0.0, sum[i][j][min(q + 1u, QUADS - 1u)].x, q + 1u < QUADS);
+                    sum[i][j][q] = vec4<f32>(sum[i][j][q].yzw, next);
+                }
+            }
+        }
+    }
+}

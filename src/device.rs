@@ -1,0 +1,334 @@
+//! Devices, arenas, and what a device remembers between runs.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::gpu;
+use crate::graph::Node;
+use crate::rng::Draws;
+
+pub use crate::gpu::GpuValue;
+
+/// Where tensors live and run: a GPU, or the f64 reference on the CPU. Cloning copies the handle.
+#[derive(Clone)]
+pub struct Device(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    backend: Backend,
+    engine: Mutex<Engine>,
+    draws: Draws,
+    /// Set where a device-side failure was found after the call that caused it had returned.
+    failure: Mutex<Option<Error>>,
+}
+
+/// What runs the graphs.
+pub(crate) enum Backend {
+    /// The f64 interpreter.
+    Cpu,
+    /// An adapter.
+    Gpu(gpu::Gpu),
+}
+
+/// What there is to choose from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Name of the adapter, or `cpu`.
+    pub name: String,
+    /// Back end (`vulkan`, `metal`, `dx12`, `gl`), or `reference`.
+    pub backend: String,
+    /// `discrete`, `integrated`, `virtual`, `software` or `reference`.
+    pub kind: String,
+    /// Name and version of the driver.
+    pub driver: String,
+}
+
+impl fmt::Display for DeviceInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}, {}", self.name, self.backend, self.kind)?;
+        if self.driver.is_empty() { f.write_str(")") } else { write!(f, ", {})", self.driver) }
+    }
+}
+
+impl Device {
+    /// The best device: `KILN_DEVICE` if it is set, else a discrete GPU, an integrated one, a software one, the
+    /// reference.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] if `KILN_DEVICE` names none, [`Error::Driver`] if the adapter gives no device.
+    pub fn best() -> Result<Device> {
+        let wanted = std::env::var("KILN_DEVICE").unwrap_or_default();
+        Device::named(if wanted.is_empty() { "auto" } else { &wanted })
+    }
+
+    /// The device that `wanted` names: `auto`, `cpu`, a back end (`vulkan`, `metal`, `dx12`, `gl`) or part of an
+    /// adapter's name, in any case.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] if none matches, [`Error::Driver`] if the adapter gives no device.
+    pub fn named(wanted: &str) -> Result<Device> {
+        if wanted.eq_ignore_ascii_case("cpu") {
+            return Ok(Device::cpu());
+        }
+        match gpu::Gpu::open(wanted)? {
+            Some(gpu) => Ok(Device::with_gpu(gpu)),
+            None if wanted.eq_ignore_ascii_case("auto") => Ok(Device::cpu()),
+            None => Err(Error::NoDevice {
+                wanted: wanted.into(),
+                available: Device::list().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            }),
+        }
+    }
+
+    /// The f64 reference. All handles to it are one device.
+    pub fn cpu() -> Device {
+        static CPU: OnceLock<Device> = OnceLock::new();
+        CPU.get_or_init(|| Device::new("cpu".into(), Backend::Cpu)).clone()
+    }
+
+    /// A device without hardware, on which plans are made and encoded but nothing is computed: it shows what the host
+    /// costs.
+    #[doc(hidden)]
+    pub fn noop() -> Result<Device> {
+        Ok(Device::with_gpu(gpu::Gpu::noop()?))
+    }
+
+    /// Every adapter, best first, and the reference.
+    pub fn list() -> Vec<DeviceInfo> {
+        let mut list = gpu::Gpu::list();
+        list.push(Device::cpu().info());
+        list
+    }
+
+    fn with_gpu(gpu: gpu::Gpu) -> Device {
+        Device::new(gpu.info().name.clone(), Backend::Gpu(gpu))
+    }
+
+    fn new(name: String, backend: Backend) -> Device {
+        Device(Arc::new(Inner {
+            name,
+            backend,
+            engine: Mutex::new(Engine::default()),
+            draws: Draws::new(0),
+            failure: Mutex::new(None),
+        }))
+    }
+
+    /// Name of the adapter, or `cpu`.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Name, back end, kind and driver.
+    pub fn info(&self) -> DeviceInfo {
+        match &self.0.backend {
+            Backend::Gpu(gpu) => gpu.info().clone(),
+            Backend::Cpu => DeviceInfo {
+                name: "cpu".into(),
+                backend: "reference".into(),
+                kind: "reference".into(),
+                driver: String::new(),
+            },
+        }
+    }
+
+    /// True for the f64 reference.
+    pub fn is_cpu(&self) -> bool {
+        matches!(self.0.backend, Backend::Cpu)
+    }
+
+    /// True if host numbers keep all their f64 bits here.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.is_cpu()
+    }
+
+    /// The counter of random draws that layers without a store of their own use.
+    pub fn draws(&self) -> &Draws {
+        &self.0.draws
+    }
+
+    /// Waits until everything submitted has run.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], or [`Error::NonFinite`] of a step that has finished.
+    pub fn synchronize(&self) -> Result<()> {
+        if let Backend::Gpu(gpu) = &self.0.backend {
+            gpu.wait()?;
+        }
+        self.take_failure()
+    }
+
+    /// Bytes of GPU memory that tensors, parameters and plans of this process use on this device, now and at most.
+    pub fn memory(&self) -> (u64, u64) {
+        match &self.0.backend {
+            Backend::Gpu(gpu) => gpu.memory(),
+            Backend::Cpu => (0, 0),
+        }
+    }
+
+    /// Counts since the device was made: runs, dispatches, plans made, plans found.
+    pub fn statistics(&self) -> crate::engine::Statistics {
+        self.engine().statistics.clone()
+    }
+
+    /// Destroys the device at the driver: everything on it then returns [`Error::DeviceLost`]. For tests of that.
+    pub fn destroy(&self) {
+        if let Backend::Gpu(gpu) = &self.0.backend {
+            gpu.destroy();
+        }
+    }
+
+    pub(crate) fn same(&self, other: &Device) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.0.backend
+    }
+
+    pub(crate) fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.0.engine.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Notes a failure that the next step or read returns.
+    pub(crate) fn fail_later(&self, error: Error) {
+        let mut failure = self.0.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        failure.get_or_insert(error);
+    }
+
+    /// The noted failure, once.
+    pub(crate) fn take_failure(&self) -> Result<()> {
+        let mut failure = self.0.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        failure.take().map_or(Ok(()), Err)
+    }
+
+    /// A new arena of `elements` f32 zeros.
+    pub(crate) fn arena(&self, label: String, elements: usize) -> Result<Arc<Arena>> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let storage = match &self.0.backend {
+            Backend::Cpu => Storage::Cpu(Mutex::new(vec![0.0; elements])),
+            Backend::Gpu(gpu) => Storage::Gpu(gpu.arena(&label, elements as u64 * 4)?),
+        };
+        Ok(Arc::new(Arena { id: NEXT.fetch_add(1, Ordering::Relaxed), label, elements, storage }))
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Device({})", self.info())
+    }
+}
+
+/// The version of a parameter store, and the recorded nodes that depend on it and have no value yet.
+#[derive(Debug, Default)]
+pub struct StoreState {
+    version: AtomicU64,
+    pending: Mutex<Pending>,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    nodes: Vec<Weak<Node>>,
+    prune_at: usize,
+}
+
+impl StoreState {
+    /// Number of updates so far.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Notes a node that depends on the store.
+    pub(crate) fn remember(&self, node: &Arc<Node>) {
+        let mut pending = self.lock();
+        // Between updates (evaluation) nodes come and go: the list stays within twice the live ones.
+        if pending.nodes.len() >= pending.prune_at.max(1024) {
+            pending.nodes.retain(|node| node.strong_count() > 0);
+            pending.prune_at = pending.nodes.len() * 2;
+        }
+        pending.nodes.push(Arc::downgrade(node));
+    }
+
+    /// Nodes that a user holds and that have no value yet, in the order of recording.
+    pub(crate) fn held(&self) -> Vec<Arc<Node>> {
+        let pending = self.lock();
+        let live = pending.nodes.iter().filter_map(Weak::upgrade);
+        live.filter(|node| node.is_held() && !node.has_value()).collect()
+    }
+
+    /// After an update: what was recorded before it belongs to the past.
+    pub(crate) fn advance(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+        let mut pending = self.lock();
+        pending.nodes.clear();
+        pending.prune_at = 0;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// A flat run of f32 on a device (f64 on the reference) that outlives plans: parameters, gradients, optimizer state.
+#[derive(Debug)]
+pub struct Arena {
+    /// Unique number.
+    pub id: u64,
+    /// Name for dumps.
+    pub label: String,
+    /// Length.
+    pub elements: usize,
+    pub(crate) storage: Storage,
+}
+
+/// Memory of an arena.
+#[derive(Debug)]
+pub(crate) enum Storage {
+    /// On the reference.
+    Cpu(Mutex<Vec<f64>>),
+    /// On a GPU.
+    Gpu(gpu::Buffer),
+}
+
+impl Arena {
+    /// The values of a reference arena, locked.
+    pub(crate) fn cpu(&self) -> Result<MutexGuard<'_, Vec<f64>>> {
+        match &self.storage {
+            Storage::Cpu(data) => Ok(data.lock().unwrap_or_else(|poisoned| poisoned.into_inner())),
+            Storage::Gpu(_) => Err(Error::internal("a GPU arena read on the reference device")),
+        }
+    }
+
+    /// `length` values of a reference arena.
+    pub(crate) fn read_cpu(&self, offset: usize, length: usize) -> Result<Vec<f64>> {
+        Ok(self.cpu()?[offset..offset + length].to_vec())
+    }
+
+    /// Writes values from `offset` on.
+    pub(crate) fn write(&self, device: &Device, offset: usize, values: &[f64]) -> Result<()> {
+        match (&self.storage, device.backend()) {
+            (Storage::Cpu(_), _) => self.cpu()?[offset..offset + values.len()].copy_from_slice(values),
+            (Storage::Gpu(buffer), Backend::Gpu(gpu)) => {
+                let data: Vec<f32> = values.iter().map(|&x| x as f32).collect();
+                gpu.write(buffer, offset as u64 * 4, bytemuck::cast_slice(&data))?;
+            }
+            _ => return Err(Error::internal("an arena used with another device")),
+        }
+        Ok(())
+    }
+
+    /// Reads values from `offset` on; waits for the GPU.
+    pub(crate) fn read(&self, device: &Device, offset: usize, length: usize) -> Result<Vec<f64>> {
+        match (&self.storage, device.backend()) {
+            (Storage::Cpu(_), _) => self.read_cpu(offset, length),
+            (Storage::Gpu(buffer), Backend::Gpu(gpu)) => {
+                let bytes = gpu.read(buffer, offset as u64 * 4, length as u64 * 4)?;
+                Ok(bytemuck::pod_collect_to_vec::<u8, f32>(&bytes).iter().map(|&x| f64::from(x)).collect())
+            }
+            _ => Err(Error::internal("an arena used with another device")),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The one error type: what went wrong, where, and what to do next.
+//!
+//! Op errors travel inside tensors (see [`crate::Tensor`]) and surface when a value is read, saved or stepped on, so
+//! the type is cheap to clone. Every variant's text ends with the next step a user can take.
+
+use std::panic::Location;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Result with Kiln's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong because of a user, a file or a driver.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Shapes that an op cannot combine.
+    #[error("{op} at {at}: {what}; {next}")]
+    Shape {
+        /// Name of the op.
+        op: &'static str,
+        /// Source line of the call.
+        at: &'static Location<'static>,
+        /// The shapes and the rule they break.
+        what: String,
+        /// What to do.
+        next: &'static str,
+    },
+    /// An axis that is not below the rank.
+    #[error("{op} at {at}: axis {axis} is out of range for rank {rank}; pass an axis below {rank}")]
+    Axis {
+        /// Name of the op.
+        op: &'static str,
+        /// Source line of the call.
+        at: &'static Location<'static>,
+        /// The axis asked for.
+        axis: usize,
+        /// Rank of the tensor.
+        rank: usize,
+    },
+    /// Element types that an op does not take or mix.
+    #[error("{op} at {at}: {what}; convert with `cast`")]
+    DType {
+        /// Name of the op.
+        op: &'static str,
+        /// Source line of the call.
+        at: &'static Location<'static>,
+        /// The dtypes and the rule they break.
+        what: String,
+    },
+    /// A value that an op or a function does not take (a label, a probability, a stride of zero).
+    #[error("{op} at {at}: {what}; {next}")]
+    Value {
+        /// Name of the op or function.
+        op: &'static str,
+        /// Source line of the call.
+        at: &'static Location<'static>,
+        /// The value and the rule it breaks.
+        what: String,
+        /// What to do.
+        next: &'static str,
+    },
+    /// Tensors of two devices in one op.
+    #[error("{op} at {at}: tensors live on two devices ({left} and {right}); create both on one device")]
+    Device {
+        /// Name of the op.
+        op: &'static str,
+        /// Source line of the call.
+        at: &'static Location<'static>,
+        /// Name of the first device.
+        left: String,
+        /// Name of the second device.
+        right: String,
+    },
+    /// Something larger than the adapter allows.
+    #[error("{what}: {bytes} bytes, the limit of {device} is {limit}; {next}")]
+    Limit {
+        /// What is too large.
+        what: String,
+        /// Its size in bytes.
+        bytes: u64,
+        /// The limit in bytes.
+        limit: u64,
+        /// Name of the device.
+        device: String,
+        /// What to do.
+        next: &'static str,
+    },
+    /// GPU memory is used up, or would be (`KILN_MEMORY_LIMIT`).
+    #[error(
+        "out of GPU memory: {bytes} more bytes wanted for {what}, {used} in use, limit {limit}; \
+         use a smaller batch, drop tensors you hold, or raise KILN_MEMORY_LIMIT"
+    )]
+    OutOfMemory {
+        /// What the memory was for.
+        what: String,
+        /// Bytes asked for.
+        bytes: u64,
+        /// Bytes in use by this process on the device.
+        used: u64,
+        /// The limit, `u64::MAX` when only the driver knows it.
+        limit: u64,
+    },
+    /// The device went away (driver reset, unplugged, destroyed).
+    #[error("device {device} was lost: {reason}; create a new Device, and load the last checkpoint")]
+    DeviceLost {
+        /// Name of the device.
+        device: String,
+        /// The driver's reason.
+        reason: String,
+    },
+    /// No device fits what was asked for.
+    #[error("no device matches `{wanted}`; there are: {available}; set KILN_DEVICE to one of these, `auto` or `cpu`")]
+    NoDevice {
+        /// The name or back end asked for.
+        wanted: String,
+        /// Names of what there is.
+        available: String,
+    },
+    /// The driver or the shader compiler refused something Kiln asked for.
+    #[error("{device} refused {what}: {message}; update the driver, or try another back end with KILN_DEVICE")]
+    Driver {
+        /// Name of the device.
+        device: String,
+        /// What was asked for.
+        what: String,
+        /// The driver's words.
+        message: String,
+    },
+    /// A loss or gradient that is not finite. The update of that step was skipped.
+    #[error(
+        "step {step}: a gradient is NaN or infinite, its update was skipped; \
+         lower the learning rate, clip gradients, or check the inputs of that step"
+    )]
+    NonFinite {
+        /// The optimizer's number of the step (from 1).
+        step: u64,
+    },
+    /// A file whose content is not what it should be.
+    #[error("{}: at byte {offset}: {what}; {next}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Byte offset of the problem.
+        offset: u64,
+        /// What is wrong there.
+        what: String,
+        /// What to do.
+        next: &'static str,
+    },
+    /// The operating system refused to open, read, write or rename a file.
+    #[error("{}: cannot {action}: {source}; check that the path exists and that you may {action} it", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried ("read", "write", ..).
+        action: &'static str,
+        /// The operating system's error.
+        source: Arc<std::io::Error>,
+    },
+    /// A checkpoint that does not fit the model or optimizer it is loaded into.
+    #[error("{}: {what}; {next}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        what: String,
+        /// What to do.
+        next: &'static str,
+    },
+    /// A gradient or value was asked for whose inputs have been overwritten since.
+    #[error("{op} at {at}: {what}; {next}")]
+    History {
+        /// Name of the op.
+        op: &'static str,
+        /// Source line of the call.
+        at: &'static Location<'static>,
+        /// What is gone.
+        what: String,
+        /// What to do.
+        next: &'static str,
+    },
+    /// A setting (environment variable, configuration) that cannot be used.
+    #[error("{name}={value}: {what}; {next}")]
+    Setting {
+        /// Name of the setting.
+        name: String,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        what: String,
+        /// What to do.
+        next: &'static str,
+    },
+    /// A bug in Kiln: a rule that its own checks found broken.
+    #[error("internal error: {what}; please report it with the program that caused it")]
+    Internal {
+        /// The broken rule.
+        what: String,
+    },
+}
+
+impl Error {
+    /// An [`Error::Io`] for `path`.
+    pub(crate) fn io(path: impl Into<PathBuf>, action: &'static str, source: std::io::Error) -> Self {
+        Error::Io { path: path.into(), action, source: Arc::new(source) }
+    }
+
+    /// An [`Error::Internal`].
+    pub(crate) fn internal(what: impl Into<String>) -> Self {
+        Error::Internal { what: what.into() }
+    }
+}

@@ -1,0 +1,148 @@
+//! Choosing and opening an adapter.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use super::{Gpu, Inner, buffer, compile, lock, read, staging};
+use crate::device::DeviceInfo;
+use crate::error::{Error, Result};
+use crate::kernel::Capabilities;
+
+fn instance(backends: wgpu::Backends) -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor {
+        backends,
+        // Validation layers only where the environment asks: they cost more than the kernels.
+        flags: wgpu::InstanceFlags::empty().with_env(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    };
+    descriptor.backend_options.noop.enable = backends == wgpu::Backends::NOOP;
+    wgpu::Instance::new(descriptor)
+}
+
+fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
+    let info = adapter.get_info();
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => "discrete",
+        wgpu::DeviceType::IntegratedGpu => "integrated",
+        wgpu::DeviceType::VirtualGpu => "virtual",
+        wgpu::DeviceType::Cpu => "software",
+        // GL does not say; software renderers give themselves away by name.
+        wgpu::DeviceType::Other if info.name.to_lowercase().contains("llvmpipe") => "software",
+        wgpu::DeviceType::Other => "other",
+    };
+    let driver = format!("{} {}", info.driver, info.driver_info).trim().to_string();
+    DeviceInfo { name: info.name, backend: info.backend.to_string(), kind: kind.into(), driver }
+}
+
+fn rank(info: &DeviceInfo) -> (usize, usize) {
+    let kinds = ["discrete", "integrated", "virtual", "other", "software"];
+    let backends = ["metal", "vulkan", "dx12", "gl"];
+    let place = |list: &[&str], name: &str| list.iter().position(|&item| item == name).unwrap_or(list.len());
+    (place(&kinds, &info.kind), place(&backends, &info.backend))
+}
+
+/// Adapters with their descriptions, best first.
+fn adapters() -> Vec<(DeviceInfo, wgpu::Adapter)> {
+    let instance = instance(wgpu::Backends::all() & !wgpu::Backends::NOOP);
+    let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    let mut all: Vec<(DeviceInfo, wgpu::Adapter)> =
+        found.into_iter().map(|adapter| (describe(&adapter), adapter)).collect();
+    all.retain(|(_, adapter)| adapter.limits().max_compute_workgroups_per_dimension >= 1);
+    all.sort_by_key(|(info, _)| rank(info));
+    all
+}
+
+impl Gpu {
+    /// Every adapter, best first.
+    pub fn list() -> Vec<DeviceInfo> {
+        super::catch(adapters).unwrap_or_default().into_iter().map(|(info, _)| info).collect()
+    }
+
+    /// The best adapter whose back end or name matches; `None` if there is none.
+    pub fn open(wanted: &str) -> Result<Option<Gpu>> {
+        let wanted = wanted.to_lowercase();
+        let all = super::catch(adapters).unwrap_or_default();
+        let matches = |info: &DeviceInfo| {
+            wanted == "auto" || info.backend == wanted || info.name.to_lowercase().contains(&wanted)
+        };
+        let mut failure = None;
+        for (info, adapter) in all.into_iter().filter(|(info, _)| matches(info)) {
+            match Gpu::with_adapter(&info, &adapter) {
+                Ok(gpu) => return Ok(Some(gpu)),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        failure.map_or(Ok(None), Err)
+    }
+
+    /// A device that computes nothing, for measuring the host's share of a step.
+    pub fn noop() -> Result<Gpu> {
+        let instance = instance(wgpu::Backends::NOOP);
+        let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::NOOP));
+        let adapter = found.into_iter().next().ok_or_else(|| Error::NoDevice {
+            wanted: "noop".into(),
+            available: "none: wgpu was built without its `noop` feature".into(),
+        })?;
+        Gpu::with_adapter(&describe(&adapter), &adapter)
+    }
+
+    fn with_adapter(info: &DeviceInfo, adapter: &wgpu::Adapter) -> Result<Gpu> {
+        let wanted = wgpu::Features::SHADER_F16
+            | wgpu::Features::SUBGROUP
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES;
+        let features = adapter.features() & wanted;
+        let limits = adapter.limits();
+        let raw = adapter.get_info();
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("kiln"),
+            required_features: features,
+            required_limits: limits.clone(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        };
+        let driver = |message: String| Error::Driver { device: info.name.clone(), what: "a device".into(), message };
+        let opened = super::catch(|| pollster::block_on(adapter.request_device(&descriptor)));
+        let (device, queue) = opened.map_err(driver)?.map_err(|error| driver(error.to_string()))?;
+
+        let lost = Arc::new(Mutex::new(None));
+        let is_lost = Arc::new(AtomicBool::new(false));
+        let (reason, flag) = (lost.clone(), is_lost.clone());
+        device.set_device_lost_callback(move |why, message| {
+            lock(&reason).get_or_insert(format!("{why:?}: {message}"));
+            flag.store(true, std::sync::atomic::Ordering::Release);
+        });
+        // Errors outside a scope would end the process by default; the next checked call reports what they break.
+        device.on_uncaptured_error(Arc::new(|_| {}));
+
+        let memory = Arc::new(buffer::Memory::from_env()?);
+        let bytes = crate::plan::OPERAND_WORDS as u64 * 4;
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let operands = buffer::Buffer::create(&device, &memory, "operands", bytes, usage)?;
+        Ok(Gpu(Arc::new(Inner {
+            info: info.clone(),
+            capabilities: Capabilities {
+                f16: features.contains(wgpu::Features::SHADER_F16),
+                software: info.kind == "software",
+                subgroup: (features.contains(wgpu::Features::SUBGROUP)
+                    && raw.subgroup_min_size == raw.subgroup_max_size)
+                    .then_some(raw.subgroup_max_size),
+                storage_buffers: limits.max_storage_buffers_per_shader_stage.min(16) as usize,
+                binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
+            },
+            device,
+            queue,
+            memory,
+            lost,
+            is_lost,
+            max_buffer_size: limits.max_buffer_size & !15,
+            uniform_alignment: u64::from(limits.min_uniform_buffer_offset_alignment),
+            pipelines: Mutex::new(compile::Pipelines::default()),
+            scratch: Mutex::new(buffer::Scratch::default()),
+            staging: Mutex::new(staging::Staging::default()),
+            reads: Mutex::new(read::Ring::default()),
+            in_flight: Mutex::default(),
+            operands,
+        })))
+    }
+}

@@ -1,0 +1,273 @@
+//! Buffers, their accounting, and the scratch that all plans of a device share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use super::{Gpu, ReadCell, lock};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::graph::HostData;
+
+/// Bytes in use on a device.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    used: AtomicU64,
+    peak: AtomicU64,
+    limit: u64,
+}
+
+impl Memory {
+    /// With the limit of `KILN_MEMORY_LIMIT`, if it is set.
+    pub fn from_env() -> Result<Memory> {
+        let limit = match std::env::var("KILN_MEMORY_LIMIT") {
+            Ok(value) => value.trim().parse().map_err(|_| Error::Setting {
+                name: "KILN_MEMORY_LIMIT".into(),
+                value,
+                what: "it is not a number of bytes".into(),
+                next: "set it to a whole number of bytes, or unset it",
+            })?,
+            Err(_) => u64::MAX,
+        };
+        Ok(Memory { used: AtomicU64::new(0), peak: AtomicU64::new(0), limit })
+    }
+
+    pub fn usage(&self) -> (u64, u64) {
+        (self.used.load(Ordering::Relaxed), self.peak.load(Ordering::Relaxed))
+    }
+
+    fn take(&self, bytes: u64, what: &str) -> Result<()> {
+        let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if used > self.limit {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(Error::OutOfMemory { what: what.into(), bytes, used: used - bytes, limit: self.limit });
+        }
+        self.peak.fetch_max(used, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// A buffer whose bytes are counted until it is dropped. Cloning copies the handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Buffer(Arc<BufferInner>);
+
+#[derive(Debug)]
+struct BufferInner {
+    id: u64,
+    raw: wgpu::Buffer,
+    bytes: u64,
+    memory: Arc<Memory>,
+    /// Number of values that a user can still reach.
+    held: AtomicUsize,
+}
+
+impl Drop for BufferInner {
+    fn drop(&mut self) {
+        self.memory.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Buffer {
+    pub fn create(
+        device: &wgpu::Device,
+        memory: &Arc<Memory>,
+        label: &str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<Buffer> {
+        Buffer::with(device, memory, label, bytes, usage, false)
+    }
+
+    /// A buffer that the host may write at once.
+    pub fn create_mapped(
+        device: &wgpu::Device,
+        memory: &Arc<Memory>,
+        label: &str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<Buffer> {
+        Buffer::with(device, memory, label, bytes, usage, true)
+    }
+
+    fn with(
+        device: &wgpu::Device,
+        memory: &Arc<Memory>,
+        label: &str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+        mapped_at_creation: bool,
+    ) -> Result<Buffer> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        memory.take(bytes, label)?;
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size: bytes, usage, mapped_at_creation };
+        let raw = device.create_buffer(&descriptor);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(Buffer(Arc::new(BufferInner { id, raw, bytes, memory: memory.clone(), held: AtomicUsize::new(0) })))
+    }
+
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    pub fn raw(&self) -> &wgpu::Buffer {
+        &self.0.raw
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes
+    }
+
+    /// True if no value refers to it.
+    pub fn is_free(&self) -> bool {
+        self.0.held.load(Ordering::Acquire) == 0
+    }
+}
+
+/// A computed tensor on a GPU: all of a buffer.
+#[derive(Debug)]
+pub struct GpuValue {
+    pub(crate) buffer: Buffer,
+    pub(crate) elements: usize,
+    pub(crate) dtype: DType,
+    /// The elements on their way to the host, for small results.
+    pub(crate) read: Option<Arc<ReadCell>>,
+}
+
+impl GpuValue {
+    pub(crate) fn new(buffer: Buffer, elements: usize, dtype: DType, read: Option<Arc<ReadCell>>) -> GpuValue {
+        buffer.0.held.fetch_add(1, Ordering::AcqRel);
+        GpuValue { buffer, elements, dtype, read }
+    }
+}
+
+impl Clone for GpuValue {
+    fn clone(&self) -> Self {
+        GpuValue::new(self.buffer.clone(), self.elements, self.dtype, self.read.clone())
+    }
+}
+
+impl Drop for GpuValue {
+    fn drop(&mut self) {
+        self.buffer.0.held.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Scratch buffers, largest first; plans of one device take turns in them.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    buffers: Vec<Buffer>,
+    /// Changes when a buffer is replaced: bind groups made before are stale.
+    pub generation: u64,
+}
+
+const STORAGE: wgpu::BufferUsages =
+    wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
+
+impl Gpu {
+    /// A storage buffer of at least `bytes`.
+    pub fn storage(&self, label: &str, bytes: u64) -> Result<Buffer> {
+        let bytes = bytes.max(16).next_multiple_of(16);
+        if bytes > self.0.max_buffer_size {
+            return Err(Error::Limit {
+                what: label.into(),
+                bytes,
+                limit: self.0.max_buffer_size,
+                device: self.0.info.name.clone(),
+                next: "use a smaller batch, or split the tensor",
+            });
+        }
+        self.buffer(label, bytes, STORAGE)
+    }
+
+    pub(super) fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<Buffer> {
+        let made = self.scoped(label, || Buffer::create(&self.0.device, &self.0.memory, label, bytes, usage));
+        match made {
+            Err(Error::OutOfMemory { what, used, limit, .. }) => Err(Error::OutOfMemory { what, bytes, used, limit }),
+            other => other?,
+        }
+    }
+
+    /// A buffer of zeros for an arena.
+    pub fn arena(&self, label: &str, bytes: u64) -> Result<Buffer> {
+        self.storage(label, bytes)
+    }
+
+    /// The shared scratch buffers of at least these sizes, and their generation.
+    pub(super) fn scratch(&self, sizes: &[u64]) -> Result<(Vec<Buffer>, u64)> {
+        let mut scratch = lock(&self.0.scratch);
+        for (i, &bytes) in sizes.iter().enumerate() {
+            if scratch.buffers.get(i).is_none_or(|buffer| buffer.bytes() < bytes) {
+                if i < scratch.buffers.len() {
+                    // Give the old one back first: both may not fit.
+                    scratch.buffers.truncate(i);
+                    scratch.generation += 1;
+                }
+                let buffer = self.storage("scratch", bytes)?;
+                scratch.buffers.push(buffer);
+            }
+        }
+        Ok((scratch.buffers[..sizes.len()].to_vec(), scratch.generation))
+    }
+
+    pub(super) fn scratch_generation(&self) -> u64 {
+        lock(&self.0.scratch).generation
+    }
+
+    /// Writes host data that is copied before the next submission.
+    pub fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.scoped("a write", || self.0.queue.write_buffer(buffer.raw(), offset, bytes))
+    }
+
+    /// A buffer of its own for an upload that several runs use.
+    pub fn upload(&self, data: &HostData, dtype: DType) -> Result<GpuValue> {
+        let mut bytes = vec![0; self.upload_bytes(data)];
+        self.pack(data, &mut bytes);
+        bytes.resize(bytes.len().next_multiple_of(16), 0);
+        let buffer = self.storage("a tensor", bytes.len() as u64)?;
+        self.write(&buffer, 0, &bytes)?;
+        Ok(GpuValue::new(buffer, data.len(), dtype, None))
+    }
+
+    /// Bytes that `data` takes in a buffer.
+    pub(super) fn upload_bytes(&self, data: &HostData) -> usize {
+        match data {
+            HostData::F16(values) if self.0.capabilities.f16 => values.len() * 2,
+            other => other.len() * 4,
+        }
+    }
+
+    /// Writes `data` as a buffer holds it.
+    pub(super) fn pack(&self, data: &HostData, out: &mut [u8]) {
+        match data {
+            HostData::F32(values) => out.copy_from_slice(bytemuck::cast_slice(values)),
+            HostData::I32(values) => out.copy_from_slice(bytemuck::cast_slice(values)),
+            HostData::U32(values) => out.copy_from_slice(bytemuck::cast_slice(values)),
+            HostData::F16(values) if self.0.capabilities.f16 => out.copy_from_slice(bytemuck::cast_slice(values)),
+            HostData::F16(values) => {
+                for (bytes, value) in out.chunks_exact_mut(4).zip(values) {
+                    bytes.copy_from_slice(&value.to_f32().to_le_bytes());
+                }
+            }
+            HostData::F64(values) => {
+                for (bytes, value) in out.chunks_exact_mut(4).zip(values) {
+                    bytes.copy_from_slice(&(*value as f32).to_le_bytes());
+                }
+            }
+        }
+    }
+
+    /// Turns a buffer's bytes into host data.
+    pub fn unpack(&self, bytes: &[u8], elements: usize, dtype: DType) -> HostData {
+        match dtype {
+            DType::F16 if self.0.capabilities.f16 => {
+                HostData::F16(bytemuck::pod_collect_to_vec(&bytes[..elements * 2]))
+            }
+            DType::F16 => {
+                let floats: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[..elements * 4]);
+                HostData::F16(floats.into_iter().map(half::f16::from_f32).collect())
+            }
+            DType::F32 => HostData::F32(bytemuck::pod_collect_to_vec(&bytes[..elements * 4])),
+            DType::I32 => HostData::I32(bytemuck::pod_collect_to_vec(&bytes[..elements * 4])),
+            DType::U32 | DType::Bool => HostData::U32(bytemuck::pod_collect_to_vec(&bytes[..elements * 4])),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The driver's side: adapter, device and queue, buffers and their accounting, pipelines, and the encoding of plans.
+//! The only module that names `wgpu`.
+
+mod adapter;
+mod buffer;
+mod compile;
+mod read;
+mod run;
+mod staging;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+pub(crate) use buffer::Buffer;
+pub use buffer::GpuValue;
+pub(crate) use compile::Compiled;
+pub(crate) use read::ReadCell;
+pub(crate) use run::Leaf;
+
+use crate::device::DeviceInfo;
+use crate::error::{Error, Result};
+use crate::kernel::Capabilities;
+
+/// An open adapter with what is cached on it. Cloning copies the handle.
+#[derive(Clone)]
+pub(crate) struct Gpu(Arc<Inner>);
+
+pub(crate) struct Inner {
+    info: DeviceInfo,
+    capabilities: Capabilities,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    memory: Arc<buffer::Memory>,
+    /// Message of the driver once the device is lost.
+    lost: Arc<Mutex<Option<String>>>,
+    is_lost: Arc<AtomicBool>,
+    max_buffer_size: u64,
+    uniform_alignment: u64,
+    pipelines: Mutex<compile::Pipelines>,
+    scratch: Mutex<buffer::Scratch>,
+    staging: Mutex<staging::Staging>,
+    reads: Mutex<read::Ring>,
+    in_flight: Mutex<std::collections::VecDeque<wgpu::SubmissionIndex>>,
+    /// The host numbers of the run that is being encoded.
+    operands: Buffer,
+}
+
+/// Steps that may be queued before the host waits for the oldest.
+const IN_FLIGHT: usize = 3;
+
+impl Gpu {
+    pub fn info(&self) -> &DeviceInfo {
+        &self.0.info
+    }
+
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.0.capabilities
+    }
+
+    /// Bytes in use, now and at most.
+    pub fn memory(&self) -> (u64, u64) {
+        self.0.memory.usage()
+    }
+
+    /// Destroys the device; its loss is noted at once.
+    pub fn destroy(&self) {
+        self.0.device.destroy();
+        self.mark_lost("destroyed by the program".into());
+    }
+
+    fn mark_lost(&self, reason: String) {
+        lock(&self.0.lost).get_or_insert(reason);
+        self.0.is_lost.store(true, Ordering::Release);
+    }
+
+    /// `Err` once the device is lost.
+    pub fn check(&self) -> Result<()> {
+        if !self.0.is_lost.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let reason = lock(&self.0.lost).clone().unwrap_or_default();
+        Err(Error::DeviceLost { device: self.0.info.name.clone(), reason })
+    }
+
+    /// Lets callbacks run; waits where `wait` says so. The driver's panic on a lost device becomes an error.
+    fn poll(&self, wait: wgpu::PollType) -> Result<()> {
+        self.check()?;
+        let polled = catch(|| self.0.device.poll(wait));
+        self.check()?;
+        match polled {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(self.refused("waiting for the queue", error.to_string())),
+            Err(reason) => {
+                self.mark_lost(reason);
+                self.check()
+            }
+        }
+    }
+
+    /// Lets callbacks of finished work run, without waiting.
+    pub fn progress(&self) -> Result<()> {
+        self.poll(wgpu::PollType::Poll)
+    }
+
+    /// Waits until everything submitted has run.
+    pub fn wait(&self) -> Result<()> {
+        self.poll(wgpu::PollType::wait_indefinitely())
+    }
+
+    fn refused(&self, what: &str, message: String) -> Error {
+        Error::Driver { device: self.0.info.name.clone(), what: what.into(), message }
+    }
+
+    /// Runs driver calls with every kind of driver error, and a panic of the driver's library, turned into a result.
+    fn scoped<T>(&self, what: &str, body: impl FnOnce() -> T) -> Result<T> {
+        self.check()?;
+        let device = &self.0.device;
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let result = catch(body);
+        let errors = [
+            pollster::block_on(validation.pop()),
+            pollster::block_on(internal.pop()),
+            pollster::block_on(memory.pop()),
+        ];
+        self.check()?;
+        for error in errors.into_iter().flatten() {
+            return Err(match error {
+                wgpu::Error::OutOfMemory { .. } => {
+                    let used = self.0.memory.usage().0;
+                    Error::OutOfMemory { what: what.into(), bytes: 0, used, limit: u64::MAX }
+                }
+                other => self.refused(what, other.to_string()),
+            });
+        }
+        result.map_err(|message| self.refused(what, message))
+    }
+}
+
+/// Runs `body`; a panic becomes its message.
+fn catch<T>(body: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_else(|| "a panic".into())
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

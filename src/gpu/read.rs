@@ -1,0 +1,164 @@
+//! Reading back: a ring of small buffers that results are copied to by the submission that computes them.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::{Buffer, Gpu, GpuValue, lock};
+use crate::error::{Error, Result};
+use crate::graph::HostData;
+
+const PENDING: u8 = 0;
+const MAPPED: u8 = 1;
+const TAKEN: u8 = 2;
+const FAILED: u8 = 3;
+
+/// Bytes of small results that one submission brings back.
+pub(crate) const SLOT: u64 = 4096;
+
+/// Small results of one submission, on their way to the host.
+#[derive(Debug)]
+pub(crate) struct ReadCell {
+    offset: usize,
+    bytes: usize,
+    trip: Arc<Trip>,
+}
+
+/// One buffer's journey.
+#[derive(Debug)]
+pub(crate) struct Trip {
+    buffer: Buffer,
+    state: AtomicU8,
+    data: Mutex<Vec<u8>>,
+}
+
+/// Buffers that wait for their next use.
+#[derive(Default)]
+pub(crate) struct Ring {
+    idle: Vec<Buffer>,
+    flying: Vec<Arc<Trip>>,
+}
+
+impl Trip {
+    /// A part of it.
+    pub fn cell(self: &Arc<Trip>, offset: u64, bytes: u64) -> Arc<ReadCell> {
+        Arc::new(ReadCell { offset: offset as usize, bytes: bytes as usize, trip: self.clone() })
+    }
+
+    pub fn raw(&self) -> &wgpu::Buffer {
+        self.buffer.raw()
+    }
+
+    /// Maps the buffer once the submission of `encoder` has run.
+    pub fn launch(self: &Arc<Trip>, encoder: &wgpu::CommandEncoder) {
+        let trip = self.clone();
+        encoder.map_buffer_on_submit(self.buffer.raw(), wgpu::MapMode::Read, .., move |result| {
+            trip.state.store(if result.is_ok() { MAPPED } else { FAILED }, Ordering::Release);
+        });
+    }
+}
+
+impl ReadCell {
+    /// The bytes, if they have arrived.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        if self.trip.state.load(Ordering::Acquire) != TAKEN {
+            return None;
+        }
+        Some(lock(&self.trip.data)[self.offset..self.offset + self.bytes].to_vec())
+    }
+
+    fn failed(&self) -> bool {
+        self.trip.state.load(Ordering::Acquire) == FAILED
+    }
+}
+
+impl Gpu {
+    /// A ring buffer for the small results of the next submission.
+    pub(super) fn trip(&self) -> Result<Arc<Trip>> {
+        let idle = lock(&self.0.reads).idle.pop();
+        let buffer = match idle {
+            Some(buffer) => buffer,
+            None => self.buffer("read-back", SLOT, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?,
+        };
+        let trip = Arc::new(Trip { buffer, state: AtomicU8::new(PENDING), data: Mutex::new(vec![]) });
+        lock(&self.0.reads).flying.push(trip.clone());
+        Ok(trip)
+    }
+
+    /// Takes what has arrived and gives its buffers back to the ring.
+    pub fn collect(&self) -> Result<()> {
+        self.progress()?;
+        let ring = &mut *lock(&self.0.reads);
+        for trip in std::mem::take(&mut ring.flying) {
+            match trip.state.load(Ordering::Acquire) {
+                MAPPED => {
+                    let view = trip.buffer.raw().get_mapped_range(..);
+                    let view = view.map_err(|error| Error::internal(format!("read-back: {error}")))?;
+                    *lock(&trip.data) = view.to_vec();
+                    drop(view);
+                    trip.buffer.raw().unmap();
+                    trip.state.store(TAKEN, Ordering::Release);
+                    ring.idle.push(trip.buffer.clone());
+                }
+                PENDING => ring.flying.push(trip),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The elements of a value; waits for them where `wait` is set, else gives `None` if they are not there yet.
+    pub fn read_value(&self, value: &GpuValue, wait: bool) -> Result<Option<HostData>> {
+        let unpack = |bytes: Vec<u8>| Ok(Some(self.unpack(&bytes, value.elements, value.dtype)));
+        let Some(cell) = &value.read else {
+            if !wait {
+                return Ok(None);
+            }
+            let bytes = self.read(&value.buffer, 0, self.value_bytes(value))?;
+            return unpack(bytes);
+        };
+        if let Some(bytes) = cell.bytes() {
+            return unpack(bytes);
+        }
+        if wait {
+            self.wait()?;
+        }
+        self.collect()?;
+        match cell.bytes() {
+            Some(bytes) => unpack(bytes),
+            None if cell.failed() || wait => {
+                self.check()?;
+                Err(self.refused("a read-back", "the buffer could not be mapped".into()))
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn value_bytes(&self, value: &GpuValue) -> u64 {
+        let size = if value.dtype == crate::dtype::DType::F16 && self.0.capabilities.f16 { 2 } else { 4 };
+        (value.elements as u64 * size).next_multiple_of(4)
+    }
+
+    /// Copies `bytes` of a buffer to the host and waits for them.
+    pub fn read(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let staging = self.buffer("a read", bytes.max(4), usage)?;
+        let state = Arc::new(AtomicU8::new(PENDING));
+        let arrived = state.clone();
+        self.scoped("a read", || {
+            let mut encoder = self.0.device.create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(buffer.raw(), offset, staging.raw(), 0, bytes);
+            encoder.map_buffer_on_submit(staging.raw(), wgpu::MapMode::Read, .., move |result| {
+                arrived.store(if result.is_ok() { MAPPED } else { FAILED }, Ordering::Release);
+            });
+            self.0.queue.submit([encoder.finish()]);
+        })?;
+        self.wait()?;
+        if state.load(Ordering::Acquire) != MAPPED {
+            return Err(self.refused("a read", "the buffer could not be mapped".into()));
+        }
+        let view = staging.raw().get_mapped_range(..bytes);
+        let data = view.map_err(|error| Error::internal(format!("a read: {error}")))?.to_vec();
+        staging.raw().unmap();
+        Ok(data)
+    }
+}

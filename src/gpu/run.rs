@@ -1,0 +1,215 @@
+//! Running a compiled plan: one staging copy, one compute pass, one submission.
+
+use super::{Compiled, Gpu, GpuValue, IN_FLIGHT, lock};
+use crate::device::{Arena, Storage};
+use crate::error::{Error, Result};
+use crate::graph::HostData;
+use crate::plan::SlotKind;
+
+/// What a leaf of the graph brings to a run.
+pub(crate) enum Leaf<'a> {
+    /// Host data.
+    Upload(&'a HostData),
+    /// A value of an earlier run.
+    Stored(GpuValue),
+    /// Host numbers.
+    Operand([u32; 4]),
+}
+
+/// What a run gives back.
+pub(crate) struct Run {
+    /// Buffers of the results, with their read-back where they are small.
+    pub outputs: Vec<(super::Buffer, Option<std::sync::Arc<super::ReadCell>>)>,
+    /// Read-back of the status arena.
+    pub status: Option<std::sync::Arc<super::ReadCell>>,
+}
+
+/// Frames kept for a plan.
+const FRAMES: usize = 8;
+/// Results up to this size come back with the submission that computes them.
+const SMALL: u64 = 256;
+
+impl Gpu {
+    /// Encodes and submits `compiled`; creates nothing that an earlier run of it has made.
+    pub fn run<'a>(
+        &self,
+        compiled: &mut Compiled,
+        leaf: impl Fn(usize) -> Result<Leaf<'a>>,
+        scalars: &[u32],
+        status: Option<&Arena>,
+    ) -> Result<Run> {
+        self.pace()?;
+        self.collect()?;
+        let frame = self.choose_frame(compiled, &leaf)?;
+        let plan = &compiled.plan;
+
+        // Everything that the host brings, in one staging buffer: operands first, then uploads.
+        let mut total = (plan.operand_words as u64 * 4).next_multiple_of(16);
+        let mut uploads = Vec::with_capacity(plan.uploads.len());
+        for &(number, slot) in &plan.uploads {
+            let Leaf::Upload(data) = leaf(number)? else {
+                return Err(Error::internal("an upload has become something else"));
+            };
+            let bytes = self.upload_bytes(data) as u64;
+            uploads.push((data, slot, total, bytes));
+            total = (total + bytes).next_multiple_of(16);
+        }
+        let stage = if total > 0 { Some(self.stage(total)?) } else { None };
+        if let Some(stage) = &stage {
+            let mut words = vec![0u32; plan.operand_words];
+            for &(number, first) in &plan.operands {
+                let Leaf::Operand(value) = leaf(number)? else {
+                    return Err(Error::internal("an operand has become something else"));
+                };
+                words[first..first + 4].copy_from_slice(&value);
+            }
+            words[plan.scalars..plan.scalars + scalars.len()].copy_from_slice(scalars);
+            stage.fill(total, |bytes| {
+                bytes[..words.len() * 4].copy_from_slice(bytemuck::cast_slice(&words));
+                for (data, _, offset, length) in &uploads {
+                    self.pack(data, &mut bytes[*offset as usize..(*offset + *length) as usize]);
+                }
+            })?;
+        }
+
+        let small: Vec<Option<u64>> = {
+            let mut offset = if status.is_some() { 16 } else { 0 };
+            let mut place = |bytes: u64| {
+                if bytes > SMALL || offset + bytes > super::read::SLOT {
+                    return None;
+                }
+                offset += bytes;
+                Some(offset - bytes)
+            };
+            plan.outputs.iter().map(|&slot| place(plan.slots[slot].bytes)).collect()
+        };
+        let trip = match status.is_some() || small.iter().any(Option::is_some) {
+            true => Some(self.trip()?),
+            false => None,
+        };
+        let frame = &compiled.frames[frame];
+        let plan = &compiled.plan;
+        let submitted = self.scoped("a step", || {
+            let mut encoder = self.0.device.create_command_encoder(&Default::default());
+            if let Some(stage) = &stage {
+                let words = (plan.operand_words as u64 * 4).next_multiple_of(16);
+                if words > 0 {
+                    encoder.copy_buffer_to_buffer(stage.buffer.raw(), 0, self.0.operands.raw(), 0, words);
+                }
+                for (_, slot, offset, bytes) in &uploads {
+                    if let SlotKind::Upload { scratch, .. } = plan.slots[*slot].kind {
+                        let to = frame.scratch[scratch].raw();
+                        let bytes = bytes.next_multiple_of(4);
+                        encoder.copy_buffer_to_buffer(stage.buffer.raw(), *offset, to, 0, bytes);
+                    }
+                }
+            }
+            {
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                let mut previous: Option<&wgpu::ComputePipeline> = None;
+                for (step, group) in compiled.steps.iter().zip(&frame.groups) {
+                    if previous != Some(&step.pipeline) {
+                        pass.set_pipeline(&step.pipeline);
+                        previous = Some(&step.pipeline);
+                    }
+                    pass.set_bind_group(0, group, &[]);
+                    pass.dispatch_workgroups(step.grid[0], step.grid[1], 1);
+                }
+            }
+            if let Some(trip) = &trip {
+                if let Some(Storage::Gpu(buffer)) = status.map(|arena| &arena.storage) {
+                    encoder.copy_buffer_to_buffer(buffer.raw(), 0, trip.raw(), 0, 16);
+                }
+                for ((buffer, offset), &slot) in frame.outputs.iter().zip(&small).zip(&plan.outputs) {
+                    if let Some(offset) = offset {
+                        let bytes = plan.slots[slot].bytes;
+                        encoder.copy_buffer_to_buffer(buffer.raw(), 0, trip.raw(), *offset, bytes);
+                    }
+                }
+                trip.launch(&encoder);
+            }
+            if let Some(stage) = &stage {
+                stage.recall(&encoder);
+            }
+            self.0.queue.submit([encoder.finish()])
+        })?;
+        lock(&self.0.in_flight).push_back(submitted);
+        let outputs = frame.outputs.iter().zip(&small).zip(&plan.outputs).map(|((buffer, offset), &slot)| {
+            let cell = offset.zip(trip.as_ref()).map(|(offset, trip)| trip.cell(offset, plan.slots[slot].bytes));
+            (buffer.clone(), cell)
+        });
+        let status = status.and(trip.as_ref()).map(|trip| trip.cell(0, 16));
+        Ok(Run { outputs: outputs.collect(), status })
+    }
+
+    /// Waits for the oldest submission once enough are queued: flow control, not a stall.
+    fn pace(&self) -> Result<()> {
+        let oldest = {
+            let mut queue = lock(&self.0.in_flight);
+            if queue.len() < IN_FLIGHT { None } else { queue.pop_front() }
+        };
+        match oldest {
+            Some(index) => self.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None }),
+            None => Ok(()),
+        }
+    }
+
+    /// The frame whose stored buffers are these and whose results nobody holds; makes one if there is none.
+    fn choose_frame<'a>(&self, compiled: &mut Compiled, leaf: &impl Fn(usize) -> Result<Leaf<'a>>) -> Result<usize> {
+        let mut stored = vec![];
+        for (slot, info) in compiled.plan.slots.iter().enumerate() {
+            if let SlotKind::Stored(number) = info.kind {
+                let Leaf::Stored(value) = leaf(number)? else {
+                    return Err(Error::internal("a stored value has become something else"));
+                };
+                stored.push((slot, value.buffer.clone()));
+            }
+        }
+        compiled.clock += 1;
+        let clock = compiled.clock;
+        let generation = self.scratch_generation();
+        let ids: Vec<(usize, u64)> = stored.iter().map(|(slot, buffer)| (*slot, buffer.id())).collect();
+        let free = |buffers: &[super::Buffer]| buffers.iter().all(super::Buffer::is_free);
+        let known = compiled
+            .frames
+            .iter()
+            .position(|frame| frame.generation == generation && frame.stored == ids && free(&frame.outputs));
+        if let Some(known) = known {
+            compiled.frames[known].used = clock;
+            return Ok(known);
+        }
+        let mut outputs = Vec::with_capacity(compiled.plan.outputs.len());
+        for (k, &slot) in compiled.plan.outputs.iter().enumerate() {
+            // A result's buffer may serve several frames; one that is free and not stored elsewhere is taken again.
+            let reusable = compiled
+                .frames
+                .iter()
+                .map(|frame| &frame.outputs[k])
+                .find(|buffer| buffer.is_free() && !ids.iter().any(|(_, id)| *id == buffer.id()));
+            outputs.push(match reusable {
+                Some(buffer) => buffer.clone(),
+                None => self.storage("a result", compiled.plan.slots[slot].bytes)?,
+            });
+        }
+        compiled.frames.retain(|frame| frame.generation == generation);
+        if compiled.frames.len() >= FRAMES
+            && let Some(oldest) = (0..compiled.frames.len()).min_by_key(|&i| compiled.frames[i].used)
+        {
+            compiled.frames.swap_remove(oldest);
+        }
+        let mut frame = self.frame(compiled, stored, outputs)?;
+        frame.used = clock;
+        compiled.frames.push(frame);
+        Ok(compiled.frames.len() - 1)
+    }
+
+    /// Fills scratch and unheld results of these plans with NaN.
+    pub fn poison<'a>(&self, plans: impl Iterator<Item = &'a Compiled>) -> Result<()> {
+        for frame in plans.flat_map(|compiled| &compiled.frames) {
+            for buffer in frame.scratch.iter().chain(frame.outputs.iter().filter(|buffer| buffer.is_free())) {
+                self.write(buffer, 0, &vec![0xff; buffer.bytes() as usize])?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,389 @@
+//! Recorded nodes, and the snapshot of them that a run collects.
+//!
+//! A node is immutable apart from its value. It keeps its inputs alive while it lives, so history is there for a later
+//! gradient. Nodes count the user's handles apart from the references of other nodes: what a user holds is an output.
+
+use std::panic::Location;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::array::Array;
+use crate::device::{Arena, Device, GpuValue, StoreState};
+use crate::dtype::DType;
+use crate::error::Error;
+use crate::ops::{Meta, Op};
+use crate::shape::Shape;
+
+/// Host data of an upload.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub enum HostData {
+    F64(Vec<f64>),
+    F32(Vec<f32>),
+    F16(Vec<half::f16>),
+    I32(Vec<i32>),
+    U32(Vec<u32>),
+}
+
+impl HostData {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            HostData::F64(v) => v.len(),
+            HostData::F32(v) => v.len(),
+            HostData::F16(v) => v.len(),
+            HostData::I32(v) => v.len(),
+            HostData::U32(v) => v.len(),
+        }
+    }
+
+    /// True if there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Element `i` as f64.
+    pub fn get(&self, i: usize) -> f64 {
+        match self {
+            HostData::F64(v) => v[i],
+            HostData::F32(v) => f64::from(v[i]),
+            HostData::F16(v) => v[i].to_f64(),
+            HostData::I32(v) => f64::from(v[i]),
+            HostData::U32(v) => f64::from(v[i]),
+        }
+    }
+
+    /// All elements as f64.
+    pub fn to_f64(&self) -> Vec<f64> {
+        (0..self.len()).map(|i| self.get(i)).collect()
+    }
+}
+
+/// A range of an arena that a parameter leaf stands for, valid for one version of its store.
+#[derive(Debug)]
+pub struct ParameterLeaf {
+    /// The arena of values.
+    pub arena: Arc<Arena>,
+    /// First element.
+    pub offset: usize,
+    /// Version of the values when the leaf was made.
+    pub version: u64,
+    /// The store's present state.
+    pub store: Arc<StoreState>,
+    /// Name of the parameter.
+    pub name: Arc<str>,
+}
+
+impl ParameterLeaf {
+    /// True if the parameter has been updated since the leaf was made.
+    pub fn is_stale(&self) -> bool {
+        self.store.version() != self.version
+    }
+}
+
+/// Where a node's value comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// An op on the node's inputs.
+    Op(Box<dyn Op>),
+    /// Host data, written into the plan's slot when it runs.
+    Upload {
+        /// The data.
+        data: Arc<HostData>,
+        /// Largest value of an integer upload (for label checks).
+        largest: Option<u32>,
+        /// Number of runs that have used it.
+        uses: AtomicU32,
+    },
+    /// Up to four host numbers (32-bit words on a GPU) that travel in the step's uniform.
+    Operand {
+        /// As f64, for the reference.
+        value: [f64; 4],
+        /// As 32-bit words.
+        words: [u32; 4],
+    },
+    /// A parameter.
+    Parameter(ParameterLeaf),
+    /// A value that came from a run.
+    Stored,
+    /// An invalid op.
+    Error(Error),
+}
+
+/// A computed value.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// On the reference device.
+    Cpu(Arc<Array>),
+    /// On a GPU.
+    Gpu(GpuValue),
+}
+
+/// A recorded node.
+#[derive(Debug)]
+pub struct Node {
+    /// Number in program order.
+    pub id: u64,
+    /// Where it lives.
+    pub device: Device,
+    /// Shape and dtype; of no meaning for an error.
+    pub meta: Meta,
+    /// Where its value comes from.
+    pub source: Source,
+    /// Inputs of its op.
+    pub inputs: Vec<Arc<Node>>,
+    /// True if gradients flow through it.
+    pub requires_grad: bool,
+    /// Stores whose parameters its value depends on.
+    pub stores: Vec<Arc<StoreState>>,
+    /// Source line of the call that recorded it.
+    pub at: &'static Location<'static>,
+    value: Mutex<Option<Value>>,
+    /// Number of user handles.
+    pub handles: AtomicUsize,
+    /// Scratch of [`Snapshot::collect`]: run number and index.
+    mark: AtomicU64,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Node {
+    pub(crate) fn new(
+        device: &Device,
+        meta: Meta,
+        source: Source,
+        inputs: Vec<Arc<Node>>,
+        requires_grad: bool,
+        at: &'static Location<'static>,
+    ) -> Node {
+        let mut stores: Vec<Arc<StoreState>> = vec![];
+        if let Source::Parameter(leaf) = &source {
+            stores.push(leaf.store.clone());
+        }
+        for store in inputs.iter().flat_map(|node| &node.stores) {
+            if !stores.iter().any(|known| Arc::ptr_eq(known, store)) {
+                stores.push(store.clone());
+            }
+        }
+        Node {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            device: device.clone(),
+            meta,
+            source,
+            inputs,
+            requires_grad,
+            stores,
+            at,
+            value: Mutex::new(None),
+            handles: AtomicUsize::new(0),
+            mark: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn lock_value(&self) -> MutexGuard<'_, Option<Value>> {
+        self.value.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The computed value, if there is one.
+    pub(crate) fn value(&self) -> Option<Value> {
+        self.lock_value().clone()
+    }
+
+    pub(crate) fn has_value(&self) -> bool {
+        self.lock_value().is_some()
+    }
+
+    pub(crate) fn set_value(&self, value: Value) {
+        *self.lock_value() = Some(value);
+    }
+
+    /// The error it carries, if it is an invalid op.
+    pub(crate) fn error(&self) -> Option<&Error> {
+        match &self.source {
+            Source::Error(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// True if a user holds it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.handles.load(Ordering::Acquire) > 0
+    }
+
+    /// Name of what it does, for dumps and errors.
+    pub(crate) fn name(&self) -> &'static str {
+        match &self.source {
+            Source::Op(op) => op.name(),
+            Source::Upload { .. } => "upload",
+            Source::Operand { .. } => "operand",
+            Source::Parameter(_) => "parameter",
+            Source::Stored => "stored",
+            Source::Error(_) => "error",
+        }
+    }
+}
+
+impl Drop for Node {
+    /// Long chains are dropped by a loop, not by recursion.
+    fn drop(&mut self) {
+        let mut stack = std::mem::take(&mut self.inputs);
+        while let Some(node) = stack.pop() {
+            if let Some(mut node) = Arc::into_inner(node) {
+                stack.append(&mut node.inputs);
+            }
+        }
+    }
+}
+
+/// What a leaf of a snapshot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeafKind {
+    /// Host data to be written.
+    Upload,
+    /// A value of an earlier run.
+    Stored,
+    /// Host numbers.
+    Operand,
+    /// A range of a parameter arena.
+    Parameter,
+}
+
+/// The nodes that a run needs, in topological order, and the words that identify their structure.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// The nodes.
+    pub nodes: Vec<Arc<Node>>,
+    /// What each node is if it is a leaf.
+    pub leaves: Vec<Option<LeafKind>>,
+    /// Inputs of each node, as indices; empty for leaves.
+    pub inputs: Vec<Vec<u32>>,
+    /// Indices of the roots.
+    pub roots: Vec<u32>,
+}
+
+static NEXT_RUN: AtomicU64 = AtomicU64::new(1);
+
+impl Snapshot {
+    /// Collects what `roots` need. With `history`, nodes that depend on parameters are entered even where they have a
+    /// value, down to leaves: what a backward pass needs. The order is that of a depth-first walk from the roots, so
+    /// the order of recording does not show.
+    ///
+    /// # Errors
+    /// The error that a root carries, or [`Error::History`] if a needed parameter has been updated since.
+    pub fn collect(roots: &[Arc<Node>], history: bool) -> Result<Snapshot, Error> {
+        let run = NEXT_RUN.fetch_add(1, Ordering::Relaxed) & 0xFFFF_FFFF;
+        let mut snapshot = Snapshot::default();
+        let index_of = |node: &Node| {
+            let mark = node.mark.load(Ordering::Relaxed);
+            (mark >> 32 == run).then_some(mark as u32)
+        };
+        let mut stack: Vec<(Arc<Node>, bool)> = vec![];
+        for root in roots {
+            stack.push((root.clone(), false));
+            while let Some((node, entered)) = stack.pop() {
+                if index_of(&node).is_some() {
+                    continue;
+                }
+                let leaf = leaf_kind(&node, history)?;
+                if leaf.is_none() && !entered {
+                    stack.push((node.clone(), true));
+                    for input in node.inputs.iter().rev() {
+                        if index_of(input).is_none() {
+                            stack.push((input.clone(), false));
+                        }
+                    }
+                    continue;
+                }
+                let inputs = match leaf {
+                    Some(_) => vec![],
+                    None => node.inputs.iter().map(|input| index_of(input).unwrap_or(u32::MAX)).collect(),
+                };
+                node.mark.store(run << 32 | snapshot.nodes.len() as u64, Ordering::Relaxed);
+                snapshot.leaves.push(leaf);
+                snapshot.inputs.push(inputs);
+                snapshot.nodes.push(node);
+            }
+            snapshot.roots.push(index_of(root).unwrap_or(u32::MAX));
+        }
+        Ok(snapshot)
+    }
+
+    /// Index of `node` in this snapshot, if no other snapshot was collected since.
+    pub fn position(&self, node: &Arc<Node>) -> Option<usize> {
+        let index = node.mark.load(Ordering::Relaxed) as u32 as usize;
+        (index < self.nodes.len() && Arc::ptr_eq(&self.nodes[index], node)).then_some(index)
+    }
+
+    /// Appends the words of the structure: equal words mean the same plan fits.
+    pub fn words(&self, words: &mut Vec<u64>) {
+        for (i, node) in self.nodes.iter().enumerate() {
+            let flags = u64::from(node.requires_grad) << 8 | node.meta.dtype as u64;
+            match (&self.leaves[i], &node.source) {
+                (Some(kind), source) => {
+                    words.push(0xF000 | (*kind as u64) << 16 | flags | (node.meta.shape.rank() as u64) << 32);
+                    words.extend(node.meta.shape.iter().map(|&d| d as u64));
+                    if let (LeafKind::Parameter, Source::Parameter(leaf)) = (kind, source) {
+                        words.extend([leaf.arena.id, leaf.offset as u64]);
+                    }
+                }
+                (None, Source::Op(op)) => {
+                    words.push(op.name().as_ptr() as u64);
+                    let start = words.len();
+                    words.push(flags);
+                    op.attributes(words);
+                    words[start] |= ((words.len() - start) as u64) << 32;
+                    words.extend(self.inputs[i].iter().map(|&input| u64::from(input)));
+                }
+                // A node that is neither is never collected without a leaf kind.
+                (None, _) => words.push(u64::MAX),
+            }
+        }
+        words.push(0xFFFF_0000 | (self.roots.len() as u64) << 32);
+        words.extend(self.roots.iter().map(|&root| u64::from(root)));
+    }
+}
+
+fn leaf_kind(node: &Node, history: bool) -> Result<Option<LeafKind>, Error> {
+    match &node.source {
+        Source::Error(error) => Err(error.clone()),
+        Source::Operand { .. } => Ok(Some(LeafKind::Operand)),
+        Source::Parameter(leaf) => match node.has_value() {
+            true if !history => Ok(Some(LeafKind::Stored)),
+            _ if leaf.is_stale() => Err(stale(node, &leaf.name)),
+            _ => Ok(Some(LeafKind::Parameter)),
+        },
+        Source::Upload { .. } if !node.has_value() => Ok(Some(LeafKind::Upload)),
+        Source::Op(_) if !node.has_value() || (history && !node.stores.is_empty()) => Ok(None),
+        _ => Ok(Some(LeafKind::Stored)),
+    }
+}
+
+fn stale(node: &Node, name: &str) -> Error {
+    Error::History {
+        op: "gradient",
+        at: node.at,
+        what: format!("parameter `{name}`, recorded here, has been updated since"),
+        next: "record the forward pass again after the update",
+    }
+}
+
+/// Shape and dtype of a scalar operand.
+pub(crate) fn scalar(dtype: DType) -> Meta {
+    Meta { shape: Shape::SCALAR, dtype }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_of_a_million_nodes_is_dropped_without_recursion() {
+        let device = Device::cpu();
+        let at = Location::caller();
+        let mut node = Arc::new(Node::new(&device, scalar(DType::F32), Source::Stored, vec![], false, at));
+        for _ in 0..1_000_000 {
+            node = Arc::new(Node::new(&device, scalar(DType::F32), Source::Stored, vec![node], false, at));
+        }
+        drop(node);
+    }
+}

@@ -1,0 +1,146 @@
+//! Kernels as plain data: a shader's text, what it binds, its sizes and its grid.
+//!
+//! The conventions that every shader keeps: entry point `main`; group 0; data bindings from 0, inputs before outputs;
+//! sizes in a uniform of `u32` members at binding [`PARAMS`]; results pass through `epilogue(value, index)`, whose
+//! definition the planner appends; workgroups are folded to two dimensions.
+
+use std::borrow::Cow;
+
+/// Binding of a kernel's own sizes.
+pub const PARAMS: u32 = 15;
+/// Binding of the host numbers of a step.
+pub const OPERANDS: u32 = 13;
+/// Binding of the index arithmetic that the planner adds to a kernel.
+pub const FUSION: u32 = 14;
+/// First binding of the tensors that the planner adds to a kernel.
+pub const EXTRA: u32 = 16;
+/// Largest number of loop iterations an invocation may do: software drivers stop silently at 65,535.
+pub const MAX_ITERATIONS: u64 = 60_000;
+/// Most workgroups in one dimension of a grid on every adapter.
+pub const MAX_WORKGROUPS: u32 = 65_535;
+
+/// What a kernel's data binding refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operand {
+    /// The op's input with this number.
+    Input(usize),
+    /// The op's result.
+    Output,
+    /// A buffer that lives only between the kernels of one op.
+    Temporary(usize),
+}
+
+/// One data binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Binding {
+    /// What is bound.
+    pub operand: Operand,
+    /// True for `read_write`.
+    pub write: bool,
+}
+
+impl Binding {
+    /// A read-only binding of input `i`.
+    pub fn input(i: usize) -> Binding {
+        Binding { operand: Operand::Input(i), write: false }
+    }
+
+    /// The writable binding of the result.
+    pub fn output() -> Binding {
+        Binding { operand: Operand::Output, write: true }
+    }
+
+    /// A read-only binding of temporary `i`.
+    pub fn read(i: usize) -> Binding {
+        Binding { operand: Operand::Temporary(i), write: false }
+    }
+
+    /// A writable binding of temporary `i`.
+    pub fn write(i: usize) -> Binding {
+        Binding { operand: Operand::Temporary(i), write: true }
+    }
+}
+
+/// A dispatch before it has buffers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kernel {
+    /// Name for dumps, labels and profiles, with the variant (`matmul.registers`).
+    pub name: Cow<'static, str>,
+    /// `const` lines and the shader's text, without the epilogue.
+    pub source: String,
+    /// Data bindings 0, 1, ..
+    pub bindings: Vec<Binding>,
+    /// Words of the uniform at [`PARAMS`].
+    pub params: Vec<u32>,
+    /// Number of workgroups, before folding.
+    pub workgroups: u64,
+    /// Upper bound on the loop iterations of one invocation.
+    pub iterations: u64,
+    /// True if the text calls `epilogue(value, index)` for the op's result.
+    pub epilogue: bool,
+    /// True if the text calls `prologue(index)` instead of reading input 0.
+    pub prologue: bool,
+}
+
+impl Kernel {
+    /// A kernel without fusion hooks.
+    pub fn new(name: impl Into<Cow<'static, str>>, source: impl Into<String>) -> Kernel {
+        Kernel {
+            name: name.into(),
+            source: source.into(),
+            bindings: vec![],
+            params: vec![],
+            workgroups: 1,
+            iterations: 0,
+            epilogue: false,
+            prologue: false,
+        }
+    }
+}
+
+/// Splits `count` workgroups over two dimensions so that neither passes the limit; the shader ignores the surplus.
+///
+/// `None` if even two dimensions do not hold them.
+pub fn fold_workgroups(count: u64) -> Option<[u32; 2]> {
+    let max = u64::from(MAX_WORKGROUPS);
+    if count <= max {
+        return Some([count as u32, 1]);
+    }
+    let rows = count.div_ceil(max);
+    (rows <= max).then(|| [count.div_ceil(rows) as u32, rows as u32])
+}
+
+/// What a device can do, as far as kernels care. The default is the lowest common set of adapters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Capabilities {
+    /// True if `f16` may be stored and computed with.
+    pub f16: bool,
+    /// True for drivers that run shaders on the CPU: barriers are slow there, registers are many.
+    pub software: bool,
+    /// Lanes of a subgroup where every subgroup has this many and subgroup operations exist.
+    pub subgroup: Option<u32>,
+    /// Most storage buffers a kernel may bind.
+    pub storage_buffers: usize,
+    /// Most bytes of one binding.
+    pub binding_bytes: u64,
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Capabilities { f16: false, software: false, subgroup: None, storage_buffers: 8, binding_bytes: 128 << 20 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folding_covers_every_workgroup_within_the_limit() {
+        for count in [0, 1, 65_535, 65_536, 1_000_003, 65_535 * 65_535] {
+            let [x, y] = fold_workgroups(count).unwrap();
+            assert!(u64::from(x) * u64::from(y) >= count && x <= MAX_WORKGROUPS && y <= MAX_WORKGROUPS);
+        }
+        assert_eq!(fold_workgroups(1 << 40), None);
+    }
+}

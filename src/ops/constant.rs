@@ -1,0 +1,80 @@
+//! Constants that are part of a graph's structure: one value, or the index along the last axis.
+
+use crate::array::Array;
+use crate::dtype::DType;
+use crate::kernel::Capabilities;
+use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+
+/// What a constant holds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fill {
+    /// This value everywhere.
+    Value(f64),
+    /// The linear index.
+    Index,
+}
+
+/// A constant tensor; costs no memory where it is fused.
+#[derive(Debug)]
+pub struct Constant {
+    /// Axis lengths.
+    pub shape: Shape,
+    /// Element type.
+    pub dtype: DType,
+    /// Contents.
+    pub fill: Fill,
+}
+
+impl Op for Constant {
+    fn name(&self) -> &'static str {
+        "constant"
+    }
+
+    fn attributes(&self, words: &mut Vec<u64>) {
+        words.push(self.dtype as u64);
+        words.push(match self.fill {
+            Fill::Value(value) => value.to_bits(),
+            Fill::Index => u64::MAX,
+        });
+        words.extend(self.shape.iter().map(|&dim| dim as u64));
+    }
+
+    fn shape(&self, _: &[Meta]) -> Result<Meta, Problem> {
+        Ok(Meta { shape: self.shape, dtype: self.dtype })
+    }
+
+    fn gradient(&self, _: &Backward<'_>) -> Vec<Option<Tensor>> {
+        vec![]
+    }
+
+    fn reference(&self, _: &[&Array], output: &Meta) -> Array {
+        Array::build(output.shape, output.dtype, |i| match self.fill {
+            Fill::Value(value) => output.dtype.round(value),
+            Fill::Index => output.dtype.round(i as f64),
+        })
+    }
+
+    fn lowering(&self, _: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
+        let (expression, constants) = match (self.fill, output.dtype) {
+            (Fill::Value(value), DType::F32 | DType::F16) => ("k0", vec![value]),
+            (Fill::Value(value), DType::I32) => ("I(k0)", vec![value]),
+            (Fill::Value(value), DType::U32) => ("U(k0)", vec![value]),
+            (Fill::Value(value), DType::Bool) => ("k0 != F(0.0)", vec![value]),
+            (Fill::Index, DType::I32) => ("I(index)", vec![]),
+            (Fill::Index, DType::U32) => ("index", vec![]),
+            (Fill::Index, _) => ("F(index)", vec![]),
+        };
+        Lowering::Pointwise { expression, helpers: "", constants }
+    }
+
+    fn cases() -> Vec<Case> {
+        let exact = |case: Case| case.normal(&[37]).tolerance(Tolerance::Exact).not_differentiable();
+        vec![
+            exact(Case::new("index", |x| x[0].device().arange(131, DType::I32))),
+            exact(Case::new("index_f32", |x| x[0].device().arange(37, DType::F32))),
+            exact(Case::new("ones", |x| x[0].device().ones(&[3, 5]))),
+        ]
+    }
+}

@@ -1,0 +1,319 @@
+//! What an op is, and the list of all ops.
+//!
+//! One op, one file. A file holds, in this order: the struct with its attributes, the `Tensor` method, then the
+//! [`Op`] implementation: shape rule, gradient, f64 reference, lowering, cases. Adding an op touches its file, its
+//! shader and one line of the list at the bottom of this file.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::array::Array;
+use crate::dtype::DType;
+use crate::error::Error;
+use crate::kernel::{Capabilities, Kernel};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+
+/// Shape and dtype of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Meta {
+    /// Axis lengths.
+    pub shape: Shape,
+    /// Element type.
+    pub dtype: DType,
+}
+
+impl Meta {
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.elements()
+    }
+}
+
+/// A broken rule of an op; recording adds the op's name and the source line.
+#[derive(Debug, Clone)]
+pub enum Problem {
+    /// Shapes do not fit: what is wrong, what to do.
+    Shape(String, &'static str),
+    /// This axis is out of range for this rank.
+    Axis(usize, usize),
+    /// Dtypes do not fit.
+    DType(String),
+    /// A value is out of range: what is wrong, what to do.
+    Value(String, &'static str),
+}
+
+impl Problem {
+    pub(crate) fn at(self, op: &'static str, at: &'static std::panic::Location<'static>) -> Error {
+        match self {
+            Problem::Shape(what, next) => Error::Shape { op, at, what, next },
+            Problem::Axis(axis, rank) => Error::Axis { op, at, axis, rank },
+            Problem::DType(what) => Error::DType { op, at, what },
+            Problem::Value(what, next) => Error::Value { op, at, what, next },
+        }
+    }
+}
+
+/// What a gradient rule sees.
+pub struct Backward<'a> {
+    /// The op's inputs.
+    pub inputs: &'a [Tensor],
+    /// The op's result.
+    pub output: &'a Tensor,
+    /// Gradient of the loss with respect to the result; same shape.
+    pub grad: &'a Tensor,
+    /// Which inputs need a gradient; rules may return `None` for the others.
+    pub needs: &'a [bool],
+}
+
+/// How a view finds its elements in its input, without a copy.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ViewKind {
+    /// Same elements in the same order.
+    Reshape,
+    /// Output axis `i` is input axis `axes[i]`.
+    Permute(Vec<usize>),
+    /// Axes of length 1 stretched, new axes in front.
+    Expand,
+    /// `length` elements of `axis` from the host number in input 1.
+    Slice {
+        /// The axis.
+        axis: usize,
+    },
+}
+
+/// What an op becomes on a GPU.
+#[derive(Debug, Clone)]
+pub enum Lowering {
+    /// One expression an element, of the inputs `a`, `b`, `c` (broadcast), `index` (linear, of this op's result) and the
+    /// constants `k0`, `k1`; lanes are `F`, `I`, `U`, `B` (one or four wide). The planner fuses these.
+    Pointwise {
+        /// The WGSL expression.
+        expression: &'static str,
+        /// WGSL functions that it calls.
+        helpers: &'static str,
+        /// Values of `k0`, `k1`, ..
+        constants: Vec<f64>,
+    },
+    /// Index arithmetic of the consumer.
+    View(ViewKind),
+    /// Kernels in order; `temporaries` are sizes in elements of 4 bytes.
+    Kernels {
+        /// The dispatches.
+        kernels: Vec<Kernel>,
+        /// Scratch between them.
+        temporaries: Vec<usize>,
+    },
+}
+
+impl Lowering {
+    /// A single kernel.
+    pub fn kernel(kernel: Kernel) -> Lowering {
+        Lowering::Kernels { kernels: vec![kernel], temporaries: vec![] }
+    }
+}
+
+/// What a node of a graph does.
+///
+/// Nothing here has a default: an op without a gradient rule, a reference or cases does not compile.
+pub trait Op: Debug + Send + Sync + 'static {
+    /// Name in errors, dumps and profiles.
+    fn name(&self) -> &'static str;
+
+    /// Appends everything besides the inputs that the result or the gradient depends on. Two ops of one name with equal
+    /// words are the same op.
+    fn attributes(&self, words: &mut Vec<u64>);
+
+    /// Shape and dtype of the result, or the rule that the inputs break.
+    ///
+    /// # Errors
+    /// The broken rule.
+    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem>;
+
+    /// Gradients of the loss with respect to each input, written in ops. `None`: no gradient flows there.
+    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>>;
+
+    /// The result in f64 by plain loops: the judge of every kernel.
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array;
+
+    /// The GPU form.
+    fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering;
+
+    /// True if input `input` may be read through strides (see [`crate::plan::Strided`]); others arrive contiguous.
+    fn strided(&self, _input: usize) -> bool {
+        false
+    }
+
+    /// [`Op::lowering`] when inputs for which [`Op::strided`] holds come with their strides.
+    fn lowering_strided(
+        &self,
+        inputs: &[Meta],
+        _views: &[Option<crate::plan::Strided>],
+        output: &Meta,
+        capabilities: &Capabilities,
+    ) -> Lowering {
+        self.lowering(inputs, output, capabilities)
+    }
+
+    /// Shapes, attributes and dtypes that parity, gradient checks and benchmarks use.
+    fn cases() -> Vec<Case>
+    where
+        Self: Sized;
+}
+
+/// How a case draws an input.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Draw {
+    /// Standard normal.
+    Normal,
+    /// Uniform in a range.
+    Uniform(f64, f64),
+    /// All different, at least `1/32` apart, in random order (no ties, no kinks within a finite difference).
+    Distinct,
+    /// Integers in `0..n`.
+    Below(u32),
+    /// These values, repeated.
+    Values(&'static [f64]),
+}
+
+/// One input of a case.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaseInput {
+    /// Axis lengths.
+    pub shape: Vec<usize>,
+    /// Element type.
+    pub dtype: DType,
+    /// How its elements are drawn.
+    pub draw: Draw,
+}
+
+/// The error that a case allows, by the kind of arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Tolerance {
+    /// Every bit equal after rounding (integers, copies).
+    Exact,
+    /// At most `absolute + relative * |reference|`.
+    Pointwise {
+        /// Absolute part.
+        absolute: f64,
+        /// Relative part.
+        relative: f64,
+    },
+    /// A product or sum over this many terms: each element within `4 * 2^-24 * sqrt(terms)` of the product of the
+    /// norms, which the case bounds by `scale`; the whole within `2e-7 * sqrt(terms)` in norm.
+    Sum {
+        /// Number of terms K.
+        terms: usize,
+    },
+}
+
+/// Builds a case's tensor from its inputs.
+pub type Build = Arc<dyn Fn(&[Tensor]) -> Tensor + Send + Sync>;
+
+/// A shape, attributes and dtype on which an op is tested and timed.
+#[derive(Clone)]
+pub struct Case {
+    /// Name, unique among an op's cases.
+    pub name: String,
+    /// The op's inputs.
+    pub inputs: Vec<CaseInput>,
+    /// Applies the op.
+    pub build: Build,
+    /// Allowed error of the forward result.
+    pub tolerance: Tolerance,
+    /// Allowed error of the gradients.
+    pub gradient_tolerance: Tolerance,
+    /// True if the gradient check applies to the float inputs.
+    pub differentiable: bool,
+}
+
+impl Case {
+    /// A differentiable case with the default pointwise bound of 1e-6.
+    pub fn new(name: impl Into<String>, build: impl Fn(&[Tensor]) -> Tensor + Send + Sync + 'static) -> Case {
+        let bound = Tolerance::Pointwise { absolute: 1e-6, relative: 1e-6 };
+        Case {
+            name: name.into(),
+            inputs: vec![],
+            build: Arc::new(build),
+            tolerance: bound,
+            gradient_tolerance: bound,
+            differentiable: true,
+        }
+    }
+
+    /// Adds an f32 input of standard normals.
+    pub fn normal(self, shape: &[usize]) -> Case {
+        self.input(shape, DType::F32, Draw::Normal)
+    }
+
+    /// Adds an input.
+    pub fn input(mut self, shape: &[usize], dtype: DType, draw: Draw) -> Case {
+        self.inputs.push(CaseInput { shape: shape.to_vec(), dtype, draw });
+        self
+    }
+
+    /// Sets both bounds.
+    pub fn tolerance(mut self, tolerance: Tolerance) -> Case {
+        self.tolerance = tolerance;
+        self.gradient_tolerance = tolerance;
+        self
+    }
+
+    /// Sets the gradients' bound alone.
+    pub fn gradient_tolerance(mut self, tolerance: Tolerance) -> Case {
+        self.gradient_tolerance = tolerance;
+        self
+    }
+
+    /// Marks the case as having no gradient to check.
+    pub fn not_differentiable(mut self) -> Case {
+        self.differentiable = false;
+        self
+    }
+}
+
+impl Debug for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Case").field("name", &self.name).field("inputs", &self.inputs).finish_non_exhaustive()
+    }
+}
+
+/// `Err` unless every input is a float.
+pub(crate) fn floats(inputs: &[Meta]) -> Result<(), Problem> {
+    match inputs.iter().find(|meta| !meta.dtype.is_float()) {
+        None => Ok(()),
+        Some(meta) => Err(Problem::DType(format!("it takes floats, not {}", meta.dtype))),
+    }
+}
+
+/// `Err` unless `axis` is below `rank`.
+pub(crate) fn check_axis(axis: usize, rank: usize) -> Result<(), Problem> {
+    if axis < rank { Ok(()) } else { Err(Problem::Axis(axis, rank)) }
+}
+
+macro_rules! op_list {
+    ($($module:ident: $($op:ident),+;)+) => {
+        $(pub mod $module;)+
+
+        /// Every op's cases, named `op/case`.
+        pub fn all_cases() -> Vec<Case> {
+            let mut all = vec![];
+            $($(all.extend(<$module::$op as Op>::cases().into_iter().map(|mut case| {
+                case.name = format!("{}/{}", stringify!($op), case.name);
+                case
+            }));)+)+
+            all
+        }
+    };
+}
+
+op_list! {
+    pointwise: Pointwise;
+    constant: Constant;
+    random: RandomBits;
+    cast: Cast;
+    view: Reshape, Permute, Expand, Slice, Detach;
+    reduce: Reduce;
+    argmax: Argmax;
+    pad: Pad, Place;
+}

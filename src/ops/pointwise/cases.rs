@@ -1,0 +1,77 @@
+//! Cases of the pointwise table.
+
+use super::Pointwise;
+use super::table::*;
+use crate::dtype::DType;
+use crate::ops::{Case, Draw, Tolerance};
+use crate::tensor::Tensor;
+
+fn bound(absolute: f64, relative: f64) -> Tolerance {
+    Tolerance::Pointwise { absolute, relative }
+}
+
+/// Inputs within which the row is smooth, and the bounds of its value and gradient.
+///
+/// Bounds above 1e-6: powers go through exp(b log a), whose error grows with |b log a|; quotients and reciprocals of
+/// inputs near 0 amplify the rounding of their inputs; gradients are products of several rounded factors.
+fn domain(row: &Row) -> (Draw, Tolerance, Tolerance) {
+    let tight = bound(1e-6, 1e-6);
+    match row.name {
+        "log" | "sqrt" => (Draw::Uniform(0.1, 4.0), tight, bound(2e-6, 2e-6)),
+        "recip" | "div" => (Draw::Uniform(0.5, 4.0), tight, bound(4e-6, 2e-6)),
+        "pow" => (Draw::Uniform(0.3, 3.0), bound(1e-6, 4e-6), bound(8e-6, 8e-6)),
+        "log1p" => (Draw::Uniform(-0.5, 2.0), tight, tight),
+        "exp" | "expm1" => (Draw::Normal, tight, bound(2e-6, 2e-6)),
+        "gelu" | "gelu_tanh" | "silu" | "erf" => (Draw::Normal, tight, bound(3e-6, 2e-6)),
+        _ => (Draw::Distinct, tight, bound(2e-6, 2e-6)),
+    }
+}
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = vec![];
+    for row in ROWS {
+        let (draw, tolerance, gradient) = domain(row);
+        let arity = row.arity();
+        let apply = move |x: &[Tensor]| Tensor::apply(Pointwise(row), &x.iter().collect::<Vec<_>>());
+        let mut case = Case::new(row.name, apply).tolerance(tolerance).gradient_tolerance(gradient);
+        if row.derivative.is_none() {
+            case = case.not_differentiable();
+        }
+        case = match (row.kind, arity) {
+            (Kind::Logical, 1) => case.input(&[37, 5], DType::Bool, Draw::Below(2)),
+            (Kind::Logical, _) => {
+                case.input(&[37, 5], DType::Bool, Draw::Below(2)).input(&[37, 1], DType::Bool, Draw::Below(2))
+            }
+            (Kind::Where, _) => case
+                .input(&[37, 1], DType::Bool, Draw::Below(2))
+                .input(&[37, 5], DType::F32, Draw::Normal)
+                .input(&[5], DType::F32, Draw::Normal),
+            (_, 1) => case.input(&[37, 5], DType::F32, draw.clone()),
+            // Slopes and bounds: scalars whose gradient is not defined.
+            (_, 3) => case.input(&[37, 5], DType::F32, draw.clone()).input(&[], DType::F32, Draw::Values(&[-0.3])).input(
+                &[],
+                DType::F32,
+                Draw::Values(&[0.4]),
+            ),
+            _ if matches!(row.name, "leaky_relu" | "elu") => {
+                case.input(&[37, 5], DType::F32, draw.clone()).input(&[], DType::F32, Draw::Values(&[0.2]))
+            }
+            _ => case.input(&[3, 1, 7], DType::F32, draw.clone()).input(&[5, 1], DType::F32, draw.clone()),
+        };
+        cases.push(case);
+    }
+    let of = |row: &'static Row| move |x: &[Tensor]| Tensor::apply(Pointwise(row), &[&x[0], &x[1]]);
+    for (row, label) in [(&ADD, "add_i32"), (&MUL, "mul_i32"), (&MAXIMUM, "maximum_i32"), (&LT, "lt_u32")] {
+        let dtype = if label.ends_with("u32") { DType::U32 } else { DType::I32 };
+        cases.push(
+            Case::new(label, of(row))
+                .input(&[131], dtype, Draw::Below(100))
+                .input(&[1], dtype, Draw::Below(100))
+                .tolerance(Tolerance::Exact)
+                .not_differentiable(),
+        );
+    }
+    // One workgroup dimension holds 65,535 groups: more must fold.
+    cases.push(Case::new("mul_large", of(&MUL)).normal(&[1, 300_007]).normal(&[1]).tolerance(bound(1e-6, 1e-6)));
+    cases
+}

@@ -1,0 +1,230 @@
+//! The table of pointwise ops.
+
+use crate::ops::Backward;
+use crate::tensor::Tensor;
+
+/// Which dtypes a row takes and gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Floats to the same float.
+    Float,
+    /// Floats or integers to the same.
+    Number,
+    /// Two of any one dtype to bool.
+    Comparison,
+    /// Bools to bool.
+    Logical,
+    /// A bool and two of any one dtype to that dtype.
+    Where,
+}
+
+/// Gradients of a row's inputs, in ops, before summing over stretched axes.
+pub type Derivative = fn(&Backward<'_>) -> Vec<Option<Tensor>>;
+
+/// A pointwise op.
+pub struct Row {
+    /// Name in errors and dumps.
+    pub name: &'static str,
+    /// Dtypes.
+    pub kind: Kind,
+    /// WGSL expression of `a`, `b`, `c` for floats.
+    pub wgsl: &'static str,
+    /// The same for integers and bools, where it differs.
+    pub integer: Option<&'static str>,
+    /// The f64 definition.
+    pub function: fn(f64, f64, f64) -> f64,
+    /// The derivative; `None` where it is zero or undefined everywhere.
+    pub derivative: Option<Derivative>,
+}
+
+impl Row {
+    /// Number of inputs.
+    pub fn arity(&self) -> usize {
+        let has = |letter: &str| {
+            let mut words = self.wgsl.split(|c: char| !c.is_alphanumeric() && c != '_');
+            words.any(|word| word == letter)
+        };
+        1 + usize::from(has("b")) + usize::from(has("c"))
+    }
+}
+
+const SQRT_HALF: f64 = std::f64::consts::FRAC_1_SQRT_2;
+/// 1 / sqrt(2 pi).
+const DENSITY: f64 = 0.398_942_280_401_432_7;
+/// sqrt(2 / pi), of the tanh form of GELU.
+const TANH_SCALE: f64 = 0.797_884_560_802_865_4;
+const TANH_CUBE: f64 = 0.044_715;
+
+fn zero(backward: &Backward<'_>) -> Tensor {
+    backward.grad.scalar(0.0).cast(backward.grad.meta().dtype)
+}
+
+fn one(gradient: Tensor) -> Vec<Option<Tensor>> {
+    vec![Some(gradient)]
+}
+
+macro_rules! rows {
+    ($($name:ident $text:literal $kind:ident $wgsl:literal $(int $integer:literal)?, $function:expr, $derivative:expr;)+) => {
+        $(
+            #[doc = concat!("`", $text, "`")]
+            pub static $name: Row = Row {
+                name: $text,
+                kind: Kind::$kind,
+                wgsl: $wgsl,
+                integer: { let _other: Option<&'static str> = None; $(let _other = Some($integer);)? _other },
+                function: $function,
+                derivative: $derivative,
+            };
+        )+
+        /// All rows.
+        pub static ROWS: &[&Row] = &[$(&$name),+];
+    };
+}
+
+rows! {
+    ADD "add" Number "a + b", |a, b, _| a + b,
+        Some(|w| vec![Some(w.grad.clone()), Some(w.grad.clone())]);
+    SUB "sub" Number "a - b", |a, b, _| a - b,
+        Some(|w| vec![Some(w.grad.clone()), w.needs[1].then(|| -w.grad)]);
+    MUL "mul" Number "a * b", |a, b, _| a * b,
+        Some(|w| vec![w.needs[0].then(|| w.grad * &w.inputs[1]), w.needs[1].then(|| w.grad * &w.inputs[0])]);
+    DIV "div" Number "a / b", |a, b, _| a / b, Some(div);
+    POW "pow" Float "power(a, b)", |a, b, _| a.powf(b), Some(pow);
+    MINIMUM "minimum" Number "with_nan(min(a, b), a, b)" int "min(a, b)", |a, b, _| extreme(a, b, a < b),
+        Some(|w| ties(w, w.inputs[0].lt(&w.inputs[1])));
+    MAXIMUM "maximum" Number "with_nan(max(a, b), a, b)" int "max(a, b)", |a, b, _| extreme(a, b, a > b),
+        Some(|w| ties(w, w.inputs[0].gt(&w.inputs[1])));
+    EXP "exp" Float "exp_full(a)", |a, _, _| a.exp(), Some(|w| one(w.grad * w.output));
+    LOG "log" Float "log_full(a)", |a, _, _| a.ln(), Some(|w| one(w.grad / &w.inputs[0]));
+    SQRT "sqrt" Float "sqrt(a)", |a, _, _| a.sqrt(), Some(|w| one((w.grad / w.output).scale(0.5)));
+    ABS "abs" Number "abs(a)", |a, _, _| a.abs(), Some(|w| one(w.grad * w.inputs[0].sign()));
+    SIGN "sign" Number "select(select(a, F(-1.0), a < F(0.0)), F(1.0), a > F(0.0))" int "sign(a)",
+        |a, _, _| if a > 0.0 { 1.0 } else if a < 0.0 { -1.0 } else { a }, None;
+    NEG "neg" Number "-a", |a, _, _| -a, Some(|w| one(-w.grad));
+    RECIP "recip" Float "F(1.0) / a", |a, _, _| 1.0 / a, Some(|w| one(-(w.grad * w.output.square())));
+    EXPM1 "expm1" Float "expm1(a)", |a, _, _| a.exp_m1(), Some(|w| one(w.grad * w.output.offset(1.0)));
+    LOG1P "log1p" Float "log1p(a)", |a, _, _| a.ln_1p(), Some(|w| one(w.grad / w.inputs[0].offset(1.0)));
+    RELU "relu" Number "with_nan(max(a, F(0.0)), a, a)" int "max(a, I(0))", |a, _, _| if a <= 0.0 { 0.0 } else { a },
+        Some(|w| one(w.output.le(&zero(w)).where_(&zero(w), w.grad)));
+    LEAKY_RELU "leaky_relu" Float "select(a * b, a, a > F(0.0))", |a, b, _| if a > 0.0 { a } else { a * b },
+        Some(|w| vec![Some(w.inputs[0].gt(&zero(w)).where_(w.grad, &(w.grad * &w.inputs[1]))), None]);
+    ELU "elu" Float "select(b * expm1(a), a, a > F(0.0))", |a, b, _| if a > 0.0 { a } else { b * a.exp_m1() },
+        Some(|w| vec![Some(w.inputs[0].gt(&zero(w)).where_(w.grad, &(w.grad * (w.inputs[0].exp() * &w.inputs[1])))), None]);
+    GELU "gelu" Float "F(0.5) * a * (F(1.0) + erf(a * F(0.70710678)))",
+        |a, _, _| 0.5 * a * (1.0 + libm_erf(a * SQRT_HALF)), Some(gelu);
+    GELU_TANH "gelu_tanh" Float
+        "F(0.5) * a * (F(1.0) + tanh_full(F(0.7978845608) * (a + F(0.044715) * a * a * a)))",
+        |a, _, _| 0.5 * a * (1.0 + (TANH_SCALE * (a + TANH_CUBE * a * a * a)).tanh()), Some(gelu_tanh);
+    SILU "silu" Float "a * sigmoid(a)", |a, _, _| a / (1.0 + (-a).exp()), Some(silu);
+    SIGMOID "sigmoid" Float "sigmoid(a)", |a, _, _| 1.0 / (1.0 + (-a).exp()),
+        Some(|w| one(w.grad * (w.output - w.output.square())));
+    TANH "tanh" Float "tanh_full(a)", |a, _, _| a.tanh(), Some(|w| one(w.grad - w.grad * w.output.square()));
+    SOFTPLUS "softplus" Float "with_nan(max(a, F(0.0)) + log1p(exp_full(-abs(a))), a, a)",
+        |a, _, _| if a.is_nan() { a } else { a.max(0.0) + (-a.abs()).exp().ln_1p() },
+        Some(|w| one(w.grad * w.inputs[0].sigmoid()));
+    ERF "erf" Float "erf(a)", |a, _, _| libm_erf(a),
+        // 2 / sqrt(pi) exp(-x^2)
+        Some(|w| one(w.grad * (-w.inputs[0].square()).exp().scale(std::f64::consts::FRAC_2_SQRT_PI)));
+    CLAMP "clamp" Number "with_nan(min(max(a, b), c), a, a)" int "min(max(a, b), c)",
+        |a, b, c| if a.is_nan() { a } else { a.max(b).min(c) }, Some(clamp);
+    EQ "eq" Comparison "a == b", |a, b, _| f64::from(u8::from(a == b)), None;
+    NE "ne" Comparison "!(a == b)", |a, b, _| f64::from(u8::from(a != b)), None;
+    LT "lt" Comparison "a < b" int "U(a) < U(b)", |a, b, _| f64::from(u8::from(a < b)), None;
+    LE "le" Comparison "a <= b" int "U(a) <= U(b)", |a, b, _| f64::from(u8::from(a <= b)), None;
+    GT "gt" Comparison "a > b" int "U(a) > U(b)", |a, b, _| f64::from(u8::from(a > b)), None;
+    GE "ge" Comparison "a >= b" int "U(a) >= U(b)", |a, b, _| f64::from(u8::from(a >= b)), None;
+    NOT "not" Logical "!a", |a, _, _| f64::from(u8::from(a == 0.0)), None;
+    AND "and" Logical "a & b", |a, b, _| f64::from(u8::from(a != 0.0 && b != 0.0)), None;
+    OR "or" Logical "a | b", |a, b, _| f64::from(u8::from(a != 0.0 || b != 0.0)), None;
+    WHERE "where" Where "select(c, b, a)", |a, b, c| if a != 0.0 { b } else { c },
+        Some(|w| vec![
+            None,
+            w.needs[1].then(|| w.inputs[0].where_(w.grad, &zero(w))),
+            w.needs[2].then(|| w.inputs[0].where_(&zero(w), w.grad)),
+        ]);
+}
+
+fn extreme(a: f64, b: f64, first: bool) -> f64 {
+    if a.is_nan() || (first && !b.is_nan()) { a } else { b }
+}
+
+fn div(w: &Backward<'_>) -> Vec<Option<Tensor>> {
+    let (a, b) = (&w.inputs[0], &w.inputs[1]);
+    vec![w.needs[0].then(|| w.grad / b), w.needs[1].then(|| -(w.grad * a) / b.square())]
+}
+
+/// As PyTorch: 0 where the exponent is 0, and 0 for the exponent's gradient where the base is 0.
+fn pow(w: &Backward<'_>) -> Vec<Option<Tensor>> {
+    let (a, b) = (&w.inputs[0], &w.inputs[1]);
+    let base = w.needs[0].then(|| {
+        let slope = b * a.pow(&b.offset(-1.0));
+        b.eq(&zero(w)).where_(&zero(w), &(w.grad * slope))
+    });
+    let exponent = w.needs[1].then(|| {
+        let slope = w.output * a.log();
+        a.eq(&zero(w)).logical_and(&b.ge(&zero(w))).where_(&zero(w), &(w.grad * slope))
+    });
+    vec![base, exponent]
+}
+
+/// The whole gradient to the chosen side, half to each on a tie.
+fn ties(w: &Backward<'_>, first: Tensor) -> Vec<Option<Tensor>> {
+    let tie = w.inputs[0].eq(&w.inputs[1]);
+    let half = w.grad.scale(0.5);
+    let side = |mine: &Tensor| tie.where_(&half, &mine.where_(w.grad, &zero(w)));
+    vec![w.needs[0].then(|| side(&first)), w.needs[1].then(|| side(&first.logical_not()))]
+}
+
+fn clamp(w: &Backward<'_>) -> Vec<Option<Tensor>> {
+    let inside = w.inputs[0].ge(&w.inputs[1]).logical_and(&w.inputs[0].le(&w.inputs[2]));
+    vec![Some(inside.where_(w.grad, &zero(w))), None, None]
+}
+
+fn gelu(w: &Backward<'_>) -> Vec<Option<Tensor>> {
+    let x = &w.inputs[0];
+    let cumulative = x.scale(SQRT_HALF).erf().scale(0.5).offset(0.5);
+    let density = x.square().scale(-0.5).exp().scale(DENSITY);
+    one(w.grad * (cumulative + x * density))
+}
+
+fn gelu_tanh(w: &Backward<'_>) -> Vec<Option<Tensor>> {
+    let x = &w.inputs[0];
+    let square = x.square();
+    let t = ((&square * x).scale(TANH_CUBE) + x).scale(TANH_SCALE).tanh();
+    let slope = square.scale(3.0 * TANH_CUBE).offset(1.0).scale(TANH_SCALE);
+    let inner = (x - x * t.square()) * slope;
+    one(w.grad * (t.offset(1.0) + inner).scale(0.5))
+}
+
+fn silu(w: &Backward<'_>) -> Vec<Option<Tensor>> {
+    let s = w.inputs[0].sigmoid();
+    // s (1 + x (1 - s)) = s + y (1 - s)
+    one(w.grad * (&s + w.output - w.output * &s))
+}
+
+/// erf to f64 precision: the Maclaurin series up to 3, the continued fraction of erfc (Lentz) beyond.
+pub fn libm_erf(x: f64) -> f64 {
+    if x.is_nan() {
+        return x;
+    }
+    let z = x.abs();
+    if z > 6.0 {
+        return x.signum();
+    }
+    if z < 3.0 {
+        // erf(x) = 2/sqrt(pi) e^{-x^2} sum_n 2^n x^{2n+1} / (2n+1)!!: all terms positive, no cancellation.
+        let (mut term, mut sum, mut n) = (z, z, 0.0);
+        while term > sum * 1e-17 {
+            n += 1.0;
+            term *= 2.0 * z * z / (2.0 * n + 1.0);
+            sum += term;
+        }
+        return (std::f64::consts::FRAC_2_SQRT_PI * (-z * z).exp() * sum).copysign(x);
+    }
+    let mut fraction = z;
+    for k in (1..=60).rev() {
+        fraction = z + f64::from(k) / 2.0 / fraction;
+    }
+    let complement = (-z * z).exp() / (fraction * std::f64::consts::PI.sqrt());
+    (1.0 - complement).copysign(x)
+}

@@ -1,0 +1,87 @@
+//! Random 32-bit words on the device, from a counter that travels as an operand; and dropout made of them.
+
+use std::panic::Location;
+
+use crate::array::Array;
+use crate::dtype::DType;
+use crate::graph::{Source, scalar};
+use crate::kernel::Capabilities;
+use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance};
+use crate::rng::{Draws, word};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+
+/// Philox words of one draw; input 0 is the operand (seed low, seed high, draw low, draw high).
+#[derive(Debug)]
+pub struct RandomBits {
+    /// Axis lengths.
+    pub shape: Shape,
+}
+
+impl Tensor {
+    /// Zeros each element with probability `p` and scales the others by `1 / (1 - p)` (Srivastava et al. 2014, in the
+    /// inverted form that PyTorch uses). The mask compares 32-bit words with a threshold; its backward pass and any
+    /// recomputation use the same draw.
+    ///
+    /// # Errors
+    /// The result carries [`crate::Error::Value`] unless `0 <= p < 1`.
+    #[track_caller]
+    pub fn dropout(&self, p: f64, draws: &Draws) -> Tensor {
+        if !(0.0..1.0).contains(&p) {
+            let what = format!("probability {p} is not in [0, 1)");
+            return self.problem("dropout", Problem::Value(what, "pass the share of elements to zero"));
+        }
+        if self.error().is_some() {
+            return self.clone();
+        }
+        let at = Location::caller();
+        let (seed, draw) = draws.take();
+        let words = [seed as u32, (seed >> 32) as u32, draw as u32, (draw >> 32) as u32];
+        let source = Source::Operand { value: words.map(f64::from), words };
+        let counter = Tensor::leaf(self.device(), scalar(DType::U32), source, at);
+        let bits = Tensor::record(self.device(), RandomBits { shape: *self.dims() }, &[&counter], at);
+        // Kept where word >= p 2^32: p is resolved to 2^-32.
+        let threshold = Tensor::operand(self.device(), DType::U32, (p * 4_294_967_296.0).floor());
+        let scaled = self * (1.0 / (1.0 - p));
+        let zero = Tensor::operand(self.device(), self.meta().dtype, 0.0);
+        bits.ge(&threshold).where_(&scaled, &zero)
+    }
+}
+
+impl Op for RandomBits {
+    fn name(&self) -> &'static str {
+        "random_bits"
+    }
+
+    fn attributes(&self, words: &mut Vec<u64>) {
+        words.extend(self.shape.iter().map(|&dim| dim as u64));
+    }
+
+    fn shape(&self, _: &[Meta]) -> Result<Meta, Problem> {
+        Ok(Meta { shape: self.shape, dtype: DType::U32 })
+    }
+
+    fn gradient(&self, _: &Backward<'_>) -> Vec<Option<Tensor>> {
+        vec![None]
+    }
+
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+        let [low, high, draw_low, draw_high] = [0, 1, 2, 3].map(|i| inputs[0].data[i] as u64);
+        Array::build(output.shape, output.dtype, |i| {
+            f64::from(word(high << 32 | low, draw_high << 32 | draw_low, i as u32))
+        })
+    }
+
+    fn lowering(&self, _: &[Meta], _: &Meta, _: &Capabilities) -> Lowering {
+        let expression = "random_bits(index, U(a), a1, a2, a3)";
+        Lowering::Pointwise { expression, helpers: "", constants: vec![] }
+    }
+
+    fn cases() -> Vec<Case> {
+        let mask = |x: &[Tensor]| x[0].ones_like().dropout(0.37, &Draws::new(0x1234_5678_9abc_def0));
+        vec![
+            Case::new("mask", mask).normal(&[37, 5]).tolerance(Tolerance::Exact).not_differentiable(),
+            Case::new("mask_of_fours", mask).normal(&[3, 44]).tolerance(Tolerance::Exact).not_differentiable(),
+        ]
+    }
+}

@@ -1,0 +1,344 @@
+//! The planner's graph: shared sub-expressions once, views turned into maps, copies where a kernel needs one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::place;
+use super::strided::Strided;
+use super::{Plan, fuse};
+use crate::device::Arena;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::graph::{LeafKind, Snapshot, Source};
+use crate::kernel::{Capabilities, Kernel};
+use crate::ops::{Lowering, Meta, ViewKind};
+use crate::shape::Shape;
+
+/// Where a result goes.
+#[derive(Debug, Clone)]
+pub enum Destination {
+    /// Into a buffer of its own.
+    Value,
+    /// Into this arena from this element on.
+    Arena(Arc<Arena>, usize),
+    /// Added to what is in this arena from this element on.
+    Accumulate(Arc<Arena>, usize),
+}
+
+/// What to plan.
+pub struct Request<'a> {
+    /// The graph.
+    pub snapshot: &'a Snapshot,
+    /// Nodes wanted, and where.
+    pub outputs: Vec<(usize, Destination)>,
+    /// What the device can do.
+    pub capabilities: &'a Capabilities,
+    /// False to give every op a kernel of its own (the test mode that fused plans are held to).
+    pub fusion: bool,
+    /// Number of host words that the update takes.
+    pub scalars: usize,
+}
+
+/// What a planner's node does.
+#[derive(Debug)]
+pub enum Work {
+    /// A leaf, with its number in the request's snapshot.
+    Leaf(LeafKind, usize),
+    /// Index arithmetic.
+    View,
+    /// An expression an element.
+    Pointwise { expression: &'static str, helpers: &'static str, constants: Vec<f64> },
+    /// Hand-written kernels.
+    Kernels { kernels: Vec<Kernel>, temporaries: Vec<usize> },
+}
+
+/// A planner's node.
+#[derive(Debug)]
+pub struct PlanNode {
+    pub name: &'static str,
+    pub meta: Meta,
+    pub work: Work,
+    pub inputs: Vec<usize>,
+    /// The stored node beneath, and where its elements are.
+    base: usize,
+    map: Strided,
+}
+
+/// The planner's graph.
+pub struct Graph {
+    pub nodes: Vec<PlanNode>,
+    pub capabilities: Capabilities,
+    /// Stored nodes that are results, with their destinations.
+    pub outputs: Vec<(usize, Destination)>,
+    /// For each result asked for, its place in `outputs`.
+    users: Vec<Vec<usize>>,
+    operand_words: HashMap<usize, usize>,
+    /// (snapshot leaf, first word)
+    pub operands: Vec<(usize, usize)>,
+    pub next_word: usize,
+    /// Arena ranges of parameter leaves, by snapshot leaf.
+    pub parameters: HashMap<usize, (Arc<Arena>, usize)>,
+    is_output: Vec<bool>,
+}
+
+/// Plans a request.
+///
+/// # Errors
+/// [`Error::Limit`] where a tensor or grid passes the adapter's limits, [`Error::Internal`] for a broken rule.
+pub fn build(request: &Request<'_>) -> Result<Plan> {
+    let mut graph = Graph::new(request)?;
+    graph.resolve_outputs(request)?;
+    graph.index_users();
+    let fusion = fuse::fuse(&graph, request.fusion, request.capabilities.storage_buffers);
+    place::place(&graph, &fusion, request.scalars)
+}
+
+impl Graph {
+    fn new(request: &Request<'_>) -> Result<Graph> {
+        let snapshot = request.snapshot;
+        let mut graph = Graph {
+            nodes: Vec::with_capacity(snapshot.nodes.len()),
+            capabilities: request.capabilities.clone(),
+            outputs: vec![],
+            users: vec![],
+            operand_words: HashMap::new(),
+            operands: vec![],
+            next_word: 0,
+            parameters: HashMap::new(),
+            is_output: vec![],
+        };
+        // Snapshot index -> planner index; equal ops on equal inputs become one node.
+        let mut place = Vec::with_capacity(snapshot.nodes.len());
+        let mut seen: HashMap<Vec<u64>, usize> = HashMap::new();
+        for (i, node) in snapshot.nodes.iter().enumerate() {
+            let inputs: Vec<usize> = snapshot.inputs[i].iter().map(|&input| place[input as usize]).collect();
+            let metas: Vec<Meta> = inputs.iter().map(|&input| graph.nodes[input].meta).collect();
+            let index = match (&snapshot.leaves[i], &node.source) {
+                (Some(kind), _) => {
+                    let index = graph.push(node.name(), node.meta, Work::Leaf(*kind, i), vec![]);
+                    if let (LeafKind::Parameter, Source::Parameter(leaf)) = (kind, &node.source) {
+                        graph.parameters.insert(i, (leaf.arena.clone(), leaf.offset));
+                    }
+                    if *kind == LeafKind::Operand {
+                        graph.operand_words.insert(index, graph.next_word);
+                        graph.operands.push((i, graph.next_word));
+                        graph.next_word += 4;
+                    }
+                    index
+                }
+                (None, Source::Op(op)) => {
+                    let mut words = vec![op.name().as_ptr() as u64];
+                    op.attributes(&mut words);
+                    words.extend(inputs.iter().map(|&input| input as u64 | 1 << 40));
+                    if let Some(&known) = seen.get(&words) {
+                        place.push(known);
+                        continue;
+                    }
+                    let views: Vec<Option<Strided>> =
+                        (0..inputs.len()).map(|k| op.strided(k).then(|| graph.nodes[inputs[k]].map.clone())).collect();
+                    let views: Vec<Option<Strided>> =
+                        views.into_iter().map(|view| view.filter(|map| map.dynamic.is_empty())).collect();
+                    let lowering = if views.iter().any(Option::is_some) {
+                        op.lowering_strided(&metas, &views, &node.meta, request.capabilities)
+                    } else {
+                        op.lowering(&metas, &node.meta, request.capabilities)
+                    };
+                    let index = graph.lowered(op.name(), node.meta, lowering, inputs, &views);
+                    seen.insert(words, index);
+                    index
+                }
+                _ => return Err(Error::internal(format!("node `{}` has neither op nor leaf kind", node.name()))),
+            };
+            place.push(index);
+        }
+        for (output, destination) in &request.outputs {
+            graph.outputs.push((place[*output], destination.clone()));
+        }
+        Ok(graph)
+    }
+
+    fn push(&mut self, name: &'static str, meta: Meta, work: Work, inputs: Vec<usize>) -> usize {
+        let index = self.nodes.len();
+        let map = Strided::contiguous(meta.shape);
+        self.nodes.push(PlanNode { name, meta, work, inputs, base: index, map });
+        index
+    }
+
+    fn lowered(
+        &mut self,
+        name: &'static str,
+        meta: Meta,
+        lowering: Lowering,
+        mut inputs: Vec<usize>,
+        views: &[Option<Strided>],
+    ) -> usize {
+        match lowering {
+            Lowering::Pointwise { expression, helpers, constants } => {
+                self.push(name, meta, Work::Pointwise { expression, helpers, constants }, inputs)
+            }
+            Lowering::View(kind) => self.view(name, meta, &kind, inputs),
+            Lowering::Kernels { kernels, temporaries } => {
+                for k in 0..inputs.len() {
+                    let node = &self.nodes[inputs[k]];
+                    let any_map = views.get(k).is_some_and(Option::is_some) || (k == 0 && kernels[0].prologue);
+                    let operand = matches!(self.nodes[node.base].work, Work::Leaf(LeafKind::Operand, _));
+                    if operand && !(k == 0 && kernels[0].prologue) || !(any_map || node.map.is_identity()) {
+                        inputs[k] = self.copy(inputs[k]);
+                    }
+                }
+                self.push(name, meta, Work::Kernels { kernels, temporaries }, inputs)
+            }
+        }
+    }
+
+    fn view(&mut self, name: &'static str, meta: Meta, kind: &ViewKind, inputs: Vec<usize>) -> usize {
+        let from = inputs[0];
+        // A constant start is an offset; one that travels with the step is added in the kernel.
+        let start = inputs.get(1).map(|&start| match &self.nodes[start].work {
+            Work::Pointwise { constants, .. } if !constants.is_empty() => Ok(constants[0] as usize),
+            _ => Err(start),
+        });
+        let map = match (kind, start) {
+            (ViewKind::Slice { axis }, Some(Ok(start))) => {
+                let mut map = self.nodes[from].map.clone();
+                map.offset += start * map.strides[*axis];
+                map.shape = meta.shape;
+                Some(map)
+            }
+            (_, start) => self.nodes[from].map.view(kind, meta.shape, start.and_then(std::result::Result::err)),
+        };
+        let (base, map, inputs) = match map {
+            Some(map) => (self.nodes[from].base, map, inputs),
+            None => {
+                let copy = self.copy(from);
+                (copy, Strided::contiguous(meta.shape), vec![copy])
+            }
+        };
+        self.nodes.push(PlanNode { name, meta, work: Work::View, inputs, base, map });
+        self.nodes.len() - 1
+    }
+
+    /// A node that stores the elements of `node` row-major.
+    fn copy(&mut self, node: usize) -> usize {
+        let known = self.nodes.iter().position(|other| other.name == "copy" && other.inputs == [node]);
+        known.unwrap_or_else(|| {
+            let work = Work::Pointwise { expression: "a", helpers: "", constants: vec![] };
+            self.push("copy", self.nodes[node].meta, work, vec![node])
+        })
+    }
+
+    /// Gives every result a stored node of its own.
+    fn resolve_outputs(&mut self, request: &Request<'_>) -> Result<()> {
+        let mut taken: Vec<usize> = vec![];
+        for k in 0..self.outputs.len() {
+            let node = self.outputs[k].0;
+            let meta = self.nodes[node].meta;
+            let base = self.nodes[node].base;
+            let computed = matches!(self.nodes[base].work, Work::Pointwise { .. } | Work::Kernels { .. });
+            let same = self.nodes[node].map.is_identity() && self.nodes[base].meta.elements() == meta.elements();
+            let stored = if computed && same && !taken.contains(&base) {
+                base
+            } else {
+                // Copies of one node for two results must not be merged: each result is a buffer of its own.
+                let work = Work::Pointwise { expression: "a", helpers: "", constants: vec![] };
+                self.push("copy of a result", meta, work, vec![node])
+            };
+            taken.push(stored);
+            self.outputs[k].0 = stored;
+        }
+        let limit = request.capabilities.binding_bytes;
+        for node in &self.nodes {
+            let bytes = node.meta.elements() as u64 * 4;
+            let in_memory = matches!(node.work, Work::Kernels { .. } | Work::Leaf(LeafKind::Upload, _));
+            if in_memory && bytes > limit {
+                return Err(Error::Limit {
+                    what: format!("a tensor of shape {} ({})", node.meta.shape, node.name),
+                    bytes,
+                    limit,
+                    device: "this device".into(),
+                    next: "use a smaller batch, or split the tensor",
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn index_users(&mut self) {
+        let count = self.nodes.len();
+        self.users = vec![vec![]; count];
+        self.is_output = vec![false; count];
+        for &(node, _) in &self.outputs {
+            self.is_output[node] = true;
+        }
+        for node in 0..count {
+            if matches!(self.nodes[node].work, Work::View) {
+                continue;
+            }
+            for used in self.dependencies(node) {
+                self.users[used].push(node);
+            }
+        }
+    }
+
+    /// The node beneath input `k` of `node`, and where its elements are: over the node's shape for a pointwise node,
+    /// over the input's own for a kernel.
+    pub fn access(&self, node: usize, k: usize) -> (usize, Strided) {
+        let input = &self.nodes[self.nodes[node].inputs[k]];
+        match self.nodes[node].work {
+            Work::Pointwise { .. } => (input.base, self.broadcast(input, self.nodes[node].meta.shape)),
+            _ => (input.base, input.map.clone()),
+        }
+    }
+
+    fn broadcast(&self, input: &PlanNode, shape: Shape) -> Strided {
+        if input.meta.shape == shape { input.map.clone() } else { input.map.expand(shape) }
+    }
+
+    /// The stored or inlined nodes that `node` reads, without repeats, operands of slices included.
+    pub fn dependencies(&self, node: usize) -> Vec<usize> {
+        let mut all = vec![];
+        for &input in &self.nodes[node].inputs {
+            let input = &self.nodes[input];
+            for used in [input.base].into_iter().chain(input.map.dynamic.iter().map(|&(operand, _)| operand)) {
+                if !all.contains(&used) && used != node {
+                    all.push(used);
+                }
+            }
+        }
+        all
+    }
+
+    pub fn dynamic_operands(&self, node: usize) -> Vec<usize> {
+        let maps = self.nodes[node].inputs.iter().map(|&input| &self.nodes[input].map);
+        maps.flat_map(|map| map.dynamic.iter().map(|&(operand, _)| operand)).collect()
+    }
+
+    pub fn consumers(&self, node: usize) -> &[usize] {
+        &self.users[node]
+    }
+
+    pub fn is_output(&self, node: usize) -> bool {
+        self.is_output[node]
+    }
+
+    pub fn operand_word(&self, node: usize) -> Option<usize> {
+        self.operand_words.get(&node).copied()
+    }
+
+    /// Which nodes some result needs.
+    pub fn live(&self) -> Vec<bool> {
+        let mut live = vec![false; self.nodes.len()];
+        let mut stack: Vec<usize> = self.outputs.iter().map(|&(node, _)| node).collect();
+        while let Some(node) = stack.pop() {
+            if !std::mem::replace(&mut live[node], true) {
+                stack.extend(self.dependencies(node));
+            }
+        }
+        live
+    }
+
+    /// Bytes of an element in a buffer.
+    pub fn element_bytes(&self, dtype: DType) -> u64 {
+        if dtype == DType::F16 && self.capabilities.f16 { 2 } else { 4 }
+    }
+}

@@ -1,0 +1,513 @@
+//! WGSL of fused pointwise regions: whole kernels, and the epilogues and prologues of hand-written ones.
+//!
+//! Values are emitted from the results back to the buffers. A value is named by its node and the index at which it is
+//! read, so broadcasts and views are index arithmetic. Lengths and strides are words of a uniform, never text, so that
+//! changing a batch size compiles nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write;
+use std::sync::OnceLock;
+
+use super::build::{Graph, Work};
+use super::fuse::Unit;
+use super::strided::Strided;
+use crate::dtype::DType;
+use crate::graph::LeafKind;
+use crate::kernel::{EXTRA, FUSION, OPERANDS};
+
+/// What fusion has decided so far.
+pub struct State<'a> {
+    pub unit_of: &'a [Option<usize>],
+    pub inlined: &'a [bool],
+    pub live: &'a [bool],
+}
+
+impl State<'_> {
+    /// True if `node` must be in a buffer after its unit has run.
+    pub fn is_stored(&self, graph: &Graph, node: usize) -> bool {
+        graph.is_output(node) || self.is_needed_outside(graph, node, self.unit_of[node], 0)
+    }
+
+    fn is_needed_outside(&self, graph: &Graph, node: usize, unit: Option<usize>, depth: usize) -> bool {
+        depth > 64
+            || graph.consumers(node).iter().any(|&user| {
+                self.live[user]
+                    && match self.inlined[user] {
+                        true => self.is_needed_outside(graph, user, unit, depth + 1),
+                        false => self.unit_of[user] != unit,
+                    }
+            })
+    }
+}
+
+/// Why a unit cannot be one kernel.
+#[derive(Debug)]
+pub struct Refused;
+
+/// A unit as text.
+#[derive(Debug, Default)]
+pub struct Emitted {
+    /// Everything but the kernel's own text.
+    pub text: String,
+    /// Nodes bound for reading, from [`EXTRA`] on (from 0 for a whole kernel).
+    pub reads: Vec<usize>,
+    /// Nodes bound for writing, after the reads; without the kernel's primary result.
+    pub writes: Vec<usize>,
+    /// The node that the hand-written kernel stores, or `None` for a whole kernel.
+    pub primary: Option<usize>,
+    /// Words at [`FUSION`].
+    pub words: Vec<u32>,
+    /// True if operands are read.
+    pub operands: bool,
+}
+
+/// Invocations of a generated kernel's workgroup.
+pub const WORKGROUP: u64 = 64;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Index {
+    name: String,
+    /// True if the lanes are consecutive elements, false if all lanes read one.
+    spread: bool,
+}
+
+/// Emits `unit`; four lanes only where every index allows it.
+pub fn emit(graph: &Graph, state: &State, unit_id: usize, unit: &Unit, lanes: usize) -> Result<Emitted, Refused> {
+    let mut members: Vec<usize> = unit.members.iter().copied().collect();
+    members.sort_unstable();
+    let mut emitter = Emitter {
+        graph,
+        state,
+        unit: Some(unit_id),
+        lanes,
+        out: Emitted::default(),
+        body: String::new(),
+        values: HashMap::new(),
+        indices: HashMap::new(),
+        next: 0,
+        helpers: vec![],
+        base: if unit.kernel.is_some() { EXTRA } else { 0 },
+    };
+    let mut functions = String::new();
+    if let Some(kernel) = unit.kernel {
+        if !unit.prologue.is_empty() || emitter.kernel_prologue(kernel) {
+            emitter.prologue(kernel)?;
+            functions = emitter.finish_function();
+        }
+        let tail: Vec<usize> = members.iter().copied().filter(|node| !unit.prologue.contains(node)).collect();
+        let stored: Vec<usize> =
+            tail.iter().chain([&kernel]).copied().filter(|&node| state.is_stored(graph, node)).collect();
+        if emitter.kernel_epilogue(kernel) {
+            emitter.epilogue(kernel, &stored)?;
+            functions += &emitter.finish_function();
+        } else if !tail.is_empty() {
+            return Err(Refused);
+        }
+    } else {
+        let stored: Vec<usize> = members.into_iter().filter(|&node| state.is_stored(graph, node)).collect();
+        emitter.whole(&stored)?;
+        functions = emitter.finish_function();
+    }
+    Ok(emitter.finish(&functions))
+}
+
+struct Emitter<'a> {
+    graph: &'a Graph,
+    state: &'a State<'a>,
+    unit: Option<usize>,
+    lanes: usize,
+    out: Emitted,
+    body: String,
+    values: HashMap<(usize, Index), String>,
+    indices: HashMap<(Index, Strided), Index>,
+    next: usize,
+    helpers: Vec<&'static str>,
+    base: u32,
+}
+
+impl Emitter<'_> {
+    fn kernel_prologue(&self, kernel: usize) -> bool {
+        matches!(&self.graph.nodes[kernel].work, Work::Kernels { kernels, .. } if kernels[0].prologue)
+    }
+
+    fn kernel_epilogue(&self, kernel: usize) -> bool {
+        matches!(&self.graph.nodes[kernel].work, Work::Kernels { kernels, .. } if kernels.iter().any(|k| k.epilogue))
+    }
+
+    /// A kernel of its own: one invocation writes `lanes` elements of every stored member.
+    fn whole(&mut self, stored: &[usize]) -> Result<(), Refused> {
+        let elements = self.graph.nodes[*stored.first().ok_or(Refused)?].meta.elements();
+        if self.lanes > 1 && elements % self.lanes != 0 {
+            return Err(Refused);
+        }
+        let count = self.word((elements / self.lanes) as u32);
+        let _ = writeln!(
+            self.body,
+            "@compute @workgroup_size({WORKGROUP})\nfn main(@builtin(workgroup_id) group: vec3<u32>, \
+             @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {{\n    \
+             let at = (group.x + group.y * groups.x) * {WORKGROUP}u + lane;\n    if at >= {count} {{\n        return;\n    }}\n    \
+             let index = at * {}u;",
+            self.lanes
+        );
+        let index = Index { name: "index".into(), spread: true };
+        for &node in stored {
+            if self.graph.nodes[node].meta.elements() != elements {
+                return Err(Refused);
+            }
+            let value = self.value(node, &index)?;
+            self.store(node, &value, "at");
+        }
+        self.body.push_str("}\n");
+        Ok(())
+    }
+
+    fn epilogue(&mut self, kernel: usize, stored: &[usize]) -> Result<(), Refused> {
+        let meta = self.graph.nodes[kernel].meta;
+        let primary = if stored.contains(&kernel) || stored.is_empty() {
+            kernel
+        } else {
+            *stored.iter().find(|&&node| self.graph.nodes[node].meta.dtype == meta.dtype).ok_or(Refused)?
+        };
+        let scalar = scalar_type(meta.dtype);
+        let _ = writeln!(self.body, "fn epilogue(value: {scalar}, index: u32) -> {scalar} {{");
+        let index = Index { name: "index".into(), spread: true };
+        self.values.insert((kernel, index.clone()), "value".into());
+        let mut result = "value".to_string();
+        for &node in stored {
+            if self.graph.nodes[node].meta.elements() != meta.elements() {
+                return Err(Refused);
+            }
+            let value = self.value(node, &index)?;
+            if node == primary {
+                result = value;
+            } else {
+                self.store(node, &value, "index");
+            }
+        }
+        let _ = writeln!(self.body, "    return {result};\n}}");
+        self.out.primary = Some(primary);
+        Ok(())
+    }
+
+    fn prologue(&mut self, kernel: usize) -> Result<(), Refused> {
+        let dtype = self.graph.nodes[self.graph.nodes[kernel].inputs[0]].meta.dtype;
+        let scalar = scalar_type(dtype);
+        let _ = writeln!(self.body, "fn prologue(index: u32) -> {scalar} {{");
+        let index = Index { name: "index".into(), spread: true };
+        let value = self.input(kernel, 0, &index)?;
+        let value = if dtype == DType::Bool { format!("select(0u, 1u, {value})") } else { value };
+        let _ = writeln!(self.body, "    return {value};\n}}");
+        Ok(())
+    }
+
+    /// Value of input `k` of `node` where `node` is read at `index`.
+    fn input(&mut self, node: usize, k: usize, index: &Index) -> Result<String, Refused> {
+        let (base, map) = self.graph.access(node, k);
+        let index = if map.is_identity() { index.clone() } else { self.index(index, &map)? };
+        self.value(base, &index)
+    }
+
+    fn value(&mut self, node: usize, index: &Index) -> Result<String, Refused> {
+        if let Some(known) = self.values.get(&(node, index.clone())) {
+            return Ok(known.clone());
+        }
+        let name = match &self.graph.nodes[node].work {
+            Work::Leaf(LeafKind::Operand, _) => self.operand(node, 0)?,
+            Work::Pointwise { expression, helpers, constants }
+                if self.state.inlined[node] || self.state.unit_of[node] == self.unit =>
+            {
+                self.pointwise(node, expression, helpers, constants, index)?
+            }
+            // The kernel's own value is at hand only where it is being stored.
+            Work::Kernels { .. } if self.state.unit_of[node] == self.unit => return Err(Refused),
+            Work::View => return Err(Refused),
+            _ => self.load(node, index),
+        };
+        self.values.insert((node, index.clone()), name.clone());
+        Ok(name)
+    }
+
+    fn pointwise(
+        &mut self,
+        node: usize,
+        expression: &str,
+        helpers: &'static str,
+        constants: &[f64],
+        index: &Index,
+    ) -> Result<String, Refused> {
+        let mut names: BTreeMap<String, String> = BTreeMap::new();
+        let count = self.graph.nodes[node].inputs.len();
+        for (k, letter) in ["a", "b", "c"].into_iter().enumerate().take(count) {
+            let uses_words = has_token(expression, &format!("{letter}1"));
+            let (base, _) = self.graph.access(node, k);
+            if uses_words {
+                for word in 1..4 {
+                    names.insert(format!("{letter}{word}"), self.operand(base, word)?);
+                }
+            }
+            names.insert(letter.into(), self.input(node, k, index)?);
+        }
+        for (k, &constant) in constants.iter().enumerate() {
+            let word = self.word((constant as f32).to_bits());
+            names.insert(format!("k{k}"), format!("F(bitcast<f32>({word}))"));
+        }
+        let lanes = match (self.lanes, index.spread) {
+            (1, _) => format!("U({})", index.name),
+            (_, false) => format!("U({})", index.name),
+            (_, true) => format!("(U({}) + U(0u, 1u, 2u, 3u))", index.name),
+        };
+        names.insert("index".into(), lanes);
+        names.insert("random_bits".into(), format!("random_bits{}", self.lanes));
+        if !helpers.is_empty() && !self.helpers.contains(&helpers) {
+            self.helpers.push(helpers);
+        }
+        let text = substitute(expression, &names);
+        let half = self.graph.nodes[node].meta.dtype == DType::F16;
+        let text = match (half, self.graph.capabilities.f16) {
+            (false, _) => text,
+            (true, true) => format!("F(H({text}))"),
+            (true, false) => format!("round_half{}({text})", self.lanes),
+        };
+        let name = self.fresh("v");
+        let _ = writeln!(self.body, "    let {name} = {text};");
+        Ok(name)
+    }
+
+    fn operand(&mut self, node: usize, word: u32) -> Result<String, Refused> {
+        let first = self.graph.operand_word(node).ok_or(Refused)?;
+        let at = self.word(first as u32 + word);
+        self.out.operands = true;
+        let raw = format!("operand({at})");
+        Ok(match self.graph.nodes[node].meta.dtype {
+            DType::F32 | DType::F16 => format!("F(bitcast<f32>({raw}))"),
+            DType::I32 => format!("I(bitcast<i32>({raw}))"),
+            DType::U32 => format!("U({raw})"),
+            DType::Bool => format!("B({raw} != 0u)"),
+        })
+    }
+
+    fn load(&mut self, node: usize, index: &Index) -> String {
+        let slot = match self.out.reads.iter().position(|&read| read == node) {
+            Some(slot) => slot,
+            None => {
+                self.out.reads.push(node);
+                self.out.reads.len() - 1
+            }
+        };
+        let at = &index.name;
+        let raw = match (self.lanes, index.spread) {
+            (1, _) => format!("r{slot}[{at}]"),
+            (_, true) => format!("r{slot}[{at} >> 2u]"),
+            (_, false) => format!("r{slot}[{at} >> 2u][{at} & 3u]"),
+        };
+        let text = match self.graph.nodes[node].meta.dtype {
+            DType::F32 | DType::F16 => format!("F({raw})"),
+            DType::I32 => format!("I({raw})"),
+            DType::U32 => format!("U({raw})"),
+            DType::Bool => format!("U({raw}) != U(0u)"),
+        };
+        let name = self.fresh("v");
+        let _ = writeln!(self.body, "    let {name} = {text};");
+        name
+    }
+
+    fn store(&mut self, node: usize, value: &str, at: &str) {
+        let slot = self.out.writes.len();
+        self.out.writes.push(node);
+        let value = match self.graph.nodes[node].meta.dtype {
+            DType::Bool => format!("select(U(0u), U(1u), {value})"),
+            DType::F16 if self.graph.capabilities.f16 => format!("H({value})"),
+            _ => value.into(),
+        };
+        let _ = writeln!(self.body, "    w{slot}[{at}] = {value};");
+    }
+
+    /// The index in the buffer beneath `map`, for the element `from` of the view.
+    fn index(&mut self, from: &Index, map: &Strided) -> Result<Index, Refused> {
+        let key = (from.clone(), map.clone());
+        if let Some(known) = self.indices.get(&key) {
+            return Ok(known.clone());
+        }
+        let axes = map.merged();
+        let mut spread = from.spread;
+        if self.lanes > 1 && from.spread {
+            let inner = axes.iter().all(|&(_, stride)| stride == 0) || axes.last().is_none_or(|&(_, s)| s == 0);
+            let divisible = axes.last().is_none_or(|&(dim, _)| dim % self.lanes == 0);
+            if !divisible {
+                return Err(Refused);
+            }
+            if inner {
+                spread = false;
+            } else {
+                let aligned = axes.iter().rev().skip(1).all(|&(_, stride)| stride % self.lanes == 0)
+                    && map.offset % self.lanes == 0
+                    && map.dynamic.is_empty();
+                if !aligned || axes.last().is_none_or(|&(_, stride)| stride != 1) {
+                    return Err(Refused);
+                }
+            }
+        }
+        let mut terms = vec![];
+        if map.offset > 0 {
+            terms.push(self.word(map.offset as u32));
+        }
+        for &(operand, stride) in &map.dynamic {
+            let first = self.graph.operand_word(operand).ok_or(Refused)?;
+            let (at, stride) = (self.word(first as u32), self.word(stride as u32));
+            self.out.operands = true;
+            terms.push(format!("operand({at}) * {stride}"));
+        }
+        let mut below = 1usize;
+        for (place, &(dim, stride)) in axes.iter().enumerate().rev() {
+            if stride > 0 {
+                let mut term = from.name.clone();
+                if below > 1 {
+                    term = format!("{term} / {}", self.word(below as u32));
+                }
+                if place > 0 {
+                    term = format!("({term}) % {}", self.word(dim as u32));
+                }
+                if stride > 1 {
+                    term = format!("({term}) * {}", self.word(stride as u32));
+                }
+                terms.push(term);
+            }
+            below *= dim;
+        }
+        let name = self.fresh("i");
+        let sum = if terms.is_empty() { "0u".into() } else { terms.join(" + ") };
+        let _ = writeln!(self.body, "    let {name} = {sum};");
+        let index = Index { name, spread };
+        self.indices.insert(key, index.clone());
+        Ok(index)
+    }
+
+    fn fresh(&mut self, letter: &str) -> String {
+        self.next += 1;
+        format!("{letter}{}", self.next)
+    }
+
+    /// Text of a uniform word that holds `value`.
+    fn word(&mut self, value: u32) -> String {
+        let k = self.out.words.len();
+        self.out.words.push(value);
+        format!("f[{}].{}", k / 4, ["x", "y", "z", "w"][k % 4])
+    }
+
+    fn finish_function(&mut self) -> String {
+        self.values.clear();
+        self.indices.clear();
+        std::mem::take(&mut self.body)
+    }
+
+    fn finish(mut self, functions: &str) -> Emitted {
+        let mut text = String::new();
+        if self.graph.capabilities.f16 {
+            text.push_str("enable f16;\n");
+        }
+        let wide = |scalar: &str| if self.lanes == 1 { scalar.into() } else { format!("vec4<{scalar}>") };
+        for (alias, scalar) in [("F", "f32"), ("I", "i32"), ("U", "u32"), ("B", "bool")] {
+            let _ = writeln!(text, "alias {alias} = {};", wide(scalar));
+        }
+        if self.graph.capabilities.f16 {
+            let _ = writeln!(text, "alias H = {};", wide("f16"));
+        }
+        if !self.out.words.is_empty() {
+            // A round length keeps texts that differ only in the number of words from compiling twice.
+            let length = self.out.words.len().div_ceil(64) * 16;
+            let _ = writeln!(text, "@group(0) @binding({FUSION}) var<uniform> f: array<vec4<u32>, {length}>;");
+        }
+        if self.out.operands {
+            let length = super::place::OPERAND_WORDS / 4;
+            let _ = writeln!(text, "@group(0) @binding({OPERANDS}) var<uniform> operands: array<vec4<u32>, {length}>;");
+            text.push_str("fn operand(k: u32) -> u32 {\n    return operands[k >> 2u][k & 3u];\n}\n");
+        }
+        let element = |node: usize| match self.graph.nodes[node].meta.dtype {
+            DType::F16 if self.graph.capabilities.f16 => wide("f16"),
+            DType::F32 | DType::F16 => wide("f32"),
+            DType::I32 => wide("i32"),
+            DType::U32 | DType::Bool => wide("u32"),
+        };
+        let reads = self.out.reads.iter().enumerate().map(|(i, &node)| ("r", i, "read", node));
+        let writes = self.out.writes.iter().enumerate().map(|(i, &node)| ("w", i, "read_write", node));
+        for (binding, (letter, i, access, node)) in reads.chain(writes).enumerate() {
+            let binding = binding as u32 + self.base;
+            let element = element(node);
+            let _ =
+                writeln!(text, "@group(0) @binding({binding}) var<storage, {access}> {letter}{i}: array<{element}>;");
+        }
+        for helper in &self.helpers {
+            text.push_str(helper);
+        }
+        let included = helpers_for(functions);
+        text.push_str(&included);
+        text.push_str(functions);
+        self.out.text = text;
+        self.out
+    }
+}
+
+/// WGSL name of a dtype where one value is computed.
+fn scalar_type(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F32 | DType::F16 => "f32",
+        DType::I32 => "i32",
+        DType::U32 | DType::Bool => "u32",
+    }
+}
+
+fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+/// The identifiers of a text.
+fn tokens(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !is_word(c)).filter(|token| !token.is_empty())
+}
+
+fn has_token(text: &str, wanted: &str) -> bool {
+    tokens(text).any(|token| token == wanted)
+}
+
+fn substitute(expression: &str, names: &BTreeMap<String, String>) -> String {
+    let mut out = String::with_capacity(expression.len() * 2);
+    let mut rest = expression;
+    while let Some(start) = rest.find(is_word) {
+        let length = rest[start..].find(|c| !is_word(c)).unwrap_or(rest.len() - start);
+        let token = &rest[start..start + length];
+        out.push_str(&rest[..start]);
+        out.push_str(names.get(token).map_or(token, String::as_str));
+        rest = &rest[start + length..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The functions of `shaders/pointwise.wgsl` and `shaders/philox.wgsl` that `text` reaches and does not define.
+fn helpers_for(text: &str) -> String {
+    static FUNCTIONS: OnceLock<Vec<(&'static str, &'static str)>> = OnceLock::new();
+    let all = FUNCTIONS.get_or_init(|| {
+        let mut functions = vec![];
+        for file in [include_str!("../../shaders/pointwise.wgsl"), include_str!("../../shaders/philox.wgsl")] {
+            for (start, _) in file.match_indices("\nfn ") {
+                let body = &file[start + 1..];
+                let end = body.find("\n}\n").map_or(body.len(), |end| end + 3);
+                let name = tokens(&body[3..]).next().unwrap_or("");
+                functions.push((name, &body[..end]));
+            }
+        }
+        functions
+    });
+    let mut wanted: HashSet<&str> = HashSet::new();
+    let mut stack = vec![text];
+    while let Some(text) = stack.pop() {
+        for token in tokens(text) {
+            if let Some((name, body)) = all.iter().find(|(name, _)| *name == token)
+                && wanted.insert(name)
+            {
+                stack.push(body);
+            }
+        }
+    }
+    all.iter().filter(|(name, _)| wanted.contains(name)).map(|(_, body)| *body).collect()
+}

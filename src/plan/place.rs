@@ -1,0 +1,363 @@
+//! The order of the kernels, and a buffer for every result: scratch buffers are reused by lifetime.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::build::{Destination, Graph, Work};
+use super::emit::{self, Emitted, State, WORKGROUP};
+use super::fuse::{Fusion, Unit};
+use super::{Dispatch, Plan, Slot, SlotKind};
+use crate::error::{Error, Result};
+use crate::graph::LeafKind;
+use crate::kernel::{EXTRA, Kernel, MAX_ITERATIONS, Operand, fold_workgroups};
+
+/// Most host words of a step: 16 KiB, the least that every adapter binds as a uniform.
+pub const OPERAND_WORDS: usize = 4096;
+
+pub fn place(graph: &Graph, fusion: &Fusion, scalars: usize) -> Result<Plan> {
+    let mut placer = Placer {
+        graph,
+        plan: Plan { operands: graph.operands.clone(), scalars: graph.next_word, ..Plan::default() },
+        slots: HashMap::new(),
+    };
+    placer.plan.operand_words = graph.next_word + scalars;
+    if placer.plan.operand_words > OPERAND_WORDS {
+        return Err(Error::Limit {
+            what: "host numbers of one run".into(),
+            bytes: placer.plan.operand_words as u64 * 4,
+            limit: OPERAND_WORDS as u64 * 4,
+            device: "this device".into(),
+            next: "read an intermediate value, so that the graph is run in parts",
+        });
+    }
+    let live = graph.live();
+    let state = State { unit_of: &fusion.unit_of, inlined: &fusion.inlined, live: &live };
+    for unit in schedule(graph, fusion, &live)? {
+        placer.unit(&fusion.units[unit], unit, &state)?;
+    }
+    placer.outputs()?;
+    reuse_scratch(&mut placer.plan);
+    Ok(placer.plan)
+}
+
+/// Units in an order that respects their needs; among ready ones, the one recorded first.
+fn schedule(graph: &Graph, fusion: &Fusion, live: &[bool]) -> Result<Vec<usize>> {
+    let mut needs: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); fusion.units.len()];
+    let mut anchor = vec![usize::MAX; fusion.units.len()];
+    for (id, unit) in fusion.units.iter().enumerate() {
+        let mut stack: Vec<usize> =
+            unit.members.iter().chain(&unit.kernel).copied().filter(|&node| live[node]).collect();
+        anchor[id] = stack.iter().copied().max().unwrap_or(usize::MAX);
+        while let Some(node) = stack.pop() {
+            for used in graph.dependencies(node) {
+                match fusion.unit_of[used] {
+                    Some(other) if other != id => {
+                        needs[id].insert(other);
+                    }
+                    None if fusion.inlined[used] => stack.push(used),
+                    _ => {}
+                }
+            }
+        }
+    }
+    let mut users: Vec<Vec<usize>> = vec![vec![]; needs.len()];
+    let mut open: Vec<usize> = needs.iter().map(BTreeSet::len).collect();
+    let mut ready = BTreeSet::new();
+    let mut total = 0;
+    for (id, need) in needs.iter().enumerate() {
+        need.iter().for_each(|&other| users[other].push(id));
+        if anchor[id] != usize::MAX {
+            total += 1;
+            if need.is_empty() {
+                ready.insert((anchor[id], id));
+            }
+        }
+    }
+    let mut order = vec![];
+    while let Some((_, id)) = ready.pop_first() {
+        order.push(id);
+        for &user in &users[id] {
+            open[user] -= 1;
+            if open[user] == 0 && anchor[user] != usize::MAX {
+                ready.insert((anchor[user], user));
+            }
+        }
+    }
+    if order.len() == total { Ok(order) } else { Err(Error::internal("fusion closed a cycle")) }
+}
+
+struct Placer<'a> {
+    graph: &'a Graph,
+    plan: Plan,
+    /// Slot of each stored node.
+    slots: HashMap<usize, usize>,
+}
+
+impl Placer<'_> {
+    fn new_slot(&mut self, kind: SlotKind, bytes: u64) -> usize {
+        self.plan.slots.push(Slot { kind, bytes: bytes.max(4).next_multiple_of(16) });
+        self.plan.slots.len() - 1
+    }
+
+    fn slot(&mut self, node: usize) -> usize {
+        if let Some(&slot) = self.slots.get(&node) {
+            return slot;
+        }
+        let meta = self.graph.nodes[node].meta;
+        let bytes = meta.elements() as u64 * self.graph.element_bytes(meta.dtype);
+        let position = self.graph.outputs.iter().position(|(output, _)| *output == node);
+        let kind = match (&self.graph.nodes[node].work, position) {
+            (Work::Leaf(LeafKind::Upload, leaf), _) => SlotKind::Upload { leaf: *leaf, scratch: usize::MAX },
+            (Work::Leaf(_, leaf), _) => match self.graph.parameters.get(leaf) {
+                Some((arena, offset)) => SlotKind::Arena(arena.clone(), *offset, meta.elements()),
+                None => SlotKind::Stored(*leaf),
+            },
+            (_, Some(k)) => match &self.graph.outputs[k].1 {
+                Destination::Value => SlotKind::Output(k),
+                Destination::Arena(arena, offset) => SlotKind::Arena(arena.clone(), *offset, meta.elements()),
+                Destination::Accumulate(..) => SlotKind::Scratch(usize::MAX),
+            },
+            _ => SlotKind::Scratch(usize::MAX),
+        };
+        let slot = self.new_slot(kind, bytes);
+        if let Work::Leaf(LeafKind::Upload, leaf) = self.graph.nodes[node].work {
+            self.plan.uploads.push((leaf, slot));
+        }
+        self.slots.insert(node, slot);
+        slot
+    }
+
+    fn unit(&mut self, unit: &Unit, id: usize, state: &State<'_>) -> Result<()> {
+        let emitted = |lanes| emit::emit(self.graph, state, id, unit, lanes);
+        let Some(kernel) = unit.kernel else {
+            // Four elements an invocation where all indices allow it, else one.
+            let (emitted, lanes) = match emitted(4) {
+                Ok(emitted) => (emitted, 4),
+                Err(_) => (emitted(1).map_err(|_| Error::internal("a fused region has no kernel"))?, 1),
+            };
+            return self.pointwise(unit, emitted, lanes);
+        };
+        let emitted = emitted(1).map_err(|_| Error::internal("a fused kernel has no epilogue"))?;
+        self.kernels(kernel, &emitted)
+    }
+
+    fn pointwise(&mut self, unit: &Unit, emitted: Emitted, lanes: u64) -> Result<()> {
+        let elements = self.graph.nodes[emitted.writes[0]].meta.elements() as u64;
+        let mut names: Vec<usize> = unit.members.iter().copied().collect();
+        names.sort_unstable();
+        let name = names.iter().map(|&node| self.graph.nodes[node].name).collect::<Vec<_>>().join("+");
+        let bindings = self.bindings(&emitted, 0);
+        self.push(
+            Dispatch {
+                name,
+                source: emitted.text.into(),
+                bindings,
+                params: vec![],
+                fusion: emitted.words,
+                operands: emitted.operands,
+                grid: [0, 0],
+                iterations: 16,
+            },
+            (elements / lanes).div_ceil(WORKGROUP),
+        )
+    }
+
+    fn bindings(&mut self, emitted: &Emitted, first: u32) -> Vec<(u32, usize, bool)> {
+        let all =
+            emitted.reads.iter().map(|&node| (node, false)).chain(emitted.writes.iter().map(|&node| (node, true)));
+        let all: Vec<(usize, bool)> = all.collect();
+        all.into_iter().enumerate().map(|(i, (node, write))| (first + i as u32, self.slot(node), write)).collect()
+    }
+
+    fn kernels(&mut self, node: usize, emitted: &Emitted) -> Result<()> {
+        let Work::Kernels { kernels, temporaries } = &self.graph.nodes[node].work else {
+            return Err(Error::internal("a kernel unit without kernels"));
+        };
+        let temporaries: Vec<usize> = temporaries
+            .iter()
+            .map(|&elements| self.new_slot(SlotKind::Scratch(usize::MAX), elements as u64 * 4))
+            .collect();
+        let output = self.slot(emitted.primary.unwrap_or(node));
+        let names = &self.graph.nodes[node].inputs;
+        for kernel in kernels {
+            let mut bindings = vec![];
+            for (i, binding) in kernel.bindings.iter().enumerate() {
+                let slot = match binding.operand {
+                    // Input 0 of a prologue is read by the emitted function.
+                    Operand::Input(0) if kernel.prologue => continue,
+                    Operand::Input(k) => self.slot(self.graph.access(node, k).0),
+                    Operand::Output => output,
+                    Operand::Temporary(k) => temporaries[k],
+                };
+                bindings.push((i as u32, slot, binding.write));
+            }
+            let fused = kernel.epilogue || kernel.prologue;
+            if fused {
+                bindings.extend(self.fused_bindings(emitted, kernel));
+            }
+            let source = if fused { fused_text(emitted, kernel) } else { kernel.source.clone() };
+            let mut name = kernel.name.to_string();
+            if kernel.epilogue && (emitted.primary != Some(node) || !emitted.writes.is_empty()) {
+                name += &format!(" +{}", names.len().max(1));
+            }
+            self.push(
+                Dispatch {
+                    name,
+                    source: source.into(),
+                    bindings,
+                    params: kernel.params.clone(),
+                    fusion: if fused { emitted.words.clone() } else { vec![] },
+                    operands: fused && emitted.operands,
+                    grid: [0, 0],
+                    iterations: kernel.iterations,
+                },
+                kernel.workgroups,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Extra bindings of the hooks that this kernel has; others would be declared for nothing.
+    fn fused_bindings(&mut self, emitted: &Emitted, _kernel: &Kernel) -> Vec<(u32, usize, bool)> {
+        self.bindings(emitted, EXTRA)
+    }
+
+    fn push(&mut self, mut dispatch: Dispatch, workgroups: u64) -> Result<()> {
+        if dispatch.iterations > MAX_ITERATIONS {
+            return Err(Error::internal(format!(
+                "kernel {} may loop {} times an invocation, more than software drivers allow",
+                dispatch.name, dispatch.iterations
+            )));
+        }
+        dispatch.grid = fold_workgroups(workgroups).ok_or_else(|| Error::Limit {
+            what: format!("workgroups of {}", dispatch.name),
+            bytes: workgroups,
+            limit: 65_535 * 65_535,
+            device: "this device".into(),
+            next: "use a smaller batch, or split the tensor",
+        })?;
+        if workgroups > 0 {
+            self.plan.dispatches.push(dispatch);
+        }
+        Ok(())
+    }
+
+    fn outputs(&mut self) -> Result<()> {
+        for k in 0..self.graph.outputs.len() {
+            let (node, destination) = &self.graph.outputs[k];
+            let slot = self.slot(*node);
+            match destination {
+                Destination::Value => self.plan.outputs.push(slot),
+                Destination::Arena(..) => {}
+                Destination::Accumulate(arena, offset) => {
+                    let elements = self.graph.nodes[*node].meta.elements();
+                    let kind = SlotKind::Arena(arena.clone(), *offset, elements);
+                    let target = self.new_slot(kind, elements as u64 * 4);
+                    let kernel = accumulate(elements);
+                    self.push(
+                        Dispatch {
+                            name: kernel.name.to_string(),
+                            source: kernel.source.into(),
+                            bindings: vec![(0, slot, false), (1, target, true)],
+                            params: kernel.params,
+                            fusion: vec![],
+                            operands: false,
+                            grid: [0, 0],
+                            iterations: 0,
+                        },
+                        kernel.workgroups,
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The emitted functions around a hand-written text; `enable` lines must come first.
+fn fused_text(emitted: &Emitted, kernel: &Kernel) -> String {
+    let mut text = emitted.text.clone();
+    // A hand-written shader may define a function that the emitted part would bring along.
+    for (start, _) in kernel.source.match_indices("fn ") {
+        let name: String =
+            kernel.source[start + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        if name != "main"
+            && let Some(at) = text.find(&format!("\nfn {name}("))
+        {
+            let end = text[at + 1..].find("\n}\n").map_or(text.len(), |end| at + 1 + end + 2);
+            text.replace_range(at..end, "");
+        }
+    }
+    if !kernel.epilogue || !kernel.prologue {
+        let other = if kernel.epilogue { "prologue" } else { "epilogue" };
+        if let Some(at) = text.find(&format!("\nfn {other}(")) {
+            let end = text[at + 1..].find("\n}\n").map_or(text.len(), |end| at + 1 + end + 2);
+            text.replace_range(at..end, "");
+        }
+    }
+    text.push_str(&kernel.source);
+    text
+}
+
+/// g += x over a range of an arena.
+fn accumulate(elements: usize) -> Kernel {
+    let mut kernel = Kernel::new("accumulate", include_str!("../../shaders/accumulate.wgsl"));
+    kernel.params = vec![elements as u32];
+    kernel.workgroups = (elements as u64).div_ceil(WORKGROUP);
+    kernel
+}
+
+/// Gives each scratch slot a shared buffer: the smallest free one that holds it, else the largest free one, grown.
+fn reuse_scratch(plan: &mut Plan) {
+    let count = plan.slots.len();
+    let (mut first, mut last) = (vec![usize::MAX; count], vec![0; count]);
+    for (at, dispatch) in plan.dispatches.iter().enumerate() {
+        for &(_, slot, _) in &dispatch.bindings {
+            first[slot] = first[slot].min(at);
+            last[slot] = last[slot].max(at);
+        }
+    }
+    // Uploads are written before the first dispatch.
+    for (slot, first) in first.iter_mut().enumerate() {
+        if matches!(plan.slots[slot].kind, SlotKind::Upload { .. }) {
+            *first = 0;
+        }
+    }
+    let mut order: Vec<usize> = (0..count)
+        .filter(|&slot| matches!(plan.slots[slot].kind, SlotKind::Scratch(_) | SlotKind::Upload { .. }))
+        .collect();
+    order.sort_by_key(|&slot| (first[slot], std::cmp::Reverse(plan.slots[slot].bytes)));
+    let mut sizes: Vec<u64> = vec![];
+    let mut busy_until: Vec<Option<usize>> = vec![];
+    for slot in order {
+        let bytes = plan.slots[slot].bytes;
+        let free = |i: &usize| busy_until[*i].is_none_or(|until| until < first[slot]);
+        let fits = (0..sizes.len()).filter(free).filter(|&i| sizes[i] >= bytes).min_by_key(|&i| sizes[i]);
+        let chosen = fits.or_else(|| (0..sizes.len()).filter(free).max_by_key(|&i| sizes[i]));
+        let chosen = chosen.unwrap_or_else(|| {
+            sizes.push(0);
+            busy_until.push(None);
+            sizes.len() - 1
+        });
+        sizes[chosen] = sizes[chosen].max(bytes);
+        busy_until[chosen] = Some(last[slot]);
+        match &mut plan.slots[slot].kind {
+            SlotKind::Scratch(scratch) | SlotKind::Upload { scratch, .. } => *scratch = chosen,
+            _ => {}
+        }
+    }
+    // Largest first, so that plans that share the buffers waste least.
+    let mut rank: Vec<usize> = (0..sizes.len()).collect();
+    rank.sort_by_key(|&i| std::cmp::Reverse(sizes[i]));
+    let mut place = vec![0; sizes.len()];
+    rank.iter().enumerate().for_each(|(new, &old)| place[old] = new);
+    plan.scratch = rank.iter().map(|&old| sizes[old]).collect();
+    for slot in &mut plan.slots {
+        match &mut slot.kind {
+            SlotKind::Scratch(scratch) | SlotKind::Upload { scratch, .. } if *scratch != usize::MAX => {
+                *scratch = place[*scratch];
+            }
+            _ => {}
+        }
+    }
+    // Slots of results that a later unit never used (unreachable scratch) keep the marker and are never bound.
+}

@@ -1,0 +1,359 @@
+//! [`Tensor`]: a handle to one recorded node, and the recording of ops.
+
+use std::cell::Cell;
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::array::Array;
+use crate::device::Device;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::graph::{HostData, Node, Source, scalar};
+use crate::ops::{Meta, Op, Problem};
+use crate::shape::Shape;
+
+thread_local! {
+    static NO_GRAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `body` without recording gradients: tensors made in it do not require them.
+pub fn no_grad<R>(body: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            NO_GRAD.set(self.0);
+        }
+    }
+    let _restore = Restore(NO_GRAD.replace(true));
+    body()
+}
+
+/// A handle to one node of a recorded graph. Cloning copies the handle.
+///
+/// Ops return tensors, never `Result`s: an invalid op gives a tensor that carries an [`Error`] with the op's name, the
+/// shapes and the source line, and passes it on; reading, stepping and saving return it.
+pub struct Tensor {
+    node: Arc<Node>,
+}
+
+impl Clone for Tensor {
+    fn clone(&self) -> Self {
+        Tensor::from_node(self.node.clone())
+    }
+}
+
+impl Drop for Tensor {
+    fn drop(&mut self) {
+        self.node.handles.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// An element type that tensors are made of and read into.
+pub trait Element: Copy + Send + Sync + 'static {
+    /// The matching dtype.
+    const DTYPE: DType;
+    /// From the f64 that the reference holds.
+    fn from_f64(value: f64) -> Self;
+    /// Packs elements for an upload.
+    fn pack(data: &[Self]) -> HostData;
+    /// Unpacks what a GPU gave back.
+    fn unpack(data: &HostData) -> Option<Vec<Self>>;
+}
+
+macro_rules! element {
+    ($type:ty, $dtype:ident, $from:expr) => {
+        impl Element for $type {
+            const DTYPE: DType = DType::$dtype;
+            fn from_f64(value: f64) -> Self {
+                $from(value)
+            }
+            fn pack(data: &[Self]) -> HostData {
+                HostData::$dtype(data.to_vec())
+            }
+            fn unpack(data: &HostData) -> Option<Vec<Self>> {
+                match data {
+                    HostData::$dtype(v) => Some(v.clone()),
+                    HostData::F64(v) => Some(v.iter().map(|&x| Self::from_f64(x)).collect()),
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+element!(f32, F32, |x| x as f32);
+element!(half::f16, F16, |x| half::f16::from_f32(x as f32));
+element!(i32, I32, |x| x as i32);
+element!(u32, U32, |x| x as u32);
+
+impl Element for bool {
+    const DTYPE: DType = DType::Bool;
+    fn from_f64(value: f64) -> Self {
+        value != 0.0
+    }
+    fn pack(data: &[Self]) -> HostData {
+        HostData::U32(data.iter().map(|&b| u32::from(b)).collect())
+    }
+    fn unpack(data: &HostData) -> Option<Vec<Self>> {
+        match data {
+            HostData::U32(v) => Some(v.iter().map(|&x| x != 0).collect()),
+            HostData::F64(v) => Some(v.iter().map(|&x| x != 0.0).collect()),
+            _ => None,
+        }
+    }
+}
+
+impl Tensor {
+    pub(crate) fn from_node(node: Arc<Node>) -> Tensor {
+        node.handles.fetch_add(1, Ordering::AcqRel);
+        Tensor { node }
+    }
+
+    pub(crate) fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// A tensor that carries `error`.
+    pub(crate) fn invalid(device: &Device, error: Error, at: &'static Location<'static>) -> Tensor {
+        let node = Node::new(device, scalar(DType::F32), Source::Error(error), vec![], false, at);
+        Tensor::from_node(Arc::new(node))
+    }
+
+    /// A leaf.
+    pub(crate) fn leaf(device: &Device, meta: Meta, source: Source, at: &'static Location<'static>) -> Tensor {
+        Tensor::from_node(Arc::new(Node::new(device, meta, source, vec![], false, at)))
+    }
+
+    /// A host number that travels with each step: changing it from step to step never makes a new plan.
+    #[track_caller]
+    pub(crate) fn operand(device: &Device, dtype: DType, value: f64) -> Tensor {
+        let word = match dtype {
+            DType::F32 | DType::F16 => (value as f32).to_bits(),
+            DType::I32 => value as i32 as u32,
+            DType::U32 => value as u32,
+            DType::Bool => u32::from(value != 0.0),
+        };
+        // The reference sees the number that a GPU sees.
+        let value = if device.is_exact() { value } else { f64::from(value as f32) };
+        let source = Source::Operand { value: [value, 0.0, 0.0, 0.0], words: [word, 0, 0, 0] };
+        Tensor::leaf(device, scalar(dtype), source, Location::caller())
+    }
+
+    /// Records `op` on `inputs`.
+    ///
+    /// This is how an op of your own enters a graph: implement [`Op`] and call this.
+    #[track_caller]
+    pub fn apply(op: impl Op, inputs: &[&Tensor]) -> Tensor {
+        let at = Location::caller();
+        let Some(first) = inputs.first() else {
+            let problem = Problem::Value("no inputs".into(), "pass at least one tensor");
+            return Tensor::invalid(&Device::cpu(), problem.at(op.name(), at), at);
+        };
+        Tensor::record(&first.node.device.clone(), op, inputs, at)
+    }
+
+    pub(crate) fn record(device: &Device, op: impl Op, inputs: &[&Tensor], at: &'static Location<'static>) -> Tensor {
+        for input in inputs {
+            if input.node.error().is_some() {
+                return (*input).clone();
+            }
+            if !input.node.device.same(device) {
+                let [left, right] = [device, &input.node.device].map(|d| d.name().to_string());
+                return Tensor::invalid(device, Error::Device { op: op.name(), at, left, right }, at);
+            }
+        }
+        let mut metas = [Meta { shape: Shape::SCALAR, dtype: DType::F32 }; 4];
+        let many: Vec<Meta>;
+        let metas = if inputs.len() <= metas.len() {
+            for (meta, input) in metas.iter_mut().zip(inputs) {
+                *meta = input.node.meta;
+            }
+            &metas[..inputs.len()]
+        } else {
+            many = inputs.iter().map(|input| input.node.meta).collect();
+            &many[..]
+        };
+        let meta = match op.shape(metas) {
+            Ok(meta) => meta,
+            Err(problem) => return Tensor::invalid(device, problem.at(op.name(), at), at),
+        };
+        if meta.elements() == 0 {
+            let what = format!("the result, of shape {}, has no elements", meta.shape);
+            let problem = Problem::Shape(what, "leave out empty batches and axes of length 0");
+            return Tensor::invalid(device, problem.at(op.name(), at), at);
+        }
+        let requires_grad =
+            meta.dtype.is_float() && !NO_GRAD.get() && inputs.iter().any(|input| input.node.requires_grad);
+        let inputs = inputs.iter().map(|input| input.node.clone()).collect();
+        let node = Arc::new(Node::new(device, meta, Source::Op(Box::new(op)), inputs, requires_grad, at));
+        for store in &node.stores {
+            store.remember(&node);
+        }
+        Tensor::from_node(node)
+    }
+
+    /// Axis lengths.
+    ///
+    /// # Errors
+    /// The error that the tensor carries: an invalid tensor has no shape.
+    pub fn shape(&self) -> Result<&[usize]> {
+        match self.node.error() {
+            Some(error) => Err(error.clone()),
+            None => Ok(&self.node.meta.shape),
+        }
+    }
+
+    /// Element type.
+    ///
+    /// # Errors
+    /// The error that the tensor carries.
+    pub fn dtype(&self) -> Result<DType> {
+        match self.node.error() {
+            Some(error) => Err(error.clone()),
+            None => Ok(self.node.meta.dtype),
+        }
+    }
+
+    /// The device it lives on.
+    pub fn device(&self) -> &Device {
+        &self.node.device
+    }
+
+    /// The error that the tensor carries, if it came from an invalid op.
+    pub fn error(&self) -> Option<&Error> {
+        self.node.error()
+    }
+
+    /// True if gradients flow through it.
+    pub fn requires_grad(&self) -> bool {
+        self.node.requires_grad
+    }
+
+    /// The same value as a new leaf that gradients can be asked for; history ends here.
+    ///
+    /// For parameters of a model use [`crate::ParamStore`]; this is for gradients with respect to inputs.
+    #[track_caller]
+    pub fn variable(&self) -> Tensor {
+        let detached = self.detach();
+        if detached.error().is_some() {
+            return detached;
+        }
+        let node = &detached.node;
+        let op = crate::ops::view::Detach;
+        let new = Node::new(&node.device, node.meta, Source::Op(Box::new(op)), node.inputs.clone(), true, node.at);
+        Tensor::from_node(Arc::new(new))
+    }
+
+    pub(crate) fn meta(&self) -> Meta {
+        self.node.meta
+    }
+
+    /// Shape for internal use: of no meaning for an error tensor, which passes through ops anyway.
+    pub(crate) fn dims(&self) -> &Shape {
+        &self.node.meta.shape
+    }
+
+    /// An invalid tensor in place of the result of a method on this one.
+    #[track_caller]
+    pub(crate) fn problem(&self, op: &'static str, problem: Problem) -> Tensor {
+        match self.node.error() {
+            Some(_) => self.clone(),
+            None => Tensor::invalid(&self.node.device, problem.at(op, Location::caller()), Location::caller()),
+        }
+    }
+
+    /// All elements, row-major. Runs what is recorded, and waits for it.
+    ///
+    /// # Errors
+    /// The error that the tensor carries, [`Error::DType`] if `T` is not its element type, or what running it met.
+    #[track_caller]
+    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
+        pollster::block_on(self.to_vec_async())
+    }
+
+    /// [`Tensor::to_vec`] without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`Tensor::to_vec`].
+    #[track_caller]
+    pub fn to_vec_async<T: Element>(&self) -> impl Future<Output = Result<Vec<T>>> + use<T> {
+        let at = Location::caller();
+        let tensor = self.clone();
+        async move {
+            let dtype = tensor.dtype()?;
+            if dtype != T::DTYPE {
+                let what = format!("the tensor holds {dtype}, not {}", T::DTYPE);
+                return Err(Error::DType { op: "to_vec", at, what });
+            }
+            let data = tensor.read().await?;
+            T::unpack(&data).ok_or_else(|| Error::internal("a read gave another dtype than the tensor's"))
+        }
+    }
+
+    /// The only element, of any dtype, as f64. Runs what is recorded, and waits for it.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless there is exactly one element; else as [`Tensor::to_vec`].
+    #[track_caller]
+    pub fn item(&self) -> Result<f64> {
+        pollster::block_on(self.item_async())
+    }
+
+    /// [`Tensor::item`] without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`Tensor::item`].
+    #[track_caller]
+    pub fn item_async(&self) -> impl Future<Output = Result<f64>> + use<> {
+        let at = Location::caller();
+        let tensor = self.clone();
+        async move {
+            let shape = tensor.shape()?;
+            if shape.iter().product::<usize>() != 1 {
+                let what = format!("a tensor of shape {shape:?} has not one element");
+                return Err(Error::Shape { op: "item", at, what, next: "use to_vec, or reduce it first" });
+            }
+            Ok(tensor.read().await?.get(0))
+        }
+    }
+
+    /// All elements as an f64 host array.
+    ///
+    /// # Errors
+    /// The error that the tensor carries, or what running it met.
+    pub fn to_array(&self) -> Result<Array> {
+        let shape = *self.dims();
+        let data = pollster::block_on(self.read())?;
+        Ok(Array { shape, dtype: self.node.meta.dtype, data: data.to_f64() })
+    }
+
+    async fn read(&self) -> Result<Arc<HostData>> {
+        crate::engine::read(&self.node).await
+    }
+}
+
+impl fmt::Debug for Tensor {
+    /// Shape, dtype, device and what it is; the elements too where they are few and already on the host.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let node = &self.node;
+        if let Some(error) = node.error() {
+            return write!(f, "Tensor(invalid: {error})");
+        }
+        write!(f, "Tensor({:?} {} on {}, {}", node.meta.shape, node.meta.dtype, node.device.name(), node.name())?;
+        if node.requires_grad {
+            f.write_str(", requires grad")?;
+        }
+        let known = match (&node.source, node.value()) {
+            (Source::Upload { data, .. }, _) => Some(data.clone()),
+            (_, Some(value)) => crate::engine::peek(&value),
+            _ => None,
+        };
+        match known {
+            Some(data) if data.len() <= 16 => write!(f, ", {:?})", data.to_f64()),
+            Some(_) => f.write_str(", computed)"),
+            None => f.write_str(", not computed yet)"),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What surrounds the optimizer in a training run.
+
+pub mod metrics;
