@@ -454,6 +454,47 @@ impl Device {
         self.engine().unfused = !enabled;
     }
 
+    /// The plan that running these tensors would take on a device with `capabilities`: what is fused, what is stored,
+    /// in which order. It prints as one line a dispatch.
+    ///
+    /// # Errors
+    /// The error that one of them carries, or what planning met.
+    pub fn plan_for(
+        &self,
+        tensors: &[&Tensor],
+        capabilities: &crate::kernel::Capabilities,
+        fusion: bool,
+    ) -> Result<Plan> {
+        let roots: Vec<Arc<Node>> = tensors.iter().map(|tensor| tensor.node().clone()).collect();
+        let snapshot = Snapshot::collect(&roots, false)?;
+        let outputs = wanted(&snapshot, |node| !node.has_value());
+        plan::build(&Request {
+            snapshot: &snapshot,
+            outputs: outputs.into_iter().map(|i| (i, Destination::Value)).collect(),
+            capabilities,
+            fusion,
+            scalars: 0,
+        })
+    }
+
+    /// Driver objects made so far by the device: (buffers, bind groups, pipelines). A cached step makes none.
+    pub fn objects_made(&self) -> [u64; 3] {
+        match self.backend() {
+            Backend::Gpu(gpu) => gpu.made(),
+            Backend::Cpu => [0; 3],
+        }
+    }
+
+    /// The driver library's own counts of live (buffers, bind groups, compute pipelines, shader modules); zeros
+    /// without the `counters` feature.
+    #[doc(hidden)]
+    pub fn driver_counters(&self) -> [isize; 4] {
+        match self.backend() {
+            Backend::Gpu(gpu) => gpu.driver_counters(),
+            Backend::Cpu => [0; 4],
+        }
+    }
+
     /// Fills every scratch buffer and every result buffer that nobody holds with NaN, so that a kernel that leaves an
     /// element unwritten shows. For tests.
     #[doc(hidden)]

@@ -39,6 +39,7 @@ impl Gpu {
         if let Some(small) = idle {
             staging.buffers.swap_remove(small);
         }
+        self.count(0, 1);
         let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
         let bytes = bytes.next_multiple_of(4096);
         let buffer = self.scoped("staging", || {
