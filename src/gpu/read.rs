@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::{Buffer, Gpu, GpuValue, lock};
+use super::{Buffer, Gpu, GpuValue, IN_FLIGHT, lock};
 use crate::error::{Error, Result};
 use crate::graph::HostData;
 
@@ -74,11 +74,17 @@ impl ReadCell {
 impl Gpu {
     /// A ring buffer for the small results of the next submission.
     pub(super) fn trip(&self) -> Result<Arc<Trip>> {
-        let idle = lock(&self.0.reads).idle.pop();
-        let buffer = match idle {
-            Some(buffer) => buffer,
-            None => self.buffer("read-back", SLOT, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?,
-        };
+        let mut idle = lock(&self.0.reads).idle.pop();
+        // As many as can be in flight, at once: how many a loop needs must not depend on timing.
+        while idle.is_none() {
+            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+            for _ in 0..=IN_FLIGHT {
+                let buffer = self.buffer("read-back", SLOT, usage)?;
+                lock(&self.0.reads).idle.push(buffer);
+            }
+            idle = lock(&self.0.reads).idle.pop();
+        }
+        let Some(buffer) = idle else { return Err(Error::internal("no read-back buffer was made")) };
         let trip = Arc::new(Trip { buffer, state: AtomicU8::new(PENDING), data: Mutex::new(vec![]) });
         lock(&self.0.reads).flying.push(trip.clone());
         Ok(trip)
