@@ -171,8 +171,24 @@ fn store_cpu(snapshot: &Snapshot, outputs: &[usize], values: &[Option<Arc<crate:
     }
 }
 
-/// Backward pass and update in one submission.
+/// Backward pass and update in one submission; assignments to states are carried out with it, or dropped if it fails.
 pub(crate) fn step(loss: &Tensor, update: &dyn Update, at: &'static std::panic::Location<'static>) -> Result<()> {
+    let states = update.store().states();
+    let assigned: Vec<Tensor> = states.iter().filter_map(|state| state.pending()).collect();
+    let result = match assigned.iter().find_map(Tensor::error) {
+        Some(error) => Err(error.clone()),
+        None => run_step(loss, update, at, &assigned),
+    };
+    states.iter().for_each(|state| state.settle(result.is_ok()));
+    result
+}
+
+fn run_step(
+    loss: &Tensor,
+    update: &dyn Update,
+    at: &'static std::panic::Location<'static>,
+    assigned: &[Tensor],
+) -> Result<()> {
     if let Some(error) = loss.error() {
         return Err(error.clone());
     }
@@ -187,9 +203,14 @@ pub(crate) fn step(loss: &Tensor, update: &dyn Update, at: &'static std::panic::
     let engine = &mut *device.engine();
     // What a user holds and has not read is computed before the parameters change.
     let mut roots = vec![loss.node().clone()];
+    roots.extend(assigned.iter().map(|value| value.node().clone()).filter(|node| !node.has_value()));
     if update.changes_parameters() {
         let held = update.store().held();
-        roots.extend(held.into_iter().filter(|node| !Arc::ptr_eq(node, loss.node()) && node.error().is_none()));
+        for node in held {
+            if node.error().is_none() && !roots.iter().any(|root| Arc::ptr_eq(root, &node)) {
+                roots.push(node);
+            }
+        }
     }
     let mut snapshot = Snapshot::collect(&roots, true)?;
     if let Backend::Gpu(gpu) = device.backend()
