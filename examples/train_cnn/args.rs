@@ -7,15 +7,13 @@ use kiln::init::{Fan, Init, Nonlinearity};
 
 /// Trains a two-convolution network on images of digits, on any GPU or on the CPU reference.
 #[derive(Debug, Clone, Parser)]
-#[command(
-    after_help = "Examples:\n  \
+#[command(after_help = "Examples:\n  \
     train_cnn                                       the embedded 8x8 digits, best device, a few seconds\n  \
     train_cnn --data mnist --data-dir DIR --epochs 1  the original MNIST files\n  \
     train_cnn --device vulkan --optimizer sgd --lr 0.05 --momentum 0.9\n  \
     train_cnn --checkpoint run.safetensors          saves weights, optimizer and position after every epoch\n  \
     train_cnn --resume run.safetensors              goes on where that run stopped, to the same bits\n\n\
-    KILN_DEVICE chooses the device where --device does not; KILN_DATA is the default of --data-dir."
-)]
+    KILN_DEVICE chooses the device where --device does not; KILN_DATA is the default of --data-dir.")]
 pub struct Args {
     /// Images to learn from.
     #[arg(long, value_enum, default_value = "digits")]

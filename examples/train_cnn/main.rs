@@ -27,7 +27,9 @@ fn main() -> Result<()> {
     };
     println!("device   {}", device.info());
     if device.is_cpu() {
-        println!("         the f64 reference: right, and slow; a Vulkan driver, even a software one, is many times faster");
+        println!(
+            "         the f64 reference: right, and slow; a Vulkan driver, even a software one, is many times faster"
+        );
     }
     let [c, h, w] = splits.train.shape();
     println!(
@@ -47,7 +49,8 @@ fn load(args: &Args) -> Result<Splits> {
     let mut splits = match args.data {
         Data::Digits => data::digits(),
         Data::Mnist | Data::FashionMnist => {
-            let folder = data::directory(args.data_dir.as_deref()).context("--data-dir says where the IDX files are")?;
+            let folder =
+                data::directory(args.data_dir.as_deref()).context("--data-dir says where the IDX files are")?;
             if args.data == Data::Mnist { data::mnist(folder)? } else { data::fashion_mnist(folder)? }
         }
     };

@@ -208,7 +208,11 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
     if stop.load(Ordering::Relaxed) {
         let path = args.checkpoint.clone().unwrap_or_else(|| PathBuf::from("train_cnn-interrupted.safetensors"));
         Checkpoint::save(&path, &params, Some(optimizer.as_ref()), Some(loader.position()))?;
-        println!("stopped after {} steps; go on with: train_cnn --resume {} and the same options", optimizer.steps(), path.display());
+        println!(
+            "stopped after {} steps; go on with: train_cnn --resume {} and the same options",
+            optimizer.steps(),
+            path.display()
+        );
         return Ok(());
     }
 

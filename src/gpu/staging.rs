@@ -55,9 +55,7 @@ impl Gpu {
     fn mapped_buffer(&self, bytes: u64) -> Result<Buffer> {
         self.count(0, 1);
         let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
-        self.scoped("staging", || {
-            Buffer::create_mapped(&self.0.device, &self.0.memory, "staging", bytes, usage)
-        })?
+        self.scoped("staging", || Buffer::create_mapped(&self.0.device, &self.0.memory, "staging", bytes, usage))?
     }
 }
 
