@@ -483,6 +483,11 @@ fn substitute(expression: &str, names: &BTreeMap<String, String>) -> String {
 
 /// The functions of `shaders/pointwise.wgsl` and `shaders/philox.wgsl` that `text` reaches and does not define.
 fn helpers_for(text: &str) -> String {
+    helpers(text).concat()
+}
+
+/// [`helpers_for`], each function apart.
+pub fn helpers(text: &str) -> Vec<&'static str> {
     static FUNCTIONS: OnceLock<Vec<(&'static str, &'static str)>> = OnceLock::new();
     let all = FUNCTIONS.get_or_init(|| {
         let mut functions = vec![];

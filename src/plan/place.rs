@@ -271,6 +271,12 @@ impl Placer<'_> {
 /// The emitted functions around a hand-written text; `enable` lines must come first.
 fn fused_text(emitted: &Emitted, kernel: &Kernel) -> String {
     let mut text = emitted.text.clone();
+    // Hand-written shaders call the functions of pointwise.wgsl too: one exact exp for all.
+    for helper in emit::helpers(&kernel.source) {
+        if !text.contains(helper) {
+            text.push_str(helper);
+        }
+    }
     // A hand-written shader may define a function that the emitted part would bring along.
     for (start, _) in kernel.source.match_indices("fn ") {
         let name: String =
