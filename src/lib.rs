@@ -20,6 +20,7 @@ pub mod params;
 pub mod plan;
 pub mod rng;
 mod shape;
+mod state;
 mod tensor;
 pub mod train;
 
@@ -32,6 +33,7 @@ pub use init::Init;
 pub use params::{Param, ParamStore, Path};
 pub use rng::Draws;
 pub use shape::{MAX_RANK, Shape};
+pub use state::State;
 pub use tensor::{Element, Tensor, no_grad};
 
 /// What a training program uses.

@@ -250,6 +250,19 @@ impl Tensor {
         self.node.meta
     }
 
+    /// Least and largest element of an integer upload, for checks while recording; `None` for what a device computes.
+    pub(crate) fn known_range(&self) -> Option<(i64, i64)> {
+        let Source::Upload { data, largest, .. } = &self.node.source else { return None };
+        match (&**data, largest) {
+            (HostData::U32(_), Some(largest)) => Some((0, i64::from(*largest))),
+            (HostData::U32(values), None) => values.iter().max().map(|&largest| (0, i64::from(largest))),
+            (HostData::I32(values), _) => {
+                values.iter().min().zip(values.iter().max()).map(|(&a, &b)| (i64::from(a), i64::from(b)))
+            }
+            _ => None,
+        }
+    }
+
     /// Shape for internal use: of no meaning for an error tensor, which passes through ops anyway.
     pub(crate) fn dims(&self) -> &Shape {
         &self.node.meta.shape

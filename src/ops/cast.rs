@@ -24,6 +24,12 @@ impl Tensor {
         Tensor::apply(Cast { to: dtype }, &[self])
     }
 
+    /// This tensor, or its f32 form if it is f16: kernels compute in f32, and the caller casts back.
+    #[track_caller]
+    pub(crate) fn widen(&self) -> Tensor {
+        if self.meta().dtype == DType::F16 { self.cast(DType::F32) } else { self.clone() }
+    }
+
     /// Ones of this tensor's shape and dtype.
     #[track_caller]
     pub fn ones_like(&self) -> Tensor {

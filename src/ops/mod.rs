@@ -291,6 +291,8 @@ pub(crate) fn check_axis(axis: usize, rank: usize) -> Result<(), Problem> {
     if axis < rank { Ok(()) } else { Err(Problem::Axis(axis, rank)) }
 }
 
+pub(crate) mod rows;
+
 macro_rules! op_list {
     ($($module:ident: $($op:ident),+;)+) => {
         $(pub mod $module;)+
@@ -316,4 +318,6 @@ op_list! {
     reduce: Reduce;
     argmax: Argmax;
     pad: Pad, Place;
+    softmax: Softmax, LogSoftmax, SoftmaxBackward, LogSoftmaxBackward;
+    cross_entropy: CrossEntropy, CrossEntropyBackward;
 }
