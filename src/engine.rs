@@ -53,7 +53,16 @@ struct Entry {
     compiled: Compiled,
     /// For each leaf number of the plan: the node of the keyed snapshot that brings it.
     leaves: HashMap<usize, usize>,
+    /// For each target of a step: whether the loss reaches it.
+    reached: Vec<bool>,
     used: u64,
+}
+
+/// A plan with what its entry keeps beside it.
+struct Made {
+    plan: Plan,
+    leaves: HashMap<usize, usize>,
+    reached: Vec<bool>,
 }
 
 /// A kernel over whole arenas that a step runs after the gradients are there.
@@ -116,7 +125,7 @@ pub(crate) fn evaluate(device: &Device, roots: &[Arc<Node>]) -> Result<()> {
             engine.words.push(0);
             snapshot.words(&mut engine.words);
             engine.words.extend(outputs.iter().map(|&i| i as u64));
-            let make = |unfused: bool| -> Result<(Plan, HashMap<usize, usize>)> {
+            let make = |unfused: bool| -> Result<Made> {
                 let plan = plan::build(&Request {
                     snapshot: &snapshot,
                     outputs: outputs.iter().map(|&i| (i, Destination::Value)).collect(),
@@ -124,7 +133,7 @@ pub(crate) fn evaluate(device: &Device, roots: &[Arc<Node>]) -> Result<()> {
                     fusion: !unfused,
                     scalars: 0,
                 })?;
-                Ok((plan, (0..snapshot.nodes.len()).map(|i| (i, i)).collect()))
+                Ok(Made { plan, leaves: (0..snapshot.nodes.len()).map(|i| (i, i)).collect(), reached: vec![] })
             };
             engine.run(gpu, &snapshot, &outputs, make, None)
         }
@@ -229,22 +238,13 @@ fn run_step(
             engine.words.extend(outputs.iter().map(|&i| i as u64));
             update.key(&mut engine.words);
             let make = |unfused| plan_step(loss, update, &snapshot, &outputs, &targets, gpu, unfused);
-            let result = engine.run(gpu, &snapshot, &outputs, make, Some(update));
-            if result.is_ok() {
-                update.reached(&targets.iter().map(|(node, _)| reaches(&snapshot, node)).collect::<Vec<_>>());
-            }
-            result
+            engine.run(gpu, &snapshot, &outputs, make, Some(update))
         }
     };
     if result.is_ok() && update.changes_parameters() {
         update.store().advance();
     }
     result
-}
-
-/// True if a parameter is part of the graph and wants a gradient.
-fn reaches(snapshot: &Snapshot, node: &Arc<Node>) -> bool {
-    node.requires_grad && snapshot.position(node).is_some()
 }
 
 fn step_cpu(
@@ -281,10 +281,10 @@ fn step_cpu(
             Destination::Value => {}
         }
     }
-    update.reached(&reached);
     if !update.reference(&reached)? {
         device.fail_later(Error::NonFinite { step: update.number() });
     }
+    update.reached(&reached);
     Ok(())
 }
 
@@ -297,7 +297,7 @@ fn plan_step(
     targets: &[(Arc<Node>, Destination)],
     gpu: &Gpu,
     unfused: bool,
-) -> Result<(Plan, HashMap<usize, usize>)> {
+) -> Result<Made> {
     let place: HashMap<*const Node, usize> =
         keyed.nodes.iter().enumerate().map(|(i, node)| (Arc::as_ptr(node), i)).collect();
     let held: Vec<Arc<Node>> = outputs.iter().map(|&i| keyed.nodes[i].clone()).collect();
@@ -331,7 +331,7 @@ fn plan_step(
             leaves.insert(i, keyed.ok_or_else(|| Error::internal("a gradient rule brought a leaf of its own"))?);
         }
     }
-    Ok((plan, leaves))
+    Ok(Made { plan, leaves, reached })
 }
 
 fn append(plan: &mut Plan, kernel: Kernel, arenas: Vec<(Arc<Arena>, bool)>) -> Result<()> {
@@ -364,7 +364,7 @@ impl Engine {
         gpu: &Gpu,
         snapshot: &Snapshot,
         outputs: &[usize],
-        make: impl Fn(bool) -> Result<(Plan, HashMap<usize, usize>)>,
+        make: impl Fn(bool) -> Result<Made>,
         update: Option<&dyn Update>,
     ) -> Result<()> {
         self.words.push(u64::from(self.unfused));
@@ -380,12 +380,12 @@ impl Engine {
             }
             None => {
                 self.make_room();
-                let (plan, leaves) = make(self.unfused)?;
+                let Made { plan, leaves, reached } = make(self.unfused)?;
                 self.statistics.last_plan = plan.to_string();
                 self.statistics.plans_made += 1;
                 let compiled = gpu.compile(plan)?;
                 let entries = self.plans.entry(hash).or_default();
-                entries.push(Entry { words: self.words.clone(), compiled, leaves, used: clock });
+                entries.push(Entry { words: self.words.clone(), compiled, leaves, reached, used: clock });
                 entries.len() - 1
             }
         };
@@ -413,8 +413,9 @@ impl Engine {
             let meta = snapshot.nodes[i].meta;
             snapshot.nodes[i].set_value(Value::Gpu(GpuValue::new(buffer, meta.elements(), meta.dtype, cell)));
         }
-        if let (Some(cell), Some(update)) = (run.status, update) {
-            self.in_flight.push((cell, update.number()));
+        if let Some(update) = update {
+            update.reached(&entry.reached);
+            self.in_flight.extend(run.status.map(|cell| (cell, update.number())));
         }
         self.report(snapshot.nodes.first().map(|node| &node.device));
         Ok(())

@@ -12,8 +12,11 @@ mod engine;
 mod error;
 mod gpu;
 pub mod graph;
+pub mod init;
 pub mod kernel;
 pub mod ops;
+pub mod optim;
+pub mod params;
 pub mod plan;
 pub mod rng;
 mod shape;
@@ -26,7 +29,15 @@ pub use device::{Device, DeviceInfo};
 pub use dtype::DType;
 pub use engine::Statistics;
 pub use error::{Error, Result};
+pub use init::Init;
+pub use params::{Param, ParamStore, Path};
 pub use rng::Draws;
 pub use shape::{MAX_RANK, Shape};
 pub use state::State;
 pub use tensor::{Element, Tensor, no_grad};
+
+/// What a training program uses.
+pub mod prelude {
+    pub use crate::optim::{AdamW, AdamWConfig, Optimizer, Sgd, SgdConfig};
+    pub use crate::{DType, Device, Error, Init, Param, ParamStore, Path, Result, Tensor, no_grad};
+}

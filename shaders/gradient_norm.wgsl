@@ -1,0 +1,45 @@
+// Sum of squares of the gradients in one arena, and whether any is NaN or infinite: first of two passes.
+//
+// Put in front of this text: nothing. Bindings: 0 gradients (read), 1 class of each block of 64 elements (read; 0: its
+// parameter is not part of this step), 2 partial results (written): (sum, 1 if not finite) from workgroup `p.first` on.
+// Workgroups: p.groups of 64. Iterations: vectors / (64 * groups).
+
+struct Params {
+    vectors: u32,
+    groups: u32,
+    first: u32,
+}
+
+@group(0) @binding(0) var<storage, read> gradients: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> classes: array<f32>;
+@group(0) @binding(2) var<storage, read_write> partial: array<vec2<f32>>;
+@group(0) @binding(15) var<uniform> p: Params;
+
+var<workgroup> sums: array<f32, 64>;
+var<workgroup> broken: array<u32, 64>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    var sum = vec4<f32>(0.0);
+    var bad = false;
+    for (var i = group.x * 64u + lane; i < p.vectors; i += p.groups * 64u) {
+        if classes[i / 16u] != 0.0 {
+            let g = gradients[i];
+            // All bits of the exponent set: compilers may assume that x == x.
+            bad = bad || any((bitcast<vec4<u32>>(g) & vec4<u32>(0x7f800000u)) == vec4<u32>(0x7f800000u));
+            sum += g * g;
+        }
+    }
+    sums[lane] = (sum.x + sum.y) + (sum.z + sum.w);
+    broken[lane] = u32(bad);
+    for (var half = 32u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if lane < half {
+            sums[lane] += sums[lane + half];
+            broken[lane] |= broken[lane + half];
+        }
+    }
+    if lane == 0u {
+        partial[p.first + group.x] = vec2<f32>(sums[0], f32(broken[0]));
+    }
+}

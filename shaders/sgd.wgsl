@@ -1,0 +1,37 @@
+// Stochastic gradient descent without momentum over one arena: theta <- theta - lr (g + wd theta).
+//
+// g is the clipped gradient. Put in front of this text: nothing. Bindings: 0 theta (written), 1 gradients (read), 2 class
+// of each block of 64 elements (read; 0: leave alone), 3 status (read): (norm, clip factor, 1 to skip the update, 0),
+// 13 operands: from word p.word on two vectors for each class from 1 on: (lr, wd, ..), (..).
+// One invocation four elements; workgroups: ceil(vectors / 64). Iterations: 0.
+
+struct Params {
+    vectors: u32,
+    word: u32,
+}
+
+@group(0) @binding(0) var<storage, read_write> theta: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> gradients: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> classes: array<f32>;
+@group(0) @binding(3) var<storage, read> status: array<vec4<f32>>;
+@group(0) @binding(13) var<uniform> operands: array<vec4<u32>, 1024>;
+@group(0) @binding(15) var<uniform> p: Params;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = (group.x + group.y * groups.x) * 64u + lane;
+    if i >= p.vectors {
+        return;
+    }
+    let class_number = u32(classes[i / 16u]);
+    if class_number == 0u || status[0].z != 0.0 {
+        return;
+    }
+    let rates = bitcast<vec4<f32>>(operands[p.word / 4u + (class_number - 1u) * 2u]);
+    let x = theta[i];
+    theta[i] = x - rates.x * (gradients[i] * status[0].y + rates.y * x);
+}

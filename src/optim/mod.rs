@@ -1,0 +1,400 @@
+//! Optimizers: [`Sgd`] and [`AdamW`], one dispatch a parameter group.
+//!
+//! An optimizer is a [`Rule`] (its configuration: what it keeps for each scalar, its shader, its f64 form) run by a
+//! [`Stepper`], which knows the store: gradients, clipping, groups, which parameters the loss reached, state. A rule of
+//! your own needs no more than an `impl Rule`.
+//!
+//! Rates and factors are host numbers that travel with each step, so a schedule never makes a new plan. Parameters that
+//! a loss does not reach, and frozen ones, are left alone: no decay, no moments. Each parameter counts its own updates,
+//! as PyTorch's do, so that bias corrections are right for one that is reached late.
+
+mod adamw;
+mod clip;
+mod pass;
+mod sgd;
+
+pub use adamw::AdamWConfig;
+pub use sgd::SgdConfig;
+
+use std::panic::Location;
+use std::sync::Arc;
+
+use crate::device::Arena;
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::ops::Problem;
+use crate::params::{Chunk, ParamStore};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+
+use pass::Pass;
+
+/// AdamW (Loshchilov and Hutter 2019), as PyTorch has it.
+pub type AdamW = Stepper<AdamWConfig>;
+/// Stochastic gradient descent with momentum, as PyTorch has it.
+pub type Sgd = Stepper<SgdConfig>;
+
+/// Numbers of a rule for the parameters with one count of updates: two vectors in the shader.
+pub type Factors = [f64; 8];
+
+/// What one parameter group does differently.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GroupSettings {
+    /// Factor of the learning rate.
+    pub lr_scale: f64,
+    /// Weight decay, where it is not the optimizer's.
+    pub weight_decay: Option<f64>,
+}
+
+impl Default for GroupSettings {
+    fn default() -> Self {
+        GroupSettings { lr_scale: 1.0, weight_decay: None }
+    }
+}
+
+/// What all optimizers are configured with.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings<'a> {
+    /// Learning rate.
+    pub lr: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Largest norm of all gradients together.
+    pub clip_norm: Option<f64>,
+    /// Settings of groups, by name.
+    pub groups: &'a [(String, GroupSettings)],
+}
+
+/// The mathematics of an optimizer, an element at a time.
+pub trait Rule: Send + Sync + 'static {
+    /// Name for dumps and checkpoints.
+    fn name(&self) -> &'static str;
+    /// What every optimizer has.
+    fn settings(&self) -> Settings<'_>;
+    /// Changes the learning rate.
+    fn set_lr(&mut self, lr: f64);
+    /// Names of what is kept for each scalar (at most two).
+    fn moments(&self) -> &'static [&'static str];
+    /// WGSL: bindings theta, gradients, moments, classes, status (see `shaders/adamw.wgsl`).
+    fn shader(&self) -> &'static str;
+    /// A number that is equal for update counts that take the same factors.
+    fn class(&self, updates: u64) -> u64;
+    /// Factors for parameters with so many updates before this one.
+    fn factors(&self, lr: f64, weight_decay: f64, updates: u64) -> Factors;
+    /// The update of one scalar in f64: its new value, with the moments changed in place.
+    fn reference(&self, factors: &Factors, value: f64, gradient: f64, moments: &mut [f64; 2]) -> f64;
+    /// The setting that cannot be used, if there is one.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn check(&self) -> Result<(), Problem>;
+}
+
+/// What a training loop does with any optimizer.
+pub trait Optimizer {
+    /// Backward pass of `loss`, clipping and update, in one submission and without waiting.
+    ///
+    /// # Errors
+    /// The error that the loss carries, [`Error::Shape`] unless it is one float, [`Error::NonFinite`] of an earlier
+    /// step whose update was skipped (this step is then not done), or what the device refuses.
+    fn step(&mut self, loss: &Tensor) -> Result<()>;
+    /// Adds the gradients of `loss` to what the next [`Optimizer::step`] uses. Scale the losses of micro-batches so that
+    /// their sum is the loss of the batch.
+    ///
+    /// # Errors
+    /// As [`Optimizer::step`].
+    fn accumulate(&mut self, loss: &Tensor) -> Result<()>;
+    /// The learning rate.
+    fn lr(&self) -> f64;
+    /// Changes the learning rate from the next step on.
+    fn set_lr(&mut self, lr: f64);
+    /// Number of steps so far.
+    fn steps(&self) -> u64;
+    /// The norm of all gradients at the last step, before clipping. Waits for the device.
+    ///
+    /// # Errors
+    /// What reading it met.
+    fn gradient_norm(&self) -> Result<f64>;
+    /// The parameters.
+    fn store(&self) -> &ParamStore;
+    /// Everything that a resumed run needs, on the host. Waits for the device.
+    ///
+    /// # Errors
+    /// [`Error::Value`] between [`Optimizer::accumulate`] and [`Optimizer::step`], or what reading met.
+    fn state(&self) -> Result<State>;
+    /// Continues from [`Optimizer::state`].
+    ///
+    /// # Errors
+    /// [`Error::Value`] if it is another optimizer's or another model's; nothing has changed then.
+    fn set_state(&mut self, state: &State) -> Result<()>;
+}
+
+/// State of an optimizer on the host.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct State {
+    /// Name of the optimizer's rule.
+    pub rule: String,
+    /// Learning rate.
+    pub lr: f64,
+    /// Number of steps.
+    pub steps: u64,
+    /// Number of updates of each parameter that has had any.
+    pub updates: Vec<(String, u64)>,
+    /// What is kept for each parameter: name (`m.conv1.weight`), shape, values.
+    pub tensors: Vec<(String, Shape, Vec<f64>)>,
+}
+
+/// Runs a [`Rule`] over a [`ParamStore`].
+pub struct Stepper<R: Rule> {
+    rule: R,
+    store: ParamStore,
+    at: &'static Location<'static>,
+    steps: u64,
+    /// For each parameter: updates so far.
+    updates: Vec<u64>,
+    /// For each parameter: whether the gradient arena holds a part of the next step's gradient.
+    gathered: Vec<bool>,
+    /// For each chunk of the store: its moments.
+    moments: Vec<Vec<Arc<Arena>>>,
+    /// (norm, clip factor, skipped, unused).
+    status: Option<Arc<Arena>>,
+    /// Partial sums of the norm.
+    partials: Option<Arc<Arena>>,
+}
+
+impl<R: Rule> Stepper<R> {
+    /// An optimizer of all parameters of `store`, present and later ones. A setting that cannot be used is reported by
+    /// the first step.
+    #[track_caller]
+    pub fn new(store: &ParamStore, config: R) -> Self {
+        Stepper {
+            rule: config,
+            store: store.clone(),
+            at: Location::caller(),
+            steps: 0,
+            updates: vec![],
+            gathered: vec![],
+            moments: vec![],
+            status: None,
+            partials: None,
+        }
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &R {
+        &self.rule
+    }
+
+    fn refuse(&self, problem: Problem) -> Error {
+        problem.at(self.rule.name(), self.at)
+    }
+
+    /// Makes the arenas that are missing.
+    fn prepare(&mut self) -> Result<Vec<Chunk>> {
+        self.rule.check().map_err(|problem| self.refuse(problem))?;
+        let known = self.store.groups();
+        for (name, settings) in self.rule.settings().groups {
+            if !known.iter().any(|group| **group == **name) {
+                let what = format!("settings for group `{name}`, which the store does not have");
+                return Err(self.refuse(Problem::Value(what, "make the group with Path::group, or correct its name")));
+            }
+            let decay = settings.weight_decay.unwrap_or(0.0);
+            check_number("lr_scale", settings.lr_scale).map_err(|problem| self.refuse(problem))?;
+            check_number("weight_decay", decay).map_err(|problem| self.refuse(problem))?;
+        }
+        let chunks = self.store.chunks(true)?;
+        let device = self.store.device();
+        while let Some(chunk) = chunks.get(self.moments.len()) {
+            let arena = |name: &&str| {
+                let label = format!("{name} of {}", known.get(chunk.group).map_or("", |name| name));
+                device.arena(label, chunk.values.elements)
+            };
+            self.moments.push(self.rule.moments().iter().map(arena).collect::<Result<_>>()?);
+            self.partials = None;
+        }
+        if self.status.is_none() {
+            self.status = Some(device.arena(format!("status of {}", self.rule.name()), 64)?);
+        }
+        if self.partials.is_none() {
+            let elements = chunks.len().max(1) * clip::GROUPS * 2;
+            self.partials = Some(device.arena("partial norms".into(), elements)?);
+        }
+        Ok(chunks)
+    }
+
+    #[track_caller]
+    fn pass(&mut self, loss: &Tensor, update: bool) -> Result<()> {
+        let at = Location::caller();
+        let chunks = self.prepare()?;
+        let layout = self.store.layout()?;
+        self.updates.resize(layout.len(), 0);
+        self.gathered.resize(layout.len(), false);
+        let leaves = self.store.leaves()?;
+        let missing = || Error::internal("an optimizer without its arenas");
+        let pass = Pass::new(pass::Parts {
+            rule: &self.rule,
+            store: &self.store,
+            layout: &layout,
+            chunks: &chunks,
+            leaves: &leaves,
+            updates: &self.updates,
+            gathered: &self.gathered,
+            moments: &self.moments,
+            status: self.status.as_ref().ok_or_else(missing)?,
+            partials: self.partials.as_ref().ok_or_else(missing)?,
+            number: self.steps + 1,
+            update,
+        });
+        engine::step(loss, &pass, at)?;
+        let reached = pass.into_reached();
+        for (number, reached) in reached {
+            if reached && !update {
+                self.gathered[number] = true;
+            } else if update && (reached || self.gathered[number]) {
+                self.updates[number] += 1;
+            }
+        }
+        if update {
+            self.gathered.fill(false);
+            self.steps += 1;
+        }
+        Ok(())
+    }
+}
+
+impl<R: Rule> Optimizer for Stepper<R> {
+    #[track_caller]
+    fn step(&mut self, loss: &Tensor) -> Result<()> {
+        self.pass(loss, true)
+    }
+
+    #[track_caller]
+    fn accumulate(&mut self, loss: &Tensor) -> Result<()> {
+        self.pass(loss, false)
+    }
+
+    fn lr(&self) -> f64 {
+        self.rule.settings().lr
+    }
+
+    fn set_lr(&mut self, lr: f64) {
+        self.rule.set_lr(lr);
+    }
+
+    fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    fn gradient_norm(&self) -> Result<f64> {
+        match &self.status {
+            Some(status) => Ok(status.read(self.store.device(), 0, 1)?[0]),
+            None => Ok(0.0),
+        }
+    }
+
+    fn store(&self) -> &ParamStore {
+        &self.store
+    }
+
+    fn state(&self) -> Result<State> {
+        if self.gathered.contains(&true) {
+            let what = "the state was asked for between accumulate and step".into();
+            return Err(self.refuse(Problem::Value(what, "ask for it after a step")));
+        }
+        let layout = self.store.layout()?;
+        let device = self.store.device();
+        let mut state =
+            State { rule: self.rule.name().into(), lr: self.lr(), steps: self.steps, updates: vec![], tensors: vec![] };
+        for (place, &updates) in layout.iter().zip(&self.updates) {
+            if updates > 0 {
+                state.updates.push((place.name.to_string(), updates));
+            }
+        }
+        for (chunk, moments) in self.moments.iter().enumerate() {
+            for (name, arena) in self.rule.moments().iter().zip(moments) {
+                let all = arena.read(device, 0, arena.elements)?;
+                for (place, &updates) in layout.iter().zip(&self.updates) {
+                    if place.chunk == chunk && updates > 0 {
+                        let values = all[place.offset..place.offset + place.shape.elements()].to_vec();
+                        state.tensors.push((format!("{name}.{}", place.name), place.shape, values));
+                    }
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    fn set_state(&mut self, state: &State) -> Result<()> {
+        let refuse = |what: String| {
+            self.refuse(Problem::Value(what, "load it into the optimizer and the model that it was saved from"))
+        };
+        if state.rule != self.rule.name() {
+            return Err(refuse(format!("the state is one of {}", state.rule)));
+        }
+        let layout = self.store.layout()?;
+        let mut updates = vec![0; layout.len()];
+        for (name, count) in &state.updates {
+            let number = layout.iter().position(|place| *place.name == **name);
+            let number = number.ok_or_else(|| refuse(format!("there is no parameter `{name}`")))?;
+            updates[number] = *count;
+        }
+        // Everything is checked before anything is written.
+        let mut writes = vec![];
+        for (moment, prefix) in self.rule.moments().iter().enumerate() {
+            for (number, place) in layout.iter().enumerate().filter(|(number, _)| updates[*number] > 0) {
+                let name = format!("{prefix}.{}", place.name);
+                let found = state.tensors.iter().find(|(known, ..)| *known == name);
+                let (_, shape, values) = found.ok_or_else(|| refuse(format!("it lacks `{name}`")))?;
+                if *shape != place.shape || values.len() != shape.elements() {
+                    return Err(refuse(format!("`{name}` has shape {shape}, not {}", place.shape)));
+                }
+                writes.push((moment, number, values));
+            }
+        }
+        self.prepare()?;
+        let device = self.store.device();
+        for (chunk, moments) in self.moments.iter().enumerate() {
+            for (moment, arena) in moments.iter().enumerate() {
+                let mut all = vec![0.0; arena.elements];
+                for &(_, number, values) in writes.iter().filter(|write| write.0 == moment) {
+                    if layout[number].chunk == chunk {
+                        all[layout[number].offset..][..values.len()].copy_from_slice(values);
+                    }
+                }
+                arena.write(device, 0, &all)?;
+            }
+        }
+        self.updates = updates;
+        self.gathered = vec![false; layout.len()];
+        self.steps = state.steps;
+        self.rule.set_lr(state.lr);
+        Ok(())
+    }
+}
+
+/// `Err` unless `value` is finite and not negative.
+fn check_number(name: &str, value: f64) -> Result<(), Problem> {
+    if value.is_finite() && value >= 0.0 {
+        return Ok(());
+    }
+    Err(Problem::Value(format!("{name} is {value}"), "pass a finite number that is not negative"))
+}
+
+/// `Err` unless `value` is in [0, 1).
+fn check_share(name: &str, value: f64) -> Result<(), Problem> {
+    if (0.0..1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(Problem::Value(format!("{name} is {value}"), "pass a number from 0 to below 1"))
+}
+
+fn check_settings(settings: &Settings<'_>) -> Result<(), Problem> {
+    check_number("lr", settings.lr)?;
+    check_number("weight_decay", settings.weight_decay)?;
+    match settings.clip_norm {
+        Some(norm) if !(norm.is_finite() && norm > 0.0) => {
+            Err(Problem::Value(format!("clip_norm is {norm}"), "pass a positive number, or None"))
+        }
+        _ => Ok(()),
+    }
+}

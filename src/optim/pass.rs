@@ -1,0 +1,235 @@
+//! One pass of an optimizer as the engine sees it: where gradients go, which kernels follow, the same in f64.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::{Factors, Rule, Settings, clip};
+use crate::device::{Arena, StoreState};
+use crate::engine::{ArenaKernel, Update};
+use crate::error::{Error, Result};
+use crate::graph::Node;
+use crate::kernel::Kernel;
+use crate::params::{BLOCK, Chunk, ParamStore, Placed};
+use crate::plan::Destination;
+
+/// Operand words before the factors: the largest norm.
+const HEAD: usize = 4;
+/// Operand words of one class.
+const CLASS: usize = 8;
+
+/// What a pass works on.
+pub(super) struct Parts<'a, R> {
+    pub rule: &'a R,
+    pub store: &'a ParamStore,
+    pub layout: &'a [Placed],
+    pub chunks: &'a [Chunk],
+    pub leaves: &'a [Arc<Node>],
+    pub updates: &'a [u64],
+    pub gathered: &'a [bool],
+    pub moments: &'a [Vec<Arc<Arena>>],
+    pub status: &'a Arc<Arena>,
+    pub partials: &'a Arc<Arena>,
+    pub number: u64,
+    pub update: bool,
+}
+
+pub(super) struct Pass<'a, R> {
+    parts: Parts<'a, R>,
+    /// Parameters that are not frozen.
+    members: Vec<usize>,
+    /// Class of each parameter, from 0: those of one class take the same factors.
+    classes: Vec<usize>,
+    /// An update count of each class.
+    counts: Vec<u64>,
+    /// Names of the groups.
+    groups: Vec<Arc<str>>,
+    reached: RefCell<Vec<bool>>,
+}
+
+impl<'a, R: Rule> Pass<'a, R> {
+    pub fn new(parts: Parts<'a, R>) -> Self {
+        let members: Vec<usize> = (0..parts.layout.len()).filter(|&number| !parts.layout[number].frozen).collect();
+        let mut classes = vec![0; parts.layout.len()];
+        let mut counts: Vec<u64> = vec![];
+        for &number in &members {
+            let updates = parts.updates[number];
+            let class = parts.rule.class(updates);
+            let known = counts.iter().position(|&count| parts.rule.class(count) == class);
+            classes[number] = known.unwrap_or_else(|| {
+                counts.push(updates);
+                counts.len() - 1
+            });
+        }
+        let groups = parts.store.groups();
+        Pass { parts, members, classes, counts, groups, reached: RefCell::default() }
+    }
+
+    /// Each parameter that is not frozen, with whether the loss reached it.
+    pub fn into_reached(self) -> Vec<(usize, bool)> {
+        self.members.into_iter().zip(self.reached.into_inner()).collect()
+    }
+
+    fn factors(&self, group: usize, class: usize) -> Factors {
+        let Settings { lr, weight_decay, groups, .. } = self.parts.rule.settings();
+        let name = self.groups.get(group).map_or("", |name| name);
+        let own = groups.iter().find(|(known, _)| known == name).map(|(_, settings)| *settings).unwrap_or_default();
+        self.parts.rule.factors(lr * own.lr_scale, own.weight_decay.unwrap_or(weight_decay), self.counts[class])
+    }
+
+    /// Parameters to update, by chunk.
+    fn updated(&self, reached: &[bool], chunk: usize) -> impl Iterator<Item = usize> {
+        let wanted = self.members.iter().zip(reached);
+        wanted.filter_map(move |(&number, &reached)| {
+            let mine = self.parts.layout[number].chunk == chunk;
+            (mine && (reached || self.parts.gathered[number])).then_some(number)
+        })
+    }
+
+    fn gradients(&self, chunk: usize) -> Result<&Arc<Arena>> {
+        let arena = self.parts.chunks[chunk].gradients.as_ref();
+        arena.ok_or_else(|| Error::internal("a chunk without gradients"))
+    }
+
+    /// The class, from 1, of each block of a chunk; 0 where nothing is updated.
+    fn block_classes(&self, reached: &[bool], chunk: usize) -> Option<Vec<f64>> {
+        let mut blocks = vec![0.0; self.parts.chunks[chunk].values.elements / BLOCK];
+        let mut any = false;
+        for number in self.updated(reached, chunk) {
+            let place = &self.parts.layout[number];
+            let length = place.shape.elements().div_ceil(BLOCK);
+            blocks[place.offset / BLOCK..][..length].fill((self.classes[number] + 1) as f64);
+            any = true;
+        }
+        any.then_some(blocks)
+    }
+}
+
+impl<R: Rule> Update for Pass<'_, R> {
+    fn store(&self) -> &Arc<StoreState> {
+        self.parts.store.state()
+    }
+
+    fn key(&self, words: &mut Vec<u64>) {
+        // The status arena is this optimizer's own, the one for partial norms changes with the arenas.
+        words.extend([self.parts.status.id, self.parts.partials.id, u64::from(self.parts.update)]);
+        words.push(self.counts.len() as u64);
+        for (number, place) in self.parts.layout.iter().enumerate() {
+            let flags = u64::from(place.frozen) | u64::from(self.parts.gathered[number]) << 1;
+            words.push(flags | (self.classes[number] as u64) << 2);
+        }
+    }
+
+    fn targets(&self) -> Vec<(Arc<Node>, Destination)> {
+        let target = |&number: &usize| {
+            let place = &self.parts.layout[number];
+            // `prepare` has made every gradient arena.
+            let arena = self.parts.chunks[place.chunk].gradients.clone()?;
+            let destination = match self.parts.gathered[number] {
+                true => Destination::Accumulate(arena, place.offset),
+                false => Destination::Arena(arena, place.offset),
+            };
+            Some((self.parts.leaves[number].clone(), destination))
+        };
+        self.members.iter().filter_map(target).collect()
+    }
+
+    fn scalars(&self) -> Vec<u32> {
+        if !self.parts.update {
+            return vec![];
+        }
+        let largest = self.parts.rule.settings().clip_norm.unwrap_or(0.0);
+        let mut words = vec![(largest as f32).to_bits(), 0, 0, 0];
+        for group in 0..self.groups.len() {
+            for class in 0..self.counts.len() {
+                words.extend(self.factors(group, class).map(|x| (x as f32).to_bits()));
+            }
+        }
+        words
+    }
+
+    fn kernels(&self, reached: &[bool], first: usize) -> Result<Vec<ArenaKernel>> {
+        let Parts { rule, store, chunks, moments, status, partials, .. } = &self.parts;
+        let mut kernels = vec![];
+        if !self.parts.update {
+            return Ok(kernels);
+        }
+        let mut updates = vec![];
+        let mut count = 0;
+        for (chunk, arenas) in chunks.iter().enumerate() {
+            let Some(blocks) = self.block_classes(reached, chunk) else { continue };
+            let gradients = self.gradients(chunk)?;
+            let classes = store.device().arena("classes".into(), blocks.len())?;
+            classes.write(store.device(), 0, &blocks)?;
+            count = clip::partial_norm(&mut kernels, gradients, &classes, partials, count);
+            let vectors = arenas.values.elements / 4;
+            let word = first + HEAD + arenas.group * self.counts.len() * CLASS;
+            let mut kernel = Kernel::new(rule.name(), rule.shader());
+            kernel.params = vec![vectors as u32, word as u32, 0, 0];
+            kernel.workgroups = vectors.div_ceil(64) as u64;
+            let mut bound = vec![(arenas.values.clone(), true), (gradients.clone(), false)];
+            bound.extend(moments[chunk].iter().map(|arena| (arena.clone(), true)));
+            bound.extend([(classes, false), ((*status).clone(), false)]);
+            updates.push(ArenaKernel { kernel, arenas: bound });
+        }
+        kernels.push(clip::status(count, first, partials, status));
+        kernels.extend(updates);
+        Ok(kernels)
+    }
+
+    fn reference(&self, reached: &[bool]) -> Result<bool> {
+        if !self.parts.update {
+            return Ok(true);
+        }
+        let mut square = 0.0;
+        for chunk in 0..self.parts.chunks.len() {
+            let gradients = self.gradients(chunk)?.cpu()?;
+            for number in self.updated(reached, chunk) {
+                let place = &self.parts.layout[number];
+                let range = &gradients[place.offset..][..place.shape.elements()];
+                square += range.iter().map(|g| g * g).sum::<f64>();
+            }
+        }
+        let norm: f64 = f64::sqrt(square);
+        let factor = clip::factor(self.parts.rule.settings().clip_norm, norm);
+        let finite = norm.is_finite();
+        self.parts.status.cpu()?[..3].copy_from_slice(&[norm, factor, f64::from(u8::from(!finite))]);
+        if !finite {
+            return Ok(false);
+        }
+        for (chunk, arenas) in self.parts.chunks.iter().enumerate() {
+            let gradients = self.gradients(chunk)?.cpu()?;
+            let mut values = arenas.values.cpu()?;
+            let mut moments = vec![];
+            for arena in &self.parts.moments[chunk] {
+                moments.push(arena.cpu()?);
+            }
+            for number in self.updated(reached, chunk) {
+                let place = &self.parts.layout[number];
+                let factors = self.factors(arenas.group, self.classes[number]);
+                for i in place.offset..place.offset + place.shape.elements() {
+                    let mut state = [0.0; 2];
+                    moments.iter().zip(&mut state).for_each(|(moment, state)| *state = moment[i]);
+                    values[i] = self.parts.rule.reference(&factors, values[i], factor * gradients[i], &mut state);
+                    moments.iter_mut().zip(state).for_each(|(moment, state)| moment[i] = state);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn status(&self) -> Option<Arc<Arena>> {
+        self.parts.update.then(|| self.parts.status.clone())
+    }
+
+    fn number(&self) -> u64 {
+        self.parts.number
+    }
+
+    fn changes_parameters(&self) -> bool {
+        self.parts.update
+    }
+
+    fn reached(&self, reached: &[bool]) {
+        *self.reached.borrow_mut() = reached.to_vec();
+    }
+}

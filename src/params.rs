@@ -1,0 +1,535 @@
+//! Parameters: named ranges of a few arenas that live on the device.
+//!
+//! A [`ParamStore`] keeps one arena of values and one of gradients for each parameter group; optimizers add one for each
+//! of their states. A parameter is an aligned range at the same offset in each, so that an update is one dispatch over
+//! the whole arena. Parameters are recorded as they are added; arenas are made at the first use. Parameters added after
+//! that open another arena (a chunk of their group), and so does what passes the adapter's binding limit.
+//!
+//! A [`Param`] is a name for a range; [`Param::tensor`] is its present value as a leaf of the graph: one node for each
+//! version of the store, a new one after each update. What was recorded before an update keeps the values from before.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::Location;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::device::{Arena, Backend, Device, StoreState};
+use crate::dtype::DType;
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::graph::{Node, ParameterLeaf, Source};
+use crate::init::Init;
+use crate::ops::{Meta, Problem};
+use crate::rng::{Draws, Philox};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+
+/// Elements that a parameter's range is a multiple of: 256 bytes, the coarsest binding offset of any adapter.
+pub(crate) const BLOCK: usize = 64;
+/// Name of the group of parameters that no other was asked for.
+pub const DEFAULT_GROUP: &str = "default";
+
+/// All parameters of a model on one device. Cloning copies the handle.
+#[derive(Clone)]
+pub struct ParamStore(Arc<Inner>);
+
+struct Inner {
+    device: Device,
+    seed: u64,
+    state: Arc<StoreState>,
+    draws: Draws,
+    contents: Mutex<Contents>,
+}
+
+#[derive(Default)]
+struct Contents {
+    entries: Vec<Entry>,
+    numbers: HashMap<Arc<str>, usize>,
+    groups: Vec<Arc<str>>,
+    chunks: Vec<Chunk>,
+    /// Entries below this have a place.
+    placed: usize,
+    /// Elements of an arena at most, if set by a test.
+    limit: Option<usize>,
+}
+
+/// One parameter.
+struct Entry {
+    name: Arc<str>,
+    shape: Shape,
+    group: usize,
+    init: Init,
+    frozen: bool,
+    at: &'static Location<'static>,
+    chunk: usize,
+    offset: usize,
+    leaf: Option<Arc<Node>>,
+}
+
+/// Arenas of one length for some parameters of a group.
+#[derive(Clone)]
+pub(crate) struct Chunk {
+    /// Number of the group.
+    pub group: usize,
+    /// The values.
+    pub values: Arc<Arena>,
+    /// The gradients, once an optimizer wants them.
+    pub gradients: Option<Arc<Arena>>,
+}
+
+/// Where a parameter is, for optimizers and checkpoints.
+#[derive(Clone)]
+pub(crate) struct Placed {
+    pub name: Arc<str>,
+    pub shape: Shape,
+    pub frozen: bool,
+    pub chunk: usize,
+    pub offset: usize,
+}
+
+impl ParamStore {
+    /// An empty store; initial values and dropout masks derive from `seed`.
+    pub fn new(device: &Device, seed: u64) -> ParamStore {
+        let contents = Contents { groups: vec![DEFAULT_GROUP.into()], ..Contents::default() };
+        ParamStore(Arc::new(Inner {
+            device: device.clone(),
+            seed,
+            state: Arc::default(),
+            draws: Draws::new(seed),
+            contents: Mutex::new(contents),
+        }))
+    }
+
+    /// The empty path, from which layers take theirs.
+    pub fn root(&self) -> Path {
+        Path { store: self.clone(), prefix: "".into(), group: 0 }
+    }
+
+    /// The device that the parameters live on.
+    pub fn device(&self) -> &Device {
+        &self.0.device
+    }
+
+    /// The counter of random draws of this model (dropout); checkpoints keep its position.
+    pub fn draws(&self) -> &Draws {
+        &self.0.draws
+    }
+
+    /// Names of all parameters, in the order they were added.
+    pub fn names(&self) -> Vec<String> {
+        self.lock().entries.iter().map(|entry| entry.name.to_string()).collect()
+    }
+
+    /// All parameters, in the order they were added.
+    pub fn parameters(&self) -> Vec<Param> {
+        (0..self.lock().entries.len()).map(|number| Param { store: self.clone(), entry: Ok(number) }).collect()
+    }
+
+    /// The parameter of this name.
+    pub fn get(&self, name: &str) -> Option<Param> {
+        let number = self.lock().numbers.get(name).copied()?;
+        Some(Param { store: self.clone(), entry: Ok(number) })
+    }
+
+    /// Number of scalars in all parameters.
+    pub fn count(&self) -> usize {
+        self.lock().entries.iter().map(|entry| entry.shape.elements()).sum()
+    }
+
+    /// Number of updates so far.
+    pub fn version(&self) -> u64 {
+        self.0.state.version()
+    }
+
+    /// Limits arenas made from now on to `elements`, as an adapter with a small binding limit would. For tests.
+    #[doc(hidden)]
+    pub fn limit_arenas(&self, elements: usize) {
+        self.lock().limit = Some(elements);
+    }
+
+    /// Number of arenas of values. For tests.
+    #[doc(hidden)]
+    pub fn arenas(&self) -> usize {
+        self.lock().chunks.len()
+    }
+
+    pub(crate) fn state(&self) -> &Arc<StoreState> {
+        &self.0.state
+    }
+
+    pub(crate) fn groups(&self) -> Vec<Arc<str>> {
+        self.lock().groups.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.0.contents.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    #[track_caller]
+    fn add(&self, name: String, shape: &[usize], group: usize, init: Init) -> Param {
+        let at = Location::caller();
+        let entry = self.try_add(name.into(), shape, group, init, at).map_err(|problem| problem.at("param", at));
+        Param { store: self.clone(), entry }
+    }
+
+    fn try_add(
+        &self,
+        name: Arc<str>,
+        shape: &[usize],
+        group: usize,
+        init: Init,
+        at: &'static Location<'static>,
+    ) -> Result<usize, Problem> {
+        let shape = Shape::new(shape).filter(|shape| shape.elements() > 0).ok_or_else(|| {
+            let what = format!("parameter `{name}` of shape {shape:?} is empty, or has too many axes or elements");
+            Problem::Shape(what, "pass one to eight axes, with 1 to 2^32 - 1 elements in all")
+        })?;
+        let mut contents = self.lock();
+        if contents.numbers.contains_key(&name) {
+            let what = format!("there is a parameter `{name}` already");
+            return Err(Problem::Value(what, "give each layer a path of its own, or clone the Param to share it"));
+        }
+        let number = contents.entries.len();
+        contents.numbers.insert(name.clone(), number);
+        let entry = Entry { name, shape, group, init, frozen: false, at, chunk: 0, offset: 0, leaf: None };
+        contents.entries.push(entry);
+        Ok(number)
+    }
+
+    /// Makes arenas for the parameters that have none, and writes their initial values.
+    fn place(&self, contents: &mut Contents) -> Result<()> {
+        if contents.placed == contents.entries.len() {
+            return Ok(());
+        }
+        let device = &self.0.device;
+        let bytes = match device.backend() {
+            Backend::Cpu => u64::MAX,
+            Backend::Gpu(gpu) => gpu.capabilities().binding_bytes,
+        };
+        let limit = contents.limit.unwrap_or(usize::try_from(bytes / 4).unwrap_or(usize::MAX)).min(u32::MAX as usize);
+        let new = contents.placed..contents.entries.len();
+        let mut places = vec![(0, 0); new.len()];
+        let mut chunks: Vec<(usize, usize)> = vec![];
+        for group in 0..contents.groups.len() {
+            let mut open = None;
+            for number in new.clone().filter(|&number| contents.entries[number].group == group) {
+                let entry = &contents.entries[number];
+                let length = entry.shape.elements().next_multiple_of(BLOCK);
+                if length > limit {
+                    return Err(Error::Limit {
+                        what: format!("parameter `{}` of shape {}", entry.name, entry.shape),
+                        bytes: length as u64 * 4,
+                        limit: limit as u64 * 4,
+                        device: device.name().into(),
+                        next: "split it into several parameters",
+                    });
+                }
+                let chunk = match open.filter(|&chunk: &usize| chunks[chunk].1 + length <= limit) {
+                    Some(chunk) => chunk,
+                    None => {
+                        chunks.push((group, 0));
+                        chunks.len() - 1
+                    }
+                };
+                open = Some(chunk);
+                places[number - new.start] = (contents.chunks.len() + chunk, chunks[chunk].1);
+                chunks[chunk].1 += length;
+            }
+        }
+        // Nothing of the store changes before everything has been made.
+        let mut made = vec![];
+        for (group, elements) in chunks {
+            let label = format!("values of {}", contents.groups[group]);
+            made.push(Chunk { group, values: device.arena(label, elements)?, gradients: None });
+        }
+        for (number, &(chunk, offset)) in new.clone().zip(&places) {
+            let entry = &contents.entries[number];
+            let mut rng = Philox::new(self.0.seed, stream(&entry.name));
+            let draw = entry.init.draw(&entry.shape, &mut rng);
+            let mut values = draw.map_err(|problem| problem.at("param", entry.at))?;
+            // Every device starts from the same values.
+            values.iter_mut().for_each(|x| *x = f64::from(*x as f32));
+            made[chunk - contents.chunks.len()].values.write(device, offset, &values)?;
+        }
+        contents.chunks.extend(made);
+        contents.placed = new.end;
+        for (number, (chunk, offset)) in new.zip(places) {
+            let entry = &mut contents.entries[number];
+            (entry.chunk, entry.offset) = (chunk, offset);
+        }
+        Ok(())
+    }
+
+    /// The leaf of a placed parameter for this version.
+    fn leaf(&self, contents: &mut Contents, number: usize, at: &'static Location<'static>) -> Arc<Node> {
+        let version = self.0.state.version();
+        let entry = &mut contents.entries[number];
+        if let Some(node) = &entry.leaf
+            && let Source::Parameter(leaf) = &node.source
+            && leaf.version == version
+        {
+            return node.clone();
+        }
+        let leaf = ParameterLeaf {
+            arena: contents.chunks[entry.chunk].values.clone(),
+            offset: entry.offset,
+            version,
+            store: self.0.state.clone(),
+            name: entry.name.clone(),
+        };
+        let meta = Meta { shape: entry.shape, dtype: DType::F32 };
+        let node = Node::new(&self.0.device, meta, Source::Parameter(leaf), vec![], !entry.frozen, at);
+        let node = Arc::new(node);
+        self.0.state.remember(&node);
+        entry.leaf = Some(node.clone());
+        node
+    }
+
+    /// All parameters with their places.
+    pub(crate) fn layout(&self) -> Result<Vec<Placed>> {
+        let contents = &mut *self.lock();
+        self.place(contents)?;
+        let placed = |entry: &Entry| Placed {
+            name: entry.name.clone(),
+            shape: entry.shape,
+            frozen: entry.frozen,
+            chunk: entry.chunk,
+            offset: entry.offset,
+        };
+        Ok(contents.entries.iter().map(placed).collect())
+    }
+
+    /// The arenas; with `gradients`, those of gradients are made where they are missing.
+    pub(crate) fn chunks(&self, gradients: bool) -> Result<Vec<Chunk>> {
+        let contents = &mut *self.lock();
+        self.place(contents)?;
+        for chunk in &mut contents.chunks {
+            if gradients && chunk.gradients.is_none() {
+                let label = format!("gradients of {}", contents.groups[chunk.group]);
+                chunk.gradients = Some(self.0.device.arena(label, chunk.values.elements)?);
+            }
+        }
+        Ok(contents.chunks.clone())
+    }
+
+    /// The leaf of every parameter.
+    #[track_caller]
+    pub(crate) fn leaves(&self) -> Result<Vec<Arc<Node>>> {
+        let at = Location::caller();
+        let contents = &mut *self.lock();
+        self.place(contents)?;
+        Ok((0..contents.entries.len()).map(|number| self.leaf(contents, number, at)).collect())
+    }
+
+    /// Overwrites parameters: what is held and was recorded before keeps its value.
+    pub(crate) fn overwrite(&self, values: &[(usize, &[f64])]) -> Result<()> {
+        let layout = self.layout()?;
+        let chunks = self.chunks(false)?;
+        let held = self.0.state.held();
+        if !held.is_empty() {
+            engine::evaluate(&self.0.device, &held)?;
+        }
+        for &(number, values) in values {
+            let place = &layout[number];
+            chunks[place.chunk].values.write(&self.0.device, place.offset, values)?;
+        }
+        self.0.state.advance();
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ParamStore {
+    /// A line for each parameter: name, shape, group.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "ParamStore on {}: {} scalars", self.0.device.name(), self.count())?;
+        let contents = self.lock();
+        for entry in &contents.entries {
+            let frozen = if entry.frozen { ", frozen" } else { "" };
+            writeln!(f, "  {} {} ({}{frozen})", entry.name, entry.shape, contents.groups[entry.group])?;
+        }
+        Ok(())
+    }
+}
+
+/// The stream of a parameter's initial values: FNV-1a of its name, so that the order of creation does not matter.
+fn stream(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// A place in the tree of names, and the group of what is added there. Cloning copies the handle.
+#[derive(Clone)]
+pub struct Path {
+    store: ParamStore,
+    prefix: Arc<str>,
+    group: usize,
+}
+
+impl Path {
+    /// The path `name` below this one: `root.child("conv1")`, or `&root / "conv1"`.
+    #[must_use]
+    pub fn child(&self, name: impl fmt::Display) -> Path {
+        Path { prefix: self.join(name).into(), ..self.clone() }
+    }
+
+    /// The same path for parameters of group `name`, which optimizers may treat differently.
+    #[must_use]
+    pub fn group(&self, name: &str) -> Path {
+        let mut contents = self.store.lock();
+        let known = contents.groups.iter().position(|group| &**group == name);
+        let group = known.unwrap_or_else(|| {
+            contents.groups.push(name.into());
+            contents.groups.len() - 1
+        });
+        drop(contents);
+        Path { group, ..self.clone() }
+    }
+
+    /// Adds a parameter. Names are unique in a store.
+    ///
+    /// # Errors
+    /// The tensor of the result carries [`Error::Value`] if the name is taken, [`Error::Shape`] if the shape is empty.
+    #[track_caller]
+    pub fn param(&self, name: impl fmt::Display, shape: &[usize], init: Init) -> Param {
+        self.store.add(self.join(name), shape, self.group, init)
+    }
+
+    /// The store.
+    pub fn store(&self) -> &ParamStore {
+        &self.store
+    }
+
+    /// The counter of random draws, for layers that draw.
+    pub fn draws(&self) -> &Draws {
+        self.store.draws()
+    }
+
+    fn join(&self, name: impl fmt::Display) -> String {
+        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.prefix)
+    }
+}
+
+impl fmt::Debug for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Path({})", self.prefix)
+    }
+}
+
+impl std::ops::Div<&str> for &Path {
+    type Output = Path;
+    fn div(self, name: &str) -> Path {
+        self.child(name)
+    }
+}
+
+impl std::ops::Div<&str> for Path {
+    type Output = Path;
+    fn div(self, name: &str) -> Path {
+        self.child(name)
+    }
+}
+
+/// A parameter of a store. Cloning copies the handle: layers that hold clones share (tie) the parameter.
+///
+/// If it could not be added, its tensor carries the error.
+#[derive(Clone)]
+pub struct Param {
+    store: ParamStore,
+    entry: Result<usize>,
+}
+
+impl Param {
+    /// Its present value, as a leaf of the graph.
+    ///
+    /// # Errors
+    /// The result carries the error that adding the parameter met, [`Error::Limit`] if it is larger than the adapter
+    /// allows, or [`Error::OutOfMemory`].
+    #[track_caller]
+    pub fn tensor(&self) -> Tensor {
+        let at = Location::caller();
+        let number = match &self.entry {
+            Ok(number) => *number,
+            Err(error) => return Tensor::invalid(self.store.device(), error.clone(), at),
+        };
+        let contents = &mut *self.store.lock();
+        match self.store.place(contents) {
+            Ok(()) => Tensor::from_node(self.store.leaf(contents, number, at)),
+            Err(error) => Tensor::invalid(self.store.device(), error, at),
+        }
+    }
+
+    /// Its name, as in checkpoints; empty if it could not be added.
+    pub fn name(&self) -> String {
+        let name = |number: &usize| self.store.lock().entries[*number].name.to_string();
+        self.entry.as_ref().map(name).unwrap_or_default()
+    }
+
+    /// Its axis lengths.
+    ///
+    /// # Errors
+    /// The error that adding it met.
+    pub fn shape(&self) -> Result<Shape> {
+        self.entry.clone().map(|number| self.store.lock().entries[number].shape)
+    }
+
+    /// Its present values, row-major. Waits for the device.
+    ///
+    /// # Errors
+    /// As [`Tensor::to_vec`].
+    #[track_caller]
+    pub fn values(&self) -> Result<Vec<f64>> {
+        Ok(self.tensor().to_array()?.data)
+    }
+
+    /// Overwrites it. Tensors recorded before keep the values from before.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless there is one value an element; else what computing held tensors or writing met.
+    #[track_caller]
+    pub fn set(&self, values: &[f64]) -> Result<()> {
+        let number = self.entry.clone()?;
+        let shape = self.store.lock().entries[number].shape;
+        if values.len() != shape.elements() {
+            let what = format!("{} values for parameter `{}` of shape {shape}", values.len(), self.name());
+            return Err(Problem::Shape(what, "pass one value an element").at("set", Location::caller()));
+        }
+        self.store.overwrite(&[(number, values)])
+    }
+
+    /// Keeps it as it is: no gradient flows to it and no step changes it, from the next recorded tensor on.
+    pub fn freeze(&self) {
+        self.set_frozen(true);
+    }
+
+    /// Ends [`Param::freeze`].
+    pub fn unfreeze(&self) {
+        self.set_frozen(false);
+    }
+
+    /// True between [`Param::freeze`] and [`Param::unfreeze`].
+    pub fn is_frozen(&self) -> bool {
+        self.entry.as_ref().is_ok_and(|&number| self.store.lock().entries[number].frozen)
+    }
+
+    fn set_frozen(&self, frozen: bool) {
+        let Ok(number) = self.entry else { return };
+        let entry = &mut self.store.lock().entries[number];
+        if std::mem::replace(&mut entry.frozen, frozen) != frozen {
+            entry.leaf = None;
+        }
+    }
+}
+
+impl fmt::Debug for Param {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.shape() {
+            Ok(shape) => write!(f, "Param({} {shape})", self.name()),
+            Err(error) => write!(f, "Param(invalid: {error})"),
+        }
+    }
+}
