@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::gpu;
 use crate::graph::Node;
 use crate::rng::Draws;
+use crate::state::{State, StateCell};
 
 pub use crate::gpu::GpuValue;
 
@@ -227,6 +228,7 @@ impl fmt::Debug for Device {
 pub struct StoreState {
     version: AtomicU64,
     pending: Mutex<Pending>,
+    states: Mutex<Vec<Weak<StateCell>>>,
 }
 
 #[derive(Debug, Default)]
@@ -257,6 +259,19 @@ impl StoreState {
         let pending = self.lock();
         let live = pending.nodes.iter().filter_map(Weak::upgrade);
         live.filter(|node| node.is_held() && !node.has_value()).collect()
+    }
+
+    /// Makes the store's steps carry out the assignments of `state`.
+    pub(crate) fn adopt(&self, state: &State) {
+        let mut states = self.states.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        states.retain(|state| state.strong_count() > 0);
+        states.push(Arc::downgrade(&state.0));
+    }
+
+    /// The states that its steps take care of.
+    pub(crate) fn states(&self) -> Vec<Arc<StateCell>> {
+        let states = self.states.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        states.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// After an update: what was recorded before it belongs to the past.

@@ -171,8 +171,24 @@ fn store_cpu(snapshot: &Snapshot, outputs: &[usize], values: &[Option<Arc<crate:
     }
 }
 
-/// Backward pass and update in one submission.
+/// Backward pass and update in one submission; assignments to states are carried out with it, or dropped if it fails.
 pub(crate) fn step(loss: &Tensor, update: &dyn Update, at: &'static std::panic::Location<'static>) -> Result<()> {
+    let states = update.store().states();
+    let assigned: Vec<Tensor> = states.iter().filter_map(|state| state.pending()).collect();
+    let result = match assigned.iter().find_map(Tensor::error) {
+        Some(error) => Err(error.clone()),
+        None => run_step(loss, update, at, &assigned),
+    };
+    states.iter().for_each(|state| state.settle(result.is_ok()));
+    result
+}
+
+fn run_step(
+    loss: &Tensor,
+    update: &dyn Update,
+    at: &'static std::panic::Location<'static>,
+    assigned: &[Tensor],
+) -> Result<()> {
     if let Some(error) = loss.error() {
         return Err(error.clone());
     }
@@ -187,9 +203,14 @@ pub(crate) fn step(loss: &Tensor, update: &dyn Update, at: &'static std::panic::
     let engine = &mut *device.engine();
     // What a user holds and has not read is computed before the parameters change.
     let mut roots = vec![loss.node().clone()];
+    roots.extend(assigned.iter().map(|value| value.node().clone()).filter(|node| !node.has_value()));
     if update.changes_parameters() {
         let held = update.store().held();
-        roots.extend(held.into_iter().filter(|node| !Arc::ptr_eq(node, loss.node()) && node.error().is_none()));
+        for node in held {
+            if node.error().is_none() && !roots.iter().any(|root| Arc::ptr_eq(root, &node)) {
+                roots.push(node);
+            }
+        }
     }
     let mut snapshot = Snapshot::collect(&roots, true)?;
     if let Backend::Gpu(gpu) = device.backend()
@@ -452,6 +473,47 @@ impl Device {
     #[doc(hidden)]
     pub fn set_fusion(&self, enabled: bool) {
         self.engine().unfused = !enabled;
+    }
+
+    /// The plan that running these tensors would take on a device with `capabilities`: what is fused, what is stored,
+    /// in which order. It prints as one line a dispatch.
+    ///
+    /// # Errors
+    /// The error that one of them carries, or what planning met.
+    pub fn plan_for(
+        &self,
+        tensors: &[&Tensor],
+        capabilities: &crate::kernel::Capabilities,
+        fusion: bool,
+    ) -> Result<Plan> {
+        let roots: Vec<Arc<Node>> = tensors.iter().map(|tensor| tensor.node().clone()).collect();
+        let snapshot = Snapshot::collect(&roots, false)?;
+        let outputs = wanted(&snapshot, |node| !node.has_value());
+        plan::build(&Request {
+            snapshot: &snapshot,
+            outputs: outputs.into_iter().map(|i| (i, Destination::Value)).collect(),
+            capabilities,
+            fusion,
+            scalars: 0,
+        })
+    }
+
+    /// Driver objects made so far by the device: (buffers, bind groups, pipelines). A cached step makes none.
+    pub fn objects_made(&self) -> [u64; 3] {
+        match self.backend() {
+            Backend::Gpu(gpu) => gpu.made(),
+            Backend::Cpu => [0; 3],
+        }
+    }
+
+    /// The driver library's own counts of live (buffers, bind groups, compute pipelines, shader modules); zeros
+    /// without the `counters` feature.
+    #[doc(hidden)]
+    pub fn driver_counters(&self) -> [isize; 4] {
+        match self.backend() {
+            Backend::Gpu(gpu) => gpu.driver_counters(),
+            Backend::Cpu => [0; 4],
+        }
     }
 
     /// Fills every scratch buffer and every result buffer that nobody holds with NaN, so that a kernel that leaves an

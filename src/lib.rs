@@ -17,6 +17,7 @@ pub mod ops;
 pub mod plan;
 pub mod rng;
 mod shape;
+mod state;
 mod tensor;
 pub mod train;
 
@@ -27,4 +28,5 @@ pub use engine::Statistics;
 pub use error::{Error, Result};
 pub use rng::Draws;
 pub use shape::{MAX_RANK, Shape};
+pub use state::State;
 pub use tensor::{Element, Tensor, no_grad};

@@ -135,6 +135,7 @@ impl Gpu {
             memory,
             lost,
             is_lost,
+            made: Default::default(),
             max_buffer_size: limits.max_buffer_size & !15,
             uniform_alignment: u64::from(limits.min_uniform_buffer_offset_alignment),
             pipelines: Mutex::new(compile::Pipelines::default()),

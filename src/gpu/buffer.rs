@@ -179,6 +179,7 @@ impl Gpu {
     }
 
     pub(super) fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> Result<Buffer> {
+        self.count(0, 1);
         let made = self.scoped(label, || Buffer::create(&self.0.device, &self.0.memory, label, bytes, usage));
         match made {
             Err(Error::OutOfMemory { what, used, limit, .. }) => Err(Error::OutOfMemory { what, bytes, used, limit }),

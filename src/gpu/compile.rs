@@ -121,6 +121,7 @@ impl Gpu {
         if let Some(pipeline) = pipelines.pipelines.get(&key) {
             return Ok((pipeline.clone(), layout));
         }
+        self.count(2, 1);
         let made = self.scoped(&format!("kernel `{}`", dispatch.name), || {
             // Loops are bounded by the verifier's count and divisors are never zero; indices stay checked.
             let checks = wgpu::ShaderRuntimeChecks {
@@ -187,6 +188,7 @@ impl Gpu {
             });
         }
         let missing = || Error::internal("a plan binds a slot without a buffer");
+        self.count(1, compiled.steps.len());
         let groups = self.scoped("bind groups", || {
             let mut groups = Vec::with_capacity(compiled.steps.len());
             for (dispatch, step) in plan.dispatches.iter().zip(&compiled.steps) {

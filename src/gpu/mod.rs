@@ -8,7 +8,7 @@ mod read;
 mod run;
 mod staging;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(crate) use buffer::Buffer;
@@ -34,6 +34,8 @@ pub(crate) struct Inner {
     /// Message of the driver once the device is lost.
     lost: Arc<Mutex<Option<String>>>,
     is_lost: Arc<AtomicBool>,
+    /// Buffers, bind groups and pipelines made so far.
+    made: [AtomicU64; 3],
     max_buffer_size: u64,
     uniform_alignment: u64,
     pipelines: Mutex<compile::Pipelines>,
@@ -55,6 +57,21 @@ impl Gpu {
 
     pub fn capabilities(&self) -> &Capabilities {
         &self.0.capabilities
+    }
+
+    /// Buffers, bind groups and pipelines made so far.
+    pub fn made(&self) -> [u64; 3] {
+        [0, 1, 2].map(|i| self.0.made[i].load(Ordering::Relaxed))
+    }
+
+    fn count(&self, kind: usize, number: usize) {
+        self.0.made[kind].fetch_add(number as u64, Ordering::Relaxed);
+    }
+
+    /// The driver library's counts of live buffers, bind groups, compute pipelines and shader modules.
+    pub fn driver_counters(&self) -> [isize; 4] {
+        let hal = self.0.device.get_internal_counters().hal;
+        [hal.buffers.read(), hal.bind_groups.read(), hal.compute_pipelines.read(), hal.shader_modules.read()]
     }
 
     /// Bytes in use, now and at most.

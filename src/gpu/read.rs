@@ -1,9 +1,9 @@
 //! Reading back: a ring of small buffers that results are copied to by the submission that computes them.
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use super::{Buffer, Gpu, GpuValue, lock};
+use super::{Buffer, Gpu, GpuValue, IN_FLIGHT, lock};
 use crate::error::{Error, Result};
 use crate::graph::HostData;
 
@@ -29,6 +29,8 @@ pub(crate) struct Trip {
     buffer: Buffer,
     state: AtomicU8,
     data: Mutex<Vec<u8>>,
+    /// What to wait for.
+    pub submission: OnceLock<wgpu::SubmissionIndex>,
 }
 
 /// Buffers that wait for their next use.
@@ -74,12 +76,23 @@ impl ReadCell {
 impl Gpu {
     /// A ring buffer for the small results of the next submission.
     pub(super) fn trip(&self) -> Result<Arc<Trip>> {
-        let idle = lock(&self.0.reads).idle.pop();
-        let buffer = match idle {
-            Some(buffer) => buffer,
-            None => self.buffer("read-back", SLOT, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)?,
-        };
-        let trip = Arc::new(Trip { buffer, state: AtomicU8::new(PENDING), data: Mutex::new(vec![]) });
+        let mut idle = lock(&self.0.reads).idle.pop();
+        // As many as can be in flight, at once: how many a loop needs must not depend on timing.
+        while idle.is_none() {
+            let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+            for _ in 0..=IN_FLIGHT {
+                let buffer = self.buffer("read-back", SLOT, usage)?;
+                lock(&self.0.reads).idle.push(buffer);
+            }
+            idle = lock(&self.0.reads).idle.pop();
+        }
+        let Some(buffer) = idle else { return Err(Error::internal("no read-back buffer was made")) };
+        let trip = Arc::new(Trip {
+            buffer,
+            state: AtomicU8::new(PENDING),
+            data: Mutex::new(vec![]),
+            submission: OnceLock::new(),
+        });
         lock(&self.0.reads).flying.push(trip.clone());
         Ok(trip)
     }
@@ -119,10 +132,16 @@ impl Gpu {
         if let Some(bytes) = cell.bytes() {
             return unpack(bytes);
         }
-        if wait {
-            self.wait()?;
-        }
         self.collect()?;
+        if let Some(bytes) = cell.bytes() {
+            return unpack(bytes);
+        }
+        if wait {
+            // Only for the submission that brings it: later steps stay queued.
+            let submission_index = cell.trip.submission.get().cloned();
+            self.poll(wgpu::PollType::Wait { submission_index, timeout: None })?;
+            self.collect()?;
+        }
         match cell.bytes() {
             Some(bytes) => unpack(bytes),
             None if cell.failed() || wait => {

@@ -133,6 +133,10 @@ impl Gpu {
             }
             self.0.queue.submit([encoder.finish()])
         })?;
+        if let Some(trip) = &trip {
+            // Set once: a trip is made for one submission.
+            let _ = trip.submission.set(submitted.clone());
+        }
         lock(&self.0.in_flight).push_back(submitted);
         let outputs = frame.outputs.iter().zip(&small).zip(&plan.outputs).map(|((buffer, offset), &slot)| {
             let cell = offset.zip(trip.as_ref()).map(|(offset, trip)| trip.cell(offset, plan.slots[slot].bytes));

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Buffer, Gpu, lock};
+use super::{Buffer, Gpu, IN_FLIGHT, lock};
 use crate::error::{Error, Result};
+
+/// Staging buffers up to this size are made for every step in flight at once.
+const EAGER: u64 = 16 << 20;
 
 /// Mapped buffers, waiting or in use.
 #[derive(Default)]
@@ -34,19 +37,25 @@ impl Gpu {
                 self.progress()?;
             }
         }
-        // Replace one that is idle and too small rather than let the number grow.
-        let idle = staging.buffers.iter().position(|stage| stage.mapped.load(Ordering::Acquire));
-        if let Some(small) = idle {
-            staging.buffers.swap_remove(small);
+        // Idle ones that are too small go first: the number stays bounded.
+        let size = bytes.next_multiple_of(4096);
+        staging.buffers.retain(|stage| stage.buffer.bytes() >= size || !stage.mapped.load(Ordering::Acquire));
+        // As many as can be in flight, at once: how many a loop needs must not depend on timing.
+        let wanted = if size <= EAGER { IN_FLIGHT + 1 } else { 1 };
+        let have = staging.buffers.iter().filter(|stage| stage.buffer.bytes() >= size).count();
+        for _ in have.min(wanted - 1)..wanted {
+            let buffer = self.mapped_buffer(size)?;
+            staging.buffers.push(Stage { buffer, mapped: Arc::new(AtomicBool::new(true)) });
         }
+        let stage = staging.buffers.last().ok_or_else(|| Error::internal("no staging buffer was made"))?;
+        stage.mapped.store(false, Ordering::Release);
+        Ok(stage.clone())
+    }
+
+    fn mapped_buffer(&self, bytes: u64) -> Result<Buffer> {
+        self.count(0, 1);
         let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
-        let bytes = bytes.next_multiple_of(4096);
-        let buffer = self.scoped("staging", || {
-            super::buffer::Buffer::create_mapped(&self.0.device, &self.0.memory, "staging", bytes, usage)
-        })??;
-        let stage = Stage { buffer, mapped: Arc::new(AtomicBool::new(false)) };
-        staging.buffers.push(stage.clone());
-        Ok(stage)
+        self.scoped("staging", || Buffer::create_mapped(&self.0.device, &self.0.memory, "staging", bytes, usage))?
     }
 }
 

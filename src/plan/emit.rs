@@ -49,7 +49,7 @@ pub struct Refused;
 pub struct Emitted {
     /// Everything but the kernel's own text.
     pub text: String,
-    /// Nodes bound for reading, from [`EXTRA`] on (from 0 for a whole kernel).
+    /// Nodes bound for reading, from [`EXTRA`] on.
     pub reads: Vec<usize>,
     /// Nodes bound for writing, after the reads; without the kernel's primary result.
     pub writes: Vec<usize>,
@@ -86,7 +86,6 @@ pub fn emit(graph: &Graph, state: &State, unit_id: usize, unit: &Unit, lanes: us
         indices: HashMap::new(),
         next: 0,
         helpers: vec![],
-        base: if unit.kernel.is_some() { EXTRA } else { 0 },
     };
     let mut functions = String::new();
     if let Some(kernel) = unit.kernel {
@@ -122,7 +121,6 @@ struct Emitter<'a> {
     indices: HashMap<(Index, Strided), Index>,
     next: usize,
     helpers: Vec<&'static str>,
-    base: u32,
 }
 
 impl Emitter<'_> {
@@ -431,7 +429,7 @@ impl Emitter<'_> {
         let reads = self.out.reads.iter().enumerate().map(|(i, &node)| ("r", i, "read", node));
         let writes = self.out.writes.iter().enumerate().map(|(i, &node)| ("w", i, "read_write", node));
         for (binding, (letter, i, access, node)) in reads.chain(writes).enumerate() {
-            let binding = binding as u32 + self.base;
+            let binding = binding as u32 + EXTRA;
             let element = element(node);
             let _ =
                 writeln!(text, "@group(0) @binding({binding}) var<storage, {access}> {letter}{i}: array<{element}>;");

@@ -34,7 +34,7 @@ pub struct Fusion {
 }
 
 /// A use of a node by another, through views.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Use {
     consumer: usize,
     /// True if element i of the consumer needs element i of the node.
@@ -50,7 +50,10 @@ pub fn fuse(graph: &Graph, enabled: bool, buffers: usize) -> Fusion {
         }
         for k in 0..node.inputs.len() {
             let (base, map) = graph.access(consumer, k);
-            uses[base].push(Use { consumer, aligned: map.is_identity() });
+            let used = Use { consumer, aligned: map.is_identity() };
+            if !uses[base].contains(&used) {
+                uses[base].push(used);
+            }
         }
         for operand in graph.dynamic_operands(consumer) {
             uses[operand].push(Use { consumer, aligned: false });

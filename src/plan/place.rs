@@ -145,7 +145,7 @@ impl Placer<'_> {
         let mut names: Vec<usize> = unit.members.iter().copied().collect();
         names.sort_unstable();
         let name = names.iter().map(|&node| self.graph.nodes[node].name).collect::<Vec<_>>().join("+");
-        let bindings = self.bindings(&emitted, 0);
+        let bindings = self.bindings(&emitted);
         self.push(
             Dispatch {
                 name,
@@ -161,11 +161,11 @@ impl Placer<'_> {
         )
     }
 
-    fn bindings(&mut self, emitted: &Emitted, first: u32) -> Vec<(u32, usize, bool)> {
+    fn bindings(&mut self, emitted: &Emitted) -> Vec<(u32, usize, bool)> {
         let all =
             emitted.reads.iter().map(|&node| (node, false)).chain(emitted.writes.iter().map(|&node| (node, true)));
         let all: Vec<(usize, bool)> = all.collect();
-        all.into_iter().enumerate().map(|(i, (node, write))| (first + i as u32, self.slot(node), write)).collect()
+        all.into_iter().enumerate().map(|(i, (node, write))| (EXTRA + i as u32, self.slot(node), write)).collect()
     }
 
     fn kernels(&mut self, node: usize, emitted: &Emitted) -> Result<()> {
@@ -192,7 +192,7 @@ impl Placer<'_> {
             }
             let fused = kernel.epilogue || kernel.prologue;
             if fused {
-                bindings.extend(self.fused_bindings(emitted, kernel));
+                bindings.extend(self.bindings(emitted));
             }
             let source = if fused { fused_text(emitted, kernel) } else { kernel.source.clone() };
             let mut name = kernel.name.to_string();
@@ -214,11 +214,6 @@ impl Placer<'_> {
             )?;
         }
         Ok(())
-    }
-
-    /// Extra bindings of the hooks that this kernel has; others would be declared for nothing.
-    fn fused_bindings(&mut self, emitted: &Emitted, _kernel: &Kernel) -> Vec<(u32, usize, bool)> {
-        self.bindings(emitted, EXTRA)
     }
 
     fn push(&mut self, mut dispatch: Dispatch, workgroups: u64) -> Result<()> {

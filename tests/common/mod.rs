@@ -180,7 +180,7 @@ pub fn parity(device: &Device, case: &Case) -> Result<(), String> {
 }
 
 /// Runs `check` on every case whose name contains `KILN_CASE` (all if unset) and panics with all failures.
-pub fn every_case(check: impl Fn(&Case) -> Result<(), String>) {
+pub fn every_case(mut check: impl FnMut(&Case) -> Result<(), String>) {
     let filter = std::env::var("KILN_CASE").unwrap_or_default();
     let cases: Vec<Case> = kiln::ops::all_cases().into_iter().filter(|case| case.name.contains(&filter)).collect();
     assert!(!cases.is_empty(), "no case is named {filter}");

@@ -1,0 +1,249 @@
+//! The model and the loop.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use kiln::data::{Batch, Dataset, Splits};
+use kiln::prelude::*;
+use kiln::train::checkpoint::Checkpoint;
+use kiln::train::metrics::ConfusionMatrix;
+use serde_json::json;
+
+use crate::args::{Args, Rule};
+use crate::report::{Epoch, Progress, peak_rss_bytes};
+
+/// conv 3x3 - ReLU - pool - conv 3x3 - ReLU - pool - linear - ReLU - dropout - linear.
+struct Cnn {
+    conv1: Conv2d,
+    conv2: Conv2d,
+    fc1: Linear,
+    dropout: Dropout,
+    fc2: Linear,
+}
+
+impl Cnn {
+    fn new(root: &kiln::Path, shape: [usize; 3], classes: usize, args: &Args) -> Cnn {
+        let [channels, height, width] = shape;
+        let config = || Conv2dConfig { padding: [1, 1], init: Some(args.init.init()), ..Conv2dConfig::default() };
+        let features = 32 * (height / 4) * (width / 4);
+        Cnn {
+            conv1: Conv2d::new(&root.child("conv1"), channels, 16, [3, 3], config()),
+            conv2: Conv2d::new(&root.child("conv2"), 16, 32, [3, 3], config()),
+            fc1: Linear::with(&root.child("fc1"), features, 64, true, args.init.init()),
+            dropout: Dropout::new(&root.child("dropout"), args.dropout),
+            fc2: Linear::new(&root.child("fc2"), 64, classes),
+        }
+    }
+}
+
+impl Module for Cnn {
+    fn forward(&self, images: &Tensor, mode: Mode) -> Tensor {
+        let x = self.conv1.forward(images, mode).relu().max_pool2d([2, 2], [2, 2], [0, 0]);
+        let x = self.conv2.forward(&x, mode).relu().max_pool2d([2, 2], [2, 2], [0, 0]);
+        let x = self.fc1.forward(&x.flatten(1), mode).relu();
+        self.fc2.forward(&self.dropout.forward(&x, mode), mode)
+    }
+}
+
+fn optimizer(args: &Args, params: &ParamStore) -> Box<dyn Optimizer> {
+    let (lr, weight_decay, clip_norm) = (args.lr, args.weight_decay, args.clip);
+    match args.optimizer {
+        Rule::Adamw => Box::new(AdamW::new(params, AdamWConfig { lr, weight_decay, clip_norm, ..Default::default() })),
+        Rule::Sgd => {
+            let momentum = args.momentum;
+            Box::new(Sgd::new(params, SgdConfig { lr, momentum, weight_decay, clip_norm, ..Default::default() }))
+        }
+    }
+}
+
+/// Loss and right answers of a step whose values are still on their way.
+struct Pending {
+    loss: Tensor,
+    right: Tensor,
+    images: usize,
+}
+
+/// Sums over an epoch.
+#[derive(Default)]
+struct Sums {
+    loss: f64,
+    right: f64,
+    images: f64,
+}
+
+impl Sums {
+    fn add(&mut self, pending: &Pending) -> Result<(f64, f64)> {
+        let (loss, right, images) = (pending.loss.item()?, pending.right.item()?, pending.images as f64);
+        self.loss += loss * images;
+        self.right += right;
+        self.images += images;
+        Ok((loss, right / images))
+    }
+
+    fn means(&self) -> (f64, f64) {
+        (self.loss / self.images.max(1.0), self.right / self.images.max(1.0))
+    }
+}
+
+fn inputs(device: &Device, batch: &Batch) -> (Tensor, Tensor) {
+    (device.tensor(&batch.images, &batch.shape), device.labels(&batch.labels))
+}
+
+/// Number of rows of `logits` whose largest entry is the label's.
+fn count_right(logits: &Tensor, labels: &Tensor) -> Tensor {
+    logits.argmax(1).eq(labels).cast(DType::F32).sum_all()
+}
+
+fn evaluate(net: &Cnn, device: &Device, data: &Dataset) -> Result<(f64, ConfusionMatrix)> {
+    let mut matrix = ConfusionMatrix::new(data.classes())?;
+    let mut total = 0.0;
+    for batch in data.batches(256) {
+        let (images, labels) = inputs(device, &batch);
+        let (loss, guess) = no_grad(|| {
+            let logits = net.forward(&images, Mode::Eval);
+            (logits.cross_entropy(&labels), logits.argmax(1))
+        });
+        device.eval(&[&loss, &guess])?;
+        total += loss.item()? * batch.len() as f64;
+        matrix.record_all(&batch.labels, &guess.to_vec::<u32>()?)?;
+    }
+    Ok((total / data.len() as f64, matrix))
+}
+
+/// From `lr` to a tenth of it along a half cosine.
+fn scheduled(lr: f64, step: u64, steps: u64) -> f64 {
+    let progress = step as f64 / steps.max(1) as f64;
+    lr * (0.1 + 0.9 * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()))
+}
+
+pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
+    let params = ParamStore::new(device, args.seed);
+    let net = Cnn::new(&params.root(), splits.train.shape(), splits.train.classes(), args);
+    let mut optimizer = optimizer(args, &params);
+    let mut loader = splits.train.batches(args.batch_size).shuffle(args.seed);
+    if let Some(path) = &args.resume {
+        let position = Checkpoint::load(path, &params, Some(optimizer.as_mut()))?.position;
+        loader.seek(position.context("the checkpoint holds no loader position")?)?;
+        println!("resumed  {} after {} steps", path.display(), optimizer.steps());
+    }
+    println!("model    {} parameters", params.count());
+    let per_epoch = loader.batches_per_epoch();
+    let steps = per_epoch * args.epochs();
+    let last = args.max_steps.unwrap_or(u64::MAX).min(steps);
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).context("Ctrl-C could not be caught")?;
+
+    let mut progress = Progress::new(last, optimizer.steps());
+    let mut history: Vec<Epoch> = vec![];
+    let (mut first_step, mut trained, mut images_seen) = (None, 0.0, 0u64);
+    let mut dispatches = 0;
+    while optimizer.steps() < last && !stop.load(Ordering::Relaxed) {
+        let number = loader.position().epoch;
+        let started = Instant::now();
+        let mut sums = Sums::default();
+        let mut pending: VecDeque<Pending> = VecDeque::new();
+        for batch in loader.by_ref() {
+            let step_started = Instant::now();
+            let (images, labels) = inputs(device, &batch);
+            let logits = net.forward(&images, Mode::Train);
+            let loss = logits.cross_entropy(&labels);
+            let right = count_right(&logits.detach(), &labels);
+            drop(logits);
+            optimizer.set_lr(scheduled(args.lr, optimizer.steps(), steps));
+            optimizer.step(&loss)?;
+            dispatches = device.statistics().dispatches;
+            pending.push_back(Pending { loss, right, images: batch.len() });
+            images_seen += batch.len() as u64;
+            if first_step.is_none() {
+                device.synchronize()?;
+                first_step = Some(step_started.elapsed().as_secs_f64());
+            }
+            // A value is read when the step three later has been queued: the queue never runs dry.
+            if pending.len() > 3
+                && let Some(oldest) = pending.pop_front()
+            {
+                let (loss, accuracy) = sums.add(&oldest)?;
+                progress.step(oldest.images, loss, accuracy);
+            }
+            if optimizer.steps() >= last || stop.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+        for rest in pending {
+            let (loss, accuracy) = sums.add(&rest)?;
+            progress.step(rest.images, loss, accuracy);
+        }
+        trained += started.elapsed().as_secs_f64();
+        let (train_loss, train_accuracy) = sums.means();
+        let (test_loss, matrix) = evaluate(&net, device, &splits.test)?;
+        let epoch = Epoch {
+            number: number + 1,
+            train_loss,
+            train_accuracy,
+            test_loss,
+            test_accuracy: matrix.accuracy(),
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        progress.line(&format!(
+            "epoch {:3}  train loss {:.4} accuracy {:5.2} %   test loss {:.4} accuracy {:5.2} %   {:.1} s",
+            epoch.number,
+            train_loss,
+            100.0 * train_accuracy,
+            test_loss,
+            100.0 * epoch.test_accuracy,
+            epoch.seconds
+        ));
+        history.push(epoch);
+        if let Some(path) = &args.checkpoint {
+            Checkpoint::save(path, &params, Some(optimizer.as_ref()), Some(loader.position()))?;
+        }
+    }
+    progress.finish();
+    if stop.load(Ordering::Relaxed) {
+        let path = args.checkpoint.clone().unwrap_or_else(|| PathBuf::from("train_cnn-interrupted.safetensors"));
+        Checkpoint::save(&path, &params, Some(optimizer.as_ref()), Some(loader.position()))?;
+        println!(
+            "stopped after {} steps; go on with: train_cnn --resume {} and the same options",
+            optimizer.steps(),
+            path.display()
+        );
+        return Ok(());
+    }
+
+    let (test_loss, matrix) = evaluate(&net, device, &splits.test)?;
+    println!("\n{}\n{matrix}", matrix.report());
+    println!("test accuracy {:.2} %, loss {test_loss:.4}", 100.0 * matrix.accuracy());
+    if let Some(folder) = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    }
+    params.save(&args.out)?;
+    println!("weights  {}", args.out.display());
+    if let Some(path) = &args.json {
+        let value = json!({
+            "settings": {
+                "data": args.data_name(), "epochs": args.epochs(), "batch_size": args.batch_size,
+                "optimizer": format!("{:?}", args.optimizer).to_lowercase(), "lr": args.lr,
+                "weight_decay": args.weight_decay, "clip": args.clip, "dropout": args.dropout, "seed": args.seed,
+            },
+            "adapter": device.info().to_string(),
+            "epochs": history.iter().map(Epoch::json).collect::<Vec<_>>(),
+            "test_accuracy": matrix.accuracy(),
+            "test_loss": test_loss,
+            "images_per_s": images_seen as f64 / trained.max(1e-9),
+            "train_s": trained,
+            "first_step_s": first_step,
+            "peak_rss_bytes": peak_rss_bytes(),
+            "peak_device_bytes": device.memory().1,
+            "dispatches_per_step": dispatches,
+        });
+        std::fs::write(path, serde_json::to_string_pretty(&value)?)
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Versioned state: running statistics, averaged weights, whatever a model carries from step to step besides what
+//! gradients change.
+//!
+//! An assignment takes effect with the next step of the store it belongs to (or when it is read): exactly once, even if
+//! the tensors it came from are dropped, and not at all if that step carries an error.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::ops::Problem;
+use crate::tensor::Tensor;
+
+/// A value that a program assigns to, step by step. Cloning copies the handle.
+#[derive(Debug, Clone)]
+pub struct State(pub(crate) Arc<StateCell>);
+
+/// What handles to a state share.
+#[derive(Debug)]
+pub(crate) struct StateCell {
+    slot: Mutex<Slot>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// The value after the last step that succeeded.
+    committed: Tensor,
+    /// Assigned since.
+    pending: Option<Tensor>,
+}
+
+impl State {
+    /// A state that holds `initial` and belongs to no store: its assignments are carried out when they are read.
+    pub fn new(initial: &Tensor) -> State {
+        State(Arc::new(StateCell { slot: Mutex::new(Slot { committed: initial.detach(), pending: None }) }))
+    }
+
+    /// The present value, assignments that are still to be carried out included.
+    pub fn get(&self) -> Tensor {
+        let slot = self.0.lock();
+        slot.pending.as_ref().unwrap_or(&slot.committed).clone()
+    }
+
+    /// Makes `value` the present value; no gradient flows through it.
+    ///
+    /// A value of another shape or dtype, or one that carries an error, makes the next step return that error and leave
+    /// the state as it was.
+    #[track_caller]
+    pub fn assign(&self, value: &Tensor) {
+        let mut slot = self.0.lock();
+        let (old, new) = (slot.committed.meta(), value.meta());
+        let value = if value.error().is_none() && slot.committed.error().is_none() && old != new {
+            let what = format!("a state of shape {} {} was given {} {}", old.shape, old.dtype, new.shape, new.dtype);
+            value.problem("assign", Problem::Shape(what, "assign a value of the state's shape and dtype"))
+        } else {
+            value.detach()
+        };
+        slot.pending = Some(value);
+    }
+
+    /// Replaces the value at once, as loading a checkpoint does.
+    pub(crate) fn set(&self, value: Tensor) {
+        *self.0.lock() = Slot { committed: value, pending: None };
+    }
+}
+
+impl StateCell {
+    fn lock(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The assignment that a step must carry out.
+    pub fn pending(&self) -> Option<Tensor> {
+        self.lock().pending.clone()
+    }
+
+    /// Ends a step: the assignments are kept, or dropped where it failed.
+    pub fn settle(&self, succeeded: bool) {
+        let mut slot = self.lock();
+        if let Some(pending) = slot.pending.take()
+            && succeeded
+        {
+            slot.committed = pending;
+        }
+    }
+}

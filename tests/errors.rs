@@ -1,0 +1,135 @@
+//! Bad input: each gives an error that says what, where and what to do, and nothing panics.
+
+mod common;
+
+use kiln::{DType, Device, Error, Tensor};
+
+fn x(shape: &[usize]) -> Tensor {
+    Device::cpu().array(&common::normals(shape, 1))
+}
+
+/// The error's text, which must name this file where it comes from an op.
+fn text(tensor: &Tensor) -> String {
+    let error = tensor.to_array().expect_err("an invalid op");
+    let text = error.to_string();
+    assert!(text.contains("errors.rs"), "no source line in: {text}");
+    text
+}
+
+#[test]
+fn shapes_that_do_not_match_name_both() {
+    let text = text(&(&x(&[3, 4]) + x(&[5])));
+    assert!(text.contains("[3, 4]") && text.contains("[5]") && text.contains("add"), "{text}");
+}
+
+#[test]
+fn an_error_travels_through_later_ops_to_the_read() {
+    let bad = &x(&[3]) + x(&[4]);
+    let later = (bad.exp() * 2.0).sum_all().reshape(&[1]).flatten(0);
+    assert!(matches!(later.to_vec::<f32>(), Err(Error::Shape { op: "add", .. })));
+    assert!(matches!(later.item(), Err(Error::Shape { op: "add", .. })));
+    assert!(matches!(later.shape(), Err(Error::Shape { op: "add", .. })));
+    assert!(matches!(later.gradients(&[&x(&[3])]), Err(Error::Shape { op: "add", .. })));
+}
+
+#[test]
+fn an_axis_out_of_range_names_the_rank() {
+    for bad in [x(&[3, 4]).sum(&[2]), x(&[3, 4]).argmax(5), x(&[3]).transpose(0, 1), x(&[3]).slice(1, 0, 1)] {
+        let text = text(&bad);
+        assert!(text.contains("axis") && text.contains("rank"), "{text}");
+    }
+}
+
+#[test]
+fn mixed_dtypes_are_refused_and_name_the_cast() {
+    let bad = x(&[3]) + Device::cpu().tensor(&[1i32, 2, 3], &[3]);
+    let text = text(&bad);
+    assert!(text.contains("f32") && text.contains("i32") && text.contains("cast"), "{text}");
+}
+
+#[test]
+fn tensors_of_two_devices_are_refused() {
+    let gpu = common::gpu();
+    let bad = x(&[3]) + gpu.zeros(&[3]);
+    let text = text(&bad);
+    assert!(text.contains("cpu") && text.contains(gpu.name()), "{text}");
+}
+
+#[test]
+fn empty_batches_are_refused() {
+    let empty = Device::cpu().tensor::<f32>(&[], &[0, 3]);
+    assert!(text(&empty).contains("no elements"));
+    assert!(text(&x(&[4]).slice(0, 1, 0)).contains("none"));
+}
+
+#[test]
+fn data_that_do_not_fill_a_shape_are_refused() {
+    assert!(text(&Device::cpu().tensor(&[1.0f32, 2.0], &[3])).contains("do not fill"));
+}
+
+#[test]
+fn an_absurd_shape_is_refused_without_allocating() {
+    assert!(text(&Device::cpu().zeros(&[usize::MAX, 2])).contains("more than"));
+    assert!(text(&x(&[3]).expand(&[1 << 40, 3])).contains("too large"));
+    assert!(text(&x(&[3]).reshape(&[1; 9])).contains("too large"));
+}
+
+#[test]
+fn a_read_of_another_dtype_or_size_is_refused() {
+    let error = x(&[3]).to_vec::<i32>().unwrap_err().to_string();
+    assert!(error.contains("errors.rs") && error.contains("i32"), "{error}");
+    let error = x(&[3]).item().unwrap_err().to_string();
+    assert!(error.contains("[3]"), "{error}");
+}
+
+#[test]
+fn a_loss_that_is_no_scalar_has_no_gradient() {
+    let v = x(&[3]).variable();
+    let error = v.exp().gradients(&[&v]).unwrap_err().to_string();
+    assert!(error.contains("one float") && error.contains("mean"), "{error}");
+}
+
+#[test]
+fn a_dropout_probability_out_of_range_is_refused() {
+    assert!(text(&x(&[3]).dropout(1.0, Device::cpu().draws())).contains("probability"));
+}
+
+#[test]
+fn an_unknown_device_lists_the_known_ones() {
+    let error = Device::named("no such adapter").unwrap_err().to_string();
+    assert!(error.contains("no such adapter") && error.contains("cpu"), "{error}");
+}
+
+#[test]
+fn a_tensor_beyond_the_adapter_s_binding_is_refused() {
+    let gpu = common::gpu();
+    // 4 GiB: more than any adapter of the lowest common set binds.
+    let big = gpu.zeros(&[1 << 15, 1 << 15]) + gpu.ones(&[1 << 15, 1]);
+    match big.reshape(&[1 << 30]).to_vec::<f32>() {
+        Err(Error::Limit { .. } | Error::OutOfMemory { .. } | Error::Driver { .. }) => {}
+        other => panic!("{:?}", other.map(|v| v.len())),
+    }
+    // The device still works.
+    assert_eq!(gpu.ones(&[3]).to_vec::<f32>().unwrap(), [1.0; 3]);
+}
+
+#[test]
+fn a_lost_device_returns_an_error_from_everything() {
+    let gpu = Device::named("vulkan").expect("a Vulkan driver");
+    let held = gpu.ones(&[1000]) + 1.0;
+    gpu.eval(&[&held]).unwrap();
+    gpu.destroy();
+    assert!(matches!(held.to_vec::<f32>(), Err(Error::DeviceLost { .. })));
+    assert!(matches!((&held * 2.0).to_vec::<f32>(), Err(Error::DeviceLost { .. })));
+    assert!(matches!(gpu.zeros(&[3]).exp().item(), Err(_)));
+    assert!(matches!(gpu.synchronize(), Err(Error::DeviceLost { .. })));
+    let error = gpu.synchronize().unwrap_err().to_string();
+    assert!(error.contains("create a new Device"), "{error}");
+}
+
+#[test]
+fn labels_and_indices_keep_their_dtype() {
+    let labels = Device::cpu().labels(&[1, 2, 3]);
+    assert_eq!(labels.dtype().unwrap(), DType::U32);
+    assert_eq!(labels.to_vec::<u32>().unwrap(), [1, 2, 3]);
+}

@@ -1,0 +1,223 @@
+//! What plans look like: how many kernels known graphs become, and what a cached plan costs.
+
+mod common;
+
+use kiln::kernel::Capabilities;
+use kiln::{DType, Device, Tensor};
+
+fn dispatches(roots: &[&Tensor]) -> usize {
+    let capabilities = Capabilities { storage_buffers: 8, ..Capabilities::default() };
+    Device::cpu().plan_for(roots, &capabilities, true).expect("a plan").dispatches.len()
+}
+
+fn input(shape: &[usize], seed: u64) -> Tensor {
+    Device::cpu().array(&common::normals(shape, seed))
+}
+
+#[test]
+fn a_pointwise_region_of_twelve_ops_is_one_kernel() {
+    let (a, b) = (input(&[37, 5], 1), input(&[37, 5], 2));
+    let mut y = &a + &b;
+    for _ in 0..3 {
+        y = (&y * &a).tanh() - &b;
+    }
+    let y = (y.exp() + &a).sqrt();
+    assert_eq!(dispatches(&[&y]), 1);
+}
+
+#[test]
+fn a_diamond_with_broadcasts_is_one_kernel() {
+    let (x, row, column) = (input(&[37, 5], 1), input(&[5], 2), input(&[37, 1], 3));
+    let scaled = &x * row.exp();
+    let y = scaled.relu() + (&scaled - column.tanh()).square() * 0.5;
+    assert_eq!(dispatches(&[&y]), 1);
+}
+
+#[test]
+fn several_results_of_one_region_are_one_kernel() {
+    let x = input(&[131], 1);
+    let a = x.exp();
+    let b = &a * 2.0;
+    let c = (&a + &b).tanh();
+    assert_eq!(dispatches(&[&a, &b, &c]), 1);
+}
+
+#[test]
+fn pointwise_ops_before_and_after_a_reduction_run_inside_it() {
+    let (x, y) = (input(&[37, 5], 1), input(&[37, 5], 2));
+    let loss = ((&x - &y).square().mean(&[1]) + 1.0).sqrt();
+    assert_eq!(dispatches(&[&loss]), 1);
+}
+
+#[test]
+fn views_cost_no_kernel() {
+    let x = input(&[3, 5, 7], 1);
+    let y = x.permute(&[2, 0, 1]).slice(0, 1, 4).reshape(&[4, 15]).exp();
+    assert_eq!(dispatches(&[&y]), 1);
+}
+
+#[test]
+fn equal_sub_expressions_are_computed_once() {
+    let x = input(&[37, 5], 1);
+    let y = x.sum(&[0]) + x.sum(&[0]);
+    assert_eq!(dispatches(&[&y]), 1);
+}
+
+#[test]
+fn a_region_that_would_close_a_cycle_is_split() {
+    // y needs the sum of x's exponential: the two pointwise parts cannot be one kernel.
+    let x = input(&[37, 5], 1);
+    let e = x.exp();
+    let y = &e / e.sum_keep(&[1]);
+    assert!(dispatches(&[&y]) >= 2);
+    let want = y.to_array().unwrap();
+    let gpu = common::gpu();
+    let x = gpu.array(&common::normals(&[37, 5], 1));
+    let e = x.exp();
+    let got = (&e / e.sum_keep(&[1])).to_array().unwrap();
+    for (g, w) in got.data.iter().zip(&want.data) {
+        assert!((g - w).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn more_inputs_than_an_adapter_binds_split_the_region() {
+    let inputs: Vec<Tensor> = (0..20).map(|i| input(&[131], i)).collect();
+    let sum = inputs[1..].iter().fold(inputs[0].clone(), |sum, x| sum + x);
+    let count = dispatches(&[&sum]);
+    assert!((3..=6).contains(&count), "{count} kernels for 20 inputs at 8 buffers each");
+    let gpu = common::gpu();
+    let on_gpu: Vec<Tensor> = (0..20).map(|i| gpu.array(&common::normals(&[131], i))).collect();
+    let got = on_gpu[1..].iter().fold(on_gpu[0].clone(), |sum, x| sum + x).to_array().unwrap();
+    for (g, w) in got.data.iter().zip(&sum.to_array().unwrap().data) {
+        assert!((g - w).abs() < 1e-5);
+    }
+}
+
+fn program(device: &Device, rows: usize, scale: f64, seed: u64) -> Vec<f64> {
+    let x = device.array(&common::normals(&[rows, 5], seed)).variable();
+    let y = ((&x * scale).tanh() + x.slice(0, seed as usize % 3, 1)).square().mean(&[0]).sum_all();
+    let gradient = y.gradients(&[&x]).expect("gradients").remove(0);
+    gradient.to_array().expect("a value").data
+}
+
+#[test]
+fn host_numbers_and_slice_starts_make_no_new_plan() {
+    let gpu = Device::named("vulkan").expect("a Vulkan driver");
+    program(&gpu, 37, 0.5, 1);
+    let made = gpu.statistics().plans_made;
+    for (scale, seed) in [(0.25, 2), (1.0, 3), (0.5, 4)] {
+        let got = program(&gpu, 37, scale, seed);
+        let want = program(&Device::cpu(), 37, scale, seed);
+        got.iter().zip(&want).for_each(|(g, w)| assert!((g - w).abs() < 1e-6));
+    }
+    assert_eq!(gpu.statistics().plans_made, made);
+}
+
+#[test]
+fn two_operands_that_agree_today_are_not_merged() {
+    let gpu = Device::named("vulkan").expect("a Vulkan driver");
+    let run = |a: f64, b: f64| {
+        let x = gpu.tensor(&[1.0f32, 2.0], &[2]);
+        (x.exp() * a + x.exp() * b).to_vec::<f32>().unwrap()[0]
+    };
+    let same = run(2.0, 2.0);
+    let made = gpu.statistics().plans_made;
+    let other = run(2.0, 3.0);
+    assert_eq!(gpu.statistics().plans_made, made);
+    assert!((same - 4.0 * 1f32.exp()).abs() < 1e-5 && (other - 5.0 * 1f32.exp()).abs() < 1e-5);
+}
+
+#[test]
+fn a_cached_plan_equals_a_fresh_one() {
+    let gpu = Device::named("vulkan").expect("a Vulkan driver");
+    let first = program(&gpu, 37, 0.5, 1);
+    let cached = program(&gpu, 37, 0.5, 1);
+    gpu.forget_plans();
+    let fresh = program(&gpu, 37, 0.5, 1);
+    assert_eq!(first, cached);
+    assert_eq!(first, fresh);
+}
+
+#[test]
+fn changing_only_the_batch_size_compiles_no_pipeline() {
+    let gpu = Device::named("vulkan").expect("a Vulkan driver");
+    // Odd sizes all: a multiple of four would take the wide variant of a kernel.
+    program(&gpu, 37, 0.5, 1);
+    let [_, _, pipelines] = gpu.objects_made();
+    for rows in [35, 131, 11] {
+        let got = program(&gpu, rows, 0.5, 1);
+        let want = program(&Device::cpu(), rows, 0.5, 1);
+        got.iter().zip(&want).for_each(|(g, w)| assert!((g - w).abs() < 1e-6));
+    }
+    assert_eq!(gpu.objects_made()[2], pipelines);
+}
+
+#[test]
+fn the_order_of_recording_does_not_enter_the_key() {
+    let gpu = Device::named("vulkan").expect("a Vulkan driver");
+    let run = |swap: bool| {
+        let x = gpu.tensor(&[1.0f32, 2.0, 3.0], &[3]);
+        let (a, b) = if swap {
+            let b = x.sqrt();
+            (x.exp(), b)
+        } else {
+            let a = x.exp();
+            (a, x.sqrt())
+        };
+        let y = a.tanh() - b.log();
+        drop((a, b));
+        y.to_vec::<f32>().unwrap()
+    };
+    let first = run(false);
+    let made = gpu.statistics().plans_made;
+    assert_eq!(run(true), first);
+    assert_eq!(gpu.statistics().plans_made, made);
+}
+
+#[test]
+fn a_structure_that_differs_in_one_attribute_is_another_plan() {
+    let gpu = Device::named("vulkan").expect("a Vulkan driver");
+    let x = gpu.array(&common::normals(&[6, 6], 1));
+    let rows = x.sum(&[0]).to_vec::<f32>().unwrap();
+    let columns = x.sum(&[1]).to_vec::<f32>().unwrap();
+    assert_ne!(rows, columns);
+    let half = x.cast(DType::F16).to_vec::<half::f16>().unwrap();
+    assert_eq!(half.len(), 36);
+}
+
+#[test]
+fn held_results_rotate_and_released_ones_are_used_again() {
+    let gpu = Device::named("vulkan").expect("a Vulkan driver");
+    let x = gpu.array(&common::normals(&[1000], 5));
+    let mut held: Vec<Tensor> = vec![];
+    let mut expected = vec![];
+    for i in 0..6 {
+        let y = &x * f64::from(i);
+        gpu.eval(&[&y]).unwrap();
+        expected.push(f64::from(i));
+        held.push(y);
+    }
+    let base = x.to_vec::<f32>().unwrap();
+    for (y, factor) in held.iter().zip(expected) {
+        let got = y.to_vec::<f32>().unwrap();
+        assert!(got.iter().zip(&base).all(|(g, b)| (f64::from(*g) - f64::from(*b) * factor).abs() < 1e-5));
+    }
+    drop(held);
+    let [buffers, ..] = gpu.objects_made();
+    for i in 0..20 {
+        let y = &x * f64::from(i);
+        gpu.eval(&[&y]).unwrap();
+    }
+    assert_eq!(gpu.objects_made()[0], buffers, "released results must be used again");
+}
+
+#[test]
+fn a_grid_beyond_one_dimension_is_folded() {
+    let gpu = Device::named("vulkan").expect("a Vulkan driver");
+    // 65,535 workgroups of 64 invocations of one element each cover 4,194,240 elements.
+    let count = 4_194_240 + 131;
+    let x = gpu.arange(count, DType::U32);
+    let y = (x + gpu.full(&[1], 1.0, DType::U32)).to_vec::<u32>().unwrap();
+    assert!(y.iter().enumerate().all(|(i, &v)| v as usize == i + 1));
+}

@@ -1,0 +1,79 @@
+//! Every shader text that the ops' cases and a training step use translates to SPIR-V, MSL and HLSL, for every kind of
+//! device, without a driver.
+
+mod common;
+
+use std::collections::HashSet;
+
+use kiln::kernel::Capabilities;
+use kiln::{DType, Device, Tensor};
+
+fn translate(source: &str) -> Result<(), String> {
+    let module = naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string(source))?;
+    let capabilities = naga::valid::Capabilities::SHADER_FLOAT16
+        | naga::valid::Capabilities::SUBGROUP
+        | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
+    let info = validator.validate(&module).map_err(|error| format!("validation: {error:?}"))?;
+    let spirv = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
+    naga::back::spv::write_vec(&module, &info, &spirv, None).map_err(|error| format!("SPIR-V: {error}"))?;
+    let msl = naga::back::msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
+    naga::back::msl::write_string(&module, &info, &msl, &Default::default())
+        .map_err(|error| format!("MSL: {error}"))?;
+    let hlsl = naga::back::hlsl::Options {
+        shader_model: naga::back::hlsl::ShaderModel::V6_2,
+        fake_missing_bindings: true,
+        ..Default::default()
+    };
+    let mut text = String::new();
+    let pipeline = Default::default();
+    naga::back::hlsl::Writer::new(&mut text, &hlsl, &pipeline)
+        .write(&module, &info, None)
+        .map_err(|error| format!("HLSL: {error}"))?;
+    Ok(())
+}
+
+/// Kinds of device: the lowest common set, a software driver, a GPU with everything.
+fn kinds() -> [Capabilities; 4] {
+    let common = Capabilities::default();
+    let software = Capabilities { software: true, ..common.clone() };
+    let lanes = Capabilities { software: true, subgroup: Some(8), f16: true, ..common.clone() };
+    let discrete = Capabilities { f16: true, subgroup: Some(32), storage_buffers: 16, ..common.clone() };
+    [common, software, lanes, discrete]
+}
+
+#[test]
+fn every_shader_of_every_case_translates_for_every_kind_of_device() {
+    let cpu = Device::cpu();
+    let mut seen = HashSet::new();
+    common::every_case(|case| {
+        let inputs = common::inputs(case);
+        let tensors: Vec<Tensor> = inputs
+            .iter()
+            .map(|array| match array.dtype {
+                DType::F32 if case.differentiable => cpu.array(array).variable(),
+                _ => cpu.array(array),
+            })
+            .collect();
+        let result = (case.build)(&tensors);
+        let mut roots = vec![result.clone()];
+        if case.differentiable {
+            let wrt: Vec<&Tensor> = tensors.iter().filter(|tensor| tensor.requires_grad()).collect();
+            roots.extend(result.square().sum_all().gradients(&wrt).map_err(|error| error.to_string())?);
+        }
+        let roots: Vec<&Tensor> = roots.iter().collect();
+        for capabilities in kinds() {
+            for fusion in [true, false] {
+                let plan = cpu.plan_for(&roots, &capabilities, fusion).map_err(|error| error.to_string())?;
+                for dispatch in plan.dispatches {
+                    if seen.insert(dispatch.source.clone()) {
+                        translate(&dispatch.source)
+                            .map_err(|error| format!("{}: {error}\n{}", dispatch.name, dispatch.source))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    });
+    assert!(seen.len() > 100, "only {} texts", seen.len());
+}
