@@ -291,6 +291,7 @@ pub(crate) fn check_axis(axis: usize, rank: usize) -> Result<(), Problem> {
     if axis < rank { Ok(()) } else { Err(Problem::Axis(axis, rank)) }
 }
 
+mod losses;
 pub(crate) mod rows;
 
 macro_rules! op_list {
@@ -320,4 +321,6 @@ op_list! {
     pad: Pad, Place;
     softmax: Softmax, LogSoftmax, SoftmaxBackward, LogSoftmaxBackward;
     cross_entropy: CrossEntropy, CrossEntropyBackward;
+    gather: Gather, GatherBackward;
+    concat: Concat;
 }
