@@ -188,9 +188,8 @@ fn two_draws_differ_and_the_same_draw_agrees_between_devices() {
     let [cpu, gpu] = devices();
     let draw = |device: &Device| {
         let draws = Draws::new(7);
-        [device.ones(&[500]).dropout(0.3, &draws), device.ones(&[500]).dropout(0.3, &draws)].map(|y| {
-            values(&y).iter().map(|x| *x != 0.0).collect::<Vec<_>>()
-        })
+        [device.ones(&[500]).dropout(0.3, &draws), device.ones(&[500]).dropout(0.3, &draws)]
+            .map(|y| values(&y).iter().map(|x| *x != 0.0).collect::<Vec<_>>())
     };
     let [first, second] = draw(&cpu);
     assert_ne!(first, second);

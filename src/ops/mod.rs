@@ -278,14 +278,6 @@ impl Debug for Case {
     }
 }
 
-/// `Err` unless every input is a float.
-pub(crate) fn floats(inputs: &[Meta]) -> Result<(), Problem> {
-    match inputs.iter().find(|meta| !meta.dtype.is_float()) {
-        None => Ok(()),
-        Some(meta) => Err(Problem::DType(format!("it takes floats, not {}", meta.dtype))),
-    }
-}
-
 /// `Err` unless `axis` is below `rank`.
 pub(crate) fn check_axis(axis: usize, rank: usize) -> Result<(), Problem> {
     if axis < rank { Ok(()) } else { Err(Problem::Axis(axis, rank)) }
