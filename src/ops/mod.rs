@@ -286,6 +286,8 @@ pub(crate) fn check_axis(axis: usize, rank: usize) -> Result<(), Problem> {
 mod losses;
 pub(crate) mod rows;
 
+pub mod pool;
+
 macro_rules! op_list {
     ($($module:ident: $($op:ident),+;)+) => {
         $(pub mod $module;)+
@@ -311,6 +313,8 @@ op_list! {
     reduce: Reduce;
     argmax: Argmax;
     pad: Pad, Place;
+    max_pool2d: MaxPool2d, MaxPool2dPlaces, MaxPool2dBackward;
+    avg_pool2d: AvgPool2d, AvgPool2dBackward;
     softmax: Softmax, LogSoftmax, SoftmaxBackward, LogSoftmaxBackward;
     cross_entropy: CrossEntropy, CrossEntropyBackward;
     gather: Gather, GatherBackward;
