@@ -158,7 +158,9 @@ impl Device {
     pub fn synchronize(&self) -> Result<()> {
         if let Backend::Gpu(gpu) = &self.0.backend {
             gpu.wait()?;
+            gpu.collect()?;
         }
+        self.engine().report(Some(self));
         self.take_failure()
     }
 

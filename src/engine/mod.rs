@@ -210,7 +210,7 @@ impl Engine {
     }
 
     /// Passes on what finished steps reported.
-    fn report(&mut self, device: Option<&Device>) {
+    pub fn report(&mut self, device: Option<&Device>) {
         self.in_flight.retain(|(cell, number)| match cell.bytes() {
             Some(bytes) => {
                 // The status: norm, factor, skipped, unused.
