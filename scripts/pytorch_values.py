@@ -52,7 +52,7 @@ Pointwise, inputs condition (I32), a, b, which broadcast:
     "kink": true     the data hold points where the derivative is a convention
                      (x = 0, a bound of clamp, a tie of minimum or maximum).
                      Here: relu, abs: 0 at 0; leaky_relu: slope at 0; elu:
-                     alpha at 0; clamp: 1 at its bounds; minimum, maximum: half
+                     alpha at 0; clamp: 0 at its bounds; minimum, maximum: half
                      of the gradient to each side of a tie.
     "special": true  nan, inf, -inf, 0, -0, 1e-40, -1e-40, 3.4e38, -3.4e38, 1,
                      -1 (two inputs: all 121 pairs), outputs F32, no gradients.

@@ -15,6 +15,12 @@ fn with_nan(result: F, a: F, b: F) -> F {
     return select(select(result, b, is_nan(b)), a, is_nan(a));
 }
 
+// max(x, 0) that keeps NaN and -0: 0 for the bits from the least negative number to -inf. A comparison would do, but some
+// drivers make a maximum of it, which loses -0, and others compare denormal numbers as zeros.
+fn rectified(x: F) -> F {
+    return select(x, F(0.0), bitcast<U>(x) - U(0x80000001u) < U(0x7f800000u));
+}
+
 // e^x = 2^n e^r with r in [-ln2/2, ln2/2]; Cody and Waite reduction, Taylor to x^7 (truncation below 6e-9).
 fn exp_full(x: F) -> F {
     let limited = clamp(x, F(-104.0), F(89.0));
@@ -58,11 +64,13 @@ fn log1p(x: F) -> F {
     return select(log_full(F(1.0) + x), log_near_one(select(F(0.0), x, near)), near);
 }
 
-// Taylor to x^9 within 0.5 (truncation below 3e-10 of x), else exp(x) - 1.
+// Taylor to x^9 within 0.5 (truncation below 3e-10 of x), else exp(x) - 1. The sign bit is that of x: the polynomial adds
+// +0 to -0, which is +0.
 fn expm1(x: F) -> F {
     let tail = F(0.0013888889) + x * (F(0.00019841270) + x * (F(2.4801587e-5) + x * F(2.7557319e-6)));
     let poly = F(0.5) + x * (F(0.16666667) + x * (F(0.041666668) + x * (F(0.0083333338) + x * tail)));
-    return select(exp_full(x) - F(1.0), x + x * x * poly, abs(x) < F(0.5));
+    let value = select(exp_full(x) - F(1.0), x + x * x * poly, abs(x) < F(0.5));
+    return bitcast<F>(bitcast<U>(value) | (bitcast<U>(x) & U(0x80000000u)));
 }
 
 // tanh(x) = t / (t + 2), t = expm1(2 |x|), with the sign of x.

@@ -209,9 +209,13 @@ impl Gpu {
 
     /// Fills scratch and unheld results of these plans with NaN.
     pub fn poison<'a>(&self, plans: impl Iterator<Item = &'a Compiled>) -> Result<()> {
+        // Frames share their scratch: each buffer is filled once.
+        let mut seen = std::collections::HashSet::new();
         for frame in plans.flat_map(|compiled| &compiled.frames) {
             for buffer in frame.scratch.iter().chain(frame.outputs.iter().filter(|buffer| buffer.is_free())) {
-                self.write(buffer, 0, &vec![0xff; buffer.bytes() as usize])?;
+                if seen.insert(buffer.id()) {
+                    self.write(buffer, 0, &vec![0xff; buffer.bytes() as usize])?;
+                }
             }
         }
         Ok(())

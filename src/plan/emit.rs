@@ -169,8 +169,11 @@ impl Emitter<'_> {
         let scalar = scalar_type(meta.dtype);
         let _ = writeln!(self.body, "fn epilogue(value: {scalar}, index: u32) -> {scalar} {{");
         let index = Index { name: "index".into(), spread: true };
-        self.values.insert((kernel, index.clone()), "value".into());
-        let mut result = "value".to_string();
+        // Words in a buffer, truth values in expressions.
+        let is_bool = meta.dtype == DType::Bool;
+        let own = if is_bool { "(value != 0u)" } else { "value" };
+        self.values.insert((kernel, index.clone()), own.into());
+        let mut result = own.to_string();
         for &node in stored {
             if self.graph.nodes[node].meta.elements() != meta.elements() {
                 return Err(Refused);
@@ -182,6 +185,7 @@ impl Emitter<'_> {
                 self.store(node, &value, "index");
             }
         }
+        let result = if is_bool { format!("select(0u, 1u, {result})") } else { result };
         let _ = writeln!(self.body, "    return {result};\n}}");
         self.out.primary = Some(primary);
         Ok(())

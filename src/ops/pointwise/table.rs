@@ -104,7 +104,7 @@ rows! {
     RECIP "recip" Float "F(1.0) / a", |a, _, _| 1.0 / a, Some(|w| one(-(w.grad * w.output.square())));
     EXPM1 "expm1" Float "expm1(a)", |a, _, _| a.exp_m1(), Some(|w| one(w.grad * w.output.offset(1.0)));
     LOG1P "log1p" Float "log1p(a)", |a, _, _| a.ln_1p(), Some(|w| one(w.grad / w.inputs[0].offset(1.0)));
-    RELU "relu" Number "with_nan(max(a, F(0.0)), a, a)" int "max(a, I(0))", |a, _, _| if a <= 0.0 { 0.0 } else { a },
+    RELU "relu" Number "rectified(a)" int "max(a, I(0))", |a, _, _| if a < 0.0 { 0.0 } else { a },
         Some(|w| one(w.output.le(&zero(w)).where_(&zero(w), w.grad)));
     LEAKY_RELU "leaky_relu" Float "select(a * b, a, a > F(0.0))", |a, b, _| if a > 0.0 { a } else { a * b },
         Some(|w| vec![Some(w.inputs[0].gt(&zero(w)).where_(w.grad, &(w.grad * &w.inputs[1]))), None]);
@@ -175,8 +175,9 @@ fn ties(w: &Backward<'_>, first: Tensor) -> Vec<Option<Tensor>> {
     vec![w.needs[0].then(|| side(&first)), w.needs[1].then(|| side(&first.logical_not()))]
 }
 
+/// As PyTorch since 2.15: none at the bounds themselves.
 fn clamp(w: &Backward<'_>) -> Vec<Option<Tensor>> {
-    let inside = w.inputs[0].ge(&w.inputs[1]).logical_and(&w.inputs[0].le(&w.inputs[2]));
+    let inside = w.inputs[0].gt(&w.inputs[1]).logical_and(&w.inputs[0].lt(&w.inputs[2]));
     vec![Some(inside.where_(w.grad, &zero(w))), None, None]
 }
 
