@@ -158,8 +158,9 @@ impl Device {
     pub fn synchronize(&self) -> Result<()> {
         if let Backend::Gpu(gpu) = &self.0.backend {
             gpu.wait()?;
+            gpu.collect()?;
         }
-        self.take_failure()
+        crate::engine::settle(self)
     }
 
     /// Bytes of GPU memory that tensors, parameters and plans of this process use on this device, now and at most.

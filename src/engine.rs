@@ -581,7 +581,7 @@ pub(crate) async fn read(node: &Arc<Node>) -> Result<Arc<HostData>> {
 }
 
 /// Collects the reports of finished steps and returns the first failure.
-fn settle(device: &Device) -> Result<()> {
+pub(crate) fn settle(device: &Device) -> Result<()> {
     device.engine().report(Some(device));
     device.take_failure()
 }
