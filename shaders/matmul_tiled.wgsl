@@ -6,8 +6,8 @@
 // For GPUs with real workgroup memory: a 64 x 64 tile of c a workgroup, slabs of 16 along k in workgroup memory (8,320 bytes),
 // 4 x 4 elements an invocation, 16 apart.
 //
-// binding 0  a, any layout given by strides
-// binding 1  b, any layout given by strides
+// binding 0  a, any layout given by strides; its first element is a_start
+// binding 1  b, alike
 // binding 2  c [splits, batch_outer, batch_inner, rows, columns], contiguous. With splits > 1 these are partial sums:
 //            bind the identity epilogue and add the parts in ascending order with a second kernel.
 //
@@ -36,6 +36,8 @@ struct Params {
     b_batch_inner: u32,
     b_row: u32,
     b_column: u32,
+    a_start: u32,
+    b_start: u32,
 }
 
 @group(0) @binding(0) var<storage, read> a: array<f32>;
@@ -80,8 +82,8 @@ fn main(
     let begin = min(split * p.split_depth, p.depth);
     let count = min(p.split_depth, p.depth - begin);
 
-    let a_base = outer * p.a_batch_outer + inner * p.a_batch_inner + begin * p.a_column;
-    let b_base = outer * p.b_batch_outer + inner * p.b_batch_inner + begin * p.b_row;
+    let a_base = p.a_start + outer * p.a_batch_outer + inner * p.a_batch_inner + begin * p.a_column;
+    let b_base = p.b_start + outer * p.b_batch_outer + inner * p.b_batch_inner + begin * p.b_row;
     let x = local % 16u;
     let y = local / 16u;
 

@@ -160,7 +160,8 @@ impl Device {
             gpu.wait()?;
             gpu.collect()?;
         }
-        crate::engine::settle(self)
+        self.engine().report(Some(self));
+        self.take_failure()
     }
 
     /// Bytes of GPU memory that tensors, parameters and plans of this process use on this device, now and at most.

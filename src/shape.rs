@@ -99,30 +99,6 @@ impl fmt::Display for Shape {
     }
 }
 
-/// Calls `visit` with each multi-index of `shape`, in row-major order.
-pub fn for_each_index(shape: &[usize], mut visit: impl FnMut(&[usize])) {
-    let mut index = [0usize; MAX_RANK * 2];
-    let index = &mut index[..shape.len()];
-    if shape.contains(&0) {
-        return;
-    }
-    loop {
-        visit(index);
-        let mut axis = shape.len();
-        loop {
-            if axis == 0 {
-                return;
-            }
-            axis -= 1;
-            index[axis] += 1;
-            if index[axis] < shape[axis] {
-                break;
-            }
-            index[axis] = 0;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,12 +115,5 @@ mod tests {
     fn a_shape_beyond_32_bits_is_refused() {
         assert_eq!(Shape::new(&[1 << 20, 1 << 20]), None);
         assert_eq!(Shape::new(&[1; MAX_RANK + 1]), None);
-    }
-
-    #[test]
-    fn indices_are_visited_in_row_major_order() {
-        let mut seen = vec![];
-        for_each_index(&[2, 3], |index| seen.push((index[0], index[1])));
-        assert_eq!(seen, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]);
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Error;
-use crate::kernel::{Capabilities, Kernel};
+use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -139,12 +139,12 @@ pub trait Op: Debug + Send + Sync + 'static {
     /// The GPU form.
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering;
 
-    /// True if input `input` may be read through strides (see [`crate::plan::Strided`]); others arrive contiguous.
-    fn strided(&self, _input: usize) -> bool {
+    /// True if input `input` may be read where `view` says, without a copy; other inputs arrive contiguous.
+    fn strided(&self, _input: usize, _view: &crate::plan::Strided) -> bool {
         false
     }
 
-    /// [`Op::lowering`] when inputs for which [`Op::strided`] holds come with their strides.
+    /// [`Op::lowering`] when an input for which [`Op::strided`] holds comes with its strides (`None`: contiguous).
     fn lowering_strided(
         &self,
         inputs: &[Meta],
@@ -278,20 +278,31 @@ impl Debug for Case {
     }
 }
 
-/// `Err` unless every input is a float.
-pub(crate) fn floats(inputs: &[Meta]) -> Result<(), Problem> {
-    match inputs.iter().find(|meta| !meta.dtype.is_float()) {
-        None => Ok(()),
-        Some(meta) => Err(Problem::DType(format!("it takes floats, not {}", meta.dtype))),
-    }
-}
-
 /// `Err` unless `axis` is below `rank`.
 pub(crate) fn check_axis(axis: usize, rank: usize) -> Result<(), Problem> {
     if axis < rank { Ok(()) } else { Err(Problem::Axis(axis, rank)) }
 }
 
+mod losses;
+pub mod pool;
 pub(crate) mod rows;
+
+/// The first kernel wrote `splits` partial results of `output` to temporary 0; this one adds them in order.
+pub(crate) fn split_sum(mut first: Kernel, splits: usize, output: &Meta) -> Lowering {
+    let elements = output.elements();
+    first.source.push_str("\nfn epilogue(value: f32, index: u32) -> f32 {\n    return value;\n}\n");
+    first.epilogue = false;
+    for binding in first.bindings.iter_mut().filter(|binding| binding.write) {
+        *binding = Binding::write(0);
+    }
+    let mut second = Kernel::new("split_sum", include_str!("../../shaders/split_sum.wgsl"));
+    second.bindings = vec![Binding::read(0), Binding::output()];
+    second.params = vec![elements as u32, splits as u32];
+    second.workgroups = (elements as u64).div_ceil(64);
+    second.iterations = splits as u64;
+    second.epilogue = true;
+    Lowering::Kernels { kernels: vec![first, second], temporaries: vec![splits * elements] }
+}
 
 macro_rules! op_list {
     ($($module:ident: $($op:ident),+;)+) => {
@@ -318,6 +329,11 @@ op_list! {
     reduce: Reduce;
     argmax: Argmax;
     pad: Pad, Place;
+    max_pool2d: MaxPool2d, MaxPool2dPlaces, MaxPool2dBackward;
+    avg_pool2d: AvgPool2d, AvgPool2dBackward;
     softmax: Softmax, LogSoftmax, SoftmaxBackward, LogSoftmaxBackward;
     cross_entropy: CrossEntropy, CrossEntropyBackward;
+    gather: Gather, GatherBackward;
+    concat: Concat;
+    matmul: Matmul;
 }

@@ -175,6 +175,26 @@ impl Tensor {
         shape.insert(axis.min(shape.len()), 1);
         self.reshape(&shape)
     }
+
+    /// Without `axis`, whose length is 1.
+    ///
+    /// # Errors
+    /// The result carries [`crate::Error::Axis`] or, for another length, [`crate::Error::Shape`].
+    #[track_caller]
+    pub fn squeeze(&self, axis: usize) -> Tensor {
+        let dims = self.dims();
+        if self.error().is_some() {
+            return self.clone();
+        }
+        match dims.get(axis) {
+            None => self.problem("squeeze", Problem::Axis(axis, dims.rank())),
+            Some(1) => self.reshape(&[&dims[..axis], &dims[axis + 1..]].concat()),
+            Some(length) => {
+                let what = format!("axis {axis} of shape {dims} has length {length}, not 1");
+                self.problem("squeeze", Problem::Shape(what, "squeeze axes of length 1, or reduce the axis"))
+            }
+        }
+    }
 }
 
 fn too_large(shape: &[usize]) -> Problem {

@@ -134,10 +134,12 @@ impl Graph {
                         place.push(known);
                         continue;
                     }
-                    let views: Vec<Option<Strided>> =
-                        (0..inputs.len()).map(|k| op.strided(k).then(|| graph.nodes[inputs[k]].map.clone())).collect();
-                    let views: Vec<Option<Strided>> =
-                        views.into_iter().map(|view| view.filter(|map| map.dynamic.is_empty())).collect();
+                    // A start that travels with the step is not known to a kernel: such a slice is copied.
+                    let view = |(k, &input): (usize, &usize)| {
+                        let map = &graph.nodes[input].map;
+                        (map.dynamic.is_empty() && op.strided(k, map)).then(|| map.clone())
+                    };
+                    let views: Vec<Option<Strided>> = inputs.iter().enumerate().map(view).collect();
                     let lowering = if views.iter().any(Option::is_some) {
                         op.lowering_strided(&metas, &views, &node.meta, request.capabilities)
                     } else {

@@ -7,6 +7,7 @@ mod emit;
 mod fuse;
 mod place;
 mod strided;
+mod text;
 
 use std::fmt;
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::build::{Destination, Graph, Work};
 use super::emit::{self, Emitted, State, WORKGROUP};
 use super::fuse::{Fusion, Unit};
-use super::{Dispatch, Plan, Slot, SlotKind};
+use super::{Dispatch, Plan, Slot, SlotKind, text};
 use crate::error::{Error, Result};
 use crate::graph::LeafKind;
 use crate::kernel::{EXTRA, Kernel, MAX_ITERATIONS, Operand, fold_workgroups};
@@ -272,7 +272,7 @@ impl Placer<'_> {
 fn fused_text(emitted: &Emitted, kernel: &Kernel) -> String {
     let mut text = emitted.text.clone();
     // Hand-written shaders call the functions of pointwise.wgsl too: one exact exp for all.
-    for helper in emit::helpers(&kernel.source) {
+    for helper in text::helpers(&kernel.source) {
         if !text.contains(helper) {
             text.push_str(helper);
         }

@@ -1,6 +1,8 @@
 //! What several test files share: devices that must be there, and the comparison of a GPU with the f64 reference.
 #![allow(dead_code)]
 
+pub mod net;
+
 use std::sync::OnceLock;
 
 use kiln::ops::{Case, CaseInput, Draw, Tolerance};

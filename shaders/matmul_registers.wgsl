@@ -5,8 +5,8 @@
 //
 // Each invocation keeps a ROWS x COLUMNS tile of c in registers.
 //
-// binding 0  a, any layout given by strides
-// binding 1  b, any layout given by strides
+// binding 0  a, any layout given by strides; its first element is a_start
+// binding 1  b, alike
 // binding 2  c [splits, batch_outer, batch_inner, rows, columns], contiguous. With splits > 1 these are partial sums:
 //            bind the identity epilogue and add the parts in ascending order with a second kernel.
 //
@@ -35,6 +35,8 @@ struct Params {
     b_batch_inner: u32,
     b_row: u32,
     b_column: u32,
+    a_start: u32,
+    b_start: u32,
 }
 
 @group(0) @binding(0) var<storage, read> a: array<f32>;
@@ -72,12 +74,12 @@ fn main(
 
     // Rows and columns past the edge read the last one; their sums are never stored.
     var a_at: array<u32, ROWS>;
-    let a_base = outer * p.a_batch_outer + inner * p.a_batch_inner + begin * p.a_column;
+    let a_base = p.a_start + outer * p.a_batch_outer + inner * p.a_batch_inner + begin * p.a_column;
     for (var i = 0u; i < ROWS; i++) {
         a_at[i] = a_base + min(row + i, p.rows - 1u) * p.a_row;
     }
     var b_at: array<u32, COLUMNS>;
-    let b_base = outer * p.b_batch_outer + inner * p.b_batch_inner + begin * p.b_row;
+    let b_base = p.b_start + outer * p.b_batch_outer + inner * p.b_batch_inner + begin * p.b_row;
     for (var j = 0u; j < COLUMNS; j++) {
         b_at[j] = b_base + min(column + j * GROUP_X, p.columns - 1u) * p.b_column;
     }

@@ -1,14 +1,14 @@
 // Max pooling over two axes:
-//   y[n, c, i, j] = max over (u, v) of x[n, c, i*stride - padding + u*dilation, j*stride - padding + v*dilation]
+//   y[n, c, i, j] = max over (u, v) of x[n, c, i*stride - padding + u, j*stride - padding + v]
 // over the taps inside the plane. The winner is the first one in row-major order; the first NaN wins over everything.
-// Padding never takes part. A window without any tap (the host rejects such shapes) gives -inf and 0xffffffff.
+// Padding never takes part; the host rejects shapes with windows that lie in it wholly.
 //
 // binding 0  x      [planes, in_height, in_width]    planes = batch * channels
-// binding 1  y      [planes, out_height, out_width]  through `epilogue`
-// binding 2  winner [planes, out_height, out_width]  u32, h * in_width + w inside the plane
+// binding 1  y      [planes, out_height, out_width]  through `store(index, value, place)`, which the host puts in front:
+//                   the value, or the winner's place h * in_width + w
 //
-// Constants (host prepends): GROUP = 64, invocations a workgroup; KERNEL_HEIGHT, KERNEL_WIDTH, STRIDE_HEIGHT, STRIDE_WIDTH,
-// DILATION_HEIGHT, DILATION_WIDTH of the pooling; COLUMNS = 4, neighbouring columns of an invocation.
+// Constants (host prepends): GROUP = 64, invocations a workgroup; KERNEL_HEIGHT, KERNEL_WIDTH, STRIDE_HEIGHT, STRIDE_WIDTH
+// of the pooling; COLUMNS = 4, neighbouring columns of an invocation.
 // Grid: ceil(planes * out_height * ceil(out_width / COLUMNS) / GROUP) workgroups, folded freely over x and y.
 // Loops: COLUMNS * (1 + KERNEL_HEIGHT * (1 + KERNEL_WIDTH)) iterations an invocation.
 
@@ -23,8 +23,6 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
-@group(0) @binding(2) var<storage, read_write> winner: array<u32>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 fn is_nan(value: f32) -> bool {
@@ -59,9 +57,9 @@ fn main(
         var best_at = 0xffffffffu;
         var found_nan = false;
         for (var u = 0u; u < KERNEL_HEIGHT; u++) {
-            let row = first_row + u * DILATION_HEIGHT;
+            let row = first_row + u;
             for (var v = 0u; v < KERNEL_WIDTH; v++) {
-                let column = first_column + v * DILATION_WIDTH;
+                let column = first_column + v;
                 let inside = row < p.in_height && column < p.in_width;
                 let at = row * p.in_width + column;
                 let value = x[select(0u, base + at, inside)];
@@ -72,7 +70,6 @@ fn main(
                 found_nan = found_nan || (better && value_nan);
             }
         }
-        y[index] = epilogue(best, index);
-        winner[index] = best_at;
+        store(index, best, best_at);
     }
 }

@@ -1,6 +1,6 @@
 // Gradient of average pooling over two axes, as a gather (no atomics, one owner an output):
 //   dx[n, c, h, w] = sum over the windows (i, j) that cover (h, w) of dy[n, c, i, j] / divisor[i, j],
-// added in row-major order of the windows; divisor as in average_pool_forward.
+// added in row-major order of the windows; divisor as in avg_pool2d.
 //
 // binding 0  dy [planes, out_height, out_width]  planes = batch * channels
 // binding 1  dx [planes, in_height, in_width]    through `epilogue`

@@ -1,0 +1,67 @@
+// Gradient of a gather: each element sums, in order, the gradients of the results that picked it.
+//
+// result[i] = (add ? result[i] : 0) + sum over r in first .. last, where index[.., r, ..] is i's place on the axis, of
+// grad[.., r, ..]. No atomics: the same bits in every run. A long index is split over several dispatches.
+//
+// Put in front of this text: `store`. Bindings: 0 index (read), 1 grad (read), 2 result (written). Axes are innermost
+// first: (length, length in grad, index stride, grad stride), the axis itself being number `axis`.
+// Workgroups: ceil(elements / 64). Iterations: 8 + last - first.
+
+struct Params {
+    elements: u32,
+    axis: u32,
+    index_stride: u32,
+    grad_stride: u32,
+    first: u32,
+    last: u32,
+    add: u32,
+    unused: u32,
+    axes: array<vec4<u32>, 8>,
+}
+
+@group(0) @binding(0) var<storage, read> index: array<u32>;
+@group(0) @binding(1) var<storage, read> grad: array<f32>;
+@group(0) @binding(2) var<storage, read_write> result: array<f32>;
+@group(0) @binding(15) var<uniform> p: Params;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = (group.x + group.y * groups.x) * 64u + lane;
+    if i >= p.elements {
+        return;
+    }
+    var rest = i;
+    var wanted = 0u;
+    var place = 0u;
+    var at = 0u;
+    var inside = true;
+    for (var k = 0u; k < 8u; k++) {
+        let axis = p.axes[k];
+        let coordinate = rest % axis.x;
+        rest /= axis.x;
+        if k == p.axis {
+            wanted = coordinate;
+        } else {
+            inside = inside && coordinate < axis.y;
+            place += coordinate * axis.z;
+            at += coordinate * axis.w;
+        }
+    }
+    var total = 0.0;
+    if p.add == 1u {
+        total = result[i];
+    }
+    // An index tensor may be smaller than the input on the other axes: nothing picked from beyond it.
+    if inside {
+        for (var r = p.first; r < p.last; r++) {
+            if index[place + r * p.index_stride] == wanted {
+                total += grad[at + r * p.grad_stride];
+            }
+        }
+    }
+    store(i, total);
+}

@@ -1,0 +1,88 @@
+// Gradient of max pooling over two axes where windows do not overlap (stride at least the kernel): one invocation a cell
+// of stride x stride elements, which belong to one window at most. It finds the window's winner in x and writes the whole
+// cell: dy at the winner, 0 elsewhere. Each element of x is read once.
+//
+// binding 0  x   [planes, in_height, in_width]    planes = batch * channels
+// binding 1  dy  [planes, out_height, out_width]
+// binding 2  dx  [planes, in_height, in_width]    through `epilogue`
+//
+// Constants (host prepends): GROUP = 64, invocations a workgroup; KERNEL_HEIGHT, KERNEL_WIDTH, STRIDE_HEIGHT, STRIDE_WIDTH.
+// Cells along an axis: ceil((size + padding) / stride). Grid: ceil(planes * cells / GROUP) workgroups, folded freely.
+// Loops: KERNEL_HEIGHT * (1 + KERNEL_WIDTH) + STRIDE_HEIGHT * (1 + STRIDE_WIDTH) iterations an invocation.
+
+struct Params {
+    planes: u32,
+    in_height: u32,
+    in_width: u32,
+    out_height: u32,
+    out_width: u32,
+    padding_height: u32,
+    padding_width: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> dy: array<f32>;
+@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(15) var<uniform> p: Params;
+
+fn is_nan(value: f32) -> bool {
+    return (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
+}
+
+// Place inside the plane of the winner of window (i, j): the first maximum, the first NaN before all.
+fn winner(base: u32, i: u32, j: u32) -> u32 {
+    var best = 0.0;
+    var best_at = 0xffffffffu;
+    var found_nan = false;
+    for (var u = 0u; u < KERNEL_HEIGHT; u++) {
+        let row = i * STRIDE_HEIGHT - p.padding_height + u;
+        for (var v = 0u; v < KERNEL_WIDTH; v++) {
+            let column = j * STRIDE_WIDTH - p.padding_width + v;
+            let inside = row < p.in_height && column < p.in_width;
+            let at = row * p.in_width + column;
+            let value = x[select(0u, base + at, inside)];
+            let value_nan = is_nan(value);
+            let better = inside && !found_nan && (best_at == 0xffffffffu || value > best || value_nan);
+            best = select(best, value, better);
+            best_at = select(best_at, at, better);
+            found_nan = found_nan || (better && value_nan);
+        }
+    }
+    return best_at;
+}
+
+@compute @workgroup_size(GROUP, 1, 1)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) group_count: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let cell = (group.x + group.y * group_count.x) * GROUP + local;
+    let rows = (p.in_height + p.padding_height + STRIDE_HEIGHT - 1u) / STRIDE_HEIGHT;
+    let columns = (p.in_width + p.padding_width + STRIDE_WIDTH - 1u) / STRIDE_WIDTH;
+    let line = cell / columns;
+    let plane = line / rows;
+    if plane >= p.planes {
+        return;
+    }
+    let i = line - plane * rows;
+    let j = cell - line * columns;
+    let base = plane * p.in_height * p.in_width;
+    var place = 0xffffffffu;
+    var slope = 0.0;
+    if i < p.out_height && j < p.out_width {
+        place = winner(base, i, j);
+        slope = dy[(plane * p.out_height + i) * p.out_width + j];
+    }
+    for (var u = 0u; u < STRIDE_HEIGHT; u++) {
+        let row = i * STRIDE_HEIGHT - p.padding_height + u;
+        for (var v = 0u; v < STRIDE_WIDTH; v++) {
+            let column = j * STRIDE_WIDTH - p.padding_width + v;
+            if row < p.in_height && column < p.in_width {
+                let at = row * p.in_width + column;
+                let index = base + at;
+                dx[index] = epilogue(select(0.0, slope, at == place), index);
+            }
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Running what is recorded: collect, look the plan up or make it, run it, hand out the values.
+
+mod inspect;
+mod step;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::cpu;
+use crate::device::{Backend, Device};
+use crate::error::{Error, Result};
+use crate::gpu::{Compiled, Gpu, GpuValue, Leaf, ReadCell};
+use crate::graph::{HostData, Node, Snapshot, Source, Value};
+use crate::plan::{self, Destination, Plan, Request};
+
+pub(crate) use step::step;
+pub use step::{ArenaKernel, Update};
+
+/// Bytes of plans (uniforms and structure) that a device keeps; the least recently used go first.
+const PLAN_BYTES: u64 = 64 << 20;
+/// Plans that a device keeps at most.
+const PLAN_COUNT: usize = 256;
+
+/// Counts since a device was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Submissions.
+    pub runs: u64,
+    /// Plans made.
+    pub plans_made: u64,
+    /// Runs that found their plan.
+    pub plans_found: u64,
+    /// Dispatches of the last run.
+    pub dispatches: usize,
+    /// Readable form of the last plan that was made.
+    pub last_plan: String,
+}
+
+/// What a device keeps between runs.
+#[derive(Default)]
+pub(crate) struct Engine {
+    plans: HashMap<u64, Vec<Entry>, BuildHasherDefault<DefaultHasher>>,
+    words: Vec<u64>,
+    clock: u64,
+    pub statistics: Statistics,
+    in_flight: Vec<(Arc<ReadCell>, u64)>,
+    /// False in the test mode that gives every op its own kernel.
+    pub unfused: bool,
+}
+
+/// A cached plan.
+struct Entry {
+    words: Vec<u64>,
+    compiled: Compiled,
+    /// For each leaf number of the plan: the node of the keyed snapshot that brings it.
+    leaves: HashMap<usize, usize>,
+    /// For each target of a step: whether the loss reaches it.
+    reached: Vec<bool>,
+    used: u64,
+}
+
+/// A plan with what its entry keeps beside it.
+struct Made {
+    plan: Plan,
+    leaves: HashMap<usize, usize>,
+    reached: Vec<bool>,
+}
+
+/// Runs what `roots` need and stores their values, and those of every node on the way that a user holds.
+pub(crate) fn evaluate(device: &Device, roots: &[Arc<Node>]) -> Result<()> {
+    device.take_failure()?;
+    let engine = &mut *device.engine();
+    let mut snapshot = Snapshot::collect(roots, false)?;
+    if let Backend::Gpu(gpu) = device.backend()
+        && promote(gpu, &snapshot)?
+    {
+        snapshot = Snapshot::collect(roots, false)?;
+    }
+    let outputs = wanted(&snapshot, |node| !node.has_value());
+    match device.backend() {
+        Backend::Cpu => {
+            let values = cpu::interpret(&snapshot, &outputs)?;
+            store_cpu(&snapshot, &outputs, &values);
+            Ok(())
+        }
+        Backend::Gpu(gpu) => {
+            engine.words.clear();
+            engine.words.push(0);
+            snapshot.words(&mut engine.words);
+            engine.words.extend(outputs.iter().map(|&i| i as u64));
+            let make = |unfused: bool| -> Result<Made> {
+                let plan = plan::build(&Request {
+                    snapshot: &snapshot,
+                    outputs: outputs.iter().map(|&i| (i, Destination::Value)).collect(),
+                    capabilities: gpu.capabilities(),
+                    fusion: !unfused,
+                    scalars: 0,
+                })?;
+                Ok(Made { plan, leaves: (0..snapshot.nodes.len()).map(|i| (i, i)).collect(), reached: vec![] })
+            };
+            engine.run(gpu, &snapshot, &outputs, make, None)
+        }
+    }
+}
+
+/// Roots and held nodes of a snapshot that have no value yet, as indices.
+fn wanted(snapshot: &Snapshot, lacks: impl Fn(&Node) -> bool) -> Vec<usize> {
+    let mut wanted: Vec<usize> = (0..snapshot.nodes.len())
+        .filter(|&i| {
+            let node = &snapshot.nodes[i];
+            snapshot.leaves[i].is_none() && node.is_held() && lacks(node)
+        })
+        .collect();
+    for &root in &snapshot.roots {
+        let root = root as usize;
+        if !wanted.contains(&root) && lacks(&snapshot.nodes[root]) {
+            wanted.push(root);
+        }
+    }
+    wanted
+}
+
+/// Gives uploads that are used again and again a buffer of their own. True if there were any.
+fn promote(gpu: &Gpu, snapshot: &Snapshot) -> Result<bool> {
+    let mut any = false;
+    for node in &snapshot.nodes {
+        if let Source::Upload { data, uses, .. } = &node.source
+            && !node.has_value()
+            && uses.fetch_add(1, Ordering::Relaxed) >= 2
+        {
+            node.set_value(Value::Gpu(gpu.upload(data, node.meta.dtype)?));
+            any = true;
+        }
+    }
+    Ok(any)
+}
+
+fn store_cpu(snapshot: &Snapshot, outputs: &[usize], values: &[Option<Arc<crate::array::Array>>]) {
+    for &i in outputs {
+        if let Some(value) = &values[i] {
+            snapshot.nodes[i].set_value(Value::Cpu(value.clone()));
+        }
+    }
+}
+
+impl Engine {
+    /// Looks the plan of `self.words` up, or makes it, and runs it over the leaves of `snapshot`.
+    fn run(
+        &mut self,
+        gpu: &Gpu,
+        snapshot: &Snapshot,
+        outputs: &[usize],
+        make: impl Fn(bool) -> Result<Made>,
+        update: Option<&dyn Update>,
+    ) -> Result<()> {
+        self.words.push(u64::from(self.unfused));
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&self.words);
+        self.clock += 1;
+        let clock = self.clock;
+        let place = |entries: &Vec<Entry>, words: &[u64]| entries.iter().position(|entry| entry.words == words);
+        let known = self.plans.get(&hash).and_then(|entries| place(entries, &self.words));
+        let known = match known {
+            Some(known) => {
+                self.statistics.plans_found += 1;
+                known
+            }
+            None => {
+                self.make_room();
+                let Made { plan, leaves, reached } = make(self.unfused)?;
+                self.statistics.last_plan = plan.to_string();
+                self.statistics.plans_made += 1;
+                let compiled = gpu.compile(plan)?;
+                let entries = self.plans.entry(hash).or_default();
+                entries.push(Entry { words: self.words.clone(), compiled, leaves, reached, used: clock });
+                entries.len() - 1
+            }
+        };
+        let Some(entry) = self.plans.get_mut(&hash).and_then(|entries| entries.get_mut(known)) else {
+            return Err(Error::internal("a plan was dropped while it was made"));
+        };
+        entry.used = clock;
+        let leaves = &entry.leaves;
+        let leaf = |number: usize| -> Result<Leaf<'_>> {
+            let node = leaves.get(&number).map(|&i| &snapshot.nodes[i]);
+            let node = node.ok_or_else(|| Error::internal("a plan has a leaf that its graph lacks"))?;
+            match (&node.source, node.value()) {
+                (Source::Operand { words, .. }, _) => Ok(Leaf::Operand(*words)),
+                (_, Some(Value::Gpu(value))) => Ok(Leaf::Stored(value)),
+                (Source::Upload { data, .. }, None) => Ok(Leaf::Upload(data)),
+                _ => Err(Error::internal(format!("leaf `{}` has no value", node.name()))),
+            }
+        };
+        let scalars = update.map(Update::scalars).unwrap_or_default();
+        let status = update.and_then(Update::status);
+        let run = gpu.run(&mut entry.compiled, leaf, &scalars, status.as_deref())?;
+        self.statistics.runs += 1;
+        self.statistics.dispatches = entry.compiled.steps.len();
+        for (&i, (buffer, cell)) in outputs.iter().zip(run.outputs) {
+            let meta = snapshot.nodes[i].meta;
+            snapshot.nodes[i].set_value(Value::Gpu(GpuValue::new(buffer, meta.elements(), meta.dtype, cell)));
+        }
+        if let Some(update) = update {
+            update.reached(&entry.reached);
+            self.in_flight.extend(run.status.map(|cell| (cell, update.number())));
+        }
+        self.report(snapshot.nodes.first().map(|node| &node.device));
+        Ok(())
+    }
+
+    /// Passes on what finished steps reported.
+    pub fn report(&mut self, device: Option<&Device>) {
+        self.in_flight.retain(|(cell, number)| match cell.bytes() {
+            Some(bytes) => {
+                // The status: norm, factor, skipped, unused.
+                if bytes[8..12] != [0; 4]
+                    && let Some(device) = device
+                {
+                    device.fail_later(Error::NonFinite { step: *number });
+                }
+                false
+            }
+            None => true,
+        });
+    }
+
+    /// Drops the least recently used plans beyond the budget.
+    fn make_room(&mut self) {
+        loop {
+            let all =
+                self.plans.iter().flat_map(|(hash, list)| list.iter().enumerate().map(move |(i, e)| (hash, i, e)));
+            let (mut count, mut bytes, mut oldest) = (0, 0, None);
+            for (&hash, i, entry) in all {
+                count += 1;
+                bytes += entry.compiled.bytes + entry.words.len() as u64 * 8;
+                if oldest.is_none_or(|(_, _, used)| entry.used < used) {
+                    oldest = Some((hash, i, entry.used));
+                }
+            }
+            let Some((hash, i, _)) = oldest.filter(|_| count >= PLAN_COUNT || bytes >= PLAN_BYTES) else { return };
+            if let Some(list) = self.plans.get_mut(&hash) {
+                list.swap_remove(i);
+            }
+        }
+    }
+
+    /// Drops every plan: what follows is planned anew.
+    pub fn forget_plans(&mut self) {
+        self.plans.clear();
+    }
+}
+
+/// The elements of a node, run if needed.
+pub(crate) async fn read(node: &Arc<Node>) -> Result<Arc<HostData>> {
+    if let Some(error) = node.error() {
+        return Err(error.clone());
+    }
+    let device = &node.device;
+    if !node.has_value() {
+        match &node.source {
+            Source::Upload { data, .. } => return Ok(data.clone()),
+            Source::Parameter(leaf) if !leaf.is_stale() => {
+                device.take_failure()?;
+                let values = leaf.arena.read(device, leaf.offset, node.meta.elements())?;
+                settle(device)?;
+                let data = if device.is_exact() {
+                    HostData::F64(values)
+                } else {
+                    HostData::F32(values.iter().map(|&x| x as f32).collect())
+                };
+                return Ok(Arc::new(data));
+            }
+            _ => evaluate(device, std::slice::from_ref(node))?,
+        }
+    }
+    match node.value() {
+        Some(Value::Cpu(array)) => {
+            device.take_failure()?;
+            Ok(Arc::new(HostData::F64(array.data.clone())))
+        }
+        Some(Value::Gpu(value)) => {
+            let Backend::Gpu(gpu) = device.backend() else {
+                return Err(Error::internal("a GPU value on the reference device"));
+            };
+            let data = gpu.read_value(&value, true)?;
+            settle(device)?;
+            data.map(Arc::new).ok_or_else(|| Error::internal("a read gave nothing"))
+        }
+        None => Err(Error::internal("a run left its root without a value")),
+    }
+}
+
+/// Collects the reports of finished steps and returns the first failure.
+fn settle(device: &Device) -> Result<()> {
+    device.engine().report(Some(device));
+    device.take_failure()
+}
+
+/// The elements of a value if they are on the host already.
+pub(crate) fn peek(value: &Value) -> Option<Arc<HostData>> {
+    match value {
+        Value::Cpu(array) => Some(Arc::new(HostData::F64(array.data.clone()))),
+        Value::Gpu(_) => None,
+    }
+}

@@ -1,0 +1,190 @@
+//! Average pooling over the last two axes, and its gradient.
+
+use crate::array::Array;
+use crate::dtype::DType;
+use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::ops::pool::Window;
+use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+
+/// Mean of each window.
+#[derive(Debug, Clone, Copy)]
+pub struct AvgPool2d {
+    /// The window.
+    pub window: Window,
+    /// True if padding counts as zeros in the mean.
+    pub count_include_pad: bool,
+}
+
+/// Gradient of [`AvgPool2d`]: input dy.
+#[derive(Debug)]
+pub struct AvgPool2dBackward {
+    /// The pooling.
+    pub pool: AvgPool2d,
+    /// Height and width of what was pooled.
+    pub size: [usize; 2],
+}
+
+impl Tensor {
+    /// Mean of each window of [batch, channels, height, width], as `torch.nn.functional.avg_pool2d` in floor mode. With
+    /// `count_include_pad` padding counts as zeros, else only elements inside count.
+    ///
+    /// # Errors
+    /// As [`Tensor::max_pool2d`].
+    #[track_caller]
+    pub fn avg_pool2d(
+        &self,
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [usize; 2],
+        count_include_pad: bool,
+    ) -> Tensor {
+        let half = self.error().is_none() && self.meta().dtype == DType::F16;
+        let input = if half { self.cast(DType::F32) } else { self.clone() };
+        let pool = AvgPool2d { window: Window { kernel, stride, padding }, count_include_pad };
+        let pooled = Tensor::apply(pool, &[&input]);
+        if half { pooled.cast(DType::F16) } else { pooled }
+    }
+}
+
+impl AvgPool2d {
+    fn words(&self, words: &mut Vec<u64>) {
+        self.window.words(words);
+        words.push(u64::from(self.count_include_pad));
+    }
+
+    fn divisor(&self, size: [usize; 2], i: usize, j: usize) -> f64 {
+        let mut inside = 0;
+        self.window.taps(size, i, j, |_, _| inside += 1);
+        let all = self.window.kernel[0] * self.window.kernel[1];
+        if self.count_include_pad { all as f64 } else { f64::from(inside.max(1)) }
+    }
+}
+
+impl Op for AvgPool2d {
+    fn name(&self) -> &'static str {
+        "avg_pool2d"
+    }
+
+    fn attributes(&self, words: &mut Vec<u64>) {
+        self.words(words);
+    }
+
+    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+        self.window.output(&inputs[0])
+    }
+
+    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
+        let input = backward.inputs[0].dims();
+        vec![Some(Tensor::apply(AvgPool2dBackward { pool: *self, size: [input[2], input[3]] }, &[backward.grad]))]
+    }
+
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+        let x = inputs[0];
+        let size = [x.shape[2], x.shape[3]];
+        let area = output.shape[2] * output.shape[3];
+        Array::build(output.shape, output.dtype, |at| {
+            let (plane, i, j) = (at / area, at % area / output.shape[3], at % output.shape[3]);
+            let mut sum = 0.0;
+            self.window.taps(size, i, j, |row, column| sum += x.data[(plane * size[0] + row) * size[1] + column]);
+            sum / self.divisor(size, i, j)
+        })
+    }
+
+    fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
+        let window = &self.window;
+        let text = include_str!("../../shaders/avg_pool2d.wgsl");
+        let mut kernel = Kernel::new("avg_pool2d", format!("const GROUP: u32 = 64u;\n{text}"));
+        kernel.bindings = vec![Binding::input(0), Binding::output()];
+        let rest = [window.kernel, window.stride, window.padding].concat().into_iter().map(|n| n as u32);
+        kernel.params = Window::sizes(&inputs[0].shape, &output.shape).into_iter().chain(rest).collect();
+        kernel.params.push(u32::from(self.count_include_pad));
+        kernel.workgroups = (output.elements() as u64).div_ceil(64);
+        kernel.iterations = (window.kernel[0] * (1 + window.kernel[1])) as u64;
+        kernel.epilogue = true;
+        Lowering::kernel(kernel)
+    }
+
+    fn cases() -> Vec<Case> {
+        let case = |name: &str, shape: &[usize], kernel: [usize; 2], stride, padding, count| {
+            Case::new(name, move |x| x[0].avg_pool2d(kernel, stride, padding, count))
+                .normal(shape)
+                .tolerance(Tolerance::Sum { terms: kernel[0] * kernel[1] })
+        };
+        vec![
+            case("two", &[3, 5, 8, 6], [2, 2], [2, 2], [0, 0], true),
+            case("overlapping", &[2, 3, 11, 13], [3, 3], [2, 2], [1, 1], true),
+            case("without_padding", &[2, 3, 11, 13], [3, 3], [2, 1], [1, 1], false),
+            case("gaps", &[2, 1, 11, 8], [2, 2], [3, 4], [0, 1], true),
+            case("global", &[2, 37, 5, 7], [5, 7], [1, 1], [0, 0], true),
+        ]
+    }
+}
+
+impl Op for AvgPool2dBackward {
+    fn name(&self) -> &'static str {
+        "avg_pool2d_backward"
+    }
+
+    fn attributes(&self, words: &mut Vec<u64>) {
+        self.pool.words(words);
+        words.extend(self.size.map(|n| n as u64));
+    }
+
+    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+        let Meta { shape, dtype } = inputs[0];
+        let input = Shape::new(&[shape[0], shape[1], self.size[0], self.size[1]]).unwrap_or(shape);
+        let input = Meta { shape: input, dtype };
+        if self.pool.window.output(&input)?.shape != shape {
+            let what = format!("a gradient of shape {shape} for an input of {}", input.shape);
+            return Err(Problem::Shape(what, "pass the gradient of the pooled result"));
+        }
+        Ok(input)
+    }
+
+    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
+        vec![Some(Tensor::apply(self.pool, &[backward.grad]))]
+    }
+
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+        let dy = inputs[0];
+        let mut result = Array::build(output.shape, output.dtype, |_| 0.0);
+        let (out, [_, width]) = (&dy.shape, self.size);
+        for (at, slope) in dy.data.iter().enumerate() {
+            let (j, i) = (at % out[3], at / out[3] % out[2]);
+            let first = at / (out[2] * out[3]) * self.size[0] * width;
+            let share = slope / self.pool.divisor(self.size, i, j);
+            self.pool.window.taps(self.size, i, j, |row, column| result.data[first + row * width + column] += share);
+        }
+        result
+    }
+
+    fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
+        let window = &self.pool.window;
+        let columns = 4;
+        let text = include_str!("../../shaders/avg_pool2d_backward.wgsl");
+        let mut kernel = Kernel::new("avg_pool2d_backward", format!("{}{text}", window.constants(columns)));
+        kernel.bindings = vec![Binding::input(0), Binding::output()];
+        let rest = [window.kernel, window.padding].concat().into_iter().map(|n| n as u32);
+        kernel.params = Window::sizes(&output.shape, &inputs[0].shape).into_iter().chain(rest).collect();
+        kernel.params.push(u32::from(self.pool.count_include_pad));
+        let shape = output.shape;
+        let spans = shape[0] * shape[1] * shape[2] * shape[3].div_ceil(columns);
+        kernel.workgroups = (spans as u64).div_ceil(64);
+        let covering = [0, 1].map(|axis| (window.kernel[axis] - 1) / window.stride[axis] + 1);
+        kernel.iterations = (columns * (1 + covering[0] * (1 + covering[1]))) as u64;
+        kernel.epilogue = true;
+        Lowering::kernel(kernel)
+    }
+
+    fn cases() -> Vec<Case> {
+        let window = Window { kernel: [3, 2], stride: [2, 1], padding: [1, 1] };
+        let pool = AvgPool2d { window, count_include_pad: false };
+        vec![
+            Case::new("plain", move |x| Tensor::apply(AvgPool2dBackward { pool, size: [7, 5] }, &[&x[0]]))
+                .normal(&[2, 3, 4, 6])
+                .tolerance(Tolerance::Sum { terms: 6 }),
+        ]
+    }
+}

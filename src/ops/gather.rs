@@ -1,0 +1,346 @@
+//! Elements picked along one axis by an index tensor (gather) or an index vector (index_select), and their gradient.
+//!
+//! The gradient is formed from the picked element's side: each sums what picked it in a fixed order, without atomics, so
+//! it has the same bits in every run. It reads the whole index for each element of the input.
+
+use crate::array::Array;
+use crate::dtype::DType;
+use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::ops::{Backward, Case, Draw, Lowering, Meta, Op, Problem, Tolerance, check_axis};
+use crate::shape::{MAX_RANK, Shape};
+use crate::tensor::Tensor;
+
+/// Most elements of the index that one dispatch of the gradient passes over.
+const RUN: usize = 50_000;
+
+/// Elements of input 0 along `axis` at the places in input 1.
+#[derive(Debug)]
+pub struct Gather {
+    /// The axis.
+    pub axis: usize,
+    /// True if the index is a vector that all other coordinates share.
+    pub vector: bool,
+}
+
+/// Gradient of [`Gather`]: input 1, the gradient of what was picked, summed at the places in input 0.
+#[derive(Debug)]
+pub struct GatherBackward {
+    /// The axis.
+    pub axis: usize,
+    /// True if the index is a vector that all other coordinates share.
+    pub vector: bool,
+    /// Shape of the gather's input.
+    pub shape: Shape,
+}
+
+impl Tensor {
+    /// `result[i, j, k] = self[i, index[i, j, k], k]` for axis 1 of three, and so on: the result has the index's shape.
+    /// The index, u32 or i32, has as many axes and may be shorter on axes other than `axis`, as in `torch.gather`. Any
+    /// dtype.
+    ///
+    /// # Errors
+    /// The result carries [`crate::Error::Axis`], [`crate::Error::Shape`] or [`crate::Error::DType`] where the inputs do
+    /// not fit, and [`crate::Error::Value`] if an uploaded index leaves the axis. An index that the device computes and
+    /// that leaves the axis gives NaN (0 for integers), and no gradient.
+    #[track_caller]
+    pub fn gather(&self, axis: usize, index: &Tensor) -> Tensor {
+        self.picked("gather", axis, index, false)
+    }
+
+    /// The slices of `axis` at the places in `index`, a vector of u32 or i32, as `torch.index_select`: the result is as
+    /// long as the index on that axis. Any dtype.
+    ///
+    /// # Errors
+    /// As [`Tensor::gather`].
+    #[track_caller]
+    pub fn index_select(&self, axis: usize, index: &Tensor) -> Tensor {
+        self.picked("index_select", axis, index, true)
+    }
+
+    #[track_caller]
+    fn picked(&self, op: &'static str, axis: usize, index: &Tensor, vector: bool) -> Tensor {
+        if let (None, Some(&length), Some((least, largest))) =
+            (self.error(), self.dims().get(axis), index.known_range())
+        {
+            let wrong = if least < 0 { least } else { largest };
+            if wrong < 0 || wrong >= length as i64 {
+                let what = format!("index {wrong} leaves axis {axis} of shape {}", self.dims());
+                let next = "indices count from 0: pass indices below the length of the axis";
+                return self.problem(op, Problem::Value(what, next));
+            }
+        }
+        Tensor::apply(Gather { axis, vector }, &[&self.widen(), index]).cast(self.meta().dtype)
+    }
+}
+
+/// Shape of what `index` picks from `input`.
+fn picked_shape(axis: usize, vector: bool, input: &Shape, index: &Meta) -> Result<Shape, Problem> {
+    check_axis(axis, input.rank())?;
+    if !matches!(index.dtype, DType::U32 | DType::I32) {
+        return Err(Problem::DType(format!("an index is u32 or i32, not {}", index.dtype)));
+    }
+    if vector {
+        if index.shape.rank() != 1 {
+            let what = format!("the index has shape {}, not one axis", index.shape);
+            return Err(Problem::Shape(what, "pass a vector, or use gather"));
+        }
+        let mut dims = input.to_vec();
+        dims[axis] = index.shape[0];
+        return Shape::new(&dims).ok_or_else(|| {
+            Problem::Shape(format!("the result, {dims:?}, is too large"), "use at most 2^32 - 1 elements")
+        });
+    }
+    let fits = |other: usize| other == axis || index.shape[other] <= input[other];
+    if index.shape.rank() != input.rank() || !(0..input.rank()).all(fits) {
+        let what = format!("an index of shape {} does not fit axis {axis} of shape {input}", index.shape);
+        return Err(Problem::Shape(what, "pass as many axes, none longer than the input's but the axis itself"));
+    }
+    Ok(index.shape)
+}
+
+/// Strides of the index over the axes of what it picks: a vector has them along its axis alone.
+fn index_strides(axis: usize, vector: bool, picked: &Shape) -> Vec<usize> {
+    match vector {
+        true => (0..picked.rank()).map(|other| usize::from(other == axis)).collect(),
+        false => picked.strides(),
+    }
+}
+
+/// `fn store`, with the hook where the planner may use it: it takes no bools.
+fn store(dtype: DType, epilogue: bool) -> String {
+    let value = if epilogue { "epilogue(value, at)" } else { "value" };
+    let name = element(dtype);
+    format!("alias V = {name};\nfn store(at: u32, value: {name}) {{\n    result[at] = {value};\n}}\n")
+}
+
+fn element(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F32 | DType::F16 => "f32",
+        DType::I32 => "i32",
+        DType::U32 | DType::Bool => "u32",
+    }
+}
+
+impl Op for Gather {
+    fn name(&self) -> &'static str {
+        if self.vector { "index_select" } else { "gather" }
+    }
+
+    fn attributes(&self, words: &mut Vec<u64>) {
+        words.push(self.axis as u64);
+    }
+
+    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+        let shape = picked_shape(self.axis, self.vector, &inputs[0].shape, &inputs[1])?;
+        Ok(Meta { shape, dtype: inputs[0].dtype })
+    }
+
+    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
+        let op = GatherBackward { axis: self.axis, vector: self.vector, shape: *backward.inputs[0].dims() };
+        vec![Some(Tensor::apply(op, &[&backward.inputs[1], backward.grad])), None]
+    }
+
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+        let rank = output.shape.rank();
+        let (strides, places) = (inputs[0].shape.strides(), index_strides(self.axis, self.vector, &output.shape));
+        let length = inputs[0].shape[self.axis];
+        let missing = if output.dtype.is_float() { f64::NAN } else { 0.0 };
+        Array::build(output.shape, output.dtype, |linear| {
+            let mut at = [0; MAX_RANK];
+            Array::unravel(&output.shape, linear, &mut at[..rank]);
+            let picked = inputs[1].data[(0..rank).map(|axis| at[axis] * places[axis]).sum::<usize>()];
+            if picked < 0.0 || picked >= length as f64 {
+                return missing;
+            }
+            at[self.axis] = picked as usize;
+            inputs[0].data[(0..rank).map(|axis| at[axis] * strides[axis]).sum::<usize>()]
+        })
+    }
+
+    fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
+        let strides = inputs[0].shape.strides();
+        let places = index_strides(self.axis, self.vector, &output.shape);
+        let mut words =
+            vec![output.elements() as u32, inputs[0].shape[self.axis] as u32, strides[self.axis] as u32, 0];
+        for axis in (0..output.shape.rank()).rev() {
+            let stride = if axis == self.axis { 0 } else { strides[axis] };
+            words.extend([output.shape[axis], stride, places[axis], 0].map(|x| x as u32));
+        }
+        words.resize(4 + 4 * MAX_RANK, 1);
+        let epilogue = output.dtype != DType::Bool;
+        let missing = if output.dtype.is_float() { "bitcast<f32>(0x7fc00000u + p.zero)" } else { "V(0)" };
+        let text = format!(
+            "{}fn missing() -> V {{\n    return {missing};\n}}\n{}",
+            store(output.dtype, epilogue),
+            include_str!("../../shaders/gather.wgsl")
+        );
+        let mut kernel = Kernel::new(self.name(), text);
+        kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
+        kernel.params = words;
+        kernel.workgroups = (output.elements() as u64).div_ceil(64);
+        kernel.iterations = 8;
+        kernel.epilogue = epilogue;
+        Lowering::kernel(kernel)
+    }
+
+    fn cases() -> Vec<Case> {
+        let gather = |name: &str, axis: usize, shape: &[usize], index: &[usize]| {
+            let case = Case::new(name, move |x| x[0].gather(axis, &x[1])).normal(shape);
+            let case = case.input(index, DType::U32, Draw::Below(shape[axis] as u32));
+            case.tolerance(Tolerance::Exact).gradient_tolerance(Tolerance::Sum { terms: index[axis] })
+        };
+        let select = |name: &str, axis: usize, shape: &[usize], count: usize| {
+            let case = Case::new(name, move |x| x[0].index_select(axis, &x[1])).normal(shape);
+            let case = case.input(&[count], DType::I32, Draw::Below(shape[axis] as u32));
+            case.tolerance(Tolerance::Exact).gradient_tolerance(Tolerance::Sum { terms: count })
+        };
+        let exact = |case: Case| case.tolerance(Tolerance::Exact).not_differentiable();
+        // Whole numbers that the device shifts: some leave the axis.
+        let computed = |by: i32| move |x: &[Tensor]| x[0].gather(1, &x[1].plus(by));
+        let integers = |x: &[Tensor]| x[0].gather(1, &x[1].plus(2));
+        let flags = |x: &[Tensor]| x[0].index_select(0, &x[1]);
+        let shift = Draw::Below(5);
+        vec![
+            gather("first", 0, &[7, 5], &[11, 5]),
+            gather("last", 1, &[7, 5], &[7, 3]),
+            gather("smaller", 1, &[5, 7, 3], &[2, 13, 2]),
+            gather("vector", 0, &[37], &[131]),
+            select("select_first", 0, &[37, 5, 3], 11),
+            select("select_middle", 1, &[3, 37, 5], 67),
+            select("select_last", 2, &[3, 5, 7], 4),
+            exact(Case::new("above", computed(2)).normal(&[7, 5]).input(&[7, 3], DType::I32, shift.clone())),
+            exact(Case::new("below", computed(-2)).normal(&[7, 5]).input(&[7, 3], DType::I32, shift.clone())),
+            exact(Case::new("i32", integers).input(&[7, 5], DType::I32, Draw::Below(99)).input(
+                &[7, 3],
+                DType::U32,
+                shift.clone(),
+            )),
+            exact(Case::new("bool", flags).input(&[5, 7], DType::Bool, Draw::Below(2)).input(&[3], DType::U32, shift)),
+        ]
+    }
+}
+
+impl Op for GatherBackward {
+    fn name(&self) -> &'static str {
+        if self.vector { "index_select_backward" } else { "gather_backward" }
+    }
+
+    fn attributes(&self, words: &mut Vec<u64>) {
+        words.push(self.axis as u64);
+        words.extend(self.shape.iter().map(|&dim| dim as u64));
+    }
+
+    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+        let picked = picked_shape(self.axis, self.vector, &self.shape, &inputs[0])?;
+        if inputs[1] != (Meta { shape: picked, dtype: DType::F32 }) {
+            let what = format!("a gradient of shape {} for results of shape {picked}", inputs[1].shape);
+            return Err(Problem::Shape(what, "pass a gradient, f32, of the shape that the index picks"));
+        }
+        Ok(Meta { shape: self.shape, dtype: DType::F32 })
+    }
+
+    /// What the index picks from the gradient of this op's result; nothing where it leaves the axis.
+    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
+        let index = &backward.inputs[0];
+        let picked = Tensor::apply(Gather { axis: self.axis, vector: self.vector }, &[backward.grad, index]);
+        let mut dims = vec![1; self.shape.rank()];
+        dims[self.axis] = index.dims().elements();
+        let index = if self.vector { index.reshape(&dims) } else { index.clone() };
+        // Negative numbers become 0 as u32, so both ends are compared as they are.
+        let bound = |value: usize| index.device().fixed(&[], index.meta().dtype, value as f64);
+        let inside = index.ge(&bound(0)).logical_and(&index.lt(&bound(self.shape[self.axis])));
+        vec![None, Some(inside.where_(&picked, &picked.scalar(0.0)))]
+    }
+
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+        let picked = &inputs[1].shape;
+        let (strides, places) = (output.shape.strides(), index_strides(self.axis, self.vector, picked));
+        let mut data = vec![0.0; output.elements()];
+        for (linear, gradient) in inputs[1].data.iter().enumerate() {
+            let mut at = [0; MAX_RANK];
+            Array::unravel(picked, linear, &mut at[..picked.rank()]);
+            let index = inputs[0].data[(0..picked.rank()).map(|axis| at[axis] * places[axis]).sum::<usize>()];
+            if index >= 0.0 && index < output.shape[self.axis] as f64 {
+                at[self.axis] = index as usize;
+                data[(0..picked.rank()).map(|axis| at[axis] * strides[axis]).sum::<usize>()] += gradient;
+            }
+        }
+        Array { shape: output.shape, dtype: output.dtype, data }
+    }
+
+    fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
+        let picked = inputs[1].shape;
+        let (strides, places) = (picked.strides(), index_strides(self.axis, self.vector, &picked));
+        let rank = output.shape.rank();
+        let (elements, count) = (output.elements(), picked[self.axis]);
+        let runs = count.div_ceil(RUN);
+        let text = format!("{}{}", store(DType::F32, runs == 1), include_str!("../../shaders/gather_backward.wgsl"));
+        let run = |k: usize| {
+            let (first, last) = (k * RUN, count.min((k + 1) * RUN));
+            let mut words: Vec<u32> = [
+                elements,
+                rank - 1 - self.axis,
+                places[self.axis],
+                strides[self.axis],
+                first,
+                last,
+                usize::from(k > 0),
+                0,
+            ]
+            .map(|x| x as u32)
+            .to_vec();
+            for axis in (0..rank).rev() {
+                words.extend([output.shape[axis], picked[axis], places[axis], strides[axis]].map(|x| x as u32));
+            }
+            words.resize(8 + 4 * MAX_RANK, 1);
+            let mut kernel = Kernel::new(self.name(), text.clone());
+            kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
+            kernel.params = words;
+            kernel.workgroups = (elements as u64).div_ceil(64);
+            kernel.iterations = 8 + (last - first) as u64;
+            kernel.epilogue = runs == 1;
+            kernel
+        };
+        Lowering::Kernels { kernels: (0..runs).map(run).collect(), temporaries: vec![] }
+    }
+
+    fn cases() -> Vec<Case> {
+        let back = |name: &str, axis: usize, vector: bool, shape: &'static [usize], index: &[usize], picked: &[usize]| {
+            let op = move || GatherBackward { axis, vector, shape: Shape::new(shape).unwrap_or(Shape::SCALAR) };
+            // Indices run from -1 to one beyond the axis; those outside are left out.
+            let case = Case::new(name, move |x| Tensor::apply(op(), &[&x[0].plus(-1), &x[1]]));
+            let case = case.input(index, DType::I32, Draw::Below(shape[axis] as u32 + 2)).normal(picked);
+            case.tolerance(Tolerance::Sum { terms: picked[axis] })
+        };
+        vec![
+            back("gather", 1, false, &[5, 7, 3], &[2, 13, 2], &[2, 13, 2]),
+            back("select", 0, true, &[37, 5], &[67], &[67, 5]),
+            // More than one dispatch may pass over.
+            back("long", 0, true, &[3, 2], &[2 * RUN + 7], &[2 * RUN + 7, 2]),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Device, Error};
+
+    #[test]
+    fn an_uploaded_index_that_leaves_the_axis_is_named_when_recorded() {
+        let device = Device::cpu();
+        let rows = device.zeros(&[3, 2]);
+        for (index, wrong) in [([0i32, 3], "index 3 "), ([-1, 0], "index -1 ")] {
+            match rows.index_select(0, &device.tensor(&index, &[2])).error() {
+                Some(Error::Value { what, .. }) => assert!(what.contains(wrong), "{what}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_index_longer_than_the_input_on_another_axis_is_refused() {
+        let device = Device::cpu();
+        let index = device.tensor(&[0u32; 8], &[4, 2]);
+        assert!(matches!(device.zeros(&[3, 2]).gather(1, &index).error(), Some(Error::Shape { .. })));
+    }
+}

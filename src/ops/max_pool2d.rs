@@ -1,0 +1,253 @@
+//! Max pooling over the last two axes, its gradient, and the places of the maxima.
+//!
+//! No index is stored: the backward kernel finds the first maximum of each window again from x, which the graph keeps
+//! anyway. For the usual 2x2 windows that is the same traffic as reading stored indices.
+
+use crate::array::Array;
+use crate::dtype::DType;
+use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::ops::pool::Window;
+use crate::ops::{Backward, Case, Draw, Lowering, Meta, Op, Problem, Tolerance};
+use crate::tensor::Tensor;
+
+/// Largest element of each window.
+#[derive(Debug)]
+pub struct MaxPool2d(pub Window);
+
+/// Place (row * width + column) of the largest element of each window, u32.
+#[derive(Debug)]
+pub struct MaxPool2dPlaces(pub Window);
+
+/// Gradient of [`MaxPool2d`]: inputs x and dy.
+#[derive(Debug)]
+pub struct MaxPool2dBackward(pub Window);
+
+impl Tensor {
+    /// Largest element of each window of [batch, channels, height, width], as `torch.nn.functional.max_pool2d` in floor
+    /// mode. Padding never wins; NaN does; the gradient goes to the first of equal elements.
+    ///
+    /// # Errors
+    /// The result carries [`crate::Error::Shape`], [`crate::Error::DType`] or [`crate::Error::Value`] for a wrong rank,
+    /// dtype, kernel, stride or padding (more than half a kernel).
+    #[track_caller]
+    pub fn max_pool2d(&self, kernel: [usize; 2], stride: [usize; 2], padding: [usize; 2]) -> Tensor {
+        let half = self.error().is_none() && self.meta().dtype == DType::F16;
+        let input = if half { self.cast(DType::F32) } else { self.clone() };
+        let pooled = Tensor::apply(MaxPool2d(Window { kernel, stride, padding }), &[&input]);
+        if half { pooled.cast(DType::F16) } else { pooled }
+    }
+}
+
+/// Place of the winner of window (i, j) in a plane.
+fn winner(window: &Window, plane: &[f64], size: [usize; 2], i: usize, j: usize) -> usize {
+    let mut best: Option<usize> = None;
+    window.taps(size, i, j, |row, column| {
+        let at = row * size[1] + column;
+        let better = |b: usize| !plane[b].is_nan() && (plane[at].is_nan() || plane[at] > plane[b]);
+        if best.is_none_or(better) {
+            best = Some(at);
+        }
+    });
+    best.unwrap_or(0)
+}
+
+/// Calls `visit(output element, plane's first element, place)` for every window.
+fn places(window: &Window, x: &Array, output: &[usize], mut visit: impl FnMut(usize, usize, usize)) {
+    let size = [x.shape[2], x.shape[3]];
+    let area = size[0] * size[1];
+    for plane in 0..x.shape[0] * x.shape[1] {
+        let values = &x.data[plane * area..(plane + 1) * area];
+        for i in 0..output[2] {
+            for j in 0..output[3] {
+                let place = winner(window, values, size, i, j);
+                visit((plane * output[2] + i) * output[3] + j, plane * area, place);
+            }
+        }
+    }
+}
+
+fn forward(name: &'static str, window: &Window, input: &Meta, output: &Meta, places: bool) -> Kernel {
+    let columns = 4;
+    let store = if places {
+        "@group(0) @binding(1) var<storage, read_write> y: array<u32>;\n\
+         fn store(index: u32, value: f32, place: u32) {\n    y[index] = epilogue(place, index);\n}\n"
+    } else {
+        "@group(0) @binding(1) var<storage, read_write> y: array<f32>;\n\
+         fn store(index: u32, value: f32, place: u32) {\n    y[index] = epilogue(value, index);\n}\n"
+    };
+    let text = include_str!("../../shaders/max_pool2d.wgsl");
+    let mut kernel = Kernel::new(name, format!("{}{store}{text}", window.constants(columns)));
+    let sizes = Window::sizes(&input.shape, &output.shape);
+    kernel.bindings = vec![Binding::input(0), Binding::output()];
+    kernel.params = sizes.into_iter().chain(window.padding.map(|n| n as u32)).collect();
+    let spans = sizes[0] as usize * output.shape[2] * output.shape[3].div_ceil(columns);
+    kernel.workgroups = (spans as u64).div_ceil(64);
+    kernel.iterations = (columns * (1 + window.kernel[0] * (1 + window.kernel[1]))) as u64;
+    kernel.epilogue = true;
+    kernel
+}
+
+impl Op for MaxPool2d {
+    fn name(&self) -> &'static str {
+        "max_pool2d"
+    }
+
+    fn attributes(&self, words: &mut Vec<u64>) {
+        self.0.words(words);
+    }
+
+    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+        self.0.output(&inputs[0])
+    }
+
+    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
+        vec![Some(Tensor::apply(MaxPool2dBackward(self.0), &[&backward.inputs[0], backward.grad]))]
+    }
+
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+        let mut result = Array::build(output.shape, output.dtype, |_| 0.0);
+        places(&self.0, inputs[0], &output.shape, |at, first, place| result.data[at] = inputs[0].data[first + place]);
+        result
+    }
+
+    fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
+        Lowering::kernel(forward("max_pool2d", &self.0, &inputs[0], output, false))
+    }
+
+    fn cases() -> Vec<Case> {
+        let case = |name: &str, shape: &[usize], kernel, stride, padding| {
+            Case::new(name, move |x| x[0].max_pool2d(kernel, stride, padding))
+                .input(shape, DType::F32, Draw::Distinct)
+                .tolerance(Tolerance::Exact)
+        };
+        // Overlapping windows add up to four gradients of size 1.
+        let sum = Tolerance::Pointwise { absolute: 1e-6, relative: 1e-6 };
+        let nan = Draw::Values(&[1.0, f64::NAN, 2.0, 2.0, -1.0, 3.0, f64::NEG_INFINITY]);
+        vec![
+            case("two", &[3, 5, 8, 6], [2, 2], [2, 2], [0, 0]),
+            case("odd_rest", &[2, 3, 7, 9], [2, 2], [2, 2], [0, 0]),
+            case("overlapping", &[2, 3, 11, 13], [3, 3], [2, 2], [1, 1]).gradient_tolerance(sum),
+            case("asymmetric", &[1, 2, 9, 7], [3, 2], [1, 2], [1, 0]).gradient_tolerance(sum),
+            case("gaps", &[2, 1, 11, 8], [2, 2], [3, 4], [1, 1]),
+            case("one", &[1, 1, 1, 1], [1, 1], [1, 1], [0, 0]),
+            Case::new("ties_and_nan", |x| x[0].max_pool2d([2, 2], [1, 1], [0, 0]))
+                .input(&[1, 1, 5, 5], DType::F32, nan)
+                .tolerance(Tolerance::Exact)
+                .not_differentiable(),
+        ]
+    }
+}
+
+impl Op for MaxPool2dPlaces {
+    fn name(&self) -> &'static str {
+        "max_pool2d_places"
+    }
+
+    fn attributes(&self, words: &mut Vec<u64>) {
+        self.0.words(words);
+    }
+
+    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+        Ok(Meta { dtype: DType::U32, ..self.0.output(&inputs[0])? })
+    }
+
+    fn gradient(&self, _: &Backward<'_>) -> Vec<Option<Tensor>> {
+        vec![None]
+    }
+
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+        let mut result = Array::build(output.shape, output.dtype, |_| 0.0);
+        places(&self.0, inputs[0], &output.shape, |at, _, place| result.data[at] = place as f64);
+        result
+    }
+
+    fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
+        Lowering::kernel(forward("max_pool2d_places", &self.0, &inputs[0], output, true))
+    }
+
+    fn cases() -> Vec<Case> {
+        let window = Window { kernel: [3, 2], stride: [2, 1], padding: [1, 1] };
+        vec![
+            Case::new("places", move |x| Tensor::apply(MaxPool2dPlaces(window), &[&x[0]]))
+                .normal(&[2, 3, 7, 5])
+                .tolerance(Tolerance::Exact)
+                .not_differentiable(),
+        ]
+    }
+}
+
+impl Op for MaxPool2dBackward {
+    fn name(&self) -> &'static str {
+        "max_pool2d_backward"
+    }
+
+    fn attributes(&self, words: &mut Vec<u64>) {
+        self.0.words(words);
+    }
+
+    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+        let pooled = self.0.output(&inputs[0])?;
+        if pooled.shape != inputs[1].shape {
+            let what = format!("a gradient of shape {} for a result of {}", inputs[1].shape, pooled.shape);
+            return Err(Problem::Shape(what, "pass the gradient of the pooled result"));
+        }
+        Ok(inputs[0])
+    }
+
+    /// Linear in dy: the elements of the cotangent at the winners. The winners do not move with x.
+    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
+        let (x, dy) = (&backward.inputs[0], &backward.inputs[1]);
+        let flat = |tensor: &Tensor| {
+            let d = *tensor.dims();
+            tensor.reshape(&[d[0], d[1], d[2] * d[3]])
+        };
+        let places = flat(&Tensor::apply(MaxPool2dPlaces(self.0), &[x]));
+        vec![None, Some(flat(backward.grad).gather(2, &places).reshape(dy.dims()))]
+    }
+
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+        let mut result = Array::build(output.shape, output.dtype, |_| 0.0);
+        let dy = inputs[1];
+        places(&self.0, inputs[0], &dy.shape, |at, first, place| result.data[first + place] += dy.data[at]);
+        result
+    }
+
+    fn lowering(&self, inputs: &[Meta], _: &Meta, _: &Capabilities) -> Lowering {
+        let window = &self.0;
+        let sizes = Window::sizes(&inputs[0].shape, &inputs[1].shape);
+        let [planes, height, width, ..] = sizes.map(|n| n as usize);
+        let [[kh, kw], [sh, sw], [ph, pw]] = [window.kernel, window.stride, window.padding];
+        let apart = sh >= kh && sw >= kw;
+        let columns = 4;
+        let (name, text, spans, iterations) = if apart {
+            let cells = (height + ph).div_ceil(sh) * (width + pw).div_ceil(sw);
+            let text = include_str!("../../shaders/max_pool2d_backward_cells.wgsl");
+            ("max_pool2d_backward.cells", text, planes * cells, kh * (1 + kw) + sh * (1 + sw))
+        } else {
+            let covering = [(kh - 1) / sh + 1, (kw - 1) / sw + 1];
+            let iterations = columns * (1 + covering[0] * (1 + covering[1] * (1 + kh * (1 + kw))));
+            let text = include_str!("../../shaders/max_pool2d_backward.wgsl");
+            ("max_pool2d_backward", text, planes * height * width.div_ceil(columns), iterations)
+        };
+        let mut kernel = Kernel::new(name, format!("{}{text}", window.constants(columns)));
+        kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
+        kernel.params = sizes.into_iter().chain([ph as u32, pw as u32]).collect();
+        kernel.workgroups = (spans as u64).div_ceil(64);
+        kernel.iterations = iterations as u64;
+        kernel.epilogue = true;
+        Lowering::kernel(kernel)
+    }
+
+    fn cases() -> Vec<Case> {
+        let case = |name: &str, shape: &[usize], pooled: &[usize], kernel, stride, padding| {
+            let window = Window { kernel, stride, padding };
+            let build = move |x: &[Tensor]| Tensor::apply(MaxPool2dBackward(window), &[&x[0].detach(), &x[1]]);
+            Case::new(name, build).input(shape, DType::F32, Draw::Distinct).normal(pooled)
+        };
+        vec![
+            case("apart", &[2, 3, 7, 8], &[2, 3, 3, 4], [2, 2], [2, 2], [0, 0]).tolerance(Tolerance::Exact),
+            case("overlapping", &[1, 2, 7, 9], &[1, 2, 4, 5], [3, 3], [2, 2], [1, 1])
+                .tolerance(Tolerance::Pointwise { absolute: 1e-6, relative: 1e-6 }),
+        ]
+    }
+}
