@@ -253,7 +253,7 @@ impl Op for Matmul {
         kernel.workgroups = (tile.count(&sizes) * splits) as u64;
         kernel.iterations = tile.iterations(split_depth.min(sizes.depth));
         kernel.epilogue = true;
-        if splits == 1 { Lowering::kernel(kernel) } else { split_sum(kernel, splits, output) }
+        if splits == 1 { Lowering::kernel(kernel) } else { split_sum(vec![kernel], splits, output) }
     }
 
     fn cases() -> Vec<Case> {

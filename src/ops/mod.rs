@@ -287,21 +287,24 @@ mod losses;
 pub mod pool;
 pub(crate) mod rows;
 
-/// The first kernel wrote `splits` partial results of `output` to temporary 0; this one adds them in order.
-pub(crate) fn split_sum(mut first: Kernel, splits: usize, output: &Meta) -> Lowering {
+/// Kernels that wrote `splits` partial results of `output`, and one that adds these in order.
+pub(crate) fn split_sum(mut kernels: Vec<Kernel>, splits: usize, output: &Meta) -> Lowering {
     let elements = output.elements();
-    first.source.push_str("\nfn epilogue(value: f32, index: u32) -> f32 {\n    return value;\n}\n");
-    first.epilogue = false;
-    for binding in first.bindings.iter_mut().filter(|binding| binding.write) {
-        *binding = Binding::write(0);
+    for kernel in &mut kernels {
+        kernel.source.push_str("\nfn epilogue(value: f32, index: u32) -> f32 {\n    return value;\n}\n");
+        kernel.epilogue = false;
+        for binding in kernel.bindings.iter_mut().filter(|binding| binding.write) {
+            *binding = Binding::write(0);
+        }
     }
-    let mut second = Kernel::new("split_sum", include_str!("../../shaders/split_sum.wgsl"));
-    second.bindings = vec![Binding::read(0), Binding::output()];
-    second.params = vec![elements as u32, splits as u32];
-    second.workgroups = (elements as u64).div_ceil(64);
-    second.iterations = splits as u64;
-    second.epilogue = true;
-    Lowering::Kernels { kernels: vec![first, second], temporaries: vec![splits * elements] }
+    let mut sum = Kernel::new("split_sum", include_str!("../../shaders/split_sum.wgsl"));
+    sum.bindings = vec![Binding::read(0), Binding::output()];
+    sum.params = vec![elements as u32, splits as u32];
+    sum.workgroups = (elements as u64).div_ceil(64);
+    sum.iterations = splits as u64;
+    sum.epilogue = true;
+    kernels.push(sum);
+    Lowering::Kernels { kernels, temporaries: vec![splits * elements] }
 }
 
 macro_rules! op_list {
@@ -336,4 +339,5 @@ op_list! {
     gather: Gather, GatherBackward;
     concat: Concat;
     matmul: Matmul;
+    conv2d: Conv2d, Conv2dDataGrad, Conv2dWeightGrad;
 }

@@ -4,9 +4,6 @@
 // F = out_channels / groups. Positions outside count as 0 (0 * w). Order of the sum: o, then u, then v (descending column).
 // A stride splits the input into stride_height * STRIDE_WIDTH phases; a workgroup works on one of them, so that every tap
 // either contributes to all of its elements or is skipped.
-// For adapters whose subgroups have exactly 8 lanes (lavapipe: subgroup_min_size = subgroup_max_size = 8), where a load costs
-// as much as 8 scalar ones whatever it reads: lane l reads the weight of channel l once and broadcasts it. Needs Features::SUBGROUP.
-// Control flow around the broadcasts is uniform over the workgroup.
 //
 // binding 0  dy [batch, out_channels, out_height, out_width]
 // binding 1  w  [out_channels, in_channels / groups, kernel_height, KERNEL_WIDTH]
@@ -14,13 +11,15 @@
 //
 // Constants (host prepends):
 //   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
-//   ROW_LOADS = 2                                1 or 2; a tile has ROWS = 8 * ROW_LOADS channels (KERNEL_WIDTH * COLUMNS <= 35)
+//   ROWS = 8                                     channels of an invocation (1 for depthwise)
+//   GROUP = 8                                    invocations a workgroup (discrete GPU: 64)
 //   COLUMNS = 4                                  input columns of an invocation, STRIDE_WIDTH apart
-// Workgroup: (8, 1, 1), one subgroup.
+// Workgroup: (GROUP, 1, 1).
 // Grid: stride_height * STRIDE_WIDTH * groups * ceil(in_channels / groups / ROWS)
-//       * ceil(batch * ceil(in_height / stride_height) * ceil(ceil(in_width / STRIDE_WIDTH) / COLUMNS) / LANES) workgroups,
+//       * ceil(batch * ceil(in_height / stride_height) * ceil(ceil(in_width / STRIDE_WIDTH) / COLUMNS) / GROUP) workgroups,
 //       folded freely over x and y.
-// Loops (those over the constants are unrolled): out_channels / groups * (1 + kernel_height) + ROWS iterations an invocation.
+// The sum runs over the output channels [begin, end) of a group; part p of a split sum goes to dx + p * elements.
+// Loops (those over the constants are unrolled): (end - begin) * (1 + kernel_height) + ROWS iterations an invocation.
 
 struct Params {
     batch: u32,
@@ -36,6 +35,9 @@ struct Params {
     padding_height: u32,
     padding_width: u32,
     dilation_height: u32,
+    begin: u32,
+    end: u32,
+    part: u32,
 }
 
 @group(0) @binding(0) var<storage, read> dy: array<f32>;
@@ -43,23 +45,10 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> dx: array<f32>;
 @group(0) @binding(15) var<uniform> p: Params;
 
-const LANES: u32 = 8u;
-const ROWS: u32 = ROW_LOADS * LANES;
-// Accumulators hold 4 rows each: a vector operation counts as one where drivers decide whether to unroll a loop.
-const QUADS: u32 = ROW_LOADS * 2u;
-const SECOND: u32 = QUADS - 2u;
 const REACH: u32 = (KERNEL_WIDTH - 1u) * DILATION_WIDTH;
 const WINDOW: u32 = REACH + COLUMNS;
 
-// The values that the 8 lanes of the subgroup hold, known to all of them.
-fn spread(value: f32) -> array<vec4<f32>, 2> {
-    return array<vec4<f32>, 2>(
-        vec4<f32>(subgroupBroadcast(value, 0u), subgroupBroadcast(value, 1u), subgroupBroadcast(value, 2u), subgroupBroadcast(value, 3u)),
-        vec4<f32>(subgroupBroadcast(value, 4u), subgroupBroadcast(value, 5u), subgroupBroadcast(value, 6u), subgroupBroadcast(value, 7u)),
-    );
-}
-
-@compute @workgroup_size(LANES, 1, 1)
+@compute @workgroup_size(GROUP, 1, 1)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) group_count: vec3<u32>,
@@ -75,7 +64,7 @@ fn main(
     let kinds = row_tiles * p.groups * p.stride_height * STRIDE_WIDTH;
     let span_tile = group_index / kinds;
     let kind = group_index - span_tile * kinds;
-    if span_tile * LANES >= spans {
+    if span_tile * GROUP >= spans {
         return;
     }
     let phase = kind / (row_tiles * p.groups);
@@ -86,26 +75,26 @@ fn main(
     let channel_begin = (row_tile - weight_group * row_tiles) * ROWS;
 
     // Invocations past the last span repeat it and store nothing.
-    let span = min(span_tile * LANES + local.x, spans - 1u);
+    let span = min(span_tile * GROUP + local.x, spans - 1u);
     let line = span / segments;
     let image = line / phase_rows;
     let line_row = line - image * phase_rows;
     let line_column = (span - line * segments) * COLUMNS;
     let area = p.out_height * p.out_width;
-    var dy_plane = (image * p.out_channels + weight_group * filters) * area;
+    var dy_plane = (image * p.out_channels + weight_group * filters + p.begin) * area;
 
     let taps = p.kernel_height * KERNEL_WIDTH;
-    var w_at: array<u32, ROW_LOADS>;
-    for (var i = 0u; i < ROW_LOADS; i++) {
-        w_at[i] = weight_group * filters * channels * taps + min(channel_begin + i * LANES + local.x, channels - 1u) * taps;
+    var w_at: array<u32, ROWS>;
+    for (var i = 0u; i < ROWS; i++) {
+        w_at[i] = weight_group * filters * channels * taps + min(channel_begin + i, channels - 1u) * taps;
     }
-    var w_plane = 0u;
+    var w_plane = p.begin * channels * taps;
     // Multiples of the stride that keep the numerators below positive.
     let lift_row = p.kernel_height * p.dilation_height;
     let lift_column = KERNEL_WIDTH * DILATION_WIDTH;
 
-    var sum: array<array<vec4<f32>, QUADS>, COLUMNS>;
-    for (var out_channel = 0u; out_channel < filters; out_channel++) {
+    var sum: array<array<f32, COLUMNS>, ROWS>;
+    for (var out_channel = p.begin; out_channel < p.end; out_channel++) {
         for (var u = 0u; u < p.kernel_height; u++) {
             let row_numerator = phase_row + p.padding_height + lift_row * p.stride_height - u * p.dilation_height;
             if row_numerator % p.stride_height == 0u {
@@ -122,21 +111,11 @@ fn main(
                         let inside = row_inside && column < p.out_width;
                         window[t] = select(0.0, dy[select(0u, dy_line + column, inside)], inside);
                     }
-                    for (var v = 0u; v < KERNEL_WIDTH; v++) {
-                        let weights = spread(w[w_at[0u] + w_step + v]);
-                        for (var j = 0u; j < COLUMNS; j++) {
-                            let value = window[(KERNEL_WIDTH - 1u - v) * DILATION_WIDTH + j];
-                            sum[j][0u] += weights[0] * value;
-                            sum[j][1u] += weights[1] * value;
-                        }
-                    }
-                    if ROW_LOADS == 2u {
+                    for (var r = 0u; r < ROWS; r++) {
                         for (var v = 0u; v < KERNEL_WIDTH; v++) {
-                            let weights = spread(w[w_at[ROW_LOADS - 1u] + w_step + v]);
+                            let weight = w[w_at[r] + w_step + v];
                             for (var j = 0u; j < COLUMNS; j++) {
-                                let value = window[(KERNEL_WIDTH - 1u - v) * DILATION_WIDTH + j];
-                                sum[j][SECOND] += weights[0] * value;
-                                sum[j][SECOND + 1u] += weights[1] * value;
+                                sum[r][j] += weight * window[(KERNEL_WIDTH - 1u - v) * DILATION_WIDTH + j];
                             }
                         }
                     }
@@ -151,11 +130,10 @@ fn main(
                                 let inside = row_inside && column < p.out_width;
                                 values[j] = select(0.0, dy[select(0u, dy_line + column, inside)], inside);
                             }
-                            for (var i = 0u; i < ROW_LOADS; i++) {
-                                let weights = spread(w[w_at[i] + w_step + v]);
+                            for (var r = 0u; r < ROWS; r++) {
+                                let weight = w[w_at[r] + w_step + v];
                                 for (var j = 0u; j < COLUMNS; j++) {
-                                    sum[j][i * 2u] += weights[0] * values[j];
-                                    sum[j][i * 2u + 1u] += weights[1] * values[j];
+                                    sum[r][j] += weight * values[j];
                                 }
                             }
                         }
@@ -169,21 +147,18 @@ fn main(
 
     // Store the first channel and move the others up: one copy of the epilogue a column instead of one an element.
     let in_row = line_row * p.stride_height + phase_row;
-    if span_tile * LANES + local.x < spans && in_row < p.in_height {
+    if span_tile * GROUP + local.x < spans && in_row < p.in_height {
         let channel_end = min(channel_begin + ROWS, channels);
         for (var channel = channel_begin; channel < channel_end; channel++) {
-            let at = ((image * p.in_channels + weight_group * channels + channel) * p.in_height + in_row) * p.in_width;
+            let at = (((p.part * p.batch + image) * p.in_channels + weight_group * channels + channel) * p.in_height + in_row) * p.in_width;
             for (var j = 0u; j < COLUMNS; j++) {
                 let column = (line_column + j) * STRIDE_WIDTH + phase_column;
                 if column < p.in_width {
-                    dx[at + column] = epilogue(sum[j][0].x, at + column);
+                    dx[at + column] = epilogue(sum[0][j], at + column);
                 }
             }
-            for (var j = 0u; j < COLUMNS; j++) {
-                for (var q = 0u; q < QUADS; q++) {
-                    let next = select(0.0, sum[j][min(q + 1u, QUADS - 1u)].x, q + 1u < QUADS);
-                    sum[j][q] = vec4<f32>(sum[j][q].yzw, next);
-                }
+            for (var r = 0u; r + 1u < ROWS; r++) {
+                sum[r] = sum[min(r + 1u, ROWS - 1u)];
             }
         }
     }

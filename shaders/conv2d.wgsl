@@ -4,9 +4,6 @@
 // gives NaN there). Order of the sum: c, then u, then v.
 // An invocation keeps ROWS output channels x COLUMNS neighbouring output columns in registers and reads each stretch of an input row
 // once for all taps of that row.
-// For adapters whose subgroups have exactly 8 lanes (lavapipe: subgroup_min_size = subgroup_max_size = 8), where a load costs
-// as much as 8 scalar ones whatever it reads: lane l reads the weight of channel l once and broadcasts it. Needs Features::SUBGROUP.
-// Control flow around the broadcasts is uniform over the workgroup.
 //
 // binding 0  x [batch, in_channels, in_height, in_width]
 // binding 1  w [out_channels, in_channels / groups, kernel_height, KERNEL_WIDTH]
@@ -14,12 +11,14 @@
 //
 // Constants (host prepends):
 //   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
-//   ROW_LOADS = 2                                1 or 2; a tile has ROWS = 8 * ROW_LOADS channels (KERNEL_WIDTH * COLUMNS <= 35)
+//   ROWS = 8                                     channels of an invocation (1 for depthwise)
+//   GROUP = 8                                    invocations a workgroup (discrete GPU: 64)
 //   COLUMNS = 7                                  output columns of an invocation
-// Workgroup: (8, 1, 1), one subgroup.
-// Grid: groups * ceil(out_channels / groups / ROWS) * ceil(batch * out_height * ceil(out_width / COLUMNS) / LANES) workgroups,
+// Workgroup: (GROUP, 1, 1).
+// Grid: groups * ceil(out_channels / groups / ROWS) * ceil(batch * out_height * ceil(out_width / COLUMNS) / GROUP) workgroups,
 //       folded freely over x and y.
-// Loops (those over the constants are unrolled): in_channels / groups * (1 + kernel_height) + ROWS iterations an invocation.
+// The sum runs over the channels [begin, end) of a group; part p of a split sum goes to y + p * elements.
+// Loops (those over the constants are unrolled): (end - begin) * (1 + kernel_height) + ROWS iterations an invocation.
 
 struct Params {
     batch: u32,
@@ -35,6 +34,9 @@ struct Params {
     padding_height: u32,
     padding_width: u32,
     dilation_height: u32,
+    begin: u32,
+    end: u32,
+    part: u32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
@@ -42,22 +44,9 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 @group(0) @binding(15) var<uniform> p: Params;
 
-const LANES: u32 = 8u;
-const ROWS: u32 = ROW_LOADS * LANES;
-// Accumulators hold 4 rows each: a vector operation counts as one where drivers decide whether to unroll a loop.
-const QUADS: u32 = ROW_LOADS * 2u;
-const SECOND: u32 = QUADS - 2u;
 const WINDOW: u32 = (COLUMNS - 1u) * STRIDE_WIDTH + (KERNEL_WIDTH - 1u) * DILATION_WIDTH + 1u;
 
-// The values that the 8 lanes of the subgroup hold, known to all of them.
-fn spread(value: f32) -> array<vec4<f32>, 2> {
-    return array<vec4<f32>, 2>(
-        vec4<f32>(subgroupBroadcast(value, 0u), subgroupBroadcast(value, 1u), subgroupBroadcast(value, 2u), subgroupBroadcast(value, 3u)),
-        vec4<f32>(subgroupBroadcast(value, 4u), subgroupBroadcast(value, 5u), subgroupBroadcast(value, 6u), subgroupBroadcast(value, 7u)),
-    );
-}
-
-@compute @workgroup_size(LANES, 1, 1)
+@compute @workgroup_size(GROUP, 1, 1)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) group_count: vec3<u32>,
@@ -71,14 +60,14 @@ fn main(
     let row_tiles = (filters + ROWS - 1u) / ROWS;
     let span_tile = group_index / (row_tiles * p.groups);
     let row_tile = group_index - span_tile * (row_tiles * p.groups);
-    if span_tile * LANES >= spans {
+    if span_tile * GROUP >= spans {
         return;
     }
     let weight_group = row_tile / row_tiles;
     let filter_begin = (row_tile - weight_group * row_tiles) * ROWS;
 
     // Invocations past the last span repeat it and store nothing.
-    let span = min(span_tile * LANES + local.x, spans - 1u);
+    let span = min(span_tile * GROUP + local.x, spans - 1u);
     let line = span / segments;
     let image = line / p.out_height;
     let out_row = line - image * p.out_height;
@@ -86,17 +75,17 @@ fn main(
     let first_row = out_row * p.stride_height - p.padding_height;
     let first_column = out_column * STRIDE_WIDTH - p.padding_width;
     let area = p.in_height * p.in_width;
-    var x_plane = (image * p.in_channels + weight_group * channels) * area;
+    var x_plane = (image * p.in_channels + weight_group * channels + p.begin) * area;
 
     let filter_size = channels * p.kernel_height * KERNEL_WIDTH;
-    var w_at: array<u32, ROW_LOADS>;
-    for (var i = 0u; i < ROW_LOADS; i++) {
-        w_at[i] = (weight_group * filters + min(filter_begin + i * LANES + local.x, filters - 1u)) * filter_size;
+    var w_at: array<u32, ROWS>;
+    for (var i = 0u; i < ROWS; i++) {
+        w_at[i] = (weight_group * filters + min(filter_begin + i, filters - 1u)) * filter_size;
     }
-    var w_step = 0u;
+    var w_step = p.begin * p.kernel_height * KERNEL_WIDTH;
 
-    var sum: array<array<vec4<f32>, QUADS>, COLUMNS>;
-    for (var channel = 0u; channel < channels; channel++) {
+    var sum: array<array<f32, COLUMNS>, ROWS>;
+    for (var channel = p.begin; channel < p.end; channel++) {
         var row = first_row;
         for (var u = 0u; u < p.kernel_height; u++) {
             // Positions left of or above the plane wrap to huge numbers and fail the one test against the size.
@@ -108,21 +97,11 @@ fn main(
                 let inside = row_inside && column < p.in_width;
                 window[t] = select(0.0, x[select(0u, x_line + column, inside)], inside);
             }
-            for (var v = 0u; v < KERNEL_WIDTH; v++) {
-                let weights = spread(w[w_at[0u] + w_step + v]);
-                for (var j = 0u; j < COLUMNS; j++) {
-                    let value = window[j * STRIDE_WIDTH + v * DILATION_WIDTH];
-                    sum[j][0u] += weights[0] * value;
-                    sum[j][1u] += weights[1] * value;
-                }
-            }
-            if ROW_LOADS == 2u {
+            for (var r = 0u; r < ROWS; r++) {
                 for (var v = 0u; v < KERNEL_WIDTH; v++) {
-                    let weights = spread(w[w_at[ROW_LOADS - 1u] + w_step + v]);
+                    let weight = w[w_at[r] + w_step + v];
                     for (var j = 0u; j < COLUMNS; j++) {
-                        let value = window[j * STRIDE_WIDTH + v * DILATION_WIDTH];
-                        sum[j][SECOND] += weights[0] * value;
-                        sum[j][SECOND + 1u] += weights[1] * value;
+                        sum[r][j] += weight * window[j * STRIDE_WIDTH + v * DILATION_WIDTH];
                     }
                 }
             }
@@ -133,21 +112,18 @@ fn main(
     }
 
     // Store the first channel and move the others up: one copy of the epilogue a column instead of one an element.
-    if span_tile * LANES + local.x < spans {
+    if span_tile * GROUP + local.x < spans {
         let filter_end = min(filter_begin + ROWS, filters);
         for (var out_channel = filter_begin; out_channel < filter_end; out_channel++) {
-            let at = ((image * p.out_channels + weight_group * filters + out_channel) * p.out_height + out_row) * p.out_width;
+            let at = (((p.part * p.batch + image) * p.out_channels + weight_group * filters + out_channel) * p.out_height + out_row) * p.out_width;
             for (var j = 0u; j < COLUMNS; j++) {
                 let column = out_column + j;
                 if column < p.out_width {
-                    y[at + column] = epilogue(sum[j][0].x, at + column);
+                    y[at + column] = epilogue(sum[0][j], at + column);
                 }
             }
-            for (var j = 0u; j < COLUMNS; j++) {
-                for (var q = 0u; q < QUADS; q++) {
-                    let next = select(0.0, sum[j][min(q + 1u, QUADS - 1u)].x, q + 1u < QUADS);
-                    sum[j][q] = vec4<f32>(sum[j][q].yzw, next);
-                }
+            for (var r = 0u; r + 1u < ROWS; r++) {
+                sum[r] = sum[min(r + 1u, ROWS - 1u)];
             }
         }
     }

@@ -1,0 +1,100 @@
+//! Gradient of a convolution with respect to its images, as a gather: each element of the result has one owner.
+
+use super::geometry::{self, Geometry, Tile};
+use super::{Conv2d, Conv2dOptions, Conv2dWeightGrad, cases};
+use crate::array::Array;
+use crate::kernel::Capabilities;
+use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+
+/// `dx [N, C, H, W]` from `dy [N, O, OH, OW]` and the filters `[O, C / groups, KH, KW]`.
+#[derive(Debug)]
+pub struct Conv2dDataGrad {
+    /// Of the convolution.
+    pub options: Conv2dOptions,
+    /// Height and width of the images, which `dy` alone does not tell.
+    pub size: [usize; 2],
+}
+
+impl Op for Conv2dDataGrad {
+    fn name(&self) -> &'static str {
+        "conv2d_data_grad"
+    }
+
+    fn attributes(&self, words: &mut Vec<u64>) {
+        self.options.attributes(words);
+        words.extend(self.size.map(|size| size as u64));
+    }
+
+    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+        let (dy, w) = (inputs[0].shape, inputs[1].shape);
+        geometry::floats(inputs)?;
+        if dy.rank() != 4 || w.rank() != 4 {
+            return Err(Problem::Shape(format!("gradient {dy} and filters {w}"), "pass tensors of four axes"));
+        }
+        let result = geometry::meta([dy[0], w[1] * self.options.groups, self.size[0], self.size[1]])?;
+        geometry::fits(&result.shape, &w, &dy, &self.options)?;
+        Ok(result)
+    }
+
+    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
+        // Linear in both: each gradient is the product of the cotangent with the other.
+        let [dy, w] = [&backward.inputs[0], &backward.inputs[1]];
+        let (options, dims) = (self.options, w.dims());
+        let kernel = [dims[2], dims[3]];
+        vec![
+            backward.needs[0].then(|| Tensor::apply(Conv2d { options }, &[backward.grad, w])),
+            backward.needs[1].then(|| Tensor::apply(Conv2dWeightGrad { options, kernel }, &[backward.grad, dy])),
+        ]
+    }
+
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+        let [dy, w] = [inputs[0], inputs[1]];
+        let g = self.geometry(&dy.shape, &w.shape, output);
+        let (channels, filters) = (g.channels(), g.filters());
+        Array::build(output.shape, output.dtype, |linear| {
+            let mut at = [0; 4];
+            Array::unravel(&output.shape, linear, &mut at);
+            let [n, c, h, l] = at;
+            let first = c / channels * filters;
+            let mut sum = 0.0;
+            for o in first..first + filters {
+                for (u, i) in g.covering(0, h) {
+                    let line = ((n * g.out_channels + o) * g.output[0] + i) * g.output[1];
+                    let weights = ((o * channels + c % channels) * g.kernel[0] + u) * g.kernel[1];
+                    for (v, j) in g.covering(1, l) {
+                        sum += w.data[weights + v] * dy.data[line + j];
+                    }
+                }
+            }
+            sum
+        })
+    }
+
+    fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
+        let g = self.geometry(&inputs[0].shape, &inputs[1].shape, output);
+        let stride = self.options.stride;
+        // A stride divides the image into phases; a workgroup works on one of them.
+        let [rows, width] = [0, 1].map(|axis| g.input[axis].div_ceil(stride[axis]));
+        let tile = Tile::choose(&g, g.channels(), width, 1, capabilities);
+        let spans = g.batch * rows * width.div_ceil(tile.columns);
+        let tiles = g.options.groups * g.channels().div_ceil(tile.rows) * spans.div_ceil(tile.group);
+        let shaders = [
+            include_str!("../../../shaders/conv2d_data_grad.wgsl"),
+            include_str!("../../../shaders/conv2d_data_grad_subgroup.wgsl"),
+        ];
+        let workgroups = stride[0] * stride[1] * tiles;
+        geometry::sum_over_channels(self.name(), &g, &tile, g.filters(), workgroups, shaders, output)
+    }
+
+    fn cases() -> Vec<Case> {
+        cases::data_grad()
+    }
+}
+
+impl Conv2dDataGrad {
+    fn geometry(&self, dy: &Shape, w: &Shape, output: &Meta) -> Geometry {
+        Geometry::known(&output.shape, w, dy, &self.options)
+    }
+}

@@ -1,0 +1,249 @@
+//! The sizes of a convolution, and what its kernels share.
+
+use crate::dtype::DType;
+use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::ops::{Lowering, Meta, Problem, split_sum};
+use crate::shape::Shape;
+
+/// Stride, padding, dilation (height, width) and groups of a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conv2dOptions {
+    /// Input elements between neighbouring outputs.
+    pub stride: [usize; 2],
+    /// Zeros around the image, on both sides of each axis.
+    pub padding: [usize; 2],
+    /// Input elements between neighbouring taps.
+    pub dilation: [usize; 2],
+    /// Number of groups that channels are divided into; a filter sees one.
+    pub groups: usize,
+}
+
+impl Default for Conv2dOptions {
+    fn default() -> Self {
+        Conv2dOptions { stride: [1; 2], padding: [0; 2], dilation: [1; 2], groups: 1 }
+    }
+}
+
+impl Conv2dOptions {
+    pub(super) fn attributes(&self, words: &mut Vec<u64>) {
+        let all = [self.stride, self.padding, self.dilation].concat();
+        words.extend(all.iter().chain([&self.groups]).map(|&word| word as u64));
+    }
+}
+
+/// Every size of a convolution; pairs are (height, width).
+#[derive(Debug)]
+pub(super) struct Geometry {
+    pub batch: usize,
+    pub in_channels: usize,
+    pub out_channels: usize,
+    pub input: [usize; 2],
+    pub kernel: [usize; 2],
+    pub output: [usize; 2],
+    pub options: Conv2dOptions,
+}
+
+/// `Err` unless both are f32: a half-precision product is formed in f32 by the caller.
+pub(super) fn floats(inputs: &[Meta]) -> Result<(), Problem> {
+    match inputs.iter().all(|meta| meta.dtype == DType::F32) {
+        true => Ok(()),
+        false => {
+            let what = format!("it takes two f32 or two f16 tensors, not {} and {}", inputs[0].dtype, inputs[1].dtype);
+            Err(Problem::DType(what))
+        }
+    }
+}
+
+impl Geometry {
+    /// From the shapes of images and filters.
+    pub fn new(x: &Shape, w: &Shape, options: &Conv2dOptions) -> Result<Geometry, Problem> {
+        let shape = |what: String, next| Err(Problem::Shape(what, next));
+        if x.rank() != 4 || w.rank() != 4 {
+            return shape(format!("images {x} and filters {w}"), "pass images [N, C, H, W] and filters [O, C / groups, KH, KW]");
+        }
+        let Conv2dOptions { stride, padding, dilation, groups } = *options;
+        let positive = [stride, dilation].concat().into_iter().chain([groups]).all(|n| n > 0);
+        let largest = [stride, padding, dilation].concat().into_iter().max().unwrap_or(0);
+        if !positive || largest >= 1 << 16 {
+            let what = format!("stride {stride:?}, padding {padding:?}, dilation {dilation:?}, groups {groups}");
+            return Err(Problem::Value(what, "stride, dilation and groups start at 1, and none may pass 65,535"));
+        }
+        if !x[1].is_multiple_of(groups) || !w[0].is_multiple_of(groups) || x[1] / groups != w[1] {
+            let what = format!("images {x} have {} channels in {groups} groups, filters {w} take {}", x[1], w[1]);
+            return shape(what, "filters are [O, C / groups, KH, KW], and O is a multiple of groups too");
+        }
+        let mut output = [0; 2];
+        for axis in 0..2 {
+            let (size, taps) = (x[2 + axis] + 2 * padding[axis], w[2 + axis]);
+            let reach = dilation[axis].saturating_mul(taps.saturating_sub(1)).saturating_add(1);
+            if reach > size || taps == 0 {
+                let what = format!("filters {w} with dilation {dilation:?} reach over {reach} elements, images {x} with padding {padding:?} have {size}");
+                return shape(what, "use a smaller filter or more padding");
+            }
+            output[axis] = (size - reach) / stride[axis] + 1;
+        }
+        let [input, kernel] = [[x[2], x[3]], [w[2], w[3]]];
+        Ok(Geometry { batch: x[0], in_channels: x[1], out_channels: w[0], input, kernel, output, options: *options })
+    }
+
+    /// From shapes that have been checked.
+    pub fn known(x: &Shape, w: &Shape, y: &Shape, options: &Conv2dOptions) -> Geometry {
+        let [input, kernel, output] = [x, w, y].map(|shape| [shape[2], shape[3]]);
+        Geometry { batch: x[0], in_channels: x[1], out_channels: w[0], input, kernel, output, options: *options }
+    }
+
+    /// Shape of the result of a convolution.
+    pub fn output(&self) -> Result<Meta, Problem> {
+        meta([self.batch, self.out_channels, self.output[0], self.output[1]])
+    }
+
+    /// Input channels of a group.
+    pub fn channels(&self) -> usize {
+        self.in_channels / self.options.groups
+    }
+
+    /// Output channels of a group.
+    pub fn filters(&self) -> usize {
+        self.out_channels / self.options.groups
+    }
+
+    /// The taps of output `at` along an axis that lie inside the input, with the position of each.
+    pub fn taps(&self, axis: usize, at: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let Conv2dOptions { stride, padding, dilation, .. } = self.options;
+        let (from, size) = (at * stride[axis], self.input[axis]);
+        let position = move |tap: usize| (from + tap * dilation[axis]).checked_sub(padding[axis]);
+        (0..self.kernel[axis]).filter_map(move |tap| Some((tap, position(tap).filter(|&p| p < size)?)))
+    }
+
+    /// The taps and outputs that input `at` takes part in along an axis.
+    pub fn covering(&self, axis: usize, at: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let Conv2dOptions { stride, padding, dilation, .. } = self.options;
+        let (stride, count) = (stride[axis], self.output[axis]);
+        let lifted = move |tap: usize| (at + padding[axis]).checked_sub(tap * dilation[axis]);
+        let output = move |tap| lifted(tap).filter(|n| n.is_multiple_of(stride)).map(|n| n / stride);
+        (0..self.kernel[axis]).filter_map(move |tap| Some((tap, output(tap).filter(|&o| o < count)?)))
+    }
+
+    /// The words that all kernels of a convolution begin with.
+    pub fn words(&self) -> Vec<u32> {
+        let Conv2dOptions { stride, padding, dilation, groups } = self.options;
+        let sizes = [
+            [self.batch, self.in_channels, self.input[0], self.input[1]],
+            [self.out_channels, self.output[0], self.output[1], groups],
+            [self.kernel[0], stride[0], padding[0], padding[1]],
+        ];
+        sizes.concat().into_iter().chain([dilation[0]]).map(|word| word as u32).collect()
+    }
+
+    /// The constants that all kernels of a convolution begin with.
+    pub fn constants(&self) -> String {
+        let (kernel, stride, dilation) = (self.kernel[1], self.options.stride[1], self.options.dilation[1]);
+        format!(
+            "const KERNEL_WIDTH: u32 = {kernel}u;\nconst STRIDE_WIDTH: u32 = {stride}u;\nconst DILATION_WIDTH: u32 = {dilation}u;\n"
+        )
+    }
+
+    /// Loop iterations that the row of taps adds where it is too long for drivers to unroll.
+    pub fn unrolled(&self, around: usize, columns: usize) -> usize {
+        let reach = (self.kernel[1] - 1) * self.options.dilation[1] + 1 + (columns - 1) * self.options.stride[1];
+        if self.kernel[1] <= 11 && reach <= 32 { 1 } else { 1 + reach + around * self.kernel[1] * (1 + columns) }
+    }
+}
+
+/// `Err` unless a convolution of `x` with `w` has the shape `y`.
+pub(super) fn fits(x: &Shape, w: &Shape, y: &Shape, options: &Conv2dOptions) -> Result<(), Problem> {
+    let want = Geometry::new(x, w, options)?.output()?.shape;
+    if want == *y {
+        return Ok(());
+    }
+    let what = format!("a convolution of {x} with {w} has the shape {want}, not {y}");
+    Err(Problem::Shape(what, "pass the options and sizes of the forward convolution"))
+}
+
+/// An f32 result of this shape.
+pub(super) fn meta(dims: [usize; 4]) -> Result<Meta, Problem> {
+    let shape = Shape::new(&dims).ok_or_else(|| {
+        Problem::Shape(format!("the result, {dims:?}, is too large"), "use at most 2^32 - 1 elements")
+    });
+    Ok(Meta { shape: shape?, dtype: DType::F32 })
+}
+
+/// What a workgroup of the forward kernel or of the data gradient computes.
+pub(super) struct Tile {
+    /// True for the kernel with subgroup broadcasts.
+    pub subgroup: bool,
+    /// Channels of a workgroup.
+    pub rows: usize,
+    /// Neighbouring columns of an invocation.
+    pub columns: usize,
+    /// Invocations of a workgroup.
+    pub group: usize,
+}
+
+impl Tile {
+    /// For `rows` channels a group and `width` columns; `step` inputs apart. Nothing here looks at the batch.
+    pub fn choose(g: &Geometry, rows: usize, width: usize, step: usize, capabilities: &Capabilities) -> Tile {
+        let taps = g.kernel[1];
+        let wasted = |columns: usize| width.div_ceil(columns) * columns - width;
+        let lanes = capabilities.software && capabilities.subgroup == Some(8) && rows >= 4;
+        let sevens = taps <= 5 && step == 1 && wasted(7) < wasted(4).max(1);
+        let eights = lanes && taps <= 3 && step == 1 && width > 4 && wasted(8) == 0 && !sevens;
+        let columns = if sevens { 7 } else if eights { 8 } else { 4 };
+        let columns = columns.min((35 / taps).max(1));
+        if lanes {
+            let loads = if rows > 8 && !eights && taps <= 8 { 2 } else { 1 };
+            return Tile { subgroup: true, rows: 8 * loads, columns, group: 8 };
+        }
+        let each = if rows < 4 { 1 } else if taps > 3 { 4 } else { 8 };
+        match capabilities.software {
+            true => Tile { subgroup: false, rows: each, columns: if each == 1 { 4.min(columns) } else { columns }, group: 8 },
+            false => Tile { subgroup: false, rows: each, columns: columns.min(4), group: 64 },
+        }
+    }
+
+    fn constants(&self) -> String {
+        let columns = self.columns;
+        if self.subgroup {
+            format!("const ROW_LOADS: u32 = {}u;\nconst COLUMNS: u32 = {columns}u;\n", self.rows / 8)
+        } else {
+            format!("const ROWS: u32 = {}u;\nconst GROUP: u32 = {}u;\nconst COLUMNS: u32 = {columns}u;\n", self.rows, self.group)
+        }
+    }
+}
+
+/// The forward kernel or the data gradient: a sum over `channels` of a group, split where one loop would be too long.
+pub(super) fn sum_over_channels(
+    name: &'static str,
+    g: &Geometry,
+    tile: &Tile,
+    channels: usize,
+    workgroups: usize,
+    [portable, subgroup]: [&str; 2],
+    output: &Meta,
+) -> Lowering {
+    let shader = if tile.subgroup { subgroup } else { portable };
+    let per_channel = 1 + g.kernel[0] * g.unrolled(tile.rows, tile.columns);
+    let longest = ((56_000 - 64) / per_channel).max(1);
+    let splits = channels.div_ceil(longest);
+    let each = channels.div_ceil(splits);
+    let kernels = (0..splits).map(|part| {
+        let name = if tile.subgroup { format!("{name}.subgroup") } else { name.to_string() };
+        let mut kernel = Kernel::new(name, g.constants() + &tile.constants() + shader);
+        kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
+        kernel.params = g.words();
+        let end = ((part + 1) * each).min(channels);
+        kernel.params.extend([part * each, end, part].map(|word| word as u32));
+        kernel.workgroups = workgroups as u64;
+        kernel.iterations = (each * per_channel + 64) as u64;
+        kernel.epilogue = true;
+        kernel
+    });
+    let mut kernels: Vec<Kernel> = kernels.collect();
+    match kernels.pop() {
+        Some(kernel) if splits == 1 => Lowering::kernel(kernel),
+        last => {
+            kernels.extend(last);
+            split_sum(kernels, splits, output)
+        }
+    }
+}

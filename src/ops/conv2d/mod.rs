@@ -1,0 +1,114 @@
+//! Convolution over two axes, NCHW; its two gradients are ops of their own, because each is a product with the other.
+//!
+//! One invocation keeps a tile of channels x neighbouring columns in registers and slides along the rows of a kernel; the
+//! row of taps is unrolled, everything else is a loop over sizes that travel as parameters. `subgroup` (software drivers
+//! with 8 lanes) loads a weight once a subgroup and broadcasts it: 22 GFLOP/s where the portable kernel has 8
+//! (64 x 32 x 14 x 14 -> 64, 3 x 3, lavapipe, 2 cores).
+//!
+//! Tried and lost on lavapipe: tiles of more than 35 taps x columns, or a loop over the row blocks around the taps (the
+//! driver stops unrolling: 2-4 s compile, 1-3 GFLOP/s; hence the second block is written out in the shader);
+//! 7 columns at 7 x 7 kernels (14 GFLOP/s, 4 columns 24).
+
+mod cases;
+mod data_grad;
+mod geometry;
+mod weight_grad;
+
+pub use data_grad::Conv2dDataGrad;
+pub use geometry::Conv2dOptions;
+use geometry::{Geometry, Tile};
+pub use weight_grad::Conv2dWeightGrad;
+
+use crate::array::Array;
+use crate::dtype::DType;
+use crate::kernel::Capabilities;
+use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem};
+use crate::tensor::Tensor;
+
+/// Convolution of `[N, C, H, W]` with `[O, C / groups, KH, KW]`.
+#[derive(Debug)]
+pub struct Conv2d {
+    /// Stride, padding, dilation, groups.
+    pub options: Conv2dOptions,
+}
+
+impl Tensor {
+    /// Convolution of images `[N, C, H, W]` with filters `[O, C / groups, KH, KW]`, as `torch.nn.functional.conv2d` without
+    /// bias: `[N, O, OH, OW]`, `OH = (H + 2 padding - dilation (KH - 1) - 1) / stride + 1`, rounded down.
+    ///
+    /// Both f32, or both f16 (the sum is formed in f32). A bias is added with `+ bias.reshape(&[1, O, 1, 1])`, which costs
+    /// no pass of its own.
+    ///
+    /// # Errors
+    /// The result carries [`crate::Error::Shape`] unless both have four axes, the channels fit the groups and the filter
+    /// fits the padded image, [`crate::Error::Value`] for a stride, dilation or number of groups of 0, and
+    /// [`crate::Error::DType`] for other dtypes.
+    #[track_caller]
+    pub fn conv2d(&self, weight: &Tensor, options: &Conv2dOptions) -> Tensor {
+        if self.meta().dtype == DType::F16 && weight.meta().dtype == DType::F16 {
+            return self.cast(DType::F32).conv2d(&weight.cast(DType::F32), options).cast(DType::F16);
+        }
+        Tensor::apply(Conv2d { options: *options }, &[self, weight])
+    }
+}
+
+impl Op for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn attributes(&self, words: &mut Vec<u64>) {
+        self.options.attributes(words);
+    }
+
+    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+        let (x, w) = (inputs[0], inputs[1]);
+        geometry::floats(inputs)?;
+        Geometry::new(&x.shape, &w.shape, &self.options)?.output()
+    }
+
+    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
+        let [x, w] = [&backward.inputs[0], &backward.inputs[1]];
+        let dy = backward.grad;
+        let (options, [x_dims, w_dims]) = (self.options, [x.dims(), w.dims()]);
+        let data = || Tensor::apply(Conv2dDataGrad { options, size: [x_dims[2], x_dims[3]] }, &[dy, w]);
+        let weight = || Tensor::apply(Conv2dWeightGrad { options, kernel: [w_dims[2], w_dims[3]] }, &[x, dy]);
+        vec![backward.needs[0].then(data), backward.needs[1].then(weight)]
+    }
+
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+        let [x, w] = [inputs[0], inputs[1]];
+        let g = Geometry::known(&x.shape, &w.shape, &output.shape, &self.options);
+        let (channels, filters) = (g.channels(), g.filters());
+        Array::build(output.shape, output.dtype, |linear| {
+            let mut at = [0; 4];
+            Array::unravel(&output.shape, linear, &mut at);
+            let [n, o, i, j] = at;
+            let mut sum = 0.0;
+            for c in 0..channels {
+                let plane = (n * g.in_channels + o / filters * channels + c) * g.input[0];
+                for (u, row) in g.taps(0, i) {
+                    let line = (plane + row) * g.input[1];
+                    let weights = ((o * channels + c) * g.kernel[0] + u) * g.kernel[1];
+                    for (v, column) in g.taps(1, j) {
+                        sum += w.data[weights + v] * x.data[line + column];
+                    }
+                }
+            }
+            sum
+        })
+    }
+
+    fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
+        let g = Geometry::known(&inputs[0].shape, &inputs[1].shape, &output.shape, &self.options);
+        let tile = Tile::choose(&g, g.filters(), g.output[1], g.options.stride[1], capabilities);
+        let spans = g.batch * g.output[0] * g.output[1].div_ceil(tile.columns);
+        let workgroups = g.options.groups * g.filters().div_ceil(tile.rows) * spans.div_ceil(tile.group);
+        let shaders = [include_str!("../../../shaders/conv2d.wgsl"), include_str!("../../../shaders/conv2d_subgroup.wgsl")];
+        geometry::sum_over_channels("conv2d", &g, &tile, g.channels(), workgroups, shaders, output)
+    }
+
+    fn cases() -> Vec<Case> {
+        cases::forward()
+    }
+}

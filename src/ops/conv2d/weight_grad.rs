@@ -1,0 +1,129 @@
+//! Gradient of a convolution with respect to its filters.
+//!
+//! The sum runs over all images and positions. It is cut into parts of whole lines, which a second kernel adds in order:
+//! the same bits in every run, whatever the number of parts that run at once. The second kernel is always there, so that
+//! another batch size, with another number of parts, finds both compiled.
+
+use super::geometry::{self, Geometry};
+use super::{Conv2d, Conv2dDataGrad, Conv2dOptions, cases};
+use crate::array::Array;
+use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, split_sum};
+use crate::tensor::Tensor;
+
+/// `dw [O, C / groups, KH, KW]` from the images `[N, C, H, W]` and `dy [N, O, OH, OW]`.
+#[derive(Debug)]
+pub struct Conv2dWeightGrad {
+    /// Of the convolution.
+    pub options: Conv2dOptions,
+    /// Height and width of the filters.
+    pub kernel: [usize; 2],
+}
+
+impl Op for Conv2dWeightGrad {
+    fn name(&self) -> &'static str {
+        "conv2d_weight_grad"
+    }
+
+    fn attributes(&self, words: &mut Vec<u64>) {
+        self.options.attributes(words);
+        words.extend(self.kernel.map(|size| size as u64));
+    }
+
+    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+        let (x, dy) = (inputs[0].shape, inputs[1].shape);
+        geometry::floats(inputs)?;
+        if x.rank() != 4 || dy.rank() != 4 {
+            return Err(Problem::Shape(format!("images {x} and gradient {dy}"), "pass tensors of four axes"));
+        }
+        let channels = x[1] / self.options.groups.max(1);
+        let result = geometry::meta([dy[1], channels, self.kernel[0], self.kernel[1]])?;
+        geometry::fits(&x, &result.shape, &dy, &self.options)?;
+        Ok(result)
+    }
+
+    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
+        // Linear in both: each gradient is the product of the cotangent with the other.
+        let [x, dy] = [&backward.inputs[0], &backward.inputs[1]];
+        let (options, dims) = (self.options, x.dims());
+        let size = [dims[2], dims[3]];
+        vec![
+            backward.needs[0].then(|| Tensor::apply(Conv2dDataGrad { options, size }, &[dy, backward.grad])),
+            backward.needs[1].then(|| Tensor::apply(Conv2d { options }, &[x, backward.grad])),
+        ]
+    }
+
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+        let [x, dy] = [inputs[0], inputs[1]];
+        let g = Geometry::known(&x.shape, &output.shape, &dy.shape, &self.options);
+        let (channels, filters) = (g.channels(), g.filters());
+        Array::build(output.shape, output.dtype, |linear| {
+            let mut at = [0; 4];
+            Array::unravel(&output.shape, linear, &mut at);
+            let [o, c, u, v] = at;
+            let plane = |n| n * g.in_channels + o / filters * channels + c;
+            let inside = |axis, at, tap| g.taps(axis, at).find(|&(t, _)| t == tap).map(|(_, position)| position);
+            let columns: Vec<(usize, usize)> =
+                (0..g.output[1]).filter_map(|j| Some((j, inside(1, j, v)?))).collect();
+            let mut sum = 0.0;
+            for n in 0..g.batch {
+                for i in 0..g.output[0] {
+                    let Some(row) = inside(0, i, u) else { continue };
+                    let line = (plane(n) * g.input[0] + row) * g.input[1];
+                    let gradient = ((n * g.out_channels + o) * g.output[0] + i) * g.output[1];
+                    sum += columns.iter().map(|&(j, column)| dy.data[gradient + j] * x.data[line + column]).sum::<f64>();
+                }
+            }
+            sum
+        })
+    }
+
+    fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
+        let g = Geometry::known(&inputs[0].shape, &output.shape, &inputs[1].shape, &self.options);
+        let (filters, pairs) = (g.filters(), g.channels() * g.kernel[0]);
+        let software = capabilities.software;
+        let subgroup = software && capabilities.subgroup == Some(8) && filters >= 4;
+        let wide = g.kernel[1] > 5;
+        let rows = match subgroup {
+            true if filters > 8 && !wide => 16,
+            true => 8,
+            false if filters < 4 => 1,
+            false => 8,
+        };
+        let group = if software { 8 } else { 64 };
+        let lines = if pairs > 8 && !wide { 2 } else { 1 };
+        let constants = match subgroup {
+            true => format!("const ROW_LOADS: u32 = {}u;\n", rows / 8),
+            false => format!("const ROWS: u32 = {rows}u;\nconst GROUP: u32 = {group}u;\n"),
+        };
+        let tiles = g.options.groups * filters.div_ceil(rows) * pairs.div_ceil(group * lines);
+        // Few large parts on a few cores, many on a GPU; none beyond the loop bound, and partial results of at most 64 MiB.
+        let total = g.batch * g.output[0];
+        let per_line = 1 + g.output[1] * g.unrolled(lines * (rows + 1), 1);
+        let longest = ((56_000 - 64) / per_line).max(1);
+        let enough = if software { 4 } else { 512 };
+        let room = ((16 << 20) / output.elements()).max(1);
+        let splits = enough_parts(enough, tiles).min(room).min(total).max(total.div_ceil(longest));
+        let split_lines = total.div_ceil(splits);
+        let splits = total.div_ceil(split_lines);
+        let (name, shader) = match subgroup {
+            true => ("conv2d_weight_grad.subgroup", include_str!("../../../shaders/conv2d_weight_grad_subgroup.wgsl")),
+            false => ("conv2d_weight_grad", include_str!("../../../shaders/conv2d_weight_grad.wgsl")),
+        };
+        let mut kernel = Kernel::new(name, format!("{}{constants}const LINES: u32 = {lines}u;\n{shader}", g.constants()));
+        kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
+        kernel.params = g.words();
+        kernel.params.extend([splits, split_lines].map(|word| word as u32));
+        kernel.workgroups = (splits * tiles) as u64;
+        kernel.iterations = (split_lines * per_line + 64) as u64;
+        split_sum(vec![kernel], splits, output)
+    }
+
+    fn cases() -> Vec<Case> {
+        cases::weight_grad()
+    }
+}
+
+fn enough_parts(workgroups: usize, tiles: usize) -> usize {
+    workgroups.div_ceil(tiles)
+}
