@@ -113,7 +113,7 @@ impl Nonlinearity {
 impl Init {
     /// PyTorch's default for the weights of linear and convolutional layers: uniform within `1 / sqrt(fan in)`.
     pub const FAN_IN_UNIFORM: Init =
-        Init::KaimingUniform { fan: Fan::In, nonlinearity: Nonlinearity::LeakyRelu(2.236_067_977_499_789_8) };
+        Init::KaimingUniform { fan: Fan::In, nonlinearity: Nonlinearity::LeakyRelu(2.236_067_977_499_79) };
 
     /// He's normal for layers before a ReLU.
     pub const HE: Init = Init::KaimingNormal { fan: Fan::In, nonlinearity: Nonlinearity::Relu };

@@ -14,6 +14,7 @@ mod gpu;
 pub mod graph;
 pub mod init;
 pub mod kernel;
+pub mod nn;
 pub mod ops;
 pub mod optim;
 pub mod params;
@@ -38,6 +39,9 @@ pub use tensor::{Element, Tensor, no_grad};
 
 /// What a training program uses.
 pub mod prelude {
+    pub use crate::nn::{
+        AvgPool2d, Conv2d, Conv2dConfig, Dropout, Flatten, Linear, MaxPool2d, Mode, Module, Sequential,
+    };
     pub use crate::optim::{AdamW, AdamWConfig, Optimizer, Sgd, SgdConfig};
     pub use crate::{DType, Device, Error, Init, Param, ParamStore, Path, Result, Tensor, no_grad};
 }

@@ -12,6 +12,9 @@ const MAPPED: u8 = 1;
 const TAKEN: u8 = 2;
 const FAILED: u8 = 3;
 
+/// Most naps of 50 microseconds (10 s in all) until a callback whose submission has run.
+const NAPS: usize = 200_000;
+
 /// Bytes of small results that one submission brings back.
 pub(crate) const SLOT: u64 = 4096;
 
@@ -70,6 +73,16 @@ impl ReadCell {
 
     fn failed(&self) -> bool {
         self.trip.state.load(Ordering::Acquire) == FAILED
+    }
+}
+
+/// Lets another thread, whose poll has taken the callback of a finished submission, run it.
+fn await_callback(state: &AtomicU8) {
+    for _ in 0..NAPS {
+        if state.load(Ordering::Acquire) != PENDING {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_micros(50));
     }
 }
 
@@ -140,6 +153,7 @@ impl Gpu {
             // Only for the submission that brings it: later steps stay queued.
             let submission_index = cell.trip.submission.get().cloned();
             self.poll(wgpu::PollType::Wait { submission_index, timeout: None })?;
+            await_callback(&cell.trip.state);
             self.collect()?;
         }
         match cell.bytes() {
@@ -172,6 +186,7 @@ impl Gpu {
             self.0.queue.submit([encoder.finish()]);
         })?;
         self.wait()?;
+        await_callback(&state);
         if state.load(Ordering::Acquire) != MAPPED {
             return Err(self.refused("a read", "the buffer could not be mapped".into()));
         }

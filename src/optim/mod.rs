@@ -121,17 +121,17 @@ pub trait Optimizer {
     ///
     /// # Errors
     /// [`Error::Value`] between [`Optimizer::accumulate`] and [`Optimizer::step`], or what reading met.
-    fn state(&self) -> Result<State>;
+    fn state(&self) -> Result<OptimizerState>;
     /// Continues from [`Optimizer::state`].
     ///
     /// # Errors
     /// [`Error::Value`] if it is another optimizer's or another model's; nothing has changed then.
-    fn set_state(&mut self, state: &State) -> Result<()>;
+    fn set_state(&mut self, state: &OptimizerState) -> Result<()>;
 }
 
-/// State of an optimizer on the host.
+/// OptimizerState of an optimizer on the host.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct State {
+pub struct OptimizerState {
     /// Name of the optimizer's rule.
     pub rule: String,
     /// Learning rate.
@@ -296,15 +296,20 @@ impl<R: Rule> Optimizer for Stepper<R> {
         &self.store
     }
 
-    fn state(&self) -> Result<State> {
+    fn state(&self) -> Result<OptimizerState> {
         if self.gathered.contains(&true) {
             let what = "the state was asked for between accumulate and step".into();
             return Err(self.refuse(Problem::Value(what, "ask for it after a step")));
         }
         let layout = self.store.layout()?;
         let device = self.store.device();
-        let mut state =
-            State { rule: self.rule.name().into(), lr: self.lr(), steps: self.steps, updates: vec![], tensors: vec![] };
+        let mut state = OptimizerState {
+            rule: self.rule.name().into(),
+            lr: self.lr(),
+            steps: self.steps,
+            updates: vec![],
+            tensors: vec![],
+        };
         for (place, &updates) in layout.iter().zip(&self.updates) {
             if updates > 0 {
                 state.updates.push((place.name.to_string(), updates));
@@ -324,7 +329,7 @@ impl<R: Rule> Optimizer for Stepper<R> {
         Ok(state)
     }
 
-    fn set_state(&mut self, state: &State) -> Result<()> {
+    fn set_state(&mut self, state: &OptimizerState) -> Result<()> {
         let refuse = |what: String| {
             self.refuse(Problem::Value(what, "load it into the optimizer and the model that it was saved from"))
         };

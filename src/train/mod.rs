@@ -1,3 +1,5 @@
 //! What surrounds the optimizer in a training run.
 
+pub mod checkpoint;
 pub mod metrics;
+mod safetensors;

@@ -1,18 +1,11 @@
-//! Parameters: named ranges of a few arenas that live on the device.
-//!
-//! A [`ParamStore`] keeps one arena of values and one of gradients for each parameter group; optimizers add one for each
-//! of their states. A parameter is an aligned range at the same offset in each, so that an update is one dispatch over
-//! the whole arena. Parameters are recorded as they are added; arenas are made at the first use. Parameters added after
-//! that open another arena (a chunk of their group), and so does what passes the adapter's binding limit.
-//!
-//! A [`Param`] is a name for a range; [`Param::tensor`] is its present value as a leaf of the graph: one node for each
-//! version of the store, a new one after each update. What was recorded before an update keeps the values from before.
+//! The store: what parameters there are, their arenas, and their leaves.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::{Param, Path};
 use crate::device::{Arena, Backend, Device, StoreState};
 use crate::dtype::DType;
 use crate::engine;
@@ -22,7 +15,6 @@ use crate::init::Init;
 use crate::ops::{Meta, Problem};
 use crate::rng::{Draws, Philox};
 use crate::shape::Shape;
-use crate::tensor::Tensor;
 
 /// Elements that a parameter's range is a multiple of: 256 bytes, the coarsest binding offset of any adapter.
 pub(crate) const BLOCK: usize = 64;
@@ -42,10 +34,10 @@ struct Inner {
 }
 
 #[derive(Default)]
-struct Contents {
-    entries: Vec<Entry>,
+pub(super) struct Contents {
+    pub entries: Vec<Entry>,
     numbers: HashMap<Arc<str>, usize>,
-    groups: Vec<Arc<str>>,
+    pub groups: Vec<Arc<str>>,
     chunks: Vec<Chunk>,
     /// Entries below this have a place.
     placed: usize,
@@ -54,16 +46,16 @@ struct Contents {
 }
 
 /// One parameter.
-struct Entry {
-    name: Arc<str>,
-    shape: Shape,
+pub(super) struct Entry {
+    pub name: Arc<str>,
+    pub shape: Shape,
     group: usize,
     init: Init,
-    frozen: bool,
+    pub frozen: bool,
     at: &'static Location<'static>,
     chunk: usize,
     offset: usize,
-    leaf: Option<Arc<Node>>,
+    pub leaf: Option<Arc<Node>>,
 }
 
 /// Arenas of one length for some parameters of a group.
@@ -161,12 +153,12 @@ impl ParamStore {
         self.lock().groups.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Contents> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Contents> {
         self.0.contents.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     #[track_caller]
-    fn add(&self, name: String, shape: &[usize], group: usize, init: Init) -> Param {
+    pub(super) fn add(&self, name: String, shape: &[usize], group: usize, init: Init) -> Param {
         let at = Location::caller();
         let entry = self.try_add(name.into(), shape, group, init, at).map_err(|problem| problem.at("param", at));
         Param { store: self.clone(), entry }
@@ -197,7 +189,7 @@ impl ParamStore {
     }
 
     /// Makes arenas for the parameters that have none, and writes their initial values.
-    fn place(&self, contents: &mut Contents) -> Result<()> {
+    pub(super) fn place(&self, contents: &mut Contents) -> Result<()> {
         if contents.placed == contents.entries.len() {
             return Ok(());
         }
@@ -261,7 +253,7 @@ impl ParamStore {
     }
 
     /// The leaf of a placed parameter for this version.
-    fn leaf(&self, contents: &mut Contents, number: usize, at: &'static Location<'static>) -> Arc<Node> {
+    pub(super) fn leaf(&self, contents: &mut Contents, number: usize, at: &'static Location<'static>) -> Arc<Node> {
         let version = self.0.state.version();
         let entry = &mut contents.entries[number];
         if let Some(node) = &entry.leaf
@@ -354,182 +346,4 @@ impl fmt::Debug for ParamStore {
 /// The stream of a parameter's initial values: FNV-1a of its name, so that the order of creation does not matter.
 fn stream(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
-}
-
-/// A place in the tree of names, and the group of what is added there. Cloning copies the handle.
-#[derive(Clone)]
-pub struct Path {
-    store: ParamStore,
-    prefix: Arc<str>,
-    group: usize,
-}
-
-impl Path {
-    /// The path `name` below this one: `root.child("conv1")`, or `&root / "conv1"`.
-    #[must_use]
-    pub fn child(&self, name: impl fmt::Display) -> Path {
-        Path { prefix: self.join(name).into(), ..self.clone() }
-    }
-
-    /// The same path for parameters of group `name`, which optimizers may treat differently.
-    #[must_use]
-    pub fn group(&self, name: &str) -> Path {
-        let mut contents = self.store.lock();
-        let known = contents.groups.iter().position(|group| &**group == name);
-        let group = known.unwrap_or_else(|| {
-            contents.groups.push(name.into());
-            contents.groups.len() - 1
-        });
-        drop(contents);
-        Path { group, ..self.clone() }
-    }
-
-    /// Adds a parameter. Names are unique in a store.
-    ///
-    /// # Errors
-    /// The tensor of the result carries [`Error::Value`] if the name is taken, [`Error::Shape`] if the shape is empty.
-    #[track_caller]
-    pub fn param(&self, name: impl fmt::Display, shape: &[usize], init: Init) -> Param {
-        self.store.add(self.join(name), shape, self.group, init)
-    }
-
-    /// The store.
-    pub fn store(&self) -> &ParamStore {
-        &self.store
-    }
-
-    /// The counter of random draws, for layers that draw.
-    pub fn draws(&self) -> &Draws {
-        self.store.draws()
-    }
-
-    fn join(&self, name: impl fmt::Display) -> String {
-        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
-    }
-}
-
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.prefix)
-    }
-}
-
-impl fmt::Debug for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Path({})", self.prefix)
-    }
-}
-
-impl std::ops::Div<&str> for &Path {
-    type Output = Path;
-    fn div(self, name: &str) -> Path {
-        self.child(name)
-    }
-}
-
-impl std::ops::Div<&str> for Path {
-    type Output = Path;
-    fn div(self, name: &str) -> Path {
-        self.child(name)
-    }
-}
-
-/// A parameter of a store. Cloning copies the handle: layers that hold clones share (tie) the parameter.
-///
-/// If it could not be added, its tensor carries the error.
-#[derive(Clone)]
-pub struct Param {
-    store: ParamStore,
-    entry: Result<usize>,
-}
-
-impl Param {
-    /// Its present value, as a leaf of the graph.
-    ///
-    /// # Errors
-    /// The result carries the error that adding the parameter met, [`Error::Limit`] if it is larger than the adapter
-    /// allows, or [`Error::OutOfMemory`].
-    #[track_caller]
-    pub fn tensor(&self) -> Tensor {
-        let at = Location::caller();
-        let number = match &self.entry {
-            Ok(number) => *number,
-            Err(error) => return Tensor::invalid(self.store.device(), error.clone(), at),
-        };
-        let contents = &mut *self.store.lock();
-        match self.store.place(contents) {
-            Ok(()) => Tensor::from_node(self.store.leaf(contents, number, at)),
-            Err(error) => Tensor::invalid(self.store.device(), error, at),
-        }
-    }
-
-    /// Its name, as in checkpoints; empty if it could not be added.
-    pub fn name(&self) -> String {
-        let name = |number: &usize| self.store.lock().entries[*number].name.to_string();
-        self.entry.as_ref().map(name).unwrap_or_default()
-    }
-
-    /// Its axis lengths.
-    ///
-    /// # Errors
-    /// The error that adding it met.
-    pub fn shape(&self) -> Result<Shape> {
-        self.entry.clone().map(|number| self.store.lock().entries[number].shape)
-    }
-
-    /// Its present values, row-major. Waits for the device.
-    ///
-    /// # Errors
-    /// As [`Tensor::to_vec`].
-    #[track_caller]
-    pub fn values(&self) -> Result<Vec<f64>> {
-        Ok(self.tensor().to_array()?.data)
-    }
-
-    /// Overwrites it. Tensors recorded before keep the values from before.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] unless there is one value an element; else what computing held tensors or writing met.
-    #[track_caller]
-    pub fn set(&self, values: &[f64]) -> Result<()> {
-        let number = self.entry.clone()?;
-        let shape = self.store.lock().entries[number].shape;
-        if values.len() != shape.elements() {
-            let what = format!("{} values for parameter `{}` of shape {shape}", values.len(), self.name());
-            return Err(Problem::Shape(what, "pass one value an element").at("set", Location::caller()));
-        }
-        self.store.overwrite(&[(number, values)])
-    }
-
-    /// Keeps it as it is: no gradient flows to it and no step changes it, from the next recorded tensor on.
-    pub fn freeze(&self) {
-        self.set_frozen(true);
-    }
-
-    /// Ends [`Param::freeze`].
-    pub fn unfreeze(&self) {
-        self.set_frozen(false);
-    }
-
-    /// True between [`Param::freeze`] and [`Param::unfreeze`].
-    pub fn is_frozen(&self) -> bool {
-        self.entry.as_ref().is_ok_and(|&number| self.store.lock().entries[number].frozen)
-    }
-
-    fn set_frozen(&self, frozen: bool) {
-        let Ok(number) = self.entry else { return };
-        let entry = &mut self.store.lock().entries[number];
-        if std::mem::replace(&mut entry.frozen, frozen) != frozen {
-            entry.leaf = None;
-        }
-    }
-}
-
-impl fmt::Debug for Param {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.shape() {
-            Ok(shape) => write!(f, "Param({} {shape})", self.name()),
-            Err(error) => write!(f, "Param(invalid: {error})"),
-        }
-    }
 }

@@ -1,0 +1,44 @@
+//! Fully connected layers.
+
+use super::{Mode, Module};
+use crate::init::Init;
+use crate::params::{Param, Path};
+use crate::tensor::Tensor;
+
+/// y = x W^T + b on the last axis.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    /// `[out, in]`, PyTorch's layout.
+    pub weight: Param,
+    /// `[out]`.
+    pub bias: Option<Param>,
+}
+
+impl Linear {
+    /// From `inputs` to `outputs` features, with a bias and PyTorch's initial values: all within `1 / sqrt(inputs)`.
+    #[track_caller]
+    pub fn new(path: &Path, inputs: usize, outputs: usize) -> Linear {
+        Linear::with(path, inputs, outputs, true, Init::FAN_IN_UNIFORM)
+    }
+
+    /// With a choice of bias and of the weight's initial values.
+    #[track_caller]
+    pub fn with(path: &Path, inputs: usize, outputs: usize, bias: bool, init: Init) -> Linear {
+        Linear {
+            weight: path.param("weight", &[outputs, inputs], init),
+            bias: bias.then(|| path.param("bias", &[outputs], super::bias_init(inputs))),
+        }
+    }
+}
+
+impl Module for Linear {
+    /// `[.., in]` to `[.., out]`.
+    #[track_caller]
+    fn forward(&self, x: &Tensor, _: Mode) -> Tensor {
+        let product = x.matmul(&self.weight.tensor().transpose(0, 1));
+        match &self.bias {
+            Some(bias) => product + bias.tensor(),
+            None => product,
+        }
+    }
+}
