@@ -1,8 +1,9 @@
 // Gradient of a convolution with respect to its weights, NCHW:
 //   dw[s, o, c, u, v] = epilogue(sum over (n, i) in part s and over j of
 //                       dy[n, o, i, j] * x[n, g*C + c, i*stride - padding + u*dilation, j*stride - padding + v*dilation])
-// with C = in_channels / groups and g the group of o. Positions outside the plane count as 0 (dy * 0). The lines (n, i) are numbered
-// n * out_height + i; part s has lines [s * split_lines, (s + 1) * split_lines). Order of the sum: lines ascending, then j.
+// with C = in_channels / groups and g the group of o. Positions outside the plane count as 0 (dy * 0). Each row (n, i) of dy is cut into
+// segments of segment_width columns, numbered (n * out_height + i) * segments + segment; part s has the segments
+// [s * split_lines, (s + 1) * split_lines). Order of the sum: segments ascending, then j.
 // An invocation keeps ROWS output channels x LINES pairs (c, u) x all v in registers; along j the taps of a pair slide through a
 // window in registers, so a step loads STRIDE_WIDTH new elements a pair.
 // For adapters whose subgroups have exactly 8 lanes (lavapipe: subgroup_min_size = subgroup_max_size = 8), where a load costs
@@ -21,7 +22,7 @@
 // Workgroup: (8, 1, 1), one subgroup.
 // Grid: splits * groups * ceil(out_channels / groups / ROWS) * ceil(in_channels / groups * kernel_height / (LANES * LINES)) workgroups,
 //       folded freely over x and y.
-// Loops (those over the constants are unrolled): split_lines * (1 + out_width) + ROWS iterations an invocation: the host picks splits so that this is below 60,000.
+// Loops (those over the constants are unrolled): split_lines * (1 + segment_width) + ROWS iterations an invocation: the host picks splits so that this is below 60,000.
 
 struct Params {
     batch: u32,
@@ -39,6 +40,8 @@ struct Params {
     dilation_height: u32,
     splits: u32,
     split_lines: u32,
+    segments: u32,
+    segment_width: u32,
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
@@ -100,13 +103,16 @@ fn main(
     }
 
     var sum: array<array<array<vec4<f32>, QUADS>, KERNEL_WIDTH>, LINES>;
-    let line_end = min((split + 1u) * p.split_lines, p.batch * p.out_height);
+    let line_end = min((split + 1u) * p.split_lines, p.batch * p.out_height * p.segments);
     for (var line = split * p.split_lines; line < line_end; line++) {
-        let image = line / p.out_height;
-        let out_row = line - image * p.out_height;
-        var dy_at = image * p.out_channels * out_area + out_row * p.out_width;
+        let out_line = line / p.segments;
+        let image = out_line / p.out_height;
+        let out_row = out_line - image * p.out_height;
+        let column_begin = (line - out_line * p.segments) * p.segment_width;
+        let column_end = min(column_begin + p.segment_width, p.out_width);
+        var dy_at = image * p.out_channels * out_area + out_row * p.out_width + column_begin;
         // Positions left of or above the plane wrap to huge numbers and fail the one test against the size.
-        var column = 0u - p.padding_width;
+        var column = column_begin * STRIDE_WIDTH - p.padding_width;
         var row_inside: array<bool, LINES>;
         var x_line: array<u32, LINES>;
         var window: array<array<f32, WINDOW>, LINES>;
@@ -120,7 +126,7 @@ fn main(
                 window[i][t] = select(0.0, x[select(0u, x_line[i] + position, inside)], inside);
             }
         }
-        for (var out_column = 0u; out_column < p.out_width; out_column++) {
+        for (var out_column = column_begin; out_column < column_end; out_column++) {
             var gradient: array<vec4<f32>, QUADS>;
             for (var i = 0u; i < ROW_LOADS; i++) {
                 let lanes = spread(dy[dy_plane[i] + dy_at]);

@@ -91,6 +91,13 @@ pub fn weight_grad() -> Vec<Case> {
     let mut all: Vec<Sizes> = small().into_iter().skip(1).step_by(4).collect();
     // More lines than one loop may run over.
     all.push(Sizes { name: "many_lines", x: [3, 2, 150, 150], w: [5, 2, 3, 3], options: Conv2dOptions::default() });
+    // Rows longer than one loop may be, because their taps are too many to unroll.
+    all.push(Sizes {
+        name: "long_rows",
+        x: [2, 3, 1, 701],
+        w: [9, 3, 1, 15],
+        options: options([1, 2], [0, 7], [1, 1], 1),
+    });
     let case = |sizes: Sizes| {
         let (options, kernel) = (sizes.options, [sizes.w[2], sizes.w[3]]);
         let build = move |x: &[Tensor]| Tensor::apply(Conv2dWeightGrad { options, kernel }, &[&x[0], &x[1]]);

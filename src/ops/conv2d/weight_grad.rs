@@ -1,6 +1,6 @@
 //! Gradient of a convolution with respect to its filters.
 //!
-//! The sum runs over all images and positions. It is cut into parts of whole lines, which a second kernel adds in order:
+//! The sum runs over all images and positions. It is cut into parts, which a second kernel adds in order:
 //! the same bits in every run, whatever the number of parts that run at once. The second kernel is always there, so that
 //! another batch size, with another number of parts, finds both compiled.
 
@@ -98,8 +98,12 @@ impl Op for Conv2dWeightGrad {
         };
         let tiles = g.options.groups * filters.div_ceil(rows) * pairs.div_ceil(group * lines);
         // Few large parts on a few cores, many on a GPU; none beyond the loop bound, and partial results of at most 64 MiB.
-        let total = g.batch * g.output[0];
-        let per_line = 1 + g.output[1] * g.unrolled(lines * (rows + 1), 1);
+        let step = g.unrolled(lines * (rows + 1), 1);
+        // Rows too long for one loop are cut.
+        let segments = (1 + g.output[1] * step).div_ceil(40_000);
+        let segment_width = g.output[1].div_ceil(segments);
+        let total = g.batch * g.output[0] * segments;
+        let per_line = 1 + segment_width * step;
         let longest = ((56_000 - 64) / per_line).max(1);
         let enough = if software { 4 } else { 512 };
         let room = ((16 << 20) / output.elements()).max(1);
@@ -113,7 +117,7 @@ impl Op for Conv2dWeightGrad {
         let mut kernel = Kernel::new(name, format!("{}{constants}const LINES: u32 = {lines}u;\n{shader}", g.constants()));
         kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
         kernel.params = g.words();
-        kernel.params.extend([splits, split_lines].map(|word| word as u32));
+        kernel.params.extend([splits, split_lines, segments, segment_width].map(|word| word as u32));
         kernel.workgroups = (splits * tiles) as u64;
         kernel.iterations = (split_lines * per_line + 64) as u64;
         split_sum(vec![kernel], splits, output)
