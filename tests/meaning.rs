@@ -303,7 +303,7 @@ fn outputs_still_held_are_not_overwritten() {
 fn a_tensor_that_carries_an_error_passes_through_layers() {
     let device = Device::cpu();
     let params = ParamStore::new(&device, 1);
-    let net = Sequential::new().add(Flatten).add(Linear::new(&params.root().child("fc"), 4, 2)).add(Relu);
+    let net = Sequential::new().add(Flatten).add(Linear::new(&params.root().child("fc"), 4, 2)).add(Tensor::relu);
     let bad = device.zeros(&[3]) + device.zeros(&[4]);
     assert!(matches!(net.forward(&bad, Mode::Train).item(), Err(Error::Shape { op: "add", .. })));
 }
