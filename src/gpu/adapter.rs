@@ -41,10 +41,10 @@ fn rank(info: &DeviceInfo) -> (usize, usize) {
     (place(&kinds, &info.kind), place(&backends, &info.backend))
 }
 
-/// Adapters with their descriptions, best first.
-fn adapters() -> Vec<(DeviceInfo, wgpu::Adapter)> {
-    let instance = instance(wgpu::Backends::all() & !wgpu::Backends::NOOP);
-    let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+/// Adapters of some back ends with their descriptions, best first.
+fn adapters(backends: wgpu::Backends) -> Vec<(DeviceInfo, wgpu::Adapter)> {
+    let instance = instance(backends & !wgpu::Backends::NOOP);
+    let found = pollster::block_on(instance.enumerate_adapters(backends));
     let mut all: Vec<(DeviceInfo, wgpu::Adapter)> =
         found.into_iter().map(|adapter| (describe(&adapter), adapter)).collect();
     all.retain(|(_, adapter)| adapter.limits().max_compute_workgroups_per_dimension >= 1);
@@ -55,21 +55,31 @@ fn adapters() -> Vec<(DeviceInfo, wgpu::Adapter)> {
 impl Gpu {
     /// Every adapter, best first.
     pub fn list() -> Vec<DeviceInfo> {
-        super::catch(adapters).unwrap_or_default().into_iter().map(|(info, _)| info).collect()
+        super::catch(|| adapters(wgpu::Backends::all())).unwrap_or_default().into_iter().map(|(info, _)| info).collect()
     }
 
     /// The best adapter whose back end or name matches; `None` if there is none.
     pub fn open(wanted: &str) -> Result<Option<Gpu>> {
         let wanted = wanted.to_lowercase();
-        let all = super::catch(adapters).unwrap_or_default();
         let matches = |info: &DeviceInfo| {
             wanted == "auto" || info.backend == wanted || info.name.to_lowercase().contains(&wanted)
         };
+        // GL last: opening it is slow and noisy, and no adapter is best through it.
+        let order = match wanted.as_str() {
+            "gl" => vec![wgpu::Backends::GL],
+            "vulkan" => vec![wgpu::Backends::VULKAN],
+            "metal" => vec![wgpu::Backends::METAL],
+            "dx12" => vec![wgpu::Backends::DX12],
+            _ => vec![wgpu::Backends::all() & !wgpu::Backends::GL, wgpu::Backends::GL],
+        };
         let mut failure = None;
-        for (info, adapter) in all.into_iter().filter(|(info, _)| matches(info)) {
-            match Gpu::with_adapter(&info, &adapter) {
-                Ok(gpu) => return Ok(Some(gpu)),
-                Err(error) => failure = failure.or(Some(error)),
+        for backends in order {
+            let all = super::catch(|| adapters(backends)).unwrap_or_default();
+            for (info, adapter) in all.into_iter().filter(|(info, _)| matches(info)) {
+                match Gpu::with_adapter(&info, &adapter) {
+                    Ok(gpu) => return Ok(Some(gpu)),
+                    Err(error) => failure = failure.or(Some(error)),
+                }
             }
         }
         failure.map_or(Ok(None), Err)
