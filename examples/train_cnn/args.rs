@@ -72,6 +72,9 @@ pub struct Args {
     /// Go on from a checkpoint.
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
+    /// Print the kernels of a training step.
+    #[arg(long)]
+    pub plan: bool,
     /// Write settings and figures of the run.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -163,6 +163,9 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
             if first_step.is_none() {
                 device.synchronize()?;
                 first_step = Some(step_started.elapsed().as_secs_f64());
+                if args.plan {
+                    progress.line(&device.statistics().last_plan);
+                }
             }
             // A value is read when the step three later has been queued: the queue never runs dry.
             if pending.len() > 3
