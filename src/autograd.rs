@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::graph::{Node, Source};
 use crate::ops::Backward;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, in_rule};
 
 impl Tensor {
     /// Gradients of this scalar with respect to `wrt` (parameters' tensors, or what [`Tensor::variable`] made), in that
@@ -63,7 +63,8 @@ pub(crate) fn backward(loss: &Tensor, targets: &[Arc<Node>]) -> Result<Vec<Optio
             continue;
         }
         let output = Tensor::from_node(node.clone());
-        let parts = op.gradient(&Backward { inputs: &inputs, output: &output, grad: &grad, needs: &needs });
+        let seen = Backward { inputs: &inputs, output: &output, grad: &grad, needs: &needs };
+        let parts = in_rule(|| op.gradient(&seen));
         for ((part, input), needed) in parts.into_iter().zip(&node.inputs).zip(needs) {
             let Some(part) = part.filter(|_| needed) else { continue };
             if let Some(error) = part.error() {

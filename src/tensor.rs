@@ -5,6 +5,7 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::LocalKey;
 
 use crate::array::Array;
 use crate::device::Device;
@@ -16,18 +17,30 @@ use crate::shape::Shape;
 
 thread_local! {
     static NO_GRAD: Cell<bool> = const { Cell::new(false) };
+    static IN_RULE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `body` with `flag` set.
+fn with<R>(flag: &'static LocalKey<Cell<bool>>, body: impl FnOnce() -> R) -> R {
+    struct Restore(&'static LocalKey<Cell<bool>>, bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            self.0.set(self.1);
+        }
+    }
+    let _restore = Restore(flag, flag.replace(true));
+    body()
 }
 
 /// Runs `body` without recording gradients: tensors made in it do not require them.
 pub fn no_grad<R>(body: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            NO_GRAD.set(self.0);
-        }
-    }
-    let _restore = Restore(NO_GRAD.replace(true));
-    body()
+    with(&NO_GRAD, body)
+}
+
+/// Runs a gradient rule. Host numbers in it are constants of the graph: they depend on the op's attributes alone, and the
+/// key of a step, which is taken before rules run, has no place for operands of theirs.
+pub(crate) fn in_rule<R>(rule: impl FnOnce() -> R) -> R {
+    with(&IN_RULE, rule)
 }
 
 /// A handle to one node of a recorded graph. Cloning copies the handle.
@@ -129,6 +142,9 @@ impl Tensor {
     /// A host number that travels with each step: changing it from step to step never makes a new plan.
     #[track_caller]
     pub(crate) fn operand(device: &Device, dtype: DType, value: f64) -> Tensor {
+        if IN_RULE.get() {
+            return device.fixed(&[], dtype, value);
+        }
         let word = match dtype {
             DType::F32 | DType::F16 => (value as f32).to_bits(),
             DType::I32 => value as i32 as u32,
