@@ -19,6 +19,7 @@ use crate::init::Init;
 use crate::ops::Problem;
 use crate::rng::Draws;
 use crate::shape::Shape;
+use crate::state::State;
 use crate::tensor::Tensor;
 
 pub(crate) use store::{BLOCK, Chunk, Placed};
@@ -59,6 +60,16 @@ impl Path {
     #[track_caller]
     pub fn param(&self, name: impl fmt::Display, shape: &[usize], init: Init) -> Param {
         self.store.add(self.join(name), shape, self.group, init)
+    }
+
+    /// Adds a state, f32, that steps of this store carry out and checkpoints keep (`running_mean` and the like). Names
+    /// are unique among parameters and states.
+    ///
+    /// # Errors
+    /// The value of the result carries [`crate::Error::Value`] if the name is taken.
+    #[track_caller]
+    pub fn state(&self, name: impl fmt::Display, initial: &Tensor) -> State {
+        self.store.add_state(self.join(name), initial)
     }
 
     /// The store.
