@@ -5,8 +5,10 @@ mod common;
 
 use std::collections::HashSet;
 
+use common::net::{Net, batch};
 use kiln::kernel::Capabilities;
-use kiln::{DType, Device, Tensor};
+use kiln::optim::{Rule, Stepper};
+use kiln::prelude::*;
 
 fn translate(source: &str) -> Result<(), String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string(source))?;
@@ -76,4 +78,48 @@ fn every_shader_of_every_case_translates_for_every_kind_of_device() {
         Ok(())
     });
     assert!(seen.len() > 100, "only {} texts", seen.len());
+}
+
+/// Names of the kernels of a step, of a pass that only gathers and of one that adds to what was gathered, all translated
+/// for every kind of device.
+fn kernels_of_steps<R: Rule>(config: R) -> HashSet<String> {
+    let cpu = Device::cpu();
+    let net = Net::new(&cpu);
+    let mut optimizer = Stepper::new(&net.params, config);
+    let (x, labels) = batch(&cpu, 37, 0);
+    let (mut names, mut seen) = (HashSet::new(), HashSet::new());
+    for gathered in [false, true] {
+        let loss = net.forward(&x).cross_entropy(&labels);
+        for (capabilities, update) in kinds().iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+            for fusion in [true, false] {
+                let plan = optimizer.plan_for(&loss, update, capabilities, fusion).unwrap();
+                for dispatch in plan.dispatches {
+                    if seen.insert(dispatch.source.clone()) {
+                        translate(&dispatch.source)
+                            .unwrap_or_else(|error| panic!("{}: {error}\n{}", dispatch.name, dispatch.source));
+                    }
+                    names.insert(dispatch.name);
+                }
+            }
+        }
+        if !gathered {
+            optimizer.accumulate(&loss).unwrap();
+        }
+    }
+    names
+}
+
+#[test]
+fn every_shader_of_a_training_step_translates_for_every_kind_of_device() {
+    let clip_norm = Some(1.0);
+    let all = [
+        ("adamw", kernels_of_steps(AdamWConfig { clip_norm, ..Default::default() })),
+        ("sgd", kernels_of_steps(SgdConfig { clip_norm, ..Default::default() })),
+        ("sgd", kernels_of_steps(SgdConfig { momentum: 0.9, nesterov: true, ..Default::default() })),
+    ];
+    for (update, names) in all {
+        for name in [update, "clip_norm", "clip_status", "accumulate"] {
+            assert!(names.contains(name), "no {name} in {names:?}");
+        }
+    }
 }

@@ -15,8 +15,8 @@ use crate::gpu::{Compiled, Gpu, GpuValue, Leaf, ReadCell};
 use crate::graph::{HostData, Node, Snapshot, Source, Value};
 use crate::plan::{self, Destination, Plan, Request};
 
-pub(crate) use step::step;
 pub use step::{ArenaKernel, Update};
+pub(crate) use step::{step, step_plan};
 
 /// Bytes of plans (uniforms and structure) that a device keeps; the least recently used go first.
 const PLAN_BYTES: u64 = 64 << 20;

@@ -8,9 +8,8 @@ use crate::autograd;
 use crate::cpu;
 use crate::device::{Arena, Backend, Device, StoreState};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
 use crate::graph::{Node, Snapshot};
-use crate::kernel::{Kernel, OPERANDS, fold_workgroups};
+use crate::kernel::{Capabilities, Kernel, OPERANDS, fold_workgroups};
 use crate::plan::{self, Destination, Dispatch, Plan, Request, Slot, SlotKind};
 use crate::tensor::Tensor;
 
@@ -82,17 +81,7 @@ fn run_step(
         return Err(Error::Device { op: "step", at, left, right });
     }
     let engine = &mut *device.engine();
-    // What a user holds and has not read is computed before the parameters change.
-    let mut roots = vec![loss.node().clone()];
-    roots.extend(assigned.iter().map(|value| value.node().clone()).filter(|node| !node.has_value()));
-    if update.changes_parameters() {
-        let held = update.store().held();
-        for node in held {
-            if node.error().is_none() && !roots.iter().any(|root| Arc::ptr_eq(root, &node)) {
-                roots.push(node);
-            }
-        }
-    }
+    let roots = roots_of(loss, update, assigned);
     let mut snapshot = Snapshot::collect(&roots, true)?;
     if let Backend::Gpu(gpu) = device.backend()
         && promote(gpu, &snapshot)?
@@ -109,7 +98,7 @@ fn run_step(
             snapshot.words(&mut engine.words);
             engine.words.extend(outputs.iter().map(|&i| i as u64));
             update.key(&mut engine.words);
-            let make = |unfused| plan_step(loss, update, &snapshot, &outputs, &targets, gpu, unfused);
+            let make = |unfused| plan_step(loss, update, &snapshot, &outputs, &targets, gpu.capabilities(), unfused);
             engine.run(gpu, &snapshot, &outputs, make, Some(update))
         }
     };
@@ -117,6 +106,31 @@ fn run_step(
         update.store().advance();
     }
     result
+}
+
+/// What a step computes besides gradients: what a user holds and has not read is computed before the parameters change.
+fn roots_of(loss: &Tensor, update: &dyn Update, assigned: &[Tensor]) -> Vec<Arc<Node>> {
+    let mut roots = vec![loss.node().clone()];
+    roots.extend(assigned.iter().map(|value| value.node().clone()).filter(|node| !node.has_value()));
+    if update.changes_parameters() {
+        let held = update.store().held();
+        for node in held {
+            if node.error().is_none() && !roots.iter().any(|root| Arc::ptr_eq(root, &node)) {
+                roots.push(node);
+            }
+        }
+    }
+    roots
+}
+
+/// The plan that this step would take on a device with `capabilities`; nothing is run, so the reference device will do.
+pub(crate) fn step_plan(loss: &Tensor, update: &dyn Update, capabilities: &Capabilities, fusion: bool) -> Result<Plan> {
+    if let Some(error) = loss.error() {
+        return Err(error.clone());
+    }
+    let snapshot = Snapshot::collect(&roots_of(loss, update, &[]), true)?;
+    let outputs = wanted(&snapshot, |node| !node.has_value());
+    Ok(plan_step(loss, update, &snapshot, &outputs, &update.targets(), capabilities, !fusion)?.plan)
 }
 
 fn step_cpu(
@@ -167,7 +181,7 @@ fn plan_step(
     keyed: &Snapshot,
     outputs: &[usize],
     targets: &[(Arc<Node>, Destination)],
-    gpu: &Gpu,
+    capabilities: &Capabilities,
     unfused: bool,
 ) -> Result<Made> {
     let place: HashMap<*const Node, usize> =
@@ -186,13 +200,8 @@ fn plan_step(
         wanted.push((root as usize, destination.clone()));
     }
     let scalars = update.scalars().len();
-    let mut plan = plan::build(&Request {
-        snapshot: &snapshot,
-        outputs: wanted,
-        capabilities: gpu.capabilities(),
-        fusion: !unfused,
-        scalars,
-    })?;
+    let mut plan =
+        plan::build(&Request { snapshot: &snapshot, outputs: wanted, capabilities, fusion: !unfused, scalars })?;
     for ArenaKernel { kernel, arenas } in update.kernels(&reached, plan.scalars)? {
         append(&mut plan, kernel, arenas)?;
     }

@@ -22,8 +22,10 @@ use std::sync::Arc;
 use crate::device::Arena;
 use crate::engine;
 use crate::error::{Error, Result};
+use crate::kernel::Capabilities;
 use crate::ops::Problem;
 use crate::params::{Chunk, ParamStore};
+use crate::plan::Plan;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -222,9 +224,12 @@ impl<R: Rule> Stepper<R> {
         Ok(chunks)
     }
 
-    #[track_caller]
-    fn pass(&mut self, loss: &Tensor, update: bool) -> Result<()> {
-        let at = Location::caller();
+    /// What `run` makes of one pass as the engine sees it, and each parameter with whether the loss reached it.
+    fn with_pass<T>(
+        &mut self,
+        update: bool,
+        run: impl FnOnce(&Pass<'_, R>) -> Result<T>,
+    ) -> Result<(T, Vec<(usize, bool)>)> {
         let chunks = self.prepare()?;
         let layout = self.store.layout()?;
         self.updates.resize(layout.len(), 0);
@@ -245,8 +250,14 @@ impl<R: Rule> Stepper<R> {
             number: self.steps + 1,
             update,
         });
-        engine::step(loss, &pass, at)?;
-        let reached = pass.into_reached();
+        let result = run(&pass)?;
+        Ok((result, pass.into_reached()))
+    }
+
+    #[track_caller]
+    fn pass(&mut self, loss: &Tensor, update: bool) -> Result<()> {
+        let at = Location::caller();
+        let ((), reached) = self.with_pass(update, |pass| engine::step(loss, pass, at))?;
         for (number, reached) in reached {
             if reached && !update {
                 self.gathered[number] = true;
@@ -259,6 +270,16 @@ impl<R: Rule> Stepper<R> {
             self.steps += 1;
         }
         Ok(())
+    }
+
+    /// The plan that a step on `loss` (with `update` false: a pass that only gathers gradients) would take on a device
+    /// with `capabilities`. Nothing is run.
+    ///
+    /// # Errors
+    /// The error that the loss carries, or what planning met.
+    pub fn plan_for(&mut self, loss: &Tensor, update: bool, capabilities: &Capabilities, fusion: bool) -> Result<Plan> {
+        let (plan, _) = self.with_pass(update, |pass| engine::step_plan(loss, pass, capabilities, fusion))?;
+        Ok(plan)
     }
 }
 
