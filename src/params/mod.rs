@@ -56,7 +56,7 @@ impl Path {
     /// Adds a parameter. Names are unique in a store.
     ///
     /// # Errors
-    /// The tensor of the result carries [`Error::Value`] if the name is taken, [`Error::Shape`] if the shape is empty.
+    /// The tensor of the result carries [`crate::Error::Value`] if the name is taken, [`crate::Error::Shape`] if the shape is empty.
     #[track_caller]
     pub fn param(&self, name: impl fmt::Display, shape: &[usize], init: Init) -> Param {
         self.store.add(self.join(name), shape, self.group, init)
@@ -126,8 +126,8 @@ impl Param {
     /// Its present value, as a leaf of the graph.
     ///
     /// # Errors
-    /// The result carries the error that adding the parameter met, [`Error::Limit`] if it is larger than the adapter
-    /// allows, or [`Error::OutOfMemory`].
+    /// The result carries the error that adding the parameter met, [`crate::Error::Limit`] if it is larger than the adapter
+    /// allows, or [`crate::Error::OutOfMemory`].
     #[track_caller]
     pub fn tensor(&self) -> Tensor {
         let at = Location::caller();
@@ -168,7 +168,7 @@ impl Param {
     /// Overwrites it. Tensors recorded before keep the values from before.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless there is one value an element; else what computing held tensors or writing met.
+    /// [`crate::Error::Shape`] unless there is one value an element; else what computing held tensors or writing met.
     #[track_caller]
     pub fn set(&self, values: &[f64]) -> Result<()> {
         let number = self.entry.clone()?;
