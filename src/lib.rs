@@ -1,5 +1,100 @@
 //! Kiln trains neural networks on any GPU that wgpu reaches.
+//!
+//! WGSL compute shaders do the arithmetic; Rust records the graph, plans it and drives the queue; parameters, gradients
+//! and optimizer state live in GPU memory; an f64 interpreter on the CPU is the judge of every result. This page is the
+//! tour. `README.md` starts quicker, `ARCHITECTURE.md` goes deeper.
+//!
+//! # A first look
+//!
+//! ```
+//! use kiln::prelude::*;
+//!
+//! let device = Device::cpu(); // or Device::best(): a GPU where there is one
+//! let x = device.tensor(&[1.0f32, -2.0, 3.0], &[3]).variable();
+//! let y = (&x * &x).sum_all(); // recorded, not run
+//! let gradients = y.gradients(&[&x])?; // recorded too
+//! assert_eq!(y.item()?, 14.0); // reading runs what it needs
+//! assert_eq!(gradients[0].to_vec::<f32>()?, [2.0, -4.0, 6.0]);
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! Ops return a [`Tensor`], never a `Result`, so that a program reads like mathematics. A wrong one gives a tensor that
+//! carries the error; what is made of it carries the same one, and reading, stepping or saving returns it:
+//!
+//! ```
+//! # use kiln::prelude::*;
+//! # let device = Device::cpu();
+//! let sum = device.zeros(&[2, 3]) + device.zeros(&[4]);
+//! let error = sum.relu().sum_all().item().unwrap_err();
+//! assert!(matches!(error, Error::Shape { op: "add", .. }), "{error}");
+//! ```
+//!
+//! # What to read first
+//!
+//! To use Kiln: [`Device`], [`Tensor`], [`ParamStore`], [`nn`], [`optim::Optimizer`], [`data`], then [`train`]. The
+//! example `train_cnn` has all of them in one program.
+//!
+//! To change it: `src/ops/softmax.rs`, for every op file has its form; [`graph`], [`autograd`], [`plan`]; then
+//! `src/engine`, where a read or a step turns what was recorded into a run.
+//!
+//! # Six words
+//!
+//! Who knows these can find any line.
+//!
+//! | word | what it is |
+//! | --- | --- |
+//! | [`Tensor`] | a cheap handle to one node of a recorded graph; cloning copies the handle |
+//! | [`Snapshot`](graph::Snapshot) | the recorded nodes that a run collects from its roots, in topological order |
+//! | [`Op`](ops::Op) | what a node does: shape rule, gradient, f64 reference, GPU form and cases, in one file |
+//! | [`Kernel`](kernel::Kernel) | plain data: a shader's text, its sizes, its bindings, its workgroups |
+//! | [`Plan`](plan::Plan) | a graph compiled once: fused dispatches in order, and the buffer of each result |
+//! | `Gpu` | adapter, device, queue, pipelines and buffers: the only place that names wgpu |
+//!
+//! # What holds, always
+//!
+//! 1. **Program order is the meaning.** A tensor's value is what it would be had every op run at once. One recorded
+//!    before a parameter update and read after it has the value from before.
+//! 2. **A step that has been seen costs no planning.** Plans are found by the structure of the graph. Host numbers (a
+//!    learning rate, the `0.3` of `x * 0.3`) are no part of it: they travel in a uniform.
+//! 3. **The first error travels, nothing panics.** Whatever a user, a file or a driver can cause is an [`Error`] that
+//!    says what to do next.
+//! 4. **Same seed, same bits.** No float atomics, sums in a fixed order, random numbers from a counter ([`rng`]). This
+//!    holds on one adapter and driver, and for a run that was stopped and resumed.
+//! 5. **The f64 interpreter is the judge.** [`Device::cpu`] runs the same graph with each op's plain loops. Kernels are
+//!    held to it, and gradient rules to finite differences in it.
+//! 6. **Nothing waits that need not.** A step is one submission. Gradient norm, clip factor and the check for values
+//!    that are not finite stay on the device, and a small result rides back with the step that computes it.
+//!
+//! # Modules
+//!
+//! From the bottom to the top; a test enforces who may import whom. What has no link is private.
+//!
+//! | module | what is in it |
+//! | --- | --- |
+//! | `error`, `shape`, `dtype` | [`Error`], [`Shape`], [`DType`] |
+//! | [`array`](mod@array) | host arrays of the f64 reference |
+//! | [`kernel`] | kernels as plain data, and the conventions of every shader |
+//! | [`rng`] | counter-based random numbers, the same words here and in WGSL |
+//! | [`graph`] | recorded nodes, and the snapshot that a run collects |
+//! | `tensor`, `create` | [`Tensor`]: recording, reading, and making one from host data |
+//! | [`ops`] | what an op is, and all ops, one file each |
+//! | [`autograd`] | the backward pass, recorded in ops |
+//! | `state` | [`State`]: what a model carries from step to step besides parameters |
+//! | [`plan`] | from a snapshot to dispatches: simplify, fuse, emit, place |
+//! | `cpu` | the f64 interpreter |
+//! | `gpu` | the driver's side, and the only `use wgpu` |
+//! | `engine` | collect, find or make the plan, run it, hand out values; [`Statistics`] |
+//! | `device` | [`Device`]: choosing one, and what it remembers between runs |
+//! | [`init`] | initial values of parameters |
+//! | [`params`] | parameters as ranges of a few arenas on the device |
+//! | [`nn`] | layers |
+//! | [`optim`] | SGD and AdamW, one dispatch a parameter group |
+//! | [`data`] | data sets and loaders |
+//! | [`train`] | checkpoints and metrics |
+//! | [`prelude`] | what a training program imports |
 #![deny(missing_docs)]
+// For rustdoc only: it follows Send and Sync of a `Device` through all of wgpu's types, deeper than the default of 128.
+#![recursion_limit = "256"]
 
 pub mod array;
 pub mod autograd;
@@ -45,3 +140,8 @@ pub mod prelude {
     pub use crate::optim::{AdamW, AdamWConfig, Optimizer, Sgd, SgdConfig};
     pub use crate::{DType, Device, Error, Init, Param, ParamStore, Path, Result, Tensor, no_grad};
 }
+
+/// The program in the README, compiled and run with the doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct ReadmeDoctests;

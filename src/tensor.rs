@@ -299,7 +299,9 @@ impl Tensor {
     /// The error that the tensor carries, [`Error::DType`] if `T` is not its element type, or what running it met.
     #[track_caller]
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
-        pollster::block_on(self.to_vec_async())
+        self.check_dtype(T::DTYPE, Location::caller())?;
+        let data = crate::engine::read(&self.node)?;
+        unpack(&data)
     }
 
     /// [`Tensor::to_vec`] without blocking the thread.
@@ -308,17 +310,21 @@ impl Tensor {
     /// As [`Tensor::to_vec`].
     #[track_caller]
     pub fn to_vec_async<T: Element>(&self) -> impl Future<Output = Result<Vec<T>>> + use<T> {
-        let at = Location::caller();
+        let checked = self.check_dtype(T::DTYPE, Location::caller());
         let tensor = self.clone();
         async move {
-            let dtype = tensor.dtype()?;
-            if dtype != T::DTYPE {
-                let what = format!("the tensor holds {dtype}, not {}", T::DTYPE);
-                return Err(Error::DType { op: "to_vec", at, what });
-            }
-            let data = tensor.read().await?;
-            T::unpack(&data).ok_or_else(|| Error::internal("a read gave another dtype than the tensor's"))
+            checked?;
+            let data = crate::engine::read_async(tensor.node.clone()).await?;
+            unpack(&data)
         }
+    }
+
+    fn check_dtype(&self, wanted: DType, at: &'static Location<'static>) -> Result<()> {
+        let dtype = self.dtype()?;
+        if dtype == wanted {
+            return Ok(());
+        }
+        Err(Error::DType { op: "to_vec", at, what: format!("the tensor holds {dtype}, not {wanted}") })
     }
 
     /// The only element, of any dtype, as f64. Runs what is recorded, and waits for it.
@@ -327,7 +333,8 @@ impl Tensor {
     /// [`Error::Shape`] unless there is exactly one element; else as [`Tensor::to_vec`].
     #[track_caller]
     pub fn item(&self) -> Result<f64> {
-        pollster::block_on(self.item_async())
+        self.check_single(Location::caller())?;
+        Ok(crate::engine::read(&self.node)?.get(0))
     }
 
     /// [`Tensor::item`] without blocking the thread.
@@ -336,16 +343,21 @@ impl Tensor {
     /// As [`Tensor::item`].
     #[track_caller]
     pub fn item_async(&self) -> impl Future<Output = Result<f64>> + use<> {
-        let at = Location::caller();
+        let checked = self.check_single(Location::caller());
         let tensor = self.clone();
         async move {
-            let shape = tensor.shape()?;
-            if shape.iter().product::<usize>() != 1 {
-                let what = format!("a tensor of shape {shape:?} has not one element");
-                return Err(Error::Shape { op: "item", at, what, next: "use to_vec, or reduce it first" });
-            }
-            Ok(tensor.read().await?.get(0))
+            checked?;
+            Ok(crate::engine::read_async(tensor.node.clone()).await?.get(0))
         }
+    }
+
+    fn check_single(&self, at: &'static Location<'static>) -> Result<()> {
+        let shape = self.shape()?;
+        if shape.iter().product::<usize>() == 1 {
+            return Ok(());
+        }
+        let what = format!("a tensor of shape {shape:?} has not one element");
+        Err(Error::Shape { op: "item", at, what, next: "use to_vec, or reduce it first" })
     }
 
     /// All elements as an f64 host array.
@@ -354,13 +366,13 @@ impl Tensor {
     /// The error that the tensor carries, or what running it met.
     pub fn to_array(&self) -> Result<Array> {
         let shape = *self.dims();
-        let data = pollster::block_on(self.read())?;
+        let data = crate::engine::read(&self.node)?;
         Ok(Array { shape, dtype: self.node.meta.dtype, data: data.to_f64() })
     }
+}
 
-    async fn read(&self) -> Result<Arc<HostData>> {
-        crate::engine::read(&self.node).await
-    }
+fn unpack<T: Element>(data: &HostData) -> Result<Vec<T>> {
+    T::unpack(data).ok_or_else(|| Error::internal("a read gave another dtype than the tensor's"))
 }
 
 impl fmt::Debug for Tensor {

@@ -358,3 +358,14 @@ fn partial_batches_and_changing_batch_sizes_give_the_reference_s_values() {
         assert!((g - w).abs() < 1e-4, "{g} {w}");
     }
 }
+
+#[test]
+fn async_reads_give_what_blocking_reads_give() {
+    for device in devices() {
+        let y = device.tensor(&[1.0f32, 2.0], &[2]) * 3.0;
+        let (values, sum) =
+            pollster::block_on(async { (y.to_vec_async::<f32>().await, y.sum_all().item_async().await) });
+        assert_eq!(values.unwrap(), [3.0, 6.0]);
+        assert_eq!(sum.unwrap(), 9.0);
+    }
+}

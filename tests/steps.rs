@@ -76,7 +76,7 @@ fn a_loss_that_is_not_finite_is_reported_and_training_can_go_on() {
     let net = Net::new(&device);
     let mut optimizer = adamw(&net);
     train(&device, &net, &mut optimizer, 37, 0);
-    let x = device.tensor(&vec![f32::INFINITY; 16], &[1, 16]);
+    let x = device.tensor(&[f32::INFINITY; 16], &[1, 16]);
     let loss = net.forward(&x).cross_entropy(&device.labels(&[1]));
     optimizer.step(&loss).unwrap();
     assert!(matches!(device.synchronize(), Err(Error::NonFinite { step: 2 })));

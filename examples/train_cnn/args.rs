@@ -72,6 +72,9 @@ pub struct Args {
     /// Go on from a checkpoint.
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
+    /// Save the first test images and the logits of the trained network (safetensors), to compare with PyTorch.
+    #[arg(long, value_name = "FILE")]
+    pub logits: Option<PathBuf>,
     /// Print the kernels of a training step.
     #[arg(long)]
     pub plan: bool,

@@ -1,16 +1,20 @@
 //! The model and the loop.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use kiln::data::{Batch, Dataset, Splits};
-use kiln::prelude::*;
+use kiln::prelude::{
+    AdamW, AdamWConfig, Conv2d, Conv2dConfig, DType, Device, Dropout, Linear, Mode, Module, Optimizer, ParamStore, Sgd,
+    SgdConfig, Tensor, no_grad,
+};
 use kiln::train::checkpoint::Checkpoint;
 use kiln::train::metrics::ConfusionMatrix;
+use safetensors::{Dtype, tensor::TensorView};
 use serde_json::json;
 
 use crate::args::{Args, Rule};
@@ -120,6 +124,22 @@ fn scheduled(lr: f64, step: u64, steps: u64) -> f64 {
     lr * (0.1 + 0.9 * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()))
 }
 
+/// The first test images and what the network says of them.
+fn save_logits(path: &Path, net: &Cnn, device: &Device, data: &Dataset) -> Result<()> {
+    let batch = data.clone().limit(64).batches(64).next().context("there are no test images")?;
+    let images = device.tensor(&batch.images, &batch.shape);
+    let logits = no_grad(|| net.forward(&images, Mode::Eval));
+    let shape = logits.shape()?.to_vec();
+    let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let (images, logits) = (bytes(&batch.images), bytes(&logits.to_vec::<f32>()?));
+    let views = [
+        ("images", TensorView::new(Dtype::F32, batch.shape.to_vec(), &images)?),
+        ("logits", TensorView::new(Dtype::F32, shape, &logits)?),
+    ];
+    let whole = safetensors::serialize(views, None)?;
+    std::fs::write(path, whole).with_context(|| format!("{} cannot be written", path.display()))
+}
+
 pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
     let params = ParamStore::new(device, args.seed);
     let net = Cnn::new(&params.root(), splits.train.shape(), splits.train.classes(), args);
@@ -227,6 +247,9 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
     }
     params.save(&args.out)?;
     println!("weights  {}", args.out.display());
+    if let Some(path) = &args.logits {
+        save_logits(path, &net, device, &splits.test)?;
+    }
     if let Some(path) = &args.json {
         let value = json!({
             "settings": {

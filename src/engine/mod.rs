@@ -168,7 +168,12 @@ impl Engine {
             }
             None => {
                 self.make_room();
-                let Made { plan, leaves, reached } = make(self.unfused)?;
+                let Made { plan, leaves, reached } = make(self.unfused).map_err(|error| match error {
+                    Error::Limit { what, bytes, limit, next, .. } => {
+                        Error::Limit { what, bytes, limit, next, device: gpu.info().name.clone() }
+                    }
+                    other => other,
+                })?;
                 self.statistics.last_plan = plan.to_string();
                 self.statistics.plans_made += 1;
                 let compiled = gpu.compile(plan)?;
@@ -252,7 +257,7 @@ impl Engine {
 }
 
 /// The elements of a node, run if needed.
-pub(crate) async fn read(node: &Arc<Node>) -> Result<Arc<HostData>> {
+pub(crate) fn read(node: &Arc<Node>) -> Result<Arc<HostData>> {
     if let Some(error) = node.error() {
         return Err(error.clone());
     }
@@ -288,6 +293,27 @@ pub(crate) async fn read(node: &Arc<Node>) -> Result<Arc<HostData>> {
             data.map(Arc::new).ok_or_else(|| Error::internal("a read gave nothing"))
         }
         None => Err(Error::internal("a run left its root without a value")),
+    }
+}
+
+/// [`read`] without blocking the thread: what is recorded is submitted now, and a thread of its own does the waiting.
+pub(crate) async fn read_async(node: Arc<Node>) -> Result<Arc<HostData>> {
+    if !node.has_value() && matches!(node.source, Source::Op(_)) && !node.device.is_cpu() {
+        evaluate(&node.device, std::slice::from_ref(&node))?;
+    }
+    let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
+    let (waited, again) = (node.clone(), node);
+    let thread = std::thread::Builder::new().name("kiln read".into()).spawn(move || {
+        // The reader may be gone: then nobody wants the value.
+        let _ = sender.send(read(&waited));
+    });
+    match thread {
+        Ok(_) => match receiver.receive().await {
+            Some(result) => result,
+            None => Err(Error::internal("a read ended without a result")),
+        },
+        // No thread to be had: wait here.
+        Err(_) => read(&again),
     }
 }
 

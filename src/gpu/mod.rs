@@ -142,7 +142,7 @@ impl Gpu {
             pollster::block_on(memory.pop()),
         ];
         self.check()?;
-        for error in errors.into_iter().flatten() {
+        if let Some(error) = errors.into_iter().flatten().next() {
             return Err(match error {
                 wgpu::Error::OutOfMemory { .. } => {
                     let used = self.0.memory.usage().0;

@@ -35,13 +35,13 @@ impl Window {
             return Err(Problem::Value(what, "use kernels and strides of at least 1"));
         }
         let mut sizes = [height, width];
-        for axis in 0..2 {
+        for (axis, size) in sizes.iter_mut().enumerate() {
             let (kernel, padding) = (self.kernel[axis], self.padding[axis]);
-            if padding > kernel / 2 || sizes[axis] + 2 * padding < kernel {
-                let what = format!("a kernel of {kernel} with padding {padding} on an axis of {}", sizes[axis]);
+            if padding > kernel / 2 || *size + 2 * padding < kernel {
+                let what = format!("a kernel of {kernel} with padding {padding} on an axis of {size}");
                 return Err(Problem::Value(what, "pad at most half a kernel, and let the kernel fit the padded axis"));
             }
-            sizes[axis] = (sizes[axis] + 2 * padding - kernel) / self.stride[axis] + 1;
+            *size = (*size + 2 * padding - kernel) / self.stride[axis] + 1;
         }
         let shape = Shape::new(&[batch, channels, sizes[0], sizes[1]]).unwrap_or(shape);
         Ok(Meta { shape, dtype })

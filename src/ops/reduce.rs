@@ -350,7 +350,7 @@ impl Layout {
 ///
 /// On software drivers a second dispatch costs as much as some 100,000 additions.
 fn parts(outputs: usize, reduced: usize, software: bool) -> usize {
-    let (target, least) = if software { (1024, 1024) } else { (16_384, 64) };
+    let (target, least) = if software { (1024, 8192) } else { (16_384, 64) };
     let wanted = (target / outputs).min(reduced / least).max(1);
     // The loop bound of software drivers: at most 4 x 50,000 terms an invocation.
     wanted.max(reduced.div_ceil(200_000))

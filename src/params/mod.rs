@@ -19,6 +19,7 @@ use crate::init::Init;
 use crate::ops::Problem;
 use crate::rng::Draws;
 use crate::shape::Shape;
+use crate::state::State;
 use crate::tensor::Tensor;
 
 pub(crate) use store::{BLOCK, Chunk, Placed};
@@ -55,10 +56,20 @@ impl Path {
     /// Adds a parameter. Names are unique in a store.
     ///
     /// # Errors
-    /// The tensor of the result carries [`Error::Value`] if the name is taken, [`Error::Shape`] if the shape is empty.
+    /// The tensor of the result carries [`crate::Error::Value`] if the name is taken, [`crate::Error::Shape`] if the shape is empty.
     #[track_caller]
     pub fn param(&self, name: impl fmt::Display, shape: &[usize], init: Init) -> Param {
         self.store.add(self.join(name), shape, self.group, init)
+    }
+
+    /// Adds a state, f32, that steps of this store carry out and checkpoints keep (`running_mean` and the like). Names
+    /// are unique among parameters and states.
+    ///
+    /// # Errors
+    /// The value of the result carries [`crate::Error::Value`] if the name is taken.
+    #[track_caller]
+    pub fn state(&self, name: impl fmt::Display, initial: &Tensor) -> State {
+        self.store.add_state(self.join(name), initial)
     }
 
     /// The store.
@@ -115,8 +126,8 @@ impl Param {
     /// Its present value, as a leaf of the graph.
     ///
     /// # Errors
-    /// The result carries the error that adding the parameter met, [`Error::Limit`] if it is larger than the adapter
-    /// allows, or [`Error::OutOfMemory`].
+    /// The result carries the error that adding the parameter met, [`crate::Error::Limit`] if it is larger than the adapter
+    /// allows, or [`crate::Error::OutOfMemory`].
     #[track_caller]
     pub fn tensor(&self) -> Tensor {
         let at = Location::caller();
@@ -157,7 +168,7 @@ impl Param {
     /// Overwrites it. Tensors recorded before keep the values from before.
     ///
     /// # Errors
-    /// [`Error::Shape`] unless there is one value an element; else what computing held tensors or writing met.
+    /// [`crate::Error::Shape`] unless there is one value an element; else what computing held tensors or writing met.
     #[track_caller]
     pub fn set(&self, values: &[f64]) -> Result<()> {
         let number = self.entry.clone()?;

@@ -15,6 +15,8 @@ use crate::init::Init;
 use crate::ops::{Meta, Problem};
 use crate::rng::{Draws, Philox};
 use crate::shape::Shape;
+use crate::state::State;
+use crate::tensor::Tensor;
 
 /// Elements that a parameter's range is a multiple of: 256 bytes, the coarsest binding offset of any adapter.
 pub(crate) const BLOCK: usize = 64;
@@ -39,6 +41,8 @@ pub(super) struct Contents {
     numbers: HashMap<Arc<str>, usize>,
     pub groups: Vec<Arc<str>>,
     chunks: Vec<Chunk>,
+    /// Versioned state that checkpoints keep: running statistics and the like.
+    pub states: Vec<(Arc<str>, State)>,
     /// Entries below this have a place.
     placed: usize,
     /// Elements of an arena at most, if set by a test.
@@ -186,6 +190,30 @@ impl ParamStore {
         let entry = Entry { name, shape, group, init, frozen: false, at, chunk: 0, offset: 0, leaf: None };
         contents.entries.push(entry);
         Ok(number)
+    }
+
+    /// Adds a state whose assignments the store's steps carry out.
+    #[track_caller]
+    pub(super) fn add_state(&self, name: String, initial: &Tensor) -> State {
+        let name: Arc<str> = name.into();
+        let contents = &mut *self.lock();
+        let taken = contents.numbers.contains_key(&name) || contents.states.iter().any(|(other, _)| *other == name);
+        let state = if taken {
+            let what = format!("there is a parameter or state `{name}` already");
+            State::new(&initial.problem("state", Problem::Value(what, "give each layer a path of its own")))
+        } else {
+            State::new(initial)
+        };
+        self.0.state.adopt(&state);
+        if !taken {
+            contents.states.push((name, state.clone()));
+        }
+        state
+    }
+
+    /// The states, by name.
+    pub(crate) fn states(&self) -> Vec<(Arc<str>, State)> {
+        self.lock().states.clone()
     }
 
     /// Makes arenas for the parameters that have none, and writes their initial values.

@@ -180,12 +180,13 @@ impl Graph {
             }
             Lowering::View(kind) => self.view(name, meta, &kind, inputs),
             Lowering::Kernels { kernels, temporaries } => {
-                for k in 0..inputs.len() {
-                    let node = &self.nodes[inputs[k]];
-                    let any_map = views.get(k).is_some_and(Option::is_some) || (k == 0 && kernels[0].prologue);
+                for (k, input) in inputs.iter_mut().enumerate() {
+                    let node = &self.nodes[*input];
+                    let prologue = k == 0 && kernels[0].prologue;
+                    let any_map = prologue || views.get(k).is_some_and(Option::is_some);
                     let operand = matches!(self.nodes[node.base].work, Work::Leaf(LeafKind::Operand, _));
-                    if operand && !(k == 0 && kernels[0].prologue) || !(any_map || node.map.is_identity()) {
-                        inputs[k] = self.copy(inputs[k]);
+                    if operand && !prologue || !(any_map || node.map.is_identity()) {
+                        *input = self.copy(*input);
                     }
                 }
                 self.push(name, meta, Work::Kernels { kernels, temporaries }, inputs)

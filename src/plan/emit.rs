@@ -135,7 +135,7 @@ impl Emitter<'_> {
     /// A kernel of its own: one invocation writes `lanes` elements of every stored member.
     fn whole(&mut self, stored: &[usize]) -> Result<(), Refused> {
         let elements = self.graph.nodes[*stored.first().ok_or(Refused)?].meta.elements();
-        if self.lanes > 1 && elements % self.lanes != 0 {
+        if self.lanes > 1 && !elements.is_multiple_of(self.lanes) {
             return Err(Refused);
         }
         let count = self.word((elements / self.lanes) as u32);
@@ -342,7 +342,7 @@ impl Emitter<'_> {
                 spread = false;
             } else {
                 let aligned = axes.iter().rev().skip(1).all(|&(_, stride)| stride % self.lanes == 0)
-                    && map.offset % self.lanes == 0
+                    && map.offset.is_multiple_of(self.lanes)
                     && map.dynamic.is_empty();
                 if !aligned || axes.last().is_none_or(|&(_, stride)| stride != 1) {
                     return Err(Refused);

@@ -81,9 +81,9 @@ pub fn fuse(graph: &Graph, enabled: bool, buffers: usize) -> Fusion {
                 fuser.place(node, &uses[node]);
             }
         }
-        for node in 0..count {
+        for (node, uses) in uses.iter().enumerate() {
             if fuser.live[node] {
-                fuser.attach_epilogue(node, &uses[node]);
+                fuser.attach_epilogue(node, uses);
             }
         }
     }

@@ -9,10 +9,13 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::safetensors::{self, Content, Item};
+use crate::array::Array;
 use crate::data::Position;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::optim::{Optimizer, OptimizerState};
 use crate::params::ParamStore;
+use crate::state::State;
 
 /// Stands before the names of the optimizer's tensors.
 const PREFIX: &str = "optimizer/";
@@ -179,21 +182,45 @@ fn weights(store: &ParamStore) -> Result<Vec<Item>> {
         shape: place.shape,
         values: arenas[place.chunk][place.offset..place.offset + place.shape.elements()].to_vec(),
     };
-    Ok(layout.iter().map(item).collect())
+    let mut items: Vec<Item> = layout.iter().map(item).collect();
+    for (name, state) in store.states() {
+        let value = state.get().to_array()?;
+        items.push(Item { name: name.to_string(), shape: value.shape, values: value.data });
+    }
+    Ok(items)
 }
 
-/// The values in a file for each parameter, if it has exactly those.
-fn matching(store: &ParamStore, content: &Content) -> Result<Vec<Vec<f64>>> {
+/// What a file brings: values of each parameter, and the values of the states.
+struct Values {
+    parameters: Vec<Vec<f64>>,
+    states: Vec<(State, Array)>,
+}
+
+/// The values in a file for each parameter and state, if it has exactly those.
+fn matching(store: &ParamStore, content: &Content) -> Result<Values> {
     let layout = store.layout()?;
-    let values = layout.iter().map(|place| content.tensor(&place.name, &place.shape)).collect::<Result<_>>()?;
-    let known = |name: &str| layout.iter().any(|place| *place.name == *name);
+    let parameters = layout.iter().map(|place| content.tensor(&place.name, &place.shape)).collect::<Result<_>>()?;
+    let names = store.states();
+    let mut states = vec![];
+    for (name, state) in &names {
+        let shape = *state.get().dims();
+        let data = content.tensor(name, &shape)?;
+        states.push((state.clone(), Array { shape, dtype: DType::F32, data }));
+    }
+    let values = Values { parameters, states };
+    let known =
+        |name: &str| layout.iter().any(|place| *place.name == *name) || names.iter().any(|(other, _)| **other == *name);
     match content.names().find(|name| !name.starts_with(PREFIX) && !known(name)) {
         Some(name) => Err(content.refuse(format!("it has `{name}`, which the model has not"), SAME_MODEL)),
         None => Ok(values),
     }
 }
 
-fn overwrite(store: &ParamStore, values: &[Vec<f64>]) -> Result<()> {
-    let writes: Vec<(usize, &[f64])> = values.iter().map(Vec::as_slice).enumerate().collect();
-    store.overwrite(&writes)
+fn overwrite(store: &ParamStore, values: &Values) -> Result<()> {
+    let writes: Vec<(usize, &[f64])> = values.parameters.iter().map(Vec::as_slice).enumerate().collect();
+    store.overwrite(&writes)?;
+    for (state, array) in &values.states {
+        state.set(store.device().array(array));
+    }
+    Ok(())
 }
