@@ -66,7 +66,7 @@ impl Cnn {
     /// Every bit of every parameter.
     fn bits(&self) -> Vec<(String, Vec<u64>)> {
         let named = self.params.parameters();
-        named.iter().map(|p| (p.name().into(), p.values().unwrap().into_iter().map(f64::to_bits).collect())).collect()
+        named.iter().map(|p| (p.name(), p.values().unwrap().into_iter().map(f64::to_bits).collect())).collect()
     }
 }
 
