@@ -138,3 +138,26 @@ fn one_seed_gives_one_run_and_a_stopped_one_goes_on_to_the_same_bits() {
     assert_eq!((losses, net.bits()), uninterrupted, "resumed");
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+#[test]
+fn a_step_of_the_digits_cnn_is_at_most_thirty_dispatches() {
+    let device = Device::named("vulkan").expect("a Vulkan driver: `make test` installs one");
+    let splits = digits();
+    let mut net = Cnn::new(&device, 1);
+    net.train(&mut splits.train.batches(BATCH), 1);
+    let statistics = device.statistics();
+    assert!(statistics.dispatches <= 30, "{}", statistics.last_plan);
+}
+
+#[test]
+fn a_partial_last_batch_of_the_digits_cnn_compiles_no_pipeline() {
+    let device = Device::named("vulkan").expect("a Vulkan driver: `make test` installs one");
+    let splits = digits();
+    let mut net = Cnn::new(&device, 1);
+    net.train(&mut splits.train.batches(BATCH), 1);
+    let [_, _, pipelines] = device.objects_made();
+    for size in [29, 37, 61] {
+        net.train(&mut splits.train.batches(size), 1);
+        assert_eq!(device.objects_made()[2], pipelines, "at {size} images: {}", device.statistics().last_plan);
+    }
+}

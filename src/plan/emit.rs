@@ -61,6 +61,8 @@ pub struct Emitted {
     pub operands: bool,
 }
 
+/// A single axis of at least this many elements is taken for data, not for a batch of numbers.
+const LONG: usize = 4096;
 /// Invocations of a generated kernel's workgroup.
 pub const WORKGROUP: u64 = 64;
 
@@ -135,7 +137,14 @@ impl Emitter<'_> {
     /// A kernel of its own: one invocation writes `lanes` elements of every stored member.
     fn whole(&mut self, stored: &[usize]) -> Result<(), Refused> {
         let elements = self.graph.nodes[*stored.first().ok_or(Refused)?].meta.elements();
-        if self.lanes > 1 && !elements.is_multiple_of(self.lanes) {
+        // A choice that does not hang on the first axis, the batch: another batch size must find the same pipeline.
+        let shape = self.graph.nodes[stored[0]].meta.shape;
+        let row = match shape.rank() {
+            0 | 1 if elements < LONG => 1,
+            0 | 1 => elements,
+            _ => elements / shape[0],
+        };
+        if !row.is_multiple_of(self.lanes) {
             return Err(Refused);
         }
         let count = self.word((elements / self.lanes) as u32);
