@@ -81,11 +81,19 @@ pub struct Kernel {
     pub epilogue: bool,
     /// True if the text calls `prologue(index)` instead of reading input 0.
     pub prologue: bool,
+    /// True if the compiler shall guard every loop and division besides every index. Only kernels whose bounds the
+    /// crate's own tests hold to go without.
+    pub checked: bool,
 }
 
 impl Kernel {
-    /// A kernel without fusion hooks.
+    /// A kernel without fusion hooks, with every check: what an op of your own starts from.
     pub fn new(name: impl Into<Cow<'static, str>>, source: impl Into<String>) -> Kernel {
+        Kernel { checked: true, ..Kernel::own(name, source) }
+    }
+
+    /// A kernel of this crate.
+    pub(crate) fn own(name: impl Into<Cow<'static, str>>, source: impl Into<String>) -> Kernel {
         Kernel {
             name: name.into(),
             source: source.into(),
@@ -95,6 +103,7 @@ impl Kernel {
             iterations: 0,
             epilogue: false,
             prologue: false,
+            checked: false,
         }
     }
 }

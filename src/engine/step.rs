@@ -234,6 +234,7 @@ fn append(plan: &mut Plan, kernel: Kernel, arenas: Vec<(Arc<Arena>, bool)>) -> R
         fusion: vec![],
         grid,
         iterations: kernel.iterations,
+        checked: kernel.checked,
     });
     Ok(())
 }

@@ -126,14 +126,14 @@ impl Gpu {
             // Loops are bounded by the verifier's count and divisors are never zero; indices stay checked.
             let checks = wgpu::ShaderRuntimeChecks {
                 bounds_checks: true,
-                force_loop_bounding: false,
-                int_div_checks: false,
+                force_loop_bounding: dispatch.checked,
+                int_div_checks: dispatch.checked,
                 ..wgpu::ShaderRuntimeChecks::checked()
             };
             let source = wgpu::ShaderSource::Wgsl(dispatch.source.as_ref().into());
             let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&dispatch.name), source };
-            // SAFETY: loops end (their bounds are checked by the planner), and division by zero is excluded by the
-            // planner; reads and writes out of range remain checked.
+            // SAFETY: indices stay checked in every module, and so do loops and divisions in those of users. In our own,
+            // loops end (their counts are at most `iterations`) and divisors are lengths, which are not zero.
             let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
             let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: None,

@@ -96,7 +96,7 @@ impl Op for Argmax {
         }
         let shared = include_str!("../../shaders/argmax.wgsl");
         let text = |pass: &str| format!("{shared}{pass}");
-        let mut first = Kernel::new("argmax", text(include_str!("../../shaders/argmax_first.wgsl")));
+        let mut first = Kernel::own("argmax", text(include_str!("../../shaders/argmax_first.wgsl")));
         first.params = words.clone();
         first.workgroups = ((outputs * runs) as u64).div_ceil(64);
         first.iterations = run as u64 + 16;
@@ -105,7 +105,7 @@ impl Op for Argmax {
             return Lowering::kernel(first);
         }
         first.bindings = vec![Binding::input(0), Binding::write(0)];
-        let mut second = Kernel::new("argmax.runs", text(include_str!("../../shaders/argmax_second.wgsl")));
+        let mut second = Kernel::own("argmax.runs", text(include_str!("../../shaders/argmax_second.wgsl")));
         second.bindings = vec![Binding::input(0), Binding::read(0), Binding::output()];
         second.params = words;
         second.workgroups = (outputs as u64).div_ceil(64);

@@ -95,7 +95,7 @@ impl Op for AvgPool2d {
     fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
         let window = &self.window;
         let text = include_str!("../../shaders/avg_pool2d.wgsl");
-        let mut kernel = Kernel::new("avg_pool2d", format!("const GROUP: u32 = 64u;\n{text}"));
+        let mut kernel = Kernel::own("avg_pool2d", format!("const GROUP: u32 = 64u;\n{text}"));
         kernel.bindings = vec![Binding::input(0), Binding::output()];
         let rest = [window.kernel, window.stride, window.padding].concat().into_iter().map(|n| n as u32);
         kernel.params = Window::sizes(&inputs[0].shape, &output.shape).into_iter().chain(rest).collect();
@@ -164,7 +164,7 @@ impl Op for AvgPool2dBackward {
         let window = &self.pool.window;
         let columns = 4;
         let text = include_str!("../../shaders/avg_pool2d_backward.wgsl");
-        let mut kernel = Kernel::new("avg_pool2d_backward", format!("{}{text}", window.constants(columns)));
+        let mut kernel = Kernel::own("avg_pool2d_backward", format!("{}{text}", window.constants(columns)));
         kernel.bindings = vec![Binding::input(0), Binding::output()];
         let rest = [window.kernel, window.padding].concat().into_iter().map(|n| n as u32);
         kernel.params = Window::sizes(&output.shape, &inputs[0].shape).into_iter().chain(rest).collect();

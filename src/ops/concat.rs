@@ -141,7 +141,7 @@ impl Op for Concat {
             let mut words: Vec<u32> = [outer * span, span, start, total].map(|x| x as u32).to_vec();
             words.extend(lengths.iter().map(|&length| length as u32));
             words.resize(4 + MOST, 0);
-            let mut kernel = Kernel::new("concat", text(output.dtype, metas.len(), epilogue));
+            let mut kernel = Kernel::own("concat", text(output.dtype, metas.len(), epilogue));
             kernel.bindings = (0..metas.len()).map(|k| Binding::input(group * most + k)).collect();
             kernel.bindings.push(Binding::output());
             kernel.params = words;

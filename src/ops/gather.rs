@@ -174,7 +174,7 @@ impl Op for Gather {
             store(output.dtype, epilogue),
             include_str!("../../shaders/gather.wgsl")
         );
-        let mut kernel = Kernel::new(self.name(), text);
+        let mut kernel = Kernel::own(self.name(), text);
         kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
         kernel.params = words;
         kernel.workgroups = (output.elements() as u64).div_ceil(64);
@@ -293,7 +293,7 @@ impl Op for GatherBackward {
                 words.extend([output.shape[axis], picked[axis], places[axis], strides[axis]].map(|x| x as u32));
             }
             words.resize(8 + 4 * MAX_RANK, 1);
-            let mut kernel = Kernel::new(self.name(), text.clone());
+            let mut kernel = Kernel::own(self.name(), text.clone());
             kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
             kernel.params = words;
             kernel.workgroups = (elements as u64).div_ceil(64);

@@ -245,7 +245,7 @@ impl Op for Matmul {
                 ("matmul.registers", text)
             }
         };
-        let mut kernel = Kernel::new(name, constants + shader);
+        let mut kernel = Kernel::own(name, constants + shader);
         kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
         let sizes_words = [sizes.rows, sizes.columns, sizes.depth, batch(4), batch(3), splits, split_depth];
         let words = [&sizes_words[..], &a, &b, &[a_start, b_start]].concat();

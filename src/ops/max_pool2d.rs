@@ -76,7 +76,7 @@ fn forward(name: &'static str, window: &Window, input: &Meta, output: &Meta, pla
          fn store(index: u32, value: f32, place: u32) {\n    y[index] = epilogue(value, index);\n}\n"
     };
     let text = include_str!("../../shaders/max_pool2d.wgsl");
-    let mut kernel = Kernel::new(name, format!("{}{store}{text}", window.constants(columns)));
+    let mut kernel = Kernel::own(name, format!("{}{store}{text}", window.constants(columns)));
     let sizes = Window::sizes(&input.shape, &output.shape);
     kernel.bindings = vec![Binding::input(0), Binding::output()];
     kernel.params = sizes.into_iter().chain(window.padding.map(|n| n as u32)).collect();
@@ -229,7 +229,7 @@ impl Op for MaxPool2dBackward {
             let text = include_str!("../../shaders/max_pool2d_backward.wgsl");
             ("max_pool2d_backward", text, planes * height * width.div_ceil(columns), iterations)
         };
-        let mut kernel = Kernel::new(name, format!("{}{text}", window.constants(columns)));
+        let mut kernel = Kernel::own(name, format!("{}{text}", window.constants(columns)));
         kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
         kernel.params = sizes.into_iter().chain([ph as u32, pw as u32]).collect();
         kernel.workgroups = (spans as u64).div_ceil(64);

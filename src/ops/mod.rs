@@ -297,7 +297,7 @@ pub(crate) fn split_sum(mut kernels: Vec<Kernel>, splits: usize, output: &Meta) 
             *binding = Binding::write(0);
         }
     }
-    let mut sum = Kernel::new("split_sum", include_str!("../../shaders/split_sum.wgsl"));
+    let mut sum = Kernel::own("split_sum", include_str!("../../shaders/split_sum.wgsl"));
     sum.bindings = vec![Binding::read(0), Binding::output()];
     sum.params = vec![elements as u32, splits as u32];
     sum.workgroups = (elements as u64).div_ceil(64);

@@ -59,7 +59,7 @@ fn kernel(name: &'static str, from: &Shape, to: &Shape, before: &[usize], value:
     } else {
         "@group(0) @binding(1) var<storage, read_write> result: array<f32>;\nfn moved() -> u32 {\n    return 0u;\n}\n"
     };
-    let mut kernel = Kernel::new(name, format!("{start}{}", include_str!("../../shaders/pad.wgsl")));
+    let mut kernel = Kernel::own(name, format!("{start}{}", include_str!("../../shaders/pad.wgsl")));
     kernel.bindings = match dynamic {
         Some(_) => vec![Binding::input(0), Binding::input(1), Binding::output()],
         None => vec![Binding::input(0), Binding::output()],

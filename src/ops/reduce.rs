@@ -312,7 +312,7 @@ impl Reduce {
              fn reduced_index(r: u32) -> u32 {{\n    return {within};\n}}\n{}",
             include_str!("../../shaders/reduce.wgsl")
         );
-        let mut kernel = Kernel::new(format!("{}{}", self.name(), if partial { ".parts" } else { "" }), source);
+        let mut kernel = Kernel::own(format!("{}{}", self.name(), if partial { ".parts" } else { "" }), source);
         kernel.bindings = vec![Binding::input(0), Binding::output()];
         kernel.params = words;
         kernel.workgroups = ((outputs * parts) as u64).div_ceil(64);

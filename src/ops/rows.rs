@@ -58,7 +58,7 @@ impl Rows {
         let shared = include_str!("../../shaders/rows.wgsl");
         let source = format!("const PER_ROW: bool = {per_row};\n{functions}{shared}{variant}");
         let name = if single { name.to_string() } else { format!("{name}.workgroup") };
-        let mut kernel = Kernel::new(name, source);
+        let mut kernel = Kernel::own(name, source);
         kernel.bindings = bindings;
         kernel.params = vec![self.rows as u32, self.length as u32, self.stride as u32, 0];
         kernel.workgroups = if single { (self.rows as u64).div_ceil(64) } else { self.rows as u64 };

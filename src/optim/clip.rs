@@ -20,7 +20,7 @@ pub(super) fn partial_norm(
 ) -> usize {
     let vectors = gradients.elements / 4;
     let groups = vectors.div_ceil(64).clamp(1, GROUPS);
-    let mut kernel = Kernel::new("clip_norm", include_str!("../../shaders/clip_norm.wgsl"));
+    let mut kernel = Kernel::own("clip_norm", include_str!("../../shaders/clip_norm.wgsl"));
     kernel.params = vec![vectors as u32, groups as u32, first as u32, 0];
     kernel.workgroups = groups as u64;
     kernel.iterations = vectors.div_ceil(64 * groups) as u64;
@@ -31,7 +31,7 @@ pub(super) fn partial_norm(
 
 /// Turns the partial results into the status; `word` is the operand with the largest norm (0: no clipping).
 pub(super) fn status(count: usize, word: usize, partials: &Arc<Arena>, status: &Arc<Arena>) -> ArenaKernel {
-    let mut kernel = Kernel::new("clip_status", include_str!("../../shaders/clip_status.wgsl"));
+    let mut kernel = Kernel::own("clip_status", include_str!("../../shaders/clip_status.wgsl"));
     kernel.params = vec![count as u32, word as u32, 0, 0];
     kernel.iterations = count.div_ceil(64) as u64;
     ArenaKernel { kernel, arenas: vec![(partials.clone(), false), (status.clone(), true)] }

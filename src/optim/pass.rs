@@ -163,7 +163,7 @@ impl<R: Rule> Update for Pass<'_, R> {
             count = clip::partial_norm(&mut kernels, gradients, &classes, partials, count);
             let vectors = arenas.values.elements / 4;
             let word = first + HEAD + arenas.group * self.counts.len() * CLASS;
-            let mut kernel = Kernel::new(rule.name(), rule.shader());
+            let mut kernel = Kernel::own(rule.name(), rule.shader());
             kernel.params = vec![vectors as u32, word as u32, 0, 0];
             kernel.workgroups = vectors.div_ceil(64) as u64;
             let mut bound = vec![(arenas.values.clone(), true), (gradients.clone(), false)];

@@ -66,6 +66,8 @@ pub struct Dispatch {
     pub grid: [u32; 2],
     /// Bound on an invocation's loop iterations.
     pub iterations: u64,
+    /// True if loops and divisions are guarded too.
+    pub checked: bool,
 }
 
 /// A compiled graph: dispatches in order, and the buffer of each result.

@@ -156,6 +156,7 @@ impl Placer<'_> {
                 operands: emitted.operands,
                 grid: [0, 0],
                 iterations: 16,
+                checked: false,
             },
             (elements / lanes).div_ceil(WORKGROUP),
         )
@@ -209,6 +210,7 @@ impl Placer<'_> {
                     operands: fused && emitted.operands,
                     grid: [0, 0],
                     iterations: kernel.iterations,
+                    checked: kernel.checked,
                 },
                 kernel.workgroups,
             )?;
@@ -258,6 +260,7 @@ impl Placer<'_> {
                             operands: false,
                             grid: [0, 0],
                             iterations: 0,
+                            checked: false,
                         },
                         kernel.workgroups,
                     )?;
@@ -301,7 +304,7 @@ fn fused_text(emitted: &Emitted, kernel: &Kernel) -> String {
 
 /// g += x over a range of an arena.
 fn accumulate(elements: usize) -> Kernel {
-    let mut kernel = Kernel::new("accumulate", include_str!("../../shaders/accumulate.wgsl"));
+    let mut kernel = Kernel::own("accumulate", include_str!("../../shaders/accumulate.wgsl"));
     kernel.params = vec![elements as u32];
     kernel.workgroups = (elements as u64).div_ceil(WORKGROUP);
     kernel

@@ -228,7 +228,7 @@ pub(super) fn sum_over_channels(
     let each = channels.div_ceil(splits);
     let kernels = (0..splits).map(|part| {
         let name = if tile.subgroup { format!("{name}.subgroup") } else { name.to_string() };
-        let mut kernel = Kernel::new(name, g.constants() + &tile.constants() + shader);
+        let mut kernel = Kernel::own(name, g.constants() + &tile.constants() + shader);
         kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
         kernel.params = g.words();
         let end = ((part + 1) * each).min(channels);

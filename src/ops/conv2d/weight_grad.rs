@@ -114,7 +114,7 @@ impl Op for Conv2dWeightGrad {
             true => ("conv2d_weight_grad.subgroup", include_str!("../../../shaders/conv2d_weight_grad_subgroup.wgsl")),
             false => ("conv2d_weight_grad", include_str!("../../../shaders/conv2d_weight_grad.wgsl")),
         };
-        let mut kernel = Kernel::new(name, format!("{}{constants}const LINES: u32 = {lines}u;\n{shader}", g.constants()));
+        let mut kernel = Kernel::own(name, format!("{}{constants}const LINES: u32 = {lines}u;\n{shader}", g.constants()));
         kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
         kernel.params = g.words();
         kernel.params.extend([splits, split_lines, segments, segment_width].map(|word| word as u32));
