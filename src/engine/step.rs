@@ -209,7 +209,15 @@ fn plan_step(
     for (i, node) in snapshot.nodes.iter().enumerate() {
         if snapshot.leaves[i].is_some() {
             let keyed = place.get(&Arc::as_ptr(node)).copied();
-            leaves.insert(i, keyed.ok_or_else(|| Error::internal("a gradient rule brought a leaf of its own"))?);
+            leaves.insert(
+                i,
+                keyed.ok_or_else(|| Error::Value {
+                    op: "gradient",
+                    at: node.at,
+                    what: "a gradient rule made a tensor from host data".into(),
+                    next: "make it when the op is recorded, and pass it as one of the op's inputs",
+                })?,
+            );
         }
     }
     Ok(Made { plan, leaves, reached })
