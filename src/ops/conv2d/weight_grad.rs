@@ -85,13 +85,13 @@ impl Op for Conv2dWeightGrad {
         let subgroup = software && capabilities.subgroup == Some(8) && filters >= 4;
         let wide = g.kernel[1] > 5;
         let rows = match subgroup {
-            true if filters > 8 && !wide => 16,
+            true if filters > 8 && !wide && g.is_heavy() => 16,
             true => 8,
             false if filters < 4 => 1,
             false => 8,
         };
         let group = if software { 8 } else { 64 };
-        let lines = if pairs > 8 && !wide { 2 } else { 1 };
+        let lines = if pairs > 8 && !wide && g.is_heavy() { 2 } else { 1 };
         let constants = match subgroup {
             true => format!("const ROW_LOADS: u32 = {}u;\n", rows / 8),
             false => format!("const ROWS: u32 = {rows}u;\nconst GROUP: u32 = {group}u;\n"),
