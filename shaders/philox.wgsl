@@ -36,11 +36,15 @@ fn random_bits4(index: vec4<u32>, seed_low: vec4<u32>, seed_high: vec4<u32>, dra
     return vec4<u32>(words[index.x & 3u], words[index.y & 3u], words[index.z & 3u], words[index.w & 3u]);
 }
 
-// Rounds to the nearest half-precision value where f16 is not available.
+// Rounds to the nearest half-precision value where f16 is not available. What is too large is infinite, and NaN stays:
+// packing them is not defined.
 fn round_half1(x: f32) -> f32 {
-    return unpack2x16float(pack2x16float(vec2<f32>(x, 0.0))).x;
+    let near = unpack2x16float(pack2x16float(vec2<f32>(clamp(x, -65504.0, 65504.0), 0.0))).x;
+    let infinite = bitcast<f32>((bitcast<u32>(x) & 0x80000000u) | 0x7f800000u);
+    let ranged = select(near, infinite, abs(x) >= 65520.0);
+    return select(ranged, x, (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u);
 }
 
 fn round_half4(x: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(unpack2x16float(pack2x16float(x.xy)), unpack2x16float(pack2x16float(x.zw)));
+    return vec4<f32>(round_half1(x.x), round_half1(x.y), round_half1(x.z), round_half1(x.w));
 }
