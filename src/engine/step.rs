@@ -133,6 +133,21 @@ pub(crate) fn step_plan(loss: &Tensor, update: &dyn Update, capabilities: &Capab
     Ok(plan_step(loss, update, &snapshot, &outputs, &update.targets(), capabilities, !fusion)?.plan)
 }
 
+/// The graph of a step, with the nodes `outputs` of `keyed` as its first roots and the gradients of the targets that the
+/// loss reaches as the others; and which these are.
+fn with_gradients(
+    loss: &Tensor,
+    keyed: &Snapshot,
+    outputs: &[usize],
+    targets: &[Arc<Node>],
+) -> Result<(Snapshot, Vec<bool>)> {
+    let gradients = autograd::backward(loss, targets)?;
+    let mut roots: Vec<Arc<Node>> = outputs.iter().map(|&i| keyed.nodes[i].clone()).collect();
+    roots.extend(gradients.iter().flatten().map(|gradient| gradient.node().clone()));
+    let reached = gradients.iter().map(Option::is_some).collect();
+    Ok((Snapshot::collect(&roots, true)?, reached))
+}
+
 fn step_cpu(
     loss: &Tensor,
     update: &dyn Update,
@@ -142,18 +157,13 @@ fn step_cpu(
     device: &Device,
 ) -> Result<()> {
     let destinations = update.targets();
-    let held: Vec<Arc<Node>> = outputs.iter().map(|&i| snapshot.nodes[i].clone()).collect();
-    let gradients = autograd::backward(loss, targets)?;
-    let reached: Vec<bool> = gradients.iter().map(Option::is_some).collect();
-    let mut roots = held.clone();
-    roots.extend(gradients.iter().flatten().map(|gradient| gradient.node().clone()));
-    let snapshot = Snapshot::collect(&roots, true)?;
+    let (snapshot, reached) = with_gradients(loss, snapshot, outputs, targets)?;
     let keep: Vec<usize> = snapshot.roots.iter().map(|&root| root as usize).collect();
     let values = cpu::interpret(&snapshot, &keep)?;
-    store_cpu(&snapshot, &keep[..held.len()], &values);
-    let mut next = held.len();
-    for (gradient, (_, destination)) in gradients.iter().zip(&destinations) {
-        if gradient.is_none() {
+    let mut next = outputs.len();
+    store_cpu(&snapshot, &keep[..next], &values);
+    for (reached, (_, destination)) in reached.iter().zip(&destinations) {
+        if !reached {
             continue;
         }
         let value = values[keep[next]].as_ref().ok_or_else(|| Error::internal("a gradient was not computed"))?;
@@ -186,17 +196,12 @@ fn plan_step(
 ) -> Result<Made> {
     let place: HashMap<*const Node, usize> =
         keyed.nodes.iter().enumerate().map(|(i, node)| (Arc::as_ptr(node), i)).collect();
-    let held: Vec<Arc<Node>> = outputs.iter().map(|&i| keyed.nodes[i].clone()).collect();
     let nodes: Vec<Arc<Node>> = targets.iter().map(|(node, _)| node.clone()).collect();
-    let gradients = autograd::backward(loss, &nodes)?;
-    let mut roots = held.clone();
-    roots.extend(gradients.iter().flatten().map(|gradient| gradient.node().clone()));
-    let snapshot = Snapshot::collect(&roots, true)?;
-    let mut wanted: Vec<(usize, Destination)> =
-        snapshot.roots[..held.len()].iter().map(|&i| (i as usize, Destination::Value)).collect();
-    let reached: Vec<bool> = gradients.iter().map(Option::is_some).collect();
+    let (snapshot, reached) = with_gradients(loss, keyed, outputs, &nodes)?;
+    let (held, gradients) = snapshot.roots.split_at(outputs.len());
+    let mut wanted: Vec<(usize, Destination)> = held.iter().map(|&i| (i as usize, Destination::Value)).collect();
     let with_gradient = targets.iter().zip(&reached).filter(|(_, reached)| **reached);
-    for (&root, ((_, destination), _)) in snapshot.roots[held.len()..].iter().zip(with_gradient) {
+    for (&root, ((_, destination), _)) in gradients.iter().zip(with_gradient) {
         wanted.push((root as usize, destination.clone()));
     }
     let scalars = update.scalars().len();
