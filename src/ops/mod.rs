@@ -115,7 +115,7 @@ impl Lowering {
 
 /// What a node of a graph does.
 ///
-/// Nothing here has a default: an op without a gradient rule, a reference or cases does not compile.
+/// Only the two rules about strides have a default: an op without a gradient rule, a reference or cases does not compile.
 pub trait Op: Debug + Send + Sync + 'static {
     /// Name in errors, dumps and profiles.
     fn name(&self) -> &'static str;
@@ -199,8 +199,8 @@ pub enum Tolerance {
         /// Relative part.
         relative: f64,
     },
-    /// A product or sum over this many terms: each element within `4 * 2^-24 * sqrt(terms)` of the product of the
-    /// norms, which the case bounds by `scale`; the whole within `2e-7 * sqrt(terms)` in norm.
+    /// A product or sum over this many terms: each element within `4 * 2^-24 * sqrt(terms)` of the sum of the terms'
+    /// absolute values (at most the product of the norms), the whole within `2e-7 * sqrt(terms)` in norm.
     Sum {
         /// Number of terms K.
         terms: usize,
