@@ -92,8 +92,8 @@ impl Bench {
 
     fn random(&self, shape: &[usize], seed: u64) -> Tensor {
         let tensor = self.device.uniform(shape, -1.0, 1.0, seed);
-        // Used by three runs, an upload gets a buffer of its own.
-        for _ in 0..3 {
+        // Used by many runs, an upload gets a buffer of its own.
+        for _ in 0..10 {
             self.device.eval(&[&(&tensor * 1.0).sum_all()]).expect("a run");
         }
         tensor

@@ -275,7 +275,7 @@ fn accumulation_over_micro_batches_equals_one_batch() {
 fn an_upload_used_by_many_runs_keeps_its_value() {
     for device in devices() {
         let x = device.tensor(&[1.0f32, 2.0], &[2]);
-        for i in 0..6 {
+        for i in 0..12 {
             assert_eq!(values(&(&x * f64::from(i))), [f64::from(i), 2.0 * f64::from(i)]);
         }
     }

@@ -192,7 +192,7 @@ fn held_results_rotate_and_released_ones_are_used_again() {
     let x = gpu.array(&common::normals(&[1000], 5));
     let mut held: Vec<Tensor> = vec![];
     let mut expected = vec![];
-    for i in 0..6 {
+    for i in 0..12 {
         let y = &x * f64::from(i);
         gpu.eval(&[&y]).unwrap();
         expected.push(f64::from(i));

@@ -83,3 +83,27 @@ fn a_loss_that_is_not_finite_is_reported_and_training_can_go_on() {
     let loss = train(&device, &net, &mut optimizer, 37, 2);
     assert!(loss.item().unwrap().is_finite());
 }
+
+#[test]
+fn a_batch_that_is_read_a_few_times_before_its_step_makes_nothing_either() {
+    let device = Device::named("vulkan").expect("a Vulkan driver");
+    let net = Net::new(&device);
+    let mut optimizer = adamw(&net);
+    let mut run = |from: u64, to: u64| {
+        for step in from..to {
+            let (x, labels) = common::net::batch(&device, 37, step);
+            let logits = net.forward(&x);
+            let loss = logits.cross_entropy(&labels);
+            // Each read is a run that uses the batch.
+            for factor in 0..3 {
+                assert!((net.forward(&x).sum_all() * f64::from(factor)).item().unwrap().is_finite());
+            }
+            drop(logits);
+            optimizer.step(&loss).unwrap();
+        }
+    };
+    run(0, 8);
+    let made = device.objects_made();
+    run(8, 20);
+    assert_eq!(device.objects_made(), made, "buffers, bind groups, pipelines");
+}

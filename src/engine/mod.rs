@@ -46,7 +46,7 @@ pub(crate) struct Engine {
     clock: u64,
     pub statistics: Statistics,
     in_flight: Vec<(Arc<ReadCell>, u64)>,
-    /// False in the test mode that gives every op its own kernel.
+    /// True in the test mode that gives every op its own kernel.
     pub unfused: bool,
 }
 
@@ -122,13 +122,16 @@ fn wanted(snapshot: &Snapshot, lacks: impl Fn(&Node) -> bool) -> Vec<usize> {
     wanted
 }
 
+/// Runs of an upload before it gets a buffer of its own: a batch that is read a few times, then stepped on, must not.
+const PROMOTE_AFTER: u32 = 8;
+
 /// Gives uploads that are used again and again a buffer of their own. True if there were any.
 fn promote(gpu: &Gpu, snapshot: &Snapshot) -> Result<bool> {
     let mut any = false;
     for node in &snapshot.nodes {
         if let Source::Upload { data, uses, .. } = &node.source
             && !node.has_value()
-            && uses.fetch_add(1, Ordering::Relaxed) >= 2
+            && uses.fetch_add(1, Ordering::Relaxed) >= PROMOTE_AFTER
         {
             node.set_value(Value::Gpu(gpu.upload(data, node.meta.dtype)?));
             any = true;
