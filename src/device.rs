@@ -97,6 +97,19 @@ impl Device {
         Ok(Device::with_gpu(gpu::Gpu::noop()?))
     }
 
+    /// [`Device::named`], but planned for as if it had other capabilities: the kernels of other kinds of device run on it,
+    /// as far as its driver takes them. For tests.
+    ///
+    /// # Errors
+    /// Those of [`Device::named`], and [`Error::NoDevice`] for the reference, which has no kernels.
+    #[doc(hidden)]
+    pub fn named_as_if(wanted: &str, change: impl FnOnce(&mut crate::kernel::Capabilities)) -> Result<Device> {
+        let mut gpu = gpu::Gpu::open(wanted)?
+            .ok_or_else(|| Error::NoDevice { wanted: wanted.into(), available: "none with kernels".into() })?;
+        gpu.pretend(change);
+        Ok(Device::with_gpu(gpu))
+    }
+
     /// Every adapter, best first, and the reference.
     pub fn list() -> Vec<DeviceInfo> {
         let mut list = gpu::Gpu::list();

@@ -133,11 +133,20 @@ pub struct Capabilities {
     pub storage_buffers: usize,
     /// Most bytes of one binding.
     pub binding_bytes: u64,
+    /// Names of kernel variants (`matmul.tiled`) to take wherever an op lists them, before the default of its table.
+    pub preferred: Vec<&'static str>,
 }
 
 impl Default for Capabilities {
     fn default() -> Self {
-        Capabilities { f16: false, software: false, subgroup: None, storage_buffers: 8, binding_bytes: 128 << 20 }
+        Capabilities {
+            f16: false,
+            software: false,
+            subgroup: None,
+            storage_buffers: 8,
+            binding_bytes: 128 << 20,
+            preferred: vec![],
+        }
     }
 }
 

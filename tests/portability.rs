@@ -49,29 +49,11 @@ fn every_shader_of_every_case_translates_for_every_kind_of_device() {
     let cpu = Device::cpu();
     let mut seen = HashSet::new();
     common::every_case(|case| {
-        let inputs = common::inputs(case);
-        let tensors: Vec<Tensor> = inputs
-            .iter()
-            .map(|array| match array.dtype {
-                DType::F32 if case.differentiable => cpu.array(array).variable(),
-                _ => cpu.array(array),
-            })
-            .collect();
-        let result = (case.build)(&tensors);
-        let mut roots = vec![result.clone()];
-        if case.differentiable {
-            let wrt: Vec<&Tensor> = tensors.iter().filter(|tensor| tensor.requires_grad()).collect();
-            roots.extend(result.square().sum_all().gradients(&wrt).map_err(|error| error.to_string())?);
-        }
-        let roots: Vec<&Tensor> = roots.iter().collect();
         for capabilities in kinds() {
-            for fusion in [true, false] {
-                let plan = cpu.plan_for(&roots, &capabilities, fusion).map_err(|error| error.to_string())?;
-                for dispatch in plan.dispatches {
-                    if seen.insert(dispatch.source.clone()) {
-                        translate(&dispatch.source)
-                            .map_err(|error| format!("{}: {error}\n{}", dispatch.name, dispatch.source))?;
-                    }
+            for dispatch in common::kernels(&cpu, case, &capabilities)? {
+                if seen.insert(dispatch.source.clone()) {
+                    translate(&dispatch.source)
+                        .map_err(|error| format!("{}: {error}\n{}", dispatch.name, dispatch.source))?;
                 }
             }
         }

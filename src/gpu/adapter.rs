@@ -139,6 +139,7 @@ impl Gpu {
                     .then_some(raw.subgroup_max_size),
                 storage_buffers: limits.max_storage_buffers_per_shader_stage.min(16) as usize,
                 binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
+                preferred: vec![],
             },
             device,
             queue,

@@ -59,6 +59,13 @@ impl Gpu {
         &self.0.capabilities
     }
 
+    /// Lets plans be made as if the adapter had other capabilities; only before the handle is shared.
+    pub fn pretend(&mut self, change: impl FnOnce(&mut Capabilities)) {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            change(&mut inner.capabilities);
+        }
+    }
+
     /// Buffers, bind groups and pipelines made so far.
     pub fn made(&self) -> [u64; 3] {
         [0, 1, 2].map(|i| self.0.made[i].load(Ordering::Relaxed))

@@ -287,6 +287,13 @@ mod losses;
 pub mod pool;
 pub(crate) mod rows;
 
+/// The candidate that the device prefers by name, else the first: a table's default.
+pub(crate) fn preferred<T>(mut candidates: Vec<T>, name: impl Fn(&T) -> &str, capabilities: &Capabilities) -> T {
+    let wanted = |candidate: &T| capabilities.preferred.iter().any(|&wanted| wanted == name(candidate));
+    let place = candidates.iter().position(wanted).unwrap_or(0);
+    candidates.swap_remove(place)
+}
+
 /// Kernels that wrote `splits` partial results of `output`, and one that adds these in order.
 pub(crate) fn split_sum(mut kernels: Vec<Kernel>, splits: usize, output: &Meta) -> Lowering {
     let elements = output.elements();

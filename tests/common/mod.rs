@@ -5,6 +5,7 @@ pub mod net;
 
 use std::sync::OnceLock;
 
+use kiln::kernel::Capabilities;
 use kiln::ops::{Case, CaseInput, Draw, Tolerance};
 use kiln::rng::Philox;
 use kiln::{Array, DType, Device, Shape, Tensor};
@@ -95,6 +96,43 @@ pub fn run(
         out.push(gradient.to_array()?);
     }
     Ok(out)
+}
+
+/// The kernels that a case and its gradients take on a device with `capabilities`; nothing is run.
+pub fn kernels(cpu: &Device, case: &Case, capabilities: &Capabilities) -> Result<Vec<kiln::plan::Dispatch>, String> {
+    let text = |error: kiln::Error| error.to_string();
+    let tensors: Vec<Tensor> = inputs(case)
+        .iter()
+        .map(|array| match array.dtype {
+            DType::F32 if case.differentiable => cpu.array(array).variable(),
+            _ => cpu.array(array),
+        })
+        .collect();
+    let result = (case.build)(&tensors);
+    let mut roots = vec![result.clone()];
+    if case.differentiable {
+        let wrt: Vec<&Tensor> = tensors.iter().filter(|tensor| tensor.requires_grad()).collect();
+        roots.extend(result.square().sum_all().gradients(&wrt).map_err(text)?);
+    }
+    let roots: Vec<&Tensor> = roots.iter().collect();
+    let mut all = vec![];
+    for fusion in [true, false] {
+        all.extend(cpu.plan_for(&roots, capabilities, fusion).map_err(text)?.dispatches);
+    }
+    Ok(all)
+}
+
+/// `Err` unless two runs of a case with its gradients give the same bits, with every buffer filled with NaN in between.
+pub fn repeats(device: &Device, case: &Case) -> Result<(), String> {
+    let text = |error: kiln::Error| error.to_string();
+    let inputs = inputs(case);
+    let shape = run(device, case, &inputs, None).map_err(text)?[0].shape;
+    let cotangent = case.differentiable.then(|| normals(&shape, 99));
+    let first = run(device, case, &inputs, cotangent.as_ref()).map_err(text)?;
+    device.poison_buffers().map_err(text)?;
+    let second = run(device, case, &inputs, cotangent.as_ref()).map_err(text)?;
+    let bits = |arrays: &[Array]| -> Vec<u64> { arrays.iter().flat_map(|a| &a.data).map(|x| x.to_bits()).collect() };
+    if bits(&first) == bits(&second) { Ok(()) } else { Err("two runs differ".into()) }
 }
 
 /// Absolute values, for the bound of sums.

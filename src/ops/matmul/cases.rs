@@ -1,0 +1,53 @@
+//! Shapes on which the product is tested and timed.
+
+use crate::dtype::DType;
+use crate::ops::{Case, Draw, Tolerance};
+use crate::tensor::Tensor;
+
+pub(super) fn all() -> Vec<Case> {
+    fn case(name: impl Into<String>, a: &[usize], b: &[usize], build: fn(&Tensor, &Tensor) -> Tensor) -> Case {
+        let terms = a.iter().chain(b).copied().max().unwrap_or(1);
+        let sum = Tolerance::Sum { terms };
+        // Stretched batches are summed in the gradient.
+        let batches = a.iter().rev().skip(2).chain(b.iter().rev().skip(2)).product::<usize>();
+        let case = Case::new(name, move |x| build(&x[0], &x[1])).normal(a).normal(b).tolerance(sum);
+        case.gradient_tolerance(Tolerance::Sum { terms: terms * batches })
+    }
+    let plain: fn(&Tensor, &Tensor) -> Tensor = |a, b| a.matmul(b);
+    let mut cases = vec![
+        case("37x131x75", &[37, 131], &[131, 75], plain),
+        case("one_by_one", &[1, 1], &[1, 1], plain),
+        case("outer", &[37, 1], &[1, 131], plain),
+        case("inner", &[1, 131], &[131, 1], plain),
+        case("row", &[1, 131], &[131, 37], plain),
+        case("column", &[131, 37], &[37, 1], plain),
+        case("left_transposed", &[131, 37], &[131, 75], |a, b| a.transpose(0, 1).matmul(b)),
+        case("right_transposed", &[37, 131], &[75, 131], |a, b| a.matmul(&b.transpose(0, 1))),
+        case("both_transposed", &[131, 37], &[75, 131], |a, b| a.transpose(0, 1).matmul(&b.transpose(0, 1))),
+        case("split", &[5, 4099], &[4099, 7], plain),
+        case("split_long", &[2, 60_001], &[60_001, 3], plain),
+        case("batched", &[3, 37, 5], &[3, 5, 11], plain),
+        case("rows_folded", &[3, 5, 37], &[37, 11], plain),
+        case("batch_broadcast", &[5, 1, 7, 11], &[3, 11, 13], plain),
+        case("left_broadcast", &[7, 11], &[2, 3, 11, 5], plain),
+        case("three_batch_axes", &[2, 1, 3, 5, 7], &[2, 2, 1, 7, 4], plain),
+        case("heads", &[2, 5, 3, 7], &[2, 11, 3, 7], |q, k| {
+            q.permute(&[0, 2, 1, 3]).matmul(&k.permute(&[0, 2, 3, 1]))
+        }),
+        case("slice", &[9, 37], &[37, 11], |a, b| a.slice(0, 2, 5).matmul(&b.slice_fixed(1, 3, 7))),
+    ];
+    let epilogue = case("epilogue", &[37, 13], &[13, 75], |a, b| (a.matmul(b) + 1.0).relu().transpose(0, 1));
+    // The relu of a sum near zero falls either way: a bound on its own size.
+    cases.push(epilogue.tolerance(Tolerance::Pointwise { absolute: 1e-4, relative: 1e-5 }));
+    let half = Case::new("f16", |x| x[0].matmul(&x[1]));
+    let half = half.input(&[37, 19], DType::F16, Draw::Normal).input(&[19, 11], DType::F16, Draw::Normal);
+    // One rounding to 11 bits.
+    let half = half.tolerance(Tolerance::Pointwise { absolute: 1e-3, relative: 1e-3 });
+    cases.push(half.not_differentiable());
+    // Tiles that are cut on both sides, an operand at a time along its other axis, a split of tiled ones.
+    cases.extend([
+        case("67x35x131_turned", &[67, 35], &[131, 35], |a, b| a.matmul(&b.transpose(0, 1))),
+        case("split_3x5003x5", &[3, 5003], &[5003, 5], plain),
+    ]);
+    cases
+}
