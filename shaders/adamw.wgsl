@@ -3,11 +3,11 @@
 //   m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
 //   theta <- theta - lr ((m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps) + wd theta)
 //
-// with g the clipped gradient. Put in front of this text: nothing. Bindings: 0 theta (written), 1 gradients (read), 2 m,
+// with g the clipped gradient. Put in front of this text: `const VECTORS`, 1 to 16 and a power of two. Bindings: 0 theta (written), 1 gradients (read), 2 m,
 // 3 v (written), 4 class of each block of 64 elements (read; 0: leave alone), 5 status (read): (norm, clip factor,
 // 1 to skip the update, 0), 13 operands: from word p.word on two vectors for each class from 1 on:
 // (lr / (1 - b1^t), 1 / sqrt(1 - b2^t), eps, lr wd), (b1, 1 - b1, b2, 1 - b2).
-// One invocation four elements; workgroups: ceil(vectors / 64). Iterations: 0.
+// One invocation VECTORS vectors of four elements; workgroups: ceil(vectors / (64 VECTORS)). Iterations: VECTORS.
 
 struct Params {
     vectors: u32,
@@ -29,22 +29,26 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = (group.x + group.y * groups.x) * 64u + lane;
-    if i >= p.vectors {
+    let start = ((group.x + group.y * groups.x) * 64u + lane) * VECTORS;
+    if start >= p.vectors {
         return;
     }
-    let class_number = u32(classes[i / 16u]);
-    if class_number == 0u || status[0].z != 0.0 {
+    // All vectors of an invocation lie in one block of 64 elements.
+    let class_number = u32(classes[start / 16u]);
+    let state = status[0];
+    if class_number == 0u || state.z != 0.0 {
         return;
     }
     let at = p.word / 4u + (class_number - 1u) * 2u;
     let rates = bitcast<vec4<f32>>(operands[at]);
     let betas = bitcast<vec4<f32>>(operands[at + 1u]);
-    let g = gradients[i] * status[0].y;
-    let m = betas.x * first[i] + betas.y * g;
-    let v = betas.z * second[i] + betas.w * (g * g);
-    let x = theta[i];
-    first[i] = m;
-    second[i] = v;
-    theta[i] = x - (rates.w * x + rates.x * m / (sqrt(v) * rates.y + rates.z));
+    for (var i = start; i < min(start + VECTORS, p.vectors); i++) {
+        let g = gradients[i] * state.y;
+        let m = betas.x * first[i] + betas.y * g;
+        let v = betas.z * second[i] + betas.w * (g * g);
+        let x = theta[i];
+        first[i] = m;
+        second[i] = v;
+        theta[i] = x - (rates.w * x + rates.x * m / (sqrt(v) * rates.y + rates.z));
+    }
 }

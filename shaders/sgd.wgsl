@@ -1,9 +1,9 @@
 // Stochastic gradient descent without momentum over one arena: theta <- theta - lr (g + wd theta).
 //
-// g is the clipped gradient. Put in front of this text: nothing. Bindings: 0 theta (written), 1 gradients (read), 2 class
+// g is the clipped gradient. Put in front of this text: `const VECTORS`, 1 to 16 and a power of two. Bindings: 0 theta (written), 1 gradients (read), 2 class
 // of each block of 64 elements (read; 0: leave alone), 3 status (read): (norm, clip factor, 1 to skip the update, 0),
 // 13 operands: from word p.word on two vectors for each class from 1 on: (lr, wd, ..), (..).
-// One invocation four elements; workgroups: ceil(vectors / 64). Iterations: 0.
+// One invocation VECTORS vectors of four elements; workgroups: ceil(vectors / (64 VECTORS)). Iterations: VECTORS.
 
 struct Params {
     vectors: u32,
@@ -23,15 +23,19 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let i = (group.x + group.y * groups.x) * 64u + lane;
-    if i >= p.vectors {
+    let start = ((group.x + group.y * groups.x) * 64u + lane) * VECTORS;
+    if start >= p.vectors {
         return;
     }
-    let class_number = u32(classes[i / 16u]);
-    if class_number == 0u || status[0].z != 0.0 {
+    // All vectors of an invocation lie in one block of 64 elements.
+    let class_number = u32(classes[start / 16u]);
+    let state = status[0];
+    if class_number == 0u || state.z != 0.0 {
         return;
     }
     let rates = bitcast<vec4<f32>>(operands[p.word / 4u + (class_number - 1u) * 2u]);
-    let x = theta[i];
-    theta[i] = x - rates.x * (gradients[i] * status[0].y + rates.y * x);
+    for (var i = start; i < min(start + VECTORS, p.vectors); i++) {
+        let x = theta[i];
+        theta[i] = x - rates.x * (gradients[i] * state.y + rates.y * x);
+    }
 }

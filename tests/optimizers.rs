@@ -111,8 +111,8 @@ fn optimizer_of(case: &pytorch::Case, store: &ParamStore) -> Box<dyn Optimizer> 
     }
 }
 
-/// Runs every optimizer case of PyTorch on `device`.
-fn follow_pytorch(device: &Device, tolerance: f64) {
+/// Runs every optimizer case of PyTorch on `device`, with the gradients of a loss or with given ones.
+fn follow_pytorch(device: &Device, tolerance: f64, given: bool) {
     let file = pytorch::File::open();
     let mut count = 0;
     for case in file.cases.iter().filter(|case| ["sgd", "adamw"].contains(&case.op.as_str())) {
@@ -127,7 +127,14 @@ fn follow_pytorch(device: &Device, tolerance: f64) {
             if let Some(rates) = &rates {
                 optimizer.set_lr(rates[step]);
             }
-            optimizer.step(&net.loss(&gradients[step * 7..][..7])).unwrap();
+            let gradient = &gradients[step * 7..][..7];
+            if given {
+                let shape = net.parameter.shape().unwrap();
+                let gradient = device.array(&Array { shape, dtype: DType::F32, data: gradient.to_vec() });
+                optimizer.step_with(vec![(net.parameter.clone(), gradient)]).unwrap();
+            } else {
+                optimizer.step(&net.loss(gradient)).unwrap();
+            }
             if [1, 2, 10, 100].contains(&(step + 1)) {
                 kept.push(net.parameter.values().unwrap());
             }
@@ -143,12 +150,14 @@ fn follow_pytorch(device: &Device, tolerance: f64) {
 
 #[test]
 fn the_reference_follows_pytorch_for_a_hundred_steps() {
-    follow_pytorch(&Device::cpu(), 1e-12);
+    follow_pytorch(&Device::cpu(), 1e-12, false);
+    follow_pytorch(&Device::cpu(), 1e-12, true);
 }
 
 #[test]
 fn a_gpu_follows_pytorch_for_a_hundred_steps() {
-    follow_pytorch(&common::gpu(), 1e-6);
+    follow_pytorch(&common::gpu(), 1e-6, false);
+    follow_pytorch(&common::gpu(), 1e-6, true);
 }
 
 fn clip_as_pytorch(device: &Device, tolerance: f64) {

@@ -100,7 +100,7 @@ fn every_shader_of_a_training_step_translates_for_every_kind_of_device() {
         ("sgd", kernels_of_steps(SgdConfig { momentum: 0.9, nesterov: true, ..Default::default() })),
     ];
     for (update, names) in all {
-        for name in [update, "clip_norm", "clip_status", "accumulate"] {
+        for name in [update, "clip_norm", "clip_norm.lanes", "clip_status", "accumulate"] {
             assert!(names.contains(name), "no {name} in {names:?}");
         }
     }

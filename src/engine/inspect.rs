@@ -35,7 +35,7 @@ impl Device {
     ) -> Result<Plan> {
         let roots: Vec<Arc<Node>> = tensors.iter().map(|tensor| tensor.node().clone()).collect();
         let snapshot = Snapshot::collect(&roots, false)?;
-        let outputs = wanted(&snapshot, |node| !node.has_value());
+        let outputs = wanted(&snapshot, 0, |node| !node.has_value());
         plan::build(&Request {
             snapshot: &snapshot,
             outputs: outputs.into_iter().map(|i| (i, Destination::Value)).collect(),

@@ -15,8 +15,8 @@ use crate::gpu::{Compiled, Gpu, GpuValue, Leaf, ReadCell};
 use crate::graph::{HostData, Node, Snapshot, Source, Value};
 use crate::plan::{self, Destination, Plan, Request};
 
-pub use step::{ArenaKernel, Update};
-pub(crate) use step::{step, step_plan};
+pub use step::{ArenaKernel, Bound, Found, Update};
+pub(crate) use step::{Gradients, step, step_plan};
 
 /// Bytes of plans (uniforms and structure) that a device keeps; the least recently used go first.
 const PLAN_BYTES: u64 = 64 << 20;
@@ -78,7 +78,7 @@ pub(crate) fn evaluate(device: &Device, roots: &[Arc<Node>]) -> Result<()> {
     {
         snapshot = Snapshot::collect(roots, false)?;
     }
-    let outputs = wanted(&snapshot, |node| !node.has_value());
+    let outputs = wanted(&snapshot, 0, |node| !node.has_value());
     match device.backend() {
         Backend::Cpu => {
             let values = cpu::interpret(&snapshot, &outputs)?;
@@ -105,15 +105,15 @@ pub(crate) fn evaluate(device: &Device, roots: &[Arc<Node>]) -> Result<()> {
     }
 }
 
-/// Roots and held nodes of a snapshot that have no value yet, as indices.
-fn wanted(snapshot: &Snapshot, lacks: impl Fn(&Node) -> bool) -> Vec<usize> {
+/// Roots (from number `first` on) and held nodes of a snapshot that have no value yet, as indices.
+fn wanted(snapshot: &Snapshot, first: usize, lacks: impl Fn(&Node) -> bool) -> Vec<usize> {
     let mut wanted: Vec<usize> = (0..snapshot.nodes.len())
         .filter(|&i| {
             let node = &snapshot.nodes[i];
             snapshot.leaves[i].is_none() && node.is_held() && lacks(node)
         })
         .collect();
-    for &root in &snapshot.roots {
+    for &root in &snapshot.roots[first..] {
         let root = root as usize;
         if !wanted.contains(&root) && lacks(&snapshot.nodes[root]) {
             wanted.push(root);

@@ -8,18 +8,92 @@ use crate::autograd;
 use crate::cpu;
 use crate::device::{Arena, Backend, Device, StoreState};
 use crate::error::{Error, Result};
-use crate::graph::{Node, Snapshot};
+use crate::graph::{LeafKind, Node, Snapshot};
 use crate::kernel::{Capabilities, Kernel, OPERANDS, fold_workgroups};
 use crate::plan::{self, Destination, Dispatch, Plan, Request, Slot, SlotKind};
 use crate::tensor::Tensor;
 
-/// A kernel over whole arenas that a step runs after the gradients are there.
+/// A kernel over arenas that a step runs after the gradients are there.
 pub struct ArenaKernel {
     /// The kernel; its `bindings` are not used.
     pub kernel: Kernel,
-    /// Arenas bound from 0 on, with write access or not.
-    pub arenas: Vec<(Arc<Arena>, bool)>,
+    /// What is bound from 0 on, with write access or not.
+    pub arenas: Vec<(Bound, bool)>,
 }
+
+/// What a kernel of an update binds.
+#[derive(Debug, Clone)]
+pub enum Bound {
+    /// A whole arena.
+    Arena(Arc<Arena>),
+    /// Elements of an arena: the first, and how many.
+    Range(Arc<Arena>, usize, usize),
+    /// A stored gradient: the number of its leaf, and how many elements it has.
+    Leaf(usize, usize),
+}
+
+impl From<&Arc<Arena>> for Bound {
+    fn from(arena: &Arc<Arena>) -> Bound {
+        Bound::Arena(arena.clone())
+    }
+}
+
+/// Where an update finds the gradient of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// There is none.
+    Nowhere,
+    /// At the target's place in the arena of gradients.
+    InArena,
+    /// In the buffer of a stored value, the leaf with this number.
+    InLeaf(usize),
+}
+
+/// Where a step's gradients come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Gradients<'a> {
+    /// The backward pass of a loss.
+    Of(&'a Tensor),
+    /// For each target, the one that the user gave.
+    Given(&'a [Option<Arc<Node>>]),
+}
+
+impl Gradients<'_> {
+    /// True if recorded nodes are entered down to leaves, for a backward pass.
+    fn history(self) -> bool {
+        matches!(self, Gradients::Of(_))
+    }
+
+    /// The graph's first roots.
+    fn roots(self) -> Vec<Arc<Node>> {
+        match self {
+            Gradients::Of(loss) => vec![loss.node().clone()],
+            Gradients::Given(given) => given.iter().flatten().cloned().collect(),
+        }
+    }
+
+    /// Roots that are no results: a given gradient that nobody holds is wanted in the arena alone.
+    fn transient(self) -> usize {
+        match self {
+            Gradients::Of(_) => 0,
+            Gradients::Given(given) => given.iter().flatten().count(),
+        }
+    }
+
+    fn key(self, words: &mut Vec<u64>) {
+        match self {
+            Gradients::Of(_) => words.push(1),
+            Gradients::Given(given) => {
+                words.push(2);
+                words.extend(given.iter().map(|gradient| u64::from(gradient.is_some())));
+            }
+        }
+    }
+}
+
+/// Stored gradients from this length on are read where they are, by kernels of their own; shorter ones are copied into
+/// the arena, for one kernel that serves all.
+const DIRECT: usize = 1 << 15;
 
 /// What a step does with the gradients.
 pub trait Update {
@@ -31,11 +105,11 @@ pub trait Update {
     fn targets(&self) -> Vec<(Arc<Node>, Destination)>;
     /// Host numbers of this step, as 32-bit words.
     fn scalars(&self) -> Vec<u32>;
-    /// Kernels for the parameters that the loss reaches; `first` is the first word of the host numbers.
+    /// Kernels for the targets that have a gradient; `first` is the first word of the host numbers.
     ///
     /// # Errors
     /// What the device refuses.
-    fn kernels(&self, reached: &[bool], first: usize) -> Result<Vec<ArenaKernel>>;
+    fn kernels(&self, found: &[Found], first: usize, capabilities: &Capabilities) -> Result<Vec<ArenaKernel>>;
     /// The same on the reference's arenas. Returns false if a gradient was not finite and the update was skipped.
     ///
     /// # Errors
@@ -52,53 +126,61 @@ pub trait Update {
 }
 
 /// Backward pass and update in one submission; assignments to states are carried out with it, or dropped if it fails.
-pub(crate) fn step(loss: &Tensor, update: &dyn Update, at: &'static std::panic::Location<'static>) -> Result<()> {
+pub(crate) fn step(
+    gradients: Gradients<'_>,
+    update: &dyn Update,
+    device: &Device,
+    at: &'static std::panic::Location<'static>,
+) -> Result<()> {
     let states = update.store().states();
     let assigned: Vec<Tensor> = states.iter().filter_map(|state| state.pending()).collect();
     let result = match assigned.iter().find_map(Tensor::error) {
         Some(error) => Err(error.clone()),
-        None => run_step(loss, update, at, &assigned),
+        None => run_step(gradients, update, device, at, &assigned),
     };
     states.iter().for_each(|state| state.settle(result.is_ok()));
     result
 }
 
 fn run_step(
-    loss: &Tensor,
+    gradients: Gradients<'_>,
     update: &dyn Update,
+    device: &Device,
     at: &'static std::panic::Location<'static>,
     assigned: &[Tensor],
 ) -> Result<()> {
-    if let Some(error) = loss.error() {
+    let roots = gradients.roots();
+    if let Some(error) = roots.iter().find_map(|node| node.error()) {
         return Err(error.clone());
     }
-    autograd::check_scalar(loss, at)?;
-    let device = loss.device().clone();
+    if let Gradients::Of(loss) = gradients {
+        autograd::check_scalar(loss, at)?;
+    }
     device.take_failure()?;
-    let targets = update.targets();
-    if let Some((node, _)) = targets.iter().find(|(node, _)| !node.device.same(&device)) {
-        let [left, right] = [node.device.name().into(), device.name().into()];
+    if let Some(node) = roots.iter().find(|node| !node.device.same(device)) {
+        let [left, right] = [device.name().into(), node.device.name().into()];
         return Err(Error::Device { op: "step", at, left, right });
     }
+    let targets = update.targets();
     let engine = &mut *device.engine();
-    let roots = roots_of(loss, update, assigned);
-    let mut snapshot = Snapshot::collect(&roots, true)?;
+    let roots = roots_of(gradients, update, assigned);
+    let mut snapshot = Snapshot::collect(&roots, gradients.history())?;
     if let Backend::Gpu(gpu) = device.backend()
         && promote(gpu, &snapshot)?
     {
-        snapshot = Snapshot::collect(&roots, true)?;
+        snapshot = Snapshot::collect(&roots, gradients.history())?;
     }
-    let outputs = wanted(&snapshot, |node| !node.has_value());
-    let nodes: Vec<Arc<Node>> = targets.iter().map(|(node, _)| node.clone()).collect();
+    let outputs = wanted(&snapshot, gradients.transient(), |node| !node.has_value());
     let result = match device.backend() {
-        Backend::Cpu => step_cpu(loss, update, &snapshot, &outputs, &nodes, &device),
+        Backend::Cpu => step_cpu(gradients, update, &snapshot, &outputs, device),
         Backend::Gpu(gpu) => {
             engine.words.clear();
-            engine.words.push(1);
+            gradients.key(&mut engine.words);
             snapshot.words(&mut engine.words);
             engine.words.extend(outputs.iter().map(|&i| i as u64));
             update.key(&mut engine.words);
-            let make = |unfused| plan_step(loss, update, &snapshot, &outputs, &targets, gpu.capabilities(), unfused);
+            let make =
+                |unfused| plan_step(gradients, update, &snapshot, &outputs, &targets, gpu.capabilities(), unfused);
             engine.run(gpu, &snapshot, &outputs, make, Some(update))
         }
     };
@@ -109,8 +191,8 @@ fn run_step(
 }
 
 /// What a step computes besides gradients: what a user holds and has not read is computed before the parameters change.
-fn roots_of(loss: &Tensor, update: &dyn Update, assigned: &[Tensor]) -> Vec<Arc<Node>> {
-    let mut roots = vec![loss.node().clone()];
+fn roots_of(gradients: Gradients<'_>, update: &dyn Update, assigned: &[Tensor]) -> Vec<Arc<Node>> {
+    let mut roots = gradients.roots();
     roots.extend(assigned.iter().map(|value| value.node().clone()).filter(|node| !node.has_value()));
     if update.changes_parameters() {
         let held = update.store().held();
@@ -128,36 +210,43 @@ pub(crate) fn step_plan(loss: &Tensor, update: &dyn Update, capabilities: &Capab
     if let Some(error) = loss.error() {
         return Err(error.clone());
     }
-    let snapshot = Snapshot::collect(&roots_of(loss, update, &[]), true)?;
-    let outputs = wanted(&snapshot, |node| !node.has_value());
-    Ok(plan_step(loss, update, &snapshot, &outputs, &update.targets(), capabilities, !fusion)?.plan)
+    let gradients = Gradients::Of(loss);
+    let snapshot = Snapshot::collect(&roots_of(gradients, update, &[]), true)?;
+    let outputs = wanted(&snapshot, 0, |node| !node.has_value());
+    Ok(plan_step(gradients, update, &snapshot, &outputs, &update.targets(), capabilities, !fusion)?.plan)
 }
 
-/// The graph of a step, with the nodes `outputs` of `keyed` as its first roots and the gradients of the targets that the
-/// loss reaches as the others; and which these are.
+/// The graph of a step, with the nodes `outputs` of `keyed` as its first roots and the gradients of the targets that have
+/// one as the others; and which these are.
 fn with_gradients(
-    loss: &Tensor,
+    gradients: Gradients<'_>,
     keyed: &Snapshot,
     outputs: &[usize],
-    targets: &[Arc<Node>],
+    targets: &[(Arc<Node>, Destination)],
 ) -> Result<(Snapshot, Vec<bool>)> {
-    let gradients = autograd::backward(loss, targets)?;
     let mut roots: Vec<Arc<Node>> = outputs.iter().map(|&i| keyed.nodes[i].clone()).collect();
-    roots.extend(gradients.iter().flatten().map(|gradient| gradient.node().clone()));
-    let reached = gradients.iter().map(Option::is_some).collect();
-    Ok((Snapshot::collect(&roots, true)?, reached))
+    let each: Vec<Option<Arc<Node>>> = match gradients {
+        Gradients::Given(given) => given.to_vec(),
+        Gradients::Of(loss) => {
+            let nodes: Vec<Arc<Node>> = targets.iter().map(|(node, _)| node.clone()).collect();
+            let gradients = autograd::backward(loss, &nodes)?;
+            gradients.iter().map(|gradient| gradient.as_ref().map(|tensor| tensor.node().clone())).collect()
+        }
+    };
+    roots.extend(each.iter().flatten().cloned());
+    let reached = each.iter().map(Option::is_some).collect();
+    Ok((Snapshot::collect(&roots, gradients.history())?, reached))
 }
 
 fn step_cpu(
-    loss: &Tensor,
+    gradients: Gradients<'_>,
     update: &dyn Update,
     snapshot: &Snapshot,
     outputs: &[usize],
-    targets: &[Arc<Node>],
     device: &Device,
 ) -> Result<()> {
     let destinations = update.targets();
-    let (snapshot, reached) = with_gradients(loss, snapshot, outputs, targets)?;
+    let (snapshot, reached) = with_gradients(gradients, snapshot, outputs, &destinations)?;
     let keep: Vec<usize> = snapshot.roots.iter().map(|&root| root as usize).collect();
     let values = cpu::interpret(&snapshot, &keep)?;
     let mut next = outputs.len();
@@ -186,7 +275,7 @@ fn step_cpu(
 
 /// The plan of a step: forward, backward, update.
 fn plan_step(
-    loss: &Tensor,
+    gradients: Gradients<'_>,
     update: &dyn Update,
     keyed: &Snapshot,
     outputs: &[usize],
@@ -196,18 +285,28 @@ fn plan_step(
 ) -> Result<Made> {
     let place: HashMap<*const Node, usize> =
         keyed.nodes.iter().enumerate().map(|(i, node)| (Arc::as_ptr(node), i)).collect();
-    let nodes: Vec<Arc<Node>> = targets.iter().map(|(node, _)| node.clone()).collect();
-    let (snapshot, reached) = with_gradients(loss, keyed, outputs, &nodes)?;
-    let (held, gradients) = snapshot.roots.split_at(outputs.len());
+    let (snapshot, reached) = with_gradients(gradients, keyed, outputs, targets)?;
+    let (held, roots) = snapshot.roots.split_at(outputs.len());
     let mut wanted: Vec<(usize, Destination)> = held.iter().map(|&i| (i as usize, Destination::Value)).collect();
-    let with_gradient = targets.iter().zip(&reached).filter(|(_, reached)| **reached);
-    for (&root, ((_, destination), _)) in gradients.iter().zip(with_gradient) {
-        wanted.push((root as usize, destination.clone()));
+    let mut found = vec![Found::Nowhere; targets.len()];
+    let with_gradient = (0..targets.len()).filter(|&target| reached[target]);
+    for (target, &root) in with_gradient.zip(roots) {
+        let (root, destination) = (root as usize, &targets[target].1);
+        let elements = snapshot.nodes[root].meta.elements();
+        let stored = snapshot.leaves[root] == Some(LeafKind::Stored);
+        let whole = elements >= DIRECT && elements % 4 == 0;
+        found[target] = match destination {
+            Destination::Arena(..) if stored && whole => Found::InLeaf(root),
+            _ => {
+                wanted.push((root, destination.clone()));
+                Found::InArena
+            }
+        };
     }
     let scalars = update.scalars().len();
     let mut plan =
         plan::build(&Request { snapshot: &snapshot, outputs: wanted, capabilities, fusion: !unfused, scalars })?;
-    for ArenaKernel { kernel, arenas } in update.kernels(&reached, plan.scalars)? {
+    for ArenaKernel { kernel, arenas } in update.kernels(&found, plan.scalars, capabilities)? {
         append(&mut plan, kernel, arenas)?;
     }
     let mut leaves = HashMap::new();
@@ -228,12 +327,18 @@ fn plan_step(
     Ok(Made { plan, leaves, reached })
 }
 
-fn append(plan: &mut Plan, kernel: Kernel, arenas: Vec<(Arc<Arena>, bool)>) -> Result<()> {
+fn append(plan: &mut Plan, kernel: Kernel, bound: Vec<(Bound, bool)>) -> Result<()> {
     let mut bindings = vec![];
-    for (binding, (arena, write)) in arenas.into_iter().enumerate() {
-        let bytes = arena.elements as u64 * 4;
-        let elements = arena.elements;
-        plan.slots.push(Slot { kind: SlotKind::Arena(arena, 0, elements), bytes: bytes.next_multiple_of(16) });
+    for (binding, (bound, write)) in bound.into_iter().enumerate() {
+        let (kind, elements) = match bound {
+            Bound::Arena(arena) => {
+                let elements = arena.elements;
+                (SlotKind::Arena(arena, 0, elements), elements)
+            }
+            Bound::Range(arena, first, elements) => (SlotKind::Arena(arena, first, elements), elements),
+            Bound::Leaf(leaf, elements) => (SlotKind::Stored(leaf), elements),
+        };
+        plan.slots.push(Slot { kind, bytes: (elements as u64 * 4).next_multiple_of(16) });
         bindings.push((binding as u32, plan.slots.len() - 1, write));
     }
     let grid =

@@ -1,32 +1,60 @@
 //! The norm of all gradients together and the factor that clips it (Pascanu, Mikolov and Bengio 2013; the factor is that
 //! of `torch.nn.utils.clip_grad_norm_`). The factor stays on the device.
+//!
+//! The pass over the gradients stays where nothing is clipped: it is what finds a gradient that is not finite before
+//! anything is changed.
 
 use std::sync::Arc;
 
 use crate::device::Arena;
-use crate::engine::ArenaKernel;
+use crate::engine::{ArenaKernel, Bound};
 use crate::kernel::Kernel;
 
 /// Workgroups of the first pass over one arena, at most.
-pub(super) const GROUPS: usize = 256;
+const GROUPS: usize = 256;
+/// Workgroups where each of the 64 invocations leaves a partial result, at most.
+const LANE_GROUPS: usize = 64;
 
-/// Adds the sum of squares of one arena to the partial results from number `first` on; returns how many they are then.
+/// Partial results that a range of so many elements takes, at most.
+pub(super) fn partials(elements: usize) -> usize {
+    groups(elements, false).max(64 * groups(elements, true))
+}
+
+fn groups(elements: usize, software: bool) -> usize {
+    match software {
+        true => elements.div_ceil(64 * 64).clamp(1, LANE_GROUPS),
+        false => (elements / 4).div_ceil(64).clamp(1, GROUPS),
+    }
+}
+
+/// Adds the sum of squares of a range of gradients to the partial results from number `first` on; returns how many they
+/// are then.
 pub(super) fn partial_norm(
     kernels: &mut Vec<ArenaKernel>,
-    gradients: &Arc<Arena>,
+    (gradients, elements): (Bound, usize),
     classes: &Arc<Arena>,
     partials: &Arc<Arena>,
     first: usize,
+    software: bool,
 ) -> usize {
-    let vectors = gradients.elements / 4;
-    let groups = vectors.div_ceil(64).clamp(1, GROUPS);
-    let mut kernel = Kernel::own("clip_norm", include_str!("../../shaders/clip_norm.wgsl"));
+    let vectors = elements / 4;
+    let groups = groups(elements, software);
+    let (mut kernel, results) = if software {
+        (Kernel::own("clip_norm.lanes", include_str!("../../shaders/clip_norm_lanes.wgsl")), 64 * groups)
+    } else {
+        (Kernel::own("clip_norm", include_str!("../../shaders/clip_norm.wgsl")), groups)
+    };
     kernel.params = vec![vectors as u32, groups as u32, first as u32, 0];
     kernel.workgroups = groups as u64;
-    kernel.iterations = vectors.div_ceil(64 * groups) as u64;
-    let arenas = vec![(gradients.clone(), false), (classes.clone(), false), (partials.clone(), true)];
-    kernels.push(ArenaKernel { kernel, arenas });
-    first + groups
+    kernel.iterations = match software {
+        true => 17 * vectors.div_ceil(16 * 64 * groups) as u64,
+        false => vectors.div_ceil(64 * groups) as u64,
+    };
+    kernels.push(ArenaKernel {
+        kernel,
+        arenas: vec![(gradients, false), (classes.into(), false), (partials.into(), true)],
+    });
+    first + results
 }
 
 /// Turns the partial results into the status; `word` is the operand with the largest norm (0: no clipping).
@@ -34,7 +62,7 @@ pub(super) fn status(count: usize, word: usize, partials: &Arc<Arena>, status: &
     let mut kernel = Kernel::own("clip_status", include_str!("../../shaders/clip_status.wgsl"));
     kernel.params = vec![count as u32, word as u32, 0, 0];
     kernel.iterations = count.div_ceil(64) as u64;
-    ArenaKernel { kernel, arenas: vec![(partials.clone(), false), (status.clone(), true)] }
+    ArenaKernel { kernel, arenas: vec![(partials.into(), false), (status.into(), true)] }
 }
 
 /// The factor in f64; 1 without a largest norm.

@@ -10,6 +10,7 @@
 
 mod adamw;
 mod clip;
+mod given;
 mod pass;
 mod sgd;
 
@@ -20,11 +21,12 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use crate::device::Arena;
-use crate::engine;
+use crate::engine::{self, Gradients};
 use crate::error::{Error, Result};
+use crate::graph::Node;
 use crate::kernel::Capabilities;
 use crate::ops::Problem;
-use crate::params::{Chunk, ParamStore};
+use crate::params::{Chunk, Param, ParamStore};
 use crate::plan::Plan;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -77,7 +79,8 @@ pub trait Rule: Send + Sync + 'static {
     fn set_lr(&mut self, lr: f64);
     /// Names of what is kept for each scalar (at most two).
     fn moments(&self) -> &'static [&'static str];
-    /// WGSL: bindings theta, gradients, moments, classes, status (see `shaders/adamw.wgsl`).
+    /// WGSL: bindings theta, gradients, moments, classes, status (see `shaders/adamw.wgsl`). A text that names `VECTORS`
+    /// handles so many vectors of four elements an invocation, one otherwise.
     fn shader(&self) -> &'static str;
     /// A number that is equal for update counts that take the same factors.
     fn class(&self, updates: u64) -> u64;
@@ -106,6 +109,30 @@ pub trait Optimizer {
     /// # Errors
     /// As [`Optimizer::step`].
     fn accumulate(&mut self, loss: &Tensor) -> Result<()>;
+    /// The update alone, with gradients that you bring: those of [`Tensor::gradients`], changed as you like, or others.
+    ///
+    /// What is recorded is computed in the same submission. Gradients are clipped and checked as in [`Optimizer::step`],
+    /// and added to what [`Optimizer::accumulate`] has gathered; parameters that have none are left alone, frozen ones
+    /// too. A gradient whose tensor you keep is stored for you; one that is moved in goes straight into the update.
+    ///
+    /// ```
+    /// # use kiln::prelude::*;
+    /// # let device = Device::cpu();
+    /// # let params = ParamStore::new(&device, 1);
+    /// let weight = params.root().param("weight", &[3], Init::Ones);
+    /// let mut sgd = Sgd::new(&params, SgdConfig { lr: 0.5, ..Default::default() });
+    /// let x = weight.tensor();
+    /// let gradient = (&x * &x).sum_all().gradients(&[&x])?.remove(0);
+    /// sgd.step_with(vec![(weight.clone(), gradient.clamp(-1.0, 1.0))])?;
+    /// assert_eq!(weight.values()?, [0.5; 3]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Value`] for a parameter of another store or one that is named twice, [`Error::Shape`] or [`Error::DType`]
+    /// unless each gradient is f32 of its parameter's shape, the error that a gradient carries; else as
+    /// [`Optimizer::step`].
+    fn step_with(&mut self, gradients: Vec<(Param, Tensor)>) -> Result<()>;
     /// The learning rate.
     fn lr(&self) -> f64;
     /// Changes the learning rate from the next step on.
@@ -146,6 +173,15 @@ pub struct OptimizerState {
     pub tensors: Vec<(String, Shape, Vec<f64>)>,
 }
 
+/// Where the gradients of a pass come from.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// The backward pass of a loss.
+    Loss(&'a Tensor),
+    /// Given ones, a place for each parameter.
+    Given(&'a [Option<Arc<Node>>]),
+}
+
 /// Runs a [`Rule`] over a [`ParamStore`].
 pub struct Stepper<R: Rule> {
     rule: R,
@@ -162,6 +198,8 @@ pub struct Stepper<R: Rule> {
     status: Option<Arc<Arena>>,
     /// Partial sums of the norm.
     partials: Option<Arc<Arena>>,
+    /// True to take the kernels of a hardware GPU on a software driver too.
+    hardware: bool,
 }
 
 impl<R: Rule> Stepper<R> {
@@ -179,7 +217,14 @@ impl<R: Rule> Stepper<R> {
             moments: vec![],
             status: None,
             partials: None,
+            hardware: false,
         }
+    }
+
+    /// Takes the kernels of a hardware GPU on a software driver too. For tests.
+    #[doc(hidden)]
+    pub fn as_on_hardware(&mut self) {
+        self.hardware = true;
     }
 
     /// Its configuration.
@@ -205,6 +250,7 @@ impl<R: Rule> Stepper<R> {
             check_number("weight_decay", decay).map_err(|problem| self.refuse(problem))?;
         }
         let chunks = self.store.chunks(true)?;
+        let layout = self.store.layout()?;
         let device = self.store.device();
         while let Some(chunk) = chunks.get(self.moments.len()) {
             let arena = |name: &&str| {
@@ -218,8 +264,11 @@ impl<R: Rule> Stepper<R> {
             self.status = Some(device.arena(format!("status of {}", self.rule.name()), 64)?);
         }
         if self.partials.is_none() {
-            let elements = chunks.len().max(1) * clip::GROUPS * 2;
-            self.partials = Some(device.arena("partial norms".into(), elements)?);
+            // One for each arena, and for each parameter whose gradient is read where it is.
+            let ranges = chunks.iter().map(|chunk| chunk.values.elements);
+            let count: usize =
+                ranges.chain(layout.iter().map(|place| place.shape.elements())).map(clip::partials).sum();
+            self.partials = Some(device.arena("partial norms".into(), count.max(1) * 2)?);
         }
         Ok(chunks)
     }
@@ -249,15 +298,24 @@ impl<R: Rule> Stepper<R> {
             partials: self.partials.as_ref().ok_or_else(missing)?,
             number: self.steps + 1,
             update,
+            hardware: self.hardware,
         });
         let result = run(&pass)?;
         Ok((result, pass.into_reached()))
     }
 
+    /// One pass over the gradients of a loss, or over those given for each parameter.
     #[track_caller]
-    fn pass(&mut self, loss: &Tensor, update: bool) -> Result<()> {
+    fn pass(&mut self, source: Source<'_>, update: bool) -> Result<()> {
         let at = Location::caller();
-        let ((), reached) = self.with_pass(update, |pass| engine::step(loss, pass, at))?;
+        let device = match source {
+            Source::Loss(loss) => loss.device().clone(),
+            Source::Given(_) => self.store.device().clone(),
+        };
+        let ((), reached) = self.with_pass(update, |pass| match source {
+            Source::Loss(loss) => engine::step(Gradients::Of(loss), pass, &device, at),
+            Source::Given(given) => engine::step(Gradients::Given(&pass.members(given)), pass, &device, at),
+        })?;
         for (number, reached) in reached {
             if reached && !update {
                 self.gathered[number] = true;
@@ -286,12 +344,18 @@ impl<R: Rule> Stepper<R> {
 impl<R: Rule> Optimizer for Stepper<R> {
     #[track_caller]
     fn step(&mut self, loss: &Tensor) -> Result<()> {
-        self.pass(loss, true)
+        self.pass(Source::Loss(loss), true)
     }
 
     #[track_caller]
     fn accumulate(&mut self, loss: &Tensor) -> Result<()> {
-        self.pass(loss, false)
+        self.pass(Source::Loss(loss), false)
+    }
+
+    #[track_caller]
+    fn step_with(&mut self, gradients: Vec<(Param, Tensor)>) -> Result<()> {
+        let given = given::by_parameter(&self.store, gradients, Location::caller())?;
+        self.pass(Source::Given(&given), true)
     }
 
     fn lr(&self) -> f64 {

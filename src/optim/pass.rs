@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::{Factors, Rule, Settings, clip};
 use crate::device::{Arena, StoreState};
-use crate::engine::{ArenaKernel, Update};
+use crate::engine::{ArenaKernel, Bound, Found, Update};
 use crate::error::{Error, Result};
 use crate::graph::Node;
-use crate::kernel::Kernel;
+use crate::kernel::{Capabilities, Kernel};
 use crate::params::{BLOCK, Chunk, ParamStore, Placed};
 use crate::plan::Destination;
 
@@ -31,6 +31,7 @@ pub(super) struct Parts<'a, R> {
     pub partials: &'a Arc<Arena>,
     pub number: u64,
     pub update: bool,
+    pub hardware: bool,
 }
 
 pub(super) struct Pass<'a, R> {
@@ -64,6 +65,11 @@ impl<'a, R: Rule> Pass<'a, R> {
         Pass { parts, members, classes, counts, groups, reached: RefCell::default() }
     }
 
+    /// Of a place for each parameter, those of the parameters that are not frozen.
+    pub fn members<T: Clone>(&self, each: &[T]) -> Vec<T> {
+        self.members.iter().map(|&number| each[number].clone()).collect()
+    }
+
     /// Each parameter that is not frozen, with whether the loss reached it.
     pub fn into_reached(self) -> Vec<(usize, bool)> {
         self.members.into_iter().zip(self.reached.into_inner()).collect()
@@ -76,12 +82,17 @@ impl<'a, R: Rule> Pass<'a, R> {
         self.parts.rule.factors(lr * own.lr_scale, own.weight_decay.unwrap_or(weight_decay), self.counts[class])
     }
 
-    /// Parameters to update, by chunk.
-    fn updated(&self, reached: &[bool], chunk: usize) -> impl Iterator<Item = usize> {
-        let wanted = self.members.iter().zip(reached);
-        wanted.filter_map(move |(&number, &reached)| {
+    /// Parameters to update, by chunk, with what is known of each.
+    fn updated<T: Copy>(
+        &self,
+        known: &[T],
+        is_reached: impl Fn(T) -> bool,
+        chunk: usize,
+    ) -> impl Iterator<Item = (usize, T)> {
+        let wanted = self.members.iter().zip(known);
+        wanted.filter_map(move |(&number, &known)| {
             let mine = self.parts.layout[number].chunk == chunk;
-            (mine && (reached || self.parts.gathered[number])).then_some(number)
+            (mine && (is_reached(known) || self.parts.gathered[number])).then_some((number, known))
         })
     }
 
@@ -90,18 +101,51 @@ impl<'a, R: Rule> Pass<'a, R> {
         arena.ok_or_else(|| Error::internal("a chunk without gradients"))
     }
 
-    /// The class, from 1, of each block of a chunk; 0 where nothing is updated.
-    fn block_classes(&self, reached: &[bool], chunk: usize) -> Option<Vec<f64>> {
-        let mut blocks = vec![0.0; self.parts.chunks[chunk].values.elements / BLOCK];
-        let mut any = false;
-        for number in self.updated(reached, chunk) {
-            let place = &self.parts.layout[number];
-            let length = place.shape.elements().div_ceil(BLOCK);
-            blocks[place.offset / BLOCK..][..length].fill((self.classes[number] + 1) as f64);
-            any = true;
-        }
-        any.then_some(blocks)
+    /// An arena of the class, from 1, of each block of 64 elements; 0 where nothing is updated.
+    fn classes(&self, blocks: &[f64]) -> Result<Arc<Arena>> {
+        let device = self.parts.store.device();
+        let classes = device.arena("classes".into(), blocks.len())?;
+        classes.write(device, 0, blocks)?;
+        Ok(classes)
     }
+
+    /// What the kernels of a chunk work on: the whole of it, for gradients in the arena, and the range of each parameter
+    /// whose gradient is somewhere else.
+    fn ranges(&self, found: &[Found], chunk: usize) -> Result<Vec<Range>> {
+        let values = &self.parts.chunks[chunk].values;
+        let mut blocks = vec![0.0; values.elements / BLOCK];
+        let mut ranges = vec![];
+        for (number, found) in self.updated(found, |found| found != Found::Nowhere, chunk) {
+            let place = &self.parts.layout[number];
+            let elements = place.shape.elements();
+            let class = (self.classes[number] + 1) as f64;
+            match found {
+                Found::InLeaf(leaf) => ranges.push(Range {
+                    first: place.offset,
+                    elements,
+                    gradients: Bound::Leaf(leaf, elements),
+                    classes: self.classes(&vec![class; elements.div_ceil(BLOCK)])?,
+                }),
+                Found::Nowhere | Found::InArena => {
+                    blocks[place.offset / BLOCK..][..elements.div_ceil(BLOCK)].fill(class);
+                }
+            }
+        }
+        if blocks.iter().any(|&class| class != 0.0) {
+            let gradients = Bound::Arena(self.gradients(chunk)?.clone());
+            let classes = self.classes(&blocks)?;
+            ranges.push(Range { first: 0, elements: values.elements, gradients, classes });
+        }
+        Ok(ranges)
+    }
+}
+
+/// A part of an arena that one kernel updates.
+struct Range {
+    first: usize,
+    elements: usize,
+    gradients: Bound,
+    classes: Arc<Arena>,
 }
 
 impl<R: Rule> Update for Pass<'_, R> {
@@ -111,7 +155,8 @@ impl<R: Rule> Update for Pass<'_, R> {
 
     fn key(&self, words: &mut Vec<u64>) {
         // The status arena is this optimizer's own, the one for partial norms changes with the arenas.
-        words.extend([self.parts.status.id, self.parts.partials.id, u64::from(self.parts.update)]);
+        words.extend([self.parts.status.id, self.parts.partials.id]);
+        words.push(u64::from(self.parts.update) << 1 | u64::from(self.parts.hardware));
         words.push(self.counts.len() as u64);
         for (number, place) in self.parts.layout.iter().enumerate() {
             let flags = u64::from(place.frozen) | u64::from(self.parts.gathered[number]) << 1;
@@ -147,29 +192,35 @@ impl<R: Rule> Update for Pass<'_, R> {
         words
     }
 
-    fn kernels(&self, reached: &[bool], first: usize) -> Result<Vec<ArenaKernel>> {
-        let Parts { rule, store, chunks, moments, status, partials, .. } = &self.parts;
+    fn kernels(&self, found: &[Found], first: usize, capabilities: &Capabilities) -> Result<Vec<ArenaKernel>> {
+        let Parts { rule, chunks, moments, status, partials, .. } = &self.parts;
         let mut kernels = vec![];
         if !self.parts.update {
             return Ok(kernels);
         }
+        // A load costs a software driver as much as some arithmetic: it shares those of class and factors among a block.
+        let many = rule.shader().contains("VECTORS");
+        let software = capabilities.software && !self.parts.hardware;
+        let each = if many && software { BLOCK / 4 } else { 1 };
+        let head = if many { format!("const VECTORS: u32 = {each}u;\n") } else { String::new() };
         let mut updates = vec![];
         let mut count = 0;
         for (chunk, arenas) in chunks.iter().enumerate() {
-            let Some(blocks) = self.block_classes(reached, chunk) else { continue };
-            let gradients = self.gradients(chunk)?;
-            let classes = store.device().arena("classes".into(), blocks.len())?;
-            classes.write(store.device(), 0, &blocks)?;
-            count = clip::partial_norm(&mut kernels, gradients, &classes, partials, count);
-            let vectors = arenas.values.elements / 4;
-            let word = first + HEAD + arenas.group * self.counts.len() * CLASS;
-            let mut kernel = Kernel::own(rule.name(), rule.shader());
-            kernel.params = vec![vectors as u32, word as u32, 0, 0];
-            kernel.workgroups = vectors.div_ceil(64) as u64;
-            let mut bound = vec![(arenas.values.clone(), true), (gradients.clone(), false)];
-            bound.extend(moments[chunk].iter().map(|arena| (arena.clone(), true)));
-            bound.extend([(classes, false), ((*status).clone(), false)]);
-            updates.push(ArenaKernel { kernel, arenas: bound });
+            for Range { first: start, elements, gradients, classes } in self.ranges(found, chunk)? {
+                let norm = (gradients.clone(), elements);
+                count = clip::partial_norm(&mut kernels, norm, &classes, partials, count, software);
+                let vectors = elements / 4;
+                let word = first + HEAD + arenas.group * self.counts.len() * CLASS;
+                let mut kernel = Kernel::own(rule.name(), format!("{head}{}", rule.shader()));
+                kernel.params = vec![vectors as u32, word as u32, 0, 0];
+                kernel.workgroups = vectors.div_ceil(64 * each) as u64;
+                kernel.iterations = each as u64;
+                let range = |arena: &Arc<Arena>| (Bound::Range(arena.clone(), start, elements), true);
+                let mut bound = vec![range(&arenas.values), (gradients, false)];
+                bound.extend(moments[chunk].iter().map(range));
+                bound.extend([((&classes).into(), false), ((*status).into(), false)]);
+                updates.push(ArenaKernel { kernel, arenas: bound });
+            }
         }
         kernels.push(clip::status(count, first, partials, status));
         kernels.extend(updates);
@@ -183,7 +234,7 @@ impl<R: Rule> Update for Pass<'_, R> {
         let mut square = 0.0;
         for chunk in 0..self.parts.chunks.len() {
             let gradients = self.gradients(chunk)?.cpu()?;
-            for number in self.updated(reached, chunk) {
+            for (number, _) in self.updated(reached, |reached| reached, chunk) {
                 let place = &self.parts.layout[number];
                 let range = &gradients[place.offset..][..place.shape.elements()];
                 square += range.iter().map(|g| g * g).sum::<f64>();
@@ -203,7 +254,7 @@ impl<R: Rule> Update for Pass<'_, R> {
             for arena in &self.parts.moments[chunk] {
                 moments.push(arena.cpu()?);
             }
-            for number in self.updated(reached, chunk) {
+            for (number, _) in self.updated(reached, |reached| reached, chunk) {
                 let place = &self.parts.layout[number];
                 let factors = self.factors(arenas.group, self.classes[number]);
                 for i in place.offset..place.offset + place.shape.elements() {

@@ -148,6 +148,12 @@ impl Param {
         self.entry.as_ref().map(name).unwrap_or_default()
     }
 
+    /// Its number, if it is one of `store`.
+    pub(crate) fn number_in(&self, store: &ParamStore) -> Result<Option<usize>> {
+        let number = self.entry.clone()?;
+        Ok(self.store.same(store).then_some(number))
+    }
+
     /// Its axis lengths.
     ///
     /// # Errors

@@ -149,6 +149,10 @@ impl ParamStore {
         self.lock().chunks.len()
     }
 
+    pub(crate) fn same(&self, other: &ParamStore) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(crate) fn state(&self) -> &Arc<StoreState> {
         &self.0.state
     }
