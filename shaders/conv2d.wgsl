@@ -10,6 +10,7 @@
 // binding 2  y [batch, out_channels, out_height, out_width], through `epilogue`
 //
 // Constants (host prepends):
+//   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
 //   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
 //   ROWS = 8                                     channels of an invocation (1 for depthwise)
 //   GROUP = 8                                    invocations a workgroup (discrete GPU: 64)
@@ -39,9 +40,9 @@ struct Params {
     part: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> w: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
+@group(0) @binding(1) var<storage, read> w: array<B_TYPE>;
+@group(0) @binding(2) var<storage, read_write> y: array<OUT>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 const WINDOW: u32 = (COLUMNS - 1u) * STRIDE_WIDTH + (KERNEL_WIDTH - 1u) * DILATION_WIDTH + 1u;
@@ -95,11 +96,11 @@ fn main(
             for (var t = 0u; t < WINDOW; t++) {
                 let column = first_column + t;
                 let inside = row_inside && column < p.in_width;
-                window[t] = select(0.0, x[select(0u, x_line + column, inside)], inside);
+                window[t] = select(0.0, from_a(x[select(0u, x_line + column, inside)]), inside);
             }
             for (var r = 0u; r < ROWS; r++) {
                 for (var v = 0u; v < KERNEL_WIDTH; v++) {
-                    let weight = w[w_at[r] + w_step + v];
+                    let weight = from_b(w[w_at[r] + w_step + v]);
                     for (var j = 0u; j < COLUMNS; j++) {
                         sum[r][j] += weight * window[j * STRIDE_WIDTH + v * DILATION_WIDTH];
                     }

@@ -10,6 +10,7 @@
 // binding 2  dx [batch, in_channels, in_height, in_width], through `epilogue`
 //
 // Constants (host prepends):
+//   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
 //   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
 //   ROWS = 8                                     channels of an invocation (1 for depthwise)
 //   GROUP = 8                                    invocations a workgroup (discrete GPU: 64)
@@ -40,9 +41,9 @@ struct Params {
     part: u32,
 }
 
-@group(0) @binding(0) var<storage, read> dy: array<f32>;
-@group(0) @binding(1) var<storage, read> w: array<f32>;
-@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(0) var<storage, read> dy: array<A_TYPE>;
+@group(0) @binding(1) var<storage, read> w: array<B_TYPE>;
+@group(0) @binding(2) var<storage, read_write> dx: array<OUT>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 const REACH: u32 = (KERNEL_WIDTH - 1u) * DILATION_WIDTH;
@@ -109,11 +110,11 @@ fn main(
                     for (var t = 0u; t < WINDOW; t++) {
                         let column = first_column + t;
                         let inside = row_inside && column < p.out_width;
-                        window[t] = select(0.0, dy[select(0u, dy_line + column, inside)], inside);
+                        window[t] = select(0.0, from_a(dy[select(0u, dy_line + column, inside)]), inside);
                     }
                     for (var r = 0u; r < ROWS; r++) {
                         for (var v = 0u; v < KERNEL_WIDTH; v++) {
-                            let weight = w[w_at[r] + w_step + v];
+                            let weight = from_b(w[w_at[r] + w_step + v]);
                             for (var j = 0u; j < COLUMNS; j++) {
                                 sum[r][j] += weight * window[(KERNEL_WIDTH - 1u - v) * DILATION_WIDTH + j];
                             }
@@ -128,10 +129,10 @@ fn main(
                             for (var j = 0u; j < COLUMNS; j++) {
                                 let column = first_column + j;
                                 let inside = row_inside && column < p.out_width;
-                                values[j] = select(0.0, dy[select(0u, dy_line + column, inside)], inside);
+                                values[j] = select(0.0, from_a(dy[select(0u, dy_line + column, inside)]), inside);
                             }
                             for (var r = 0u; r < ROWS; r++) {
-                                let weight = w[w_at[r] + w_step + v];
+                                let weight = from_b(w[w_at[r] + w_step + v]);
                                 for (var j = 0u; j < COLUMNS; j++) {
                                     sum[r][j] += weight * values[j];
                                 }

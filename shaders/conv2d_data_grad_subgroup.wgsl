@@ -13,6 +13,7 @@
 // binding 2  dx [batch, in_channels, in_height, in_width], through `epilogue`
 //
 // Constants (host prepends):
+//   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
 //   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
 //   ROW_LOADS = 2                                1 or 2; a tile has ROWS = 8 * ROW_LOADS channels (KERNEL_WIDTH * COLUMNS <= 35)
 //   COLUMNS = 4                                  input columns of an invocation, STRIDE_WIDTH apart
@@ -42,9 +43,9 @@ struct Params {
     part: u32,
 }
 
-@group(0) @binding(0) var<storage, read> dy: array<f32>;
-@group(0) @binding(1) var<storage, read> w: array<f32>;
-@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(0) var<storage, read> dy: array<A_TYPE>;
+@group(0) @binding(1) var<storage, read> w: array<B_TYPE>;
+@group(0) @binding(2) var<storage, read_write> dx: array<OUT>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 const LANES: u32 = 8u;
@@ -124,10 +125,10 @@ fn main(
                     for (var t = 0u; t < WINDOW; t++) {
                         let column = first_column + t;
                         let inside = row_inside && column < p.out_width;
-                        window[t] = select(0.0, dy[select(0u, dy_line + column, inside)], inside);
+                        window[t] = select(0.0, from_a(dy[select(0u, dy_line + column, inside)]), inside);
                     }
                     for (var v = 0u; v < KERNEL_WIDTH; v++) {
-                        let weights = spread(w[w_at[0u] + w_step + v]);
+                        let weights = spread(from_b(w[w_at[0u] + w_step + v]));
                         for (var j = 0u; j < COLUMNS; j++) {
                             let value = window[(KERNEL_WIDTH - 1u - v) * DILATION_WIDTH + j];
                             sum[j][0u] += weights[0] * value;
@@ -136,7 +137,7 @@ fn main(
                     }
                     if ROW_LOADS == 2u {
                         for (var v = 0u; v < KERNEL_WIDTH; v++) {
-                            let weights = spread(w[w_at[ROW_LOADS - 1u] + w_step + v]);
+                            let weights = spread(from_b(w[w_at[ROW_LOADS - 1u] + w_step + v]));
                             for (var j = 0u; j < COLUMNS; j++) {
                                 let value = window[(KERNEL_WIDTH - 1u - v) * DILATION_WIDTH + j];
                                 sum[j][SECOND] += weights[0] * value;
@@ -153,10 +154,10 @@ fn main(
                             for (var j = 0u; j < COLUMNS; j++) {
                                 let column = first_column + j;
                                 let inside = row_inside && column < p.out_width;
-                                values[j] = select(0.0, dy[select(0u, dy_line + column, inside)], inside);
+                                values[j] = select(0.0, from_a(dy[select(0u, dy_line + column, inside)]), inside);
                             }
                             for (var i = 0u; i < ROW_LOADS; i++) {
-                                let weights = spread(w[w_at[i] + w_step + v]);
+                                let weights = spread(from_b(w[w_at[i] + w_step + v]));
                                 for (var j = 0u; j < COLUMNS; j++) {
                                     sum[j][i * 2u] += weights[0] * values[j];
                                     sum[j][i * 2u + 1u] += weights[1] * values[j];

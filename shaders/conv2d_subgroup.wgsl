@@ -13,6 +13,7 @@
 // binding 2  y [batch, out_channels, out_height, out_width], through `epilogue`
 //
 // Constants (host prepends):
+//   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
 //   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
 //   ROW_LOADS = 2                                1 or 2; a tile has ROWS = 8 * ROW_LOADS channels (KERNEL_WIDTH * COLUMNS <= 35)
 //   COLUMNS = 7                                  output columns of an invocation
@@ -41,9 +42,9 @@ struct Params {
     part: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> w: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
+@group(0) @binding(1) var<storage, read> w: array<B_TYPE>;
+@group(0) @binding(2) var<storage, read_write> y: array<OUT>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 const LANES: u32 = 8u;
@@ -110,10 +111,10 @@ fn main(
             for (var t = 0u; t < WINDOW; t++) {
                 let column = first_column + t;
                 let inside = row_inside && column < p.in_width;
-                window[t] = select(0.0, x[select(0u, x_line + column, inside)], inside);
+                window[t] = select(0.0, from_a(x[select(0u, x_line + column, inside)]), inside);
             }
             for (var v = 0u; v < KERNEL_WIDTH; v++) {
-                let weights = spread(w[w_at[0u] + w_step + v]);
+                let weights = spread(from_b(w[w_at[0u] + w_step + v]));
                 for (var j = 0u; j < COLUMNS; j++) {
                     let value = window[j * STRIDE_WIDTH + v * DILATION_WIDTH];
                     sum[j][0u] += weights[0] * value;
@@ -122,7 +123,7 @@ fn main(
             }
             if ROW_LOADS == 2u {
                 for (var v = 0u; v < KERNEL_WIDTH; v++) {
-                    let weights = spread(w[w_at[ROW_LOADS - 1u] + w_step + v]);
+                    let weights = spread(from_b(w[w_at[ROW_LOADS - 1u] + w_step + v]));
                     for (var j = 0u; j < COLUMNS; j++) {
                         let value = window[j * STRIDE_WIDTH + v * DILATION_WIDTH];
                         sum[j][SECOND] += weights[0] * value;

@@ -13,6 +13,7 @@
 //            bind the identity epilogue and add the parts in ascending order with a second kernel.
 //
 // Constants (host prepends):
+//   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
 //   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
 //   ROWS = 8                                     output channels of an invocation
 //   GROUP = 8                                    invocations a workgroup (discrete GPU: 64)
@@ -42,9 +43,9 @@ struct Params {
     segment_width: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> dy: array<f32>;
-@group(0) @binding(2) var<storage, read_write> dw: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
+@group(0) @binding(1) var<storage, read> dy: array<B_TYPE>;
+@group(0) @binding(2) var<storage, read_write> dw: array<OUT>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 const WINDOW: u32 = (KERNEL_WIDTH - 1u) * DILATION_WIDTH + 1u;
@@ -108,13 +109,13 @@ fn main(
             for (var t = STRIDE_WIDTH; t < WINDOW; t++) {
                 let position = column + t - STRIDE_WIDTH;
                 let inside = row_inside[i] && position < p.in_width;
-                window[i][t] = select(0.0, x[select(0u, x_line[i] + position, inside)], inside);
+                window[i][t] = select(0.0, from_a(x[select(0u, x_line[i] + position, inside)]), inside);
             }
         }
         for (var out_column = column_begin; out_column < column_end; out_column++) {
             var gradient: array<f32, ROWS>;
             for (var r = 0u; r < ROWS; r++) {
-                gradient[r] = dy[dy_plane[r] + dy_at];
+                gradient[r] = from_b(dy[dy_plane[r] + dy_at]);
             }
             for (var i = 0u; i < LINES; i++) {
                 for (var t = 0u; t < WINDOW; t++) {
@@ -123,7 +124,7 @@ fn main(
                     } else {
                         let position = column + t;
                         let inside = row_inside[i] && position < p.in_width;
-                        window[i][t] = select(0.0, x[select(0u, x_line[i] + position, inside)], inside);
+                        window[i][t] = select(0.0, from_a(x[select(0u, x_line[i] + position, inside)]), inside);
                     }
                 }
                 for (var v = 0u; v < KERNEL_WIDTH; v++) {

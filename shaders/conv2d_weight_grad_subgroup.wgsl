@@ -16,6 +16,7 @@
 //            bind the identity epilogue and add the parts in ascending order with a second kernel.
 //
 // Constants (host prepends):
+//   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
 //   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
 //   ROW_LOADS = 2                                a tile has ROWS = 8 * ROW_LOADS channels
 //   LINES = 2                                    pairs (c, u) of an invocation
@@ -44,9 +45,9 @@ struct Params {
     segment_width: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> dy: array<f32>;
-@group(0) @binding(2) var<storage, read_write> dw: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
+@group(0) @binding(1) var<storage, read> dy: array<B_TYPE>;
+@group(0) @binding(2) var<storage, read_write> dw: array<OUT>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 const LANES: u32 = 8u;
@@ -123,13 +124,13 @@ fn main(
             for (var t = STRIDE_WIDTH; t < WINDOW; t++) {
                 let position = column + t - STRIDE_WIDTH;
                 let inside = row_inside[i] && position < p.in_width;
-                window[i][t] = select(0.0, x[select(0u, x_line[i] + position, inside)], inside);
+                window[i][t] = select(0.0, from_a(x[select(0u, x_line[i] + position, inside)]), inside);
             }
         }
         for (var out_column = column_begin; out_column < column_end; out_column++) {
             var gradient: array<vec4<f32>, QUADS>;
             for (var i = 0u; i < ROW_LOADS; i++) {
-                let lanes = spread(dy[dy_plane[i] + dy_at]);
+                let lanes = spread(from_b(dy[dy_plane[i] + dy_at]));
                 gradient[i * 2u] = lanes[0];
                 gradient[i * 2u + 1u] = lanes[1];
             }
@@ -140,7 +141,7 @@ fn main(
                     } else {
                         let position = column + t;
                         let inside = row_inside[i] && position < p.in_width;
-                        window[i][t] = select(0.0, x[select(0u, x_line[i] + position, inside)], inside);
+                        window[i][t] = select(0.0, from_a(x[select(0u, x_line[i] + position, inside)]), inside);
                     }
                 }
                 for (var v = 0u; v < KERNEL_WIDTH; v++) {

@@ -11,6 +11,7 @@
 //            bind the identity epilogue and add the parts in ascending order with a second kernel.
 //
 // Constants (host prepends):
+//   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
 //   ROWS = 8, COLUMNS = 8    tile of an invocation
 //   GROUP_X = 8, GROUP_Y = 1 invocations a workgroup, along columns and along rows (discrete GPU: 16 and 8 or 16)
 // Workgroup: (GROUP_X, GROUP_Y, 1).
@@ -39,9 +40,9 @@ struct Params {
     b_start: u32,
 }
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read_write> c: array<f32>;
+@group(0) @binding(0) var<storage, read> a: array<A_TYPE>;
+@group(0) @binding(1) var<storage, read> b: array<B_TYPE>;
+@group(0) @binding(2) var<storage, read_write> c: array<OUT>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 const GROUP_ROWS: u32 = ROWS * GROUP_Y;
@@ -90,10 +91,10 @@ fn main(
     for (var k = 0u; k < count; k++) {
         var b_value: array<f32, COLUMNS>;
         for (var j = 0u; j < COLUMNS; j++) {
-            b_value[j] = b[b_at[j] + b_step];
+            b_value[j] = from_b(b[b_at[j] + b_step]);
         }
         for (var i = 0u; i < ROWS; i++) {
-            let a_value = a[a_at[i] + a_step];
+            let a_value = from_a(a[a_at[i] + a_step]);
             for (var j = 0u; j < COLUMNS; j++) {
                 sum[i][j] += a_value * b_value[j];
             }

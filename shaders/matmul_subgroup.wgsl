@@ -13,6 +13,7 @@
 //            bind the identity epilogue and add the parts in ascending order with a second kernel.
 //
 // Constants (host prepends):
+//   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
 //   ROW_LOADS = 4  a tile has 8 * ROW_LOADS rows; ROW_LOADS * COLUMNS <= 16, else drivers stop unrolling
 //   COLUMNS = 4    columns of an invocation
 // Workgroup: (8, 1, 1), one subgroup.
@@ -41,9 +42,9 @@ struct Params {
     b_start: u32,
 }
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read_write> c: array<f32>;
+@group(0) @binding(0) var<storage, read> a: array<A_TYPE>;
+@group(0) @binding(1) var<storage, read> b: array<B_TYPE>;
+@group(0) @binding(2) var<storage, read_write> c: array<OUT>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 const LANES: u32 = 8u;
@@ -94,10 +95,10 @@ fn main(
     for (var k = 0u; k < count; k++) {
         var b_value: array<f32, COLUMNS>;
         for (var j = 0u; j < COLUMNS; j++) {
-            b_value[j] = b[b_at[j] + b_step];
+            b_value[j] = from_b(b[b_at[j] + b_step]);
         }
         for (var i = 0u; i < ROW_LOADS; i++) {
-            let a_value = a[a_at[i] + a_step];
+            let a_value = from_a(a[a_at[i] + a_step]);
             let a0 = subgroupBroadcast(a_value, 0u);
             for (var j = 0u; j < COLUMNS; j++) {
                 sum[i * LANES + 0u][j] += a0 * b_value[j];

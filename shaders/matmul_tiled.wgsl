@@ -12,6 +12,7 @@
 //            bind the identity epilogue and add the parts in ascending order with a second kernel.
 //
 // Constants (host prepends):
+//   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
 //   A_DEPTH_CONTIGUOUS, B_DEPTH_CONTIGUOUS: bool   the axis k of a (a_column = 1), of b (b_row = 1) is the contiguous one;
 //                                                  they only steer which elements neighbours load
 // Workgroup: (256, 1, 1).
@@ -40,9 +41,9 @@ struct Params {
     b_start: u32,
 }
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read_write> c: array<f32>;
+@group(0) @binding(0) var<storage, read> a: array<A_TYPE>;
+@group(0) @binding(1) var<storage, read> b: array<B_TYPE>;
+@group(0) @binding(2) var<storage, read_write> c: array<OUT>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 const SIDE: u32 = 64u;
@@ -97,12 +98,12 @@ fn main(
             let a_i = select(at % SIDE, at / SLAB, A_DEPTH_CONTIGUOUS);
             let a_inside = slab + a_k < count;
             let a_from = a_base + min(tile_row + a_i, p.rows - 1u) * p.a_row + (slab + a_k) * p.a_column;
-            a_tile[a_k * PITCH + a_i] = select(0.0, a[select(0u, a_from, a_inside)], a_inside);
+            a_tile[a_k * PITCH + a_i] = select(0.0, from_a(a[select(0u, a_from, a_inside)]), a_inside);
             let b_k = select(at / SIDE, at % SLAB, B_DEPTH_CONTIGUOUS);
             let b_j = select(at % SIDE, at / SLAB, B_DEPTH_CONTIGUOUS);
             let b_inside = slab + b_k < count;
             let b_from = b_base + min(tile_column + b_j, p.columns - 1u) * p.b_column + (slab + b_k) * p.b_row;
-            b_tile[b_k * PITCH + b_j] = select(0.0, b[select(0u, b_from, b_inside)], b_inside);
+            b_tile[b_k * PITCH + b_j] = select(0.0, from_b(b[select(0u, b_from, b_inside)]), b_inside);
         }
         workgroupBarrier();
         for (var k = 0u; k < SLAB; k++) {

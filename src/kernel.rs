@@ -2,7 +2,8 @@
 //!
 //! The conventions that every shader keeps: entry point `main`; group 0; data bindings from 0, inputs before outputs;
 //! sizes in a uniform of `u32` members at binding [`PARAMS`]; results pass through `epilogue(value, index)`, whose
-//! definition the planner appends; workgroups are folded to two dimensions. A kernel with an epilogue or a prologue may
+//! definition the planner appends (a text that declares its result as `array<OUT>` lets the planner store f16 or f32);
+//! workgroups are folded to two dimensions. A kernel with an epilogue or a prologue may
 //! call the functions of `shaders/pointwise.wgsl` (`exp_full`, `log_full`, `is_nan`, ..) without defining them.
 
 use std::borrow::Cow;

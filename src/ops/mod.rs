@@ -205,6 +205,11 @@ pub enum Tolerance {
         /// Number of terms K.
         terms: usize,
     },
+    /// As `Sum`, then rounded to half precision: one unit of 2^-10 more where the roundings fall on either side.
+    HalfSum {
+        /// Number of terms K.
+        terms: usize,
+    },
 }
 
 /// Builds a case's tensor from its inputs.
@@ -285,6 +290,7 @@ pub(crate) fn check_axis(axis: usize, rank: usize) -> Result<(), Problem> {
 
 mod losses;
 pub mod pool;
+pub mod product;
 pub(crate) mod rows;
 
 /// The candidate that the device prefers by name, else the first: a table's default.
@@ -298,7 +304,7 @@ pub(crate) fn preferred<T>(mut candidates: Vec<T>, name: impl Fn(&T) -> &str, ca
 pub(crate) fn split_sum(mut kernels: Vec<Kernel>, splits: usize, output: &Meta) -> Lowering {
     let elements = output.elements();
     for kernel in &mut kernels {
-        kernel.source.push_str("\nfn epilogue(value: f32, index: u32) -> f32 {\n    return value;\n}\n");
+        kernel.source.push_str("\nalias OUT = f32;\nfn epilogue(value: f32, index: u32) -> f32 {\n    return value;\n}\n");
         kernel.epilogue = false;
         for binding in kernel.bindings.iter_mut().filter(|binding| binding.write) {
             *binding = Binding::write(0);

@@ -170,19 +170,36 @@ impl Emitter<'_> {
 
     fn epilogue(&mut self, kernel: usize, stored: &[usize]) -> Result<(), Refused> {
         let meta = self.graph.nodes[kernel].meta;
+        // A text that stores `OUT` stores a float of any width.
+        let any_float = meta.dtype.is_float()
+            && matches!(&self.graph.nodes[kernel].work, Work::Kernels { kernels, .. }
+                if kernels.iter().all(|kernel| !kernel.epilogue || kernel.source.contains("array<OUT>")));
+        let fits = |dtype: DType| dtype == meta.dtype || (any_float && dtype.is_float());
         let primary = if stored.contains(&kernel) || stored.is_empty() {
             kernel
         } else {
-            *stored.iter().find(|&&node| self.graph.nodes[node].meta.dtype == meta.dtype).ok_or(Refused)?
+            *stored.iter().find(|&&node| fits(self.graph.nodes[node].meta.dtype)).ok_or(Refused)?
         };
         let scalar = scalar_type(meta.dtype);
-        let _ = writeln!(self.body, "fn epilogue(value: {scalar}, index: u32) -> {scalar} {{");
+        let out = if any_float { self.float_type(self.graph.nodes[primary].meta.dtype) } else { scalar };
+        if any_float {
+            let _ = writeln!(self.body, "alias OUT = {out};");
+        }
+        let _ = writeln!(self.body, "fn epilogue(value: {scalar}, index: u32) -> {out} {{");
         let index = Index { name: "index".into(), spread: true };
-        // Words in a buffer, truth values in expressions.
+        // Words in a buffer, truth values in expressions; half precision is rounded to here.
         let is_bool = meta.dtype == DType::Bool;
-        let own = if is_bool { "(value != 0u)" } else { "value" };
-        self.values.insert((kernel, index.clone()), own.into());
-        let mut result = own.to_string();
+        let own = match meta.dtype {
+            DType::Bool => "(value != 0u)".to_string(),
+            DType::F16 => {
+                let rounded = self.rounded("value");
+                let _ = writeln!(self.body, "    let own = {rounded};");
+                "own".into()
+            }
+            _ => "value".into(),
+        };
+        self.values.insert((kernel, index.clone()), own.clone());
+        let mut result = own;
         for &node in stored {
             if self.graph.nodes[node].meta.elements() != meta.elements() {
                 return Err(Refused);
@@ -194,7 +211,11 @@ impl Emitter<'_> {
                 self.store(node, &value, "index");
             }
         }
-        let result = if is_bool { format!("select(0u, 1u, {result})") } else { result };
+        let result = match (is_bool, any_float) {
+            (true, _) => format!("select(0u, 1u, {result})"),
+            (_, true) => format!("OUT({result})"),
+            _ => result,
+        };
         let _ = writeln!(self.body, "    return {result};\n}}");
         self.out.primary = Some(primary);
         Ok(())
@@ -274,14 +295,20 @@ impl Emitter<'_> {
         }
         let text = substitute(expression, &names);
         let half = self.graph.nodes[node].meta.dtype == DType::F16;
-        let text = match (half, self.graph.capabilities.f16) {
-            (false, _) => text,
-            (true, true) => format!("F(H({text}))"),
-            (true, false) => format!("round_half{}({text})", self.lanes),
-        };
+        let text = if half { self.rounded(&text) } else { text };
         let name = self.fresh("v");
         let _ = writeln!(self.body, "    let {name} = {text};");
         Ok(name)
+    }
+
+    /// `text` rounded to half precision, in f32.
+    fn rounded(&self, text: &str) -> String {
+        if self.graph.capabilities.f16 { format!("F(H({text}))") } else { format!("round_half{}({text})", self.lanes) }
+    }
+
+    /// WGSL name of a float in a buffer.
+    fn float_type(&self, dtype: DType) -> &'static str {
+        if dtype == DType::F16 && self.graph.capabilities.f16 { "f16" } else { "f32" }
     }
 
     fn operand(&mut self, node: usize, word: u32) -> Result<String, Refused> {
@@ -434,8 +461,7 @@ impl Emitter<'_> {
             text.push_str("fn operand(k: u32) -> u32 {\n    return operands[k >> 2u][k & 3u];\n}\n");
         }
         let element = |node: usize| match self.graph.nodes[node].meta.dtype {
-            DType::F16 if self.graph.capabilities.f16 => wide("f16"),
-            DType::F32 | DType::F16 => wide("f32"),
+            float @ (DType::F32 | DType::F16) => wide(self.float_type(float)),
             DType::I32 => wide("i32"),
             DType::U32 | DType::Bool => wide("u32"),
         };

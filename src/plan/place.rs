@@ -195,7 +195,12 @@ impl Placer<'_> {
             if fused {
                 bindings.extend(self.bindings(emitted));
             }
-            let source = if fused { fused_text(emitted, kernel) } else { kernel.source.clone() };
+            let half = self.graph.capabilities.f16 && text::has_token(&kernel.source, "f16");
+            let source = match fused {
+                true => fused_text(emitted, kernel),
+                false if half => format!("enable f16;\n{}", kernel.source),
+                false => kernel.source.clone(),
+            };
             let mut name = kernel.name.to_string();
             if kernel.epilogue && (emitted.primary != Some(node) || !emitted.writes.is_empty()) {
                 name += &format!(" +{}", names.len().max(1));

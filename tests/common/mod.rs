@@ -163,6 +163,11 @@ pub fn compare(got: &Array, want: &Array, scale: Option<&Array>, tolerance: Tole
                 // 2^-24 for the rounding of the result itself.
                 4.0 * 2f64.powi(-24) * (terms as f64).sqrt() * scale + 2f64.powi(-24) * w.abs()
             }
+            Tolerance::HalfSum { terms } => {
+                let scale = scale.map_or(w.abs(), |scale| scale.data[i]);
+                // Half precision has steps of 2^-24 near zero.
+                4.0 * 2f64.powi(-24) * (terms as f64).sqrt() * scale + 2f64.powi(-10) * w.abs() + 2f64.powi(-24)
+            }
         };
         error_square += error * error;
         norm_square += w * w;
@@ -194,7 +199,7 @@ pub fn parity(device: &Device, case: &Case) -> Result<(), String> {
     let want = run(&cpu, case, &inputs, None).map_err(text)?;
     let positive: Vec<Array> =
         inputs.iter().map(|a| if a.dtype == DType::F32 { absolute(a) } else { a.clone() }).collect();
-    let is_sum = |tolerance: Tolerance| matches!(tolerance, Tolerance::Sum { .. });
+    let is_sum = |tolerance: Tolerance| matches!(tolerance, Tolerance::Sum { .. } | Tolerance::HalfSum { .. });
     let scale = if is_sum(case.tolerance) { Some(run(&cpu, case, &positive, None).map_err(text)?) } else { None };
     run(device, case, &inputs, None).map_err(text)?;
     device.poison_buffers().map_err(text)?;

@@ -1,9 +1,26 @@
 //! Shapes on which the three ops of a convolution are tested and timed.
 
-use super::{Conv2dDataGrad, Conv2dOptions, Conv2dWeightGrad, geometry::Geometry};
-use crate::ops::{Case, Tolerance};
+use super::{Conv2d, Conv2dDataGrad, Conv2dOptions, Conv2dWeightGrad, geometry::Geometry};
+use crate::dtype::DType;
+use crate::ops::product::Product;
+use crate::ops::{Case, Draw, Tolerance};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
+
+type Build = Box<dyn Fn(&[Tensor], Product) -> Tensor + Send + Sync>;
+
+/// Operands as f16, as f32 that is rounded where it is read, and one of each; results of either width.
+const HALVES: [([DType; 2], DType); 3] = [
+    ([DType::F16, DType::F16], DType::F16),
+    ([DType::F16, DType::F32], DType::F16),
+    ([DType::F32, DType::F16], DType::F32),
+];
+
+/// Sizes for half precision: with and without the subgroup kernels, strides, groups.
+fn halves() -> impl Iterator<Item = (Sizes, ([DType; 2], DType))> {
+    let sizes = small().into_iter().filter(|s| ["3x3_same", "uneven", "stride_2", "depthwise"].contains(&s.name));
+    sizes.zip(HALVES.into_iter().cycle())
+}
 
 struct Sizes {
     name: &'static str,
@@ -48,6 +65,18 @@ impl Sizes {
         geometry.map_or([1; 4], |g| [g.batch, g.out_channels, g.output[0], g.output[1]])
     }
 
+    /// The same in half precision, operands of these dtypes, for a result of `output`.
+    fn half(&self, build: Build, [a, b]: [[usize; 4]; 2], dtypes: [DType; 2], output: DType) -> Case {
+        let [left, right] = dtypes;
+        let terms = a.iter().chain(&b).copied().max().unwrap_or(1) * self.w[2] * self.w[3];
+        let tolerance =
+            if output == DType::F16 { Tolerance::HalfSum { terms } } else { Tolerance::Sum { terms } };
+        let case = Case::new(format!("{}_{left}_{right}_{output}", self.name), move |x| {
+            build(x, Product { half: true, output })
+        });
+        case.input(&a, left, Draw::Normal).input(&b, right, Draw::Normal).tolerance(tolerance).not_differentiable()
+    }
+
     fn case(&self, build: impl Fn(&[Tensor]) -> Tensor + Send + Sync + 'static, a: [usize; 4], b: [usize; 4]) -> Case {
         let dy = self.dy();
         let forward = self.w[1] * self.w[2] * self.w[3];
@@ -72,6 +101,18 @@ pub fn forward() -> Vec<Case> {
         .collect();
     let same = options([1, 1], [1, 1], [1, 1], 1);
     let bias = Case::new("bias_relu", move |x| (x[0].conv2d(&x[1], &same) + x[2].reshape(&[1, 10, 1, 1])).relu());
+    cases.extend(halves().map(|(sizes, (dtypes, output))| {
+        let options = sizes.options;
+        let build = move |x: &[Tensor], product| Tensor::apply(Conv2d { options, product }, &[&x[0], &x[1]]);
+        sizes.half(Box::new(build), [sizes.x, sizes.w], dtypes, output)
+    }));
+    let half = Case::new("half_bias_relu", move |x| {
+        let y = x[0].cast(DType::F16).conv2d(&x[1].cast(DType::F16), &same) + x[2].cast(DType::F16).reshape(&[1, 10, 1, 1]);
+        y.relu().cast(DType::F32)
+    });
+    // Every step is rounded to 11 bits.
+    let rounding = Tolerance::Pointwise { absolute: 6e-2, relative: 4e-3 };
+    cases.push(half.normal(&[2, 4, 7, 9]).normal(&[10, 4, 3, 3]).normal(&[10]).tolerance(rounding).not_differentiable());
     // A sum near zero falls to either side of the kink: a bound on its own size.
     let bound = Tolerance::Pointwise { absolute: 2e-4, relative: 1e-5 };
     cases.push(bias.normal(&[3, 4, 7, 9]).normal(&[10, 4, 3, 3]).normal(&[10]).tolerance(bound));
@@ -81,10 +122,17 @@ pub fn forward() -> Vec<Case> {
 pub fn data_grad() -> Vec<Case> {
     let case = |sizes: Sizes| {
         let (options, size) = (sizes.options, [sizes.x[2], sizes.x[3]]);
-        let build = move |x: &[Tensor]| Tensor::apply(Conv2dDataGrad { options, size }, &[&x[0], &x[1]]);
+        let build = move |x: &[Tensor]| Tensor::apply(Conv2dDataGrad { options, product: Product::FULL, size }, &[&x[0], &x[1]]);
         sizes.case(build, sizes.dy(), sizes.w)
     };
-    small().into_iter().step_by(4).map(case).collect()
+    let mut cases: Vec<Case> = small().into_iter().step_by(4).map(case).collect();
+    cases.extend(halves().map(|(sizes, (dtypes, output))| {
+        let (options, size) = (sizes.options, [sizes.x[2], sizes.x[3]]);
+        let build =
+            move |x: &[Tensor], product| Tensor::apply(Conv2dDataGrad { options, product, size }, &[&x[0], &x[1]]);
+        sizes.half(Box::new(build), [sizes.dy(), sizes.w], dtypes, output)
+    }));
+    cases
 }
 
 pub fn weight_grad() -> Vec<Case> {
@@ -100,8 +148,15 @@ pub fn weight_grad() -> Vec<Case> {
     });
     let case = |sizes: Sizes| {
         let (options, kernel) = (sizes.options, [sizes.w[2], sizes.w[3]]);
-        let build = move |x: &[Tensor]| Tensor::apply(Conv2dWeightGrad { options, kernel }, &[&x[0], &x[1]]);
+        let build = move |x: &[Tensor]| Tensor::apply(Conv2dWeightGrad { options, product: Product::FULL, kernel }, &[&x[0], &x[1]]);
         sizes.case(build, sizes.x, sizes.dy())
     };
-    all.into_iter().map(case).collect()
+    let mut cases: Vec<Case> = all.into_iter().map(case).collect();
+    cases.extend(halves().map(|(sizes, (dtypes, output))| {
+        let (options, kernel) = (sizes.options, [sizes.w[2], sizes.w[3]]);
+        let build =
+            move |x: &[Tensor], product| Tensor::apply(Conv2dWeightGrad { options, product, kernel }, &[&x[0], &x[1]]);
+        sizes.half(Box::new(build), [sizes.x, sizes.dy()], dtypes, output)
+    }));
+    cases
 }

@@ -1,9 +1,10 @@
 //! Gradient of a convolution with respect to its images, as a gather: each element of the result has one owner.
 
-use super::geometry::{self, Geometry, Tile};
+use super::geometry::{self, Geometry, Texts, Tile};
 use super::{Conv2d, Conv2dOptions, Conv2dWeightGrad, cases};
 use crate::array::Array;
 use crate::kernel::Capabilities;
+use crate::ops::product::Product;
 use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -13,6 +14,8 @@ use crate::tensor::Tensor;
 pub struct Conv2dDataGrad {
     /// Of the convolution.
     pub options: Conv2dOptions,
+    /// How operands are read and the result is written.
+    pub product: Product,
     /// Height and width of the images, which `dy` alone does not tell.
     pub size: [usize; 2],
 }
@@ -24,18 +27,19 @@ impl Op for Conv2dDataGrad {
 
     fn attributes(&self, words: &mut Vec<u64>) {
         self.options.attributes(words);
+        self.product.words(words);
         words.extend(self.size.map(|size| size as u64));
     }
 
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
         let (dy, w) = (inputs[0].shape, inputs[1].shape);
-        geometry::floats(inputs)?;
+        self.product.check(inputs)?;
         if dy.rank() != 4 || w.rank() != 4 {
             return Err(Problem::Shape(format!("gradient {dy} and filters {w}"), "pass tensors of four axes"));
         }
-        let result = geometry::meta([dy[0], w[1] * self.options.groups, self.size[0], self.size[1]])?;
-        geometry::fits(&result.shape, &w, &dy, &self.options)?;
-        Ok(result)
+        let shape = geometry::shape([dy[0], w[1] * self.options.groups, self.size[0], self.size[1]])?;
+        geometry::fits(&shape, &w, &dy, &self.options)?;
+        Ok(Meta { shape, dtype: self.product.output })
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
@@ -43,17 +47,19 @@ impl Op for Conv2dDataGrad {
         let [dy, w] = [&backward.inputs[0], &backward.inputs[1]];
         let (options, dims) = (self.options, w.dims());
         let kernel = [dims[2], dims[3]];
+        let of = |input| self.product.gradient_of(input);
+        let weight = || Tensor::apply(Conv2dWeightGrad { options, product: of(w), kernel }, &[backward.grad, dy]);
         vec![
-            backward.needs[0].then(|| Tensor::apply(Conv2d { options }, &[backward.grad, w])),
-            backward.needs[1].then(|| Tensor::apply(Conv2dWeightGrad { options, kernel }, &[backward.grad, dy])),
+            backward.needs[0].then(|| Tensor::apply(Conv2d { options, product: of(dy) }, &[backward.grad, w])),
+            backward.needs[1].then(weight),
         ]
     }
 
     fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
-        let [dy, w] = [inputs[0], inputs[1]];
+        let [dy, w] = [0, 1].map(|k| self.product.operand(inputs[k]));
         let g = self.geometry(&dy.shape, &w.shape, output);
         let (channels, filters) = (g.channels(), g.filters());
-        Array::build(output.shape, output.dtype, |linear| {
+        self.product.result(Array::build(output.shape, output.dtype, |linear| {
             let mut at = [0; 4];
             Array::unravel(&output.shape, linear, &mut at);
             let [n, c, h, l] = at;
@@ -69,7 +75,7 @@ impl Op for Conv2dDataGrad {
                 }
             }
             sum
-        })
+        }))
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
@@ -80,12 +86,14 @@ impl Op for Conv2dDataGrad {
         let tile = Tile::choose(&g, g.channels(), width, 1, capabilities);
         let spans = g.batch * rows * width.div_ceil(tile.columns);
         let tiles = g.options.groups * g.channels().div_ceil(tile.rows) * spans.div_ceil(tile.group);
-        let shaders = [
-            include_str!("../../../shaders/conv2d_data_grad.wgsl"),
-            include_str!("../../../shaders/conv2d_data_grad_subgroup.wgsl"),
-        ];
+        let texts = Texts {
+            name: self.name(),
+            types: self.product.types(inputs, capabilities),
+            portable: include_str!("../../../shaders/conv2d_data_grad.wgsl"),
+            subgroup: include_str!("../../../shaders/conv2d_data_grad_subgroup.wgsl"),
+        };
         let workgroups = stride[0] * stride[1] * tiles;
-        geometry::sum_over_channels(self.name(), &g, &tile, g.filters(), workgroups, shaders, output)
+        geometry::sum_over_channels(&texts, &g, &tile, g.filters(), workgroups, output)
     }
 
     fn cases() -> Vec<Case> {

@@ -1,6 +1,5 @@
 //! The sizes of a convolution, and what its kernels share.
 
-use crate::dtype::DType;
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::ops::{Lowering, Meta, Problem, split_sum};
 use crate::shape::Shape;
@@ -43,17 +42,6 @@ pub(super) struct Geometry {
     pub options: Conv2dOptions,
 }
 
-/// `Err` unless both are f32: a half-precision product is formed in f32 by the caller.
-pub(super) fn floats(inputs: &[Meta]) -> Result<(), Problem> {
-    match inputs.iter().all(|meta| meta.dtype == DType::F32) {
-        true => Ok(()),
-        false => {
-            let what = format!("it takes two f32 or two f16 tensors, not {} and {}", inputs[0].dtype, inputs[1].dtype);
-            Err(Problem::DType(what))
-        }
-    }
-}
-
 impl Geometry {
     /// From the shapes of images and filters.
     pub fn new(x: &Shape, w: &Shape, options: &Conv2dOptions) -> Result<Geometry, Problem> {
@@ -93,8 +81,8 @@ impl Geometry {
     }
 
     /// Shape of the result of a convolution.
-    pub fn output(&self) -> Result<Meta, Problem> {
-        meta([self.batch, self.out_channels, self.output[0], self.output[1]])
+    pub fn output(&self) -> Result<Shape, Problem> {
+        shape([self.batch, self.out_channels, self.output[0], self.output[1]])
     }
 
     /// Input channels of a group.
@@ -159,7 +147,7 @@ impl Geometry {
 
 /// `Err` unless a convolution of `x` with `w` has the shape `y`.
 pub(super) fn fits(x: &Shape, w: &Shape, y: &Shape, options: &Conv2dOptions) -> Result<(), Problem> {
-    let want = Geometry::new(x, w, options)?.output()?.shape;
+    let want = Geometry::new(x, w, options)?.output()?;
     if want == *y {
         return Ok(());
     }
@@ -167,12 +155,11 @@ pub(super) fn fits(x: &Shape, w: &Shape, y: &Shape, options: &Conv2dOptions) -> 
     Err(Problem::Shape(what, "pass the options and sizes of the forward convolution"))
 }
 
-/// An f32 result of this shape.
-pub(super) fn meta(dims: [usize; 4]) -> Result<Meta, Problem> {
-    let shape = Shape::new(&dims).ok_or_else(|| {
+/// The shape of a result.
+pub(super) fn shape(dims: [usize; 4]) -> Result<Shape, Problem> {
+    Shape::new(&dims).ok_or_else(|| {
         Problem::Shape(format!("the result, {dims:?}, is too large"), "use at most 2^32 - 1 elements")
-    });
-    Ok(Meta { shape: shape?, dtype: DType::F32 })
+    })
 }
 
 /// What a workgroup of the forward kernel or of the data gradient computes.
@@ -218,16 +205,25 @@ impl Tile {
     }
 }
 
+/// A kernel's two texts, and what both begin with.
+pub(super) struct Texts {
+    pub name: &'static str,
+    /// Of the operands, see `Product::types`.
+    pub types: String,
+    pub portable: &'static str,
+    pub subgroup: &'static str,
+}
+
 /// The forward kernel or the data gradient: a sum over `channels` of a group, split where one loop would be too long.
 pub(super) fn sum_over_channels(
-    name: &'static str,
+    texts: &Texts,
     g: &Geometry,
     tile: &Tile,
     channels: usize,
     workgroups: usize,
-    [portable, subgroup]: [&str; 2],
     output: &Meta,
 ) -> Lowering {
+    let Texts { name, types, portable, subgroup } = texts;
     let shader = if tile.subgroup { subgroup } else { portable };
     let per_channel = 1 + g.kernel[0] * g.unrolled(tile.rows, tile.columns);
     let longest = ((56_000 - 64) / per_channel).max(1);
@@ -235,7 +231,7 @@ pub(super) fn sum_over_channels(
     let each = channels.div_ceil(splits);
     let kernels = (0..splits).map(|part| {
         let name = if tile.subgroup { format!("{name}.subgroup") } else { name.to_string() };
-        let mut kernel = Kernel::own(name, g.constants() + &tile.constants() + shader);
+        let mut kernel = Kernel::own(name, g.constants() + &tile.constants() + types + shader);
         kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
         kernel.params = g.words();
         let end = ((part + 1) * each).min(channels);

@@ -16,12 +16,12 @@ mod weight_grad;
 
 pub use data_grad::Conv2dDataGrad;
 pub use geometry::Conv2dOptions;
-use geometry::{Geometry, Tile};
+use geometry::{Geometry, Texts, Tile};
 pub use weight_grad::Conv2dWeightGrad;
 
 use crate::array::Array;
-use crate::dtype::DType;
 use crate::kernel::Capabilities;
+use crate::ops::product::{self, Product};
 use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem};
 use crate::tensor::Tensor;
 
@@ -30,6 +30,8 @@ use crate::tensor::Tensor;
 pub struct Conv2d {
     /// Stride, padding, dilation, groups.
     pub options: Conv2dOptions,
+    /// How operands are read and the result is written.
+    pub product: Product,
 }
 
 impl Tensor {
@@ -45,10 +47,8 @@ impl Tensor {
     /// [`crate::Error::DType`] for other dtypes.
     #[track_caller]
     pub fn conv2d(&self, weight: &Tensor, options: &Conv2dOptions) -> Tensor {
-        if self.meta().dtype == DType::F16 && weight.meta().dtype == DType::F16 {
-            return self.cast(DType::F32).conv2d(&weight.cast(DType::F32), options).cast(DType::F16);
-        }
-        Tensor::apply(Conv2d { options: *options }, &[self, weight])
+        let (x, weight, product) = product::operands(self, weight);
+        Tensor::apply(Conv2d { options: *options, product }, &[&x, &weight])
     }
 }
 
@@ -59,28 +59,32 @@ impl Op for Conv2d {
 
     fn attributes(&self, words: &mut Vec<u64>) {
         self.options.attributes(words);
+        self.product.words(words);
     }
 
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
         let (x, w) = (inputs[0], inputs[1]);
-        geometry::floats(inputs)?;
-        Geometry::new(&x.shape, &w.shape, &self.options)?.output()
+        self.product.check(inputs)?;
+        let shape = Geometry::new(&x.shape, &w.shape, &self.options)?.output()?;
+        Ok(Meta { shape, dtype: self.product.output })
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         let [x, w] = [&backward.inputs[0], &backward.inputs[1]];
         let dy = backward.grad;
         let (options, [x_dims, w_dims]) = (self.options, [x.dims(), w.dims()]);
-        let data = || Tensor::apply(Conv2dDataGrad { options, size: [x_dims[2], x_dims[3]] }, &[dy, w]);
-        let weight = || Tensor::apply(Conv2dWeightGrad { options, kernel: [w_dims[2], w_dims[3]] }, &[x, dy]);
+        let of = |input| self.product.gradient_of(input);
+        let data = || Tensor::apply(Conv2dDataGrad { options, product: of(x), size: [x_dims[2], x_dims[3]] }, &[dy, w]);
+        let kernel = [w_dims[2], w_dims[3]];
+        let weight = || Tensor::apply(Conv2dWeightGrad { options, product: of(w), kernel }, &[x, dy]);
         vec![backward.needs[0].then(data), backward.needs[1].then(weight)]
     }
 
     fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
-        let [x, w] = [inputs[0], inputs[1]];
+        let [x, w] = [0, 1].map(|k| self.product.operand(inputs[k]));
         let g = Geometry::known(&x.shape, &w.shape, &output.shape, &self.options);
         let (channels, filters) = (g.channels(), g.filters());
-        Array::build(output.shape, output.dtype, |linear| {
+        self.product.result(Array::build(output.shape, output.dtype, |linear| {
             let mut at = [0; 4];
             Array::unravel(&output.shape, linear, &mut at);
             let [n, o, i, j] = at;
@@ -96,7 +100,7 @@ impl Op for Conv2d {
                 }
             }
             sum
-        })
+        }))
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
@@ -104,8 +108,13 @@ impl Op for Conv2d {
         let tile = Tile::choose(&g, g.filters(), g.output[1], g.options.stride[1], capabilities);
         let spans = g.batch * g.output[0] * g.output[1].div_ceil(tile.columns);
         let workgroups = g.options.groups * g.filters().div_ceil(tile.rows) * spans.div_ceil(tile.group);
-        let shaders = [include_str!("../../../shaders/conv2d.wgsl"), include_str!("../../../shaders/conv2d_subgroup.wgsl")];
-        geometry::sum_over_channels("conv2d", &g, &tile, g.channels(), workgroups, shaders, output)
+        let texts = Texts {
+            name: "conv2d",
+            types: self.product.types(inputs, capabilities),
+            portable: include_str!("../../../shaders/conv2d.wgsl"),
+            subgroup: include_str!("../../../shaders/conv2d_subgroup.wgsl"),
+        };
+        geometry::sum_over_channels(&texts, &g, &tile, g.channels(), workgroups, output)
     }
 
     fn cases() -> Vec<Case> {

@@ -8,6 +8,7 @@ use super::geometry::{self, Geometry};
 use super::{Conv2d, Conv2dDataGrad, Conv2dOptions, cases};
 use crate::array::Array;
 use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::ops::product::Product;
 use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, split_sum};
 use crate::tensor::Tensor;
 
@@ -16,6 +17,8 @@ use crate::tensor::Tensor;
 pub struct Conv2dWeightGrad {
     /// Of the convolution.
     pub options: Conv2dOptions,
+    /// How operands are read and the result is written.
+    pub product: Product,
     /// Height and width of the filters.
     pub kernel: [usize; 2],
 }
@@ -27,19 +30,20 @@ impl Op for Conv2dWeightGrad {
 
     fn attributes(&self, words: &mut Vec<u64>) {
         self.options.attributes(words);
+        self.product.words(words);
         words.extend(self.kernel.map(|size| size as u64));
     }
 
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
         let (x, dy) = (inputs[0].shape, inputs[1].shape);
-        geometry::floats(inputs)?;
+        self.product.check(inputs)?;
         if x.rank() != 4 || dy.rank() != 4 {
             return Err(Problem::Shape(format!("images {x} and gradient {dy}"), "pass tensors of four axes"));
         }
         let channels = x[1] / self.options.groups.max(1);
-        let result = geometry::meta([dy[1], channels, self.kernel[0], self.kernel[1]])?;
-        geometry::fits(&x, &result.shape, &dy, &self.options)?;
-        Ok(result)
+        let shape = geometry::shape([dy[1], channels, self.kernel[0], self.kernel[1]])?;
+        geometry::fits(&x, &shape, &dy, &self.options)?;
+        Ok(Meta { shape, dtype: self.product.output })
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
@@ -47,17 +51,19 @@ impl Op for Conv2dWeightGrad {
         let [x, dy] = [&backward.inputs[0], &backward.inputs[1]];
         let (options, dims) = (self.options, x.dims());
         let size = [dims[2], dims[3]];
+        let of = |input| self.product.gradient_of(input);
+        let data = || Tensor::apply(Conv2dDataGrad { options, product: of(x), size }, &[dy, backward.grad]);
         vec![
-            backward.needs[0].then(|| Tensor::apply(Conv2dDataGrad { options, size }, &[dy, backward.grad])),
-            backward.needs[1].then(|| Tensor::apply(Conv2d { options }, &[x, backward.grad])),
+            backward.needs[0].then(data),
+            backward.needs[1].then(|| Tensor::apply(Conv2d { options, product: of(dy) }, &[x, backward.grad])),
         ]
     }
 
     fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
-        let [x, dy] = [inputs[0], inputs[1]];
+        let [x, dy] = [0, 1].map(|k| self.product.operand(inputs[k]));
         let g = Geometry::known(&x.shape, &output.shape, &dy.shape, &self.options);
         let (channels, filters) = (g.channels(), g.filters());
-        Array::build(output.shape, output.dtype, |linear| {
+        self.product.result(Array::build(output.shape, output.dtype, |linear| {
             let mut at = [0; 4];
             Array::unravel(&output.shape, linear, &mut at);
             let [o, c, u, v] = at;
@@ -75,7 +81,7 @@ impl Op for Conv2dWeightGrad {
                 }
             }
             sum
-        })
+        }))
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
@@ -114,7 +120,8 @@ impl Op for Conv2dWeightGrad {
             true => ("conv2d_weight_grad.subgroup", include_str!("../../../shaders/conv2d_weight_grad_subgroup.wgsl")),
             false => ("conv2d_weight_grad", include_str!("../../../shaders/conv2d_weight_grad.wgsl")),
         };
-        let mut kernel = Kernel::own(name, format!("{}{constants}const LINES: u32 = {lines}u;\n{shader}", g.constants()));
+        let types = self.product.types(inputs, capabilities);
+        let mut kernel = Kernel::own(name, format!("{}{constants}const LINES: u32 = {lines}u;\n{types}{shader}", g.constants()));
         kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
         kernel.params = g.words();
         kernel.params.extend([splits, split_lines, segments, segment_width].map(|word| word as u32));

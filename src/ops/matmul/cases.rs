@@ -1,6 +1,8 @@
 //! Shapes on which the product is tested and timed.
 
+use super::Matmul;
 use crate::dtype::DType;
+use crate::ops::product::Product;
 use crate::ops::{Case, Draw, Tolerance};
 use crate::tensor::Tensor;
 
@@ -39,11 +41,31 @@ pub(super) fn all() -> Vec<Case> {
     let epilogue = case("epilogue", &[37, 13], &[13, 75], |a, b| (a.matmul(b) + 1.0).relu().transpose(0, 1));
     // The relu of a sum near zero falls either way: a bound on its own size.
     cases.push(epilogue.tolerance(Tolerance::Pointwise { absolute: 1e-4, relative: 1e-5 }));
-    let half = Case::new("f16", |x| x[0].matmul(&x[1]));
-    let half = half.input(&[37, 19], DType::F16, Draw::Normal).input(&[19, 11], DType::F16, Draw::Normal);
-    // One rounding to 11 bits.
-    let half = half.tolerance(Tolerance::Pointwise { absolute: 1e-3, relative: 1e-3 });
-    cases.push(half.not_differentiable());
+    // Operands as f16, as f32 that is rounded where it is read, and one of each; results of either width.
+    let half = |label: &str, dtypes: [DType; 2], output: DType, [m, k, n]: [usize; 3]| {
+        let op = move || Matmul { product: Product { half: true, output } };
+        let case = Case::new(format!("half_{label}"), move |x| Tensor::apply(op(), &[&x[0], &x[1]]));
+        let case = case.input(&[m, k], dtypes[0], Draw::Normal).input(&[k, n], dtypes[1], Draw::Normal);
+        let half = output == DType::F16;
+        case.tolerance(if half { Tolerance::HalfSum { terms: k } } else { Tolerance::Sum { terms: k } }).not_differentiable()
+    };
+    let (narrow, wide) = (DType::F16, DType::F32);
+    cases.extend([
+        half("stored", [narrow, narrow], narrow, [37, 131, 75]),
+        half("rounded", [wide, narrow], wide, [35, 67, 39]),
+        half("split", [narrow, wide], narrow, [3, 5003, 5]),
+    ]);
+    let of = |dtype: DType| {
+        let relu = |x: &[Tensor]| {
+            let y = Tensor::apply(Matmul { product: Product::HALF }, &[&x[0].cast(DType::F16), &x[1]]);
+            (y.relu() * 0.5).cast(DType::F32)
+        };
+        // Rounded twice; a rounding that falls the other way is one unit of 2^-10.
+        let bound = Tolerance::Pointwise { absolute: 1e-4, relative: 2e-3 };
+        let case = Case::new(format!("f16_and_{dtype}"), relu).normal(&[37, 19]).input(&[19, 11], dtype, Draw::Normal);
+        case.tolerance(bound).not_differentiable()
+    };
+    cases.extend([DType::F16, DType::F32].map(of));
     // Tiles that are cut on both sides, an operand at a time along its other axis, a split of tiled ones.
     cases.extend([
         case("67x35x131_turned", &[67, 35], &[131, 35], |a, b| a.matmul(&b.transpose(0, 1))),

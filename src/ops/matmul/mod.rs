@@ -17,8 +17,8 @@ mod variants;
 use variants::{Shader, Sizes};
 
 use crate::array::{Array, parallel};
-use crate::dtype::DType;
 use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::ops::product::{self, Product};
 use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, preferred, split_sum};
 use crate::plan::Strided;
 use crate::shape::Shape;
@@ -26,7 +26,10 @@ use crate::tensor::Tensor;
 
 /// `[.., m, k] x [.., k, n]`, at most two batch axes.
 #[derive(Debug)]
-pub struct Matmul;
+pub struct Matmul {
+    /// How operands are read and the result is written.
+    pub product: Product,
+}
 
 impl Tensor {
     /// Matrix product `[.., m, k] x [.., k, n] -> [.., m, n]`, as `torch.matmul`: leading axes are batches and broadcast.
@@ -38,17 +41,19 @@ impl Tensor {
     /// axes broadcast, and [`crate::Error::DType`] for other dtypes.
     #[track_caller]
     pub fn matmul(&self, other: &Tensor) -> Tensor {
+        let (left, right, product) = product::operands(self, other);
+        left.multiplied(&right, Matmul { product })
+    }
+
+    #[track_caller]
+    fn multiplied(&self, other: &Tensor, op: Matmul) -> Tensor {
         let (a, b) = (self.dims(), other.dims());
-        let op = Matmul;
         let Ok(shape) = result_shape(a, b) else { return Tensor::apply(op, &[self, other]) };
-        if self.meta().dtype == DType::F16 && other.meta().dtype == DType::F16 {
-            return self.cast(DType::F32).matmul(&other.cast(DType::F32)).cast(DType::F16);
-        }
         let rank = shape.rank();
         if b.rank() == 2 && a.rank() > 2 {
             // Batches of rows with one matrix are more rows; the matrix' gradient is then one product too.
             let rows = a[..rank - 1].iter().product();
-            return self.reshape(&[rows, a[rank - 1]]).matmul(other).reshape(&shape);
+            return self.reshape(&[rows, a[rank - 1]]).multiplied(other, op).reshape(&shape);
         }
         if rank <= 4 {
             return Tensor::apply(op, &[self, other]);
@@ -100,29 +105,30 @@ impl Op for Matmul {
         "matmul"
     }
 
-    fn attributes(&self, _: &mut Vec<u64>) {}
+    fn attributes(&self, words: &mut Vec<u64>) {
+        self.product.words(words);
+    }
 
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
-        let [a, b] = [inputs[0], inputs[1]];
-        let shape = result_shape(&a.shape, &b.shape)?;
-        if a.dtype != DType::F32 || b.dtype != DType::F32 {
-            return Err(Problem::DType(format!("it takes two f32 or two f16 tensors, not {} and {}", a.dtype, b.dtype)));
-        }
+        let shape = result_shape(&inputs[0].shape, &inputs[1].shape)?;
+        self.product.check(inputs)?;
         if shape.rank() > 4 {
             return Err(Problem::Shape(format!("{shape} has more than two batch axes"), "use Tensor::matmul"));
         }
-        Ok(Meta { shape, dtype: DType::F32 })
+        Ok(Meta { shape, dtype: self.product.output })
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         let [a, b] = [&backward.inputs[0], &backward.inputs[1]];
         let dy = backward.grad;
         let turn = |x: &Tensor| x.transpose(x.dims().rank() - 2, x.dims().rank() - 1);
-        let product = |a: &Tensor, b: &Tensor| Tensor::apply(Matmul, &[a, b]);
+        let product = |of: &Tensor, a: &Tensor, b: &Tensor| {
+            Tensor::apply(Matmul { product: self.product.gradient_of(of) }, &[a, b])
+        };
         // The gradient of a permuted operand is permuted back: formed transposed, it ends up in row-major order.
         let permuted = |x: &Tensor| x.node().name() == "permute";
-        let da = || if permuted(a) { turn(&product(b, &turn(dy))) } else { product(dy, &turn(b)) };
-        let db = || if permuted(b) { turn(&product(&turn(dy), a)) } else { product(&turn(a), dy) };
+        let da = || if permuted(a) { turn(&product(a, b, &turn(dy))) } else { product(a, dy, &turn(b)) };
+        let db = || if permuted(b) { turn(&product(b, &turn(dy), a)) } else { product(b, &turn(a), dy) };
         vec![
             backward.needs[0].then(|| da().sum_to(a.dims())),
             backward.needs[1].then(|| db().sum_to(b.dims())),
@@ -130,7 +136,8 @@ impl Op for Matmul {
     }
 
     fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
-        let [a, b] = [inputs[0], inputs[1]];
+        let [a, b] = [0, 1].map(|k| self.product.operand(inputs[k]));
+        let (a, b) = (&*a, &*b);
         let rank = output.shape.rank();
         let [m, n, depth] = [output.shape[rank - 2], output.shape[rank - 1], a.shape[a.shape.rank() - 1]];
         // First element of the operand's matrix for batch number `batch` of the result.
@@ -164,7 +171,7 @@ impl Op for Matmul {
                 done += length;
             }
         });
-        Array { shape: output.shape, dtype: output.dtype, data }
+        self.product.result(Array { shape: output.shape, dtype: output.dtype, data })
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
@@ -227,7 +234,8 @@ impl Op for Matmul {
                 )
             }
         };
-        let mut kernel = Kernel::own(variant.name, constants + shader);
+        let types = self.product.types(inputs, capabilities);
+        let mut kernel = Kernel::own(variant.name, constants + &types + shader);
         kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
         let sizes_words = [sizes.rows, sizes.columns, sizes.depth, batch(4), batch(3), splits, split_depth];
         let words = [&sizes_words[..], &a, &b, &[a_start, b_start]].concat();
@@ -242,4 +250,3 @@ impl Op for Matmul {
         cases::all()
     }
 }
-

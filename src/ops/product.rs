@@ -1,0 +1,115 @@
+//! How products (matrix product, convolution and its gradients) read their operands and write their result: what full and
+//! half precision have in common. Not an op.
+//!
+//! A product in half precision rounds its operands to f16, forms the sum in f32 and rounds the result once, to its dtype.
+//! An operand may be stored as f16, or as f32 and be rounded where it is read: parameters are, so that their f32 masters
+//! need no cast of their own. Every kernel of a product begins with the text of [`Product::types`] (`A_TYPE`, `B_TYPE`,
+//! `from_a`, `from_b`) and writes elements of `OUT`, which the planner defines.
+
+use std::borrow::Cow;
+
+use crate::array::Array;
+use crate::dtype::DType;
+use crate::graph::{Node, Source};
+use crate::kernel::Capabilities;
+use crate::ops::{Meta, Problem};
+use crate::tensor::Tensor;
+
+/// Precision of a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Product {
+    /// True if operands are rounded to f16.
+    pub half: bool,
+    /// Dtype of the result.
+    pub output: DType,
+}
+
+impl Product {
+    /// f32 throughout.
+    pub const FULL: Product = Product { half: false, output: DType::F32 };
+    /// f16 operands and result.
+    pub const HALF: Product = Product { half: true, output: DType::F16 };
+
+    /// As words of an op's attributes.
+    pub fn words(&self, words: &mut Vec<u64>) {
+        words.push(u64::from(self.half) << 8 | self.output as u64);
+    }
+
+    /// The same product as part of a gradient: of the dtype of `input`, whose gradient it is.
+    pub fn gradient_of(&self, input: &Tensor) -> Product {
+        Product { output: input.meta().dtype, ..*self }
+    }
+
+    /// `Err` unless the operands are floats that fit.
+    ///
+    /// # Errors
+    /// The dtypes.
+    pub fn check(&self, inputs: &[Meta]) -> Result<(), Problem> {
+        let fits = |meta: &Meta| meta.dtype == DType::F32 || (self.half && meta.dtype == DType::F16);
+        if inputs.iter().all(fits) {
+            return Ok(());
+        }
+        let what = format!("it takes two f32 or two f16 tensors, not {} and {}", inputs[0].dtype, inputs[1].dtype);
+        Err(Problem::DType(what))
+    }
+
+    /// An operand as the product sees it, for the reference.
+    pub fn operand<'a>(&self, input: &'a Array) -> Cow<'a, Array> {
+        if !self.half || input.dtype == DType::F16 {
+            return Cow::Borrowed(input);
+        }
+        let data = input.data.iter().map(|&value| DType::F16.round(value)).collect();
+        Cow::Owned(Array { shape: input.shape, dtype: DType::F16, data })
+    }
+
+    /// A result of the reference, rounded.
+    pub fn result(&self, mut sum: Array) -> Array {
+        if self.output == DType::F16 {
+            sum.data.iter_mut().for_each(|value| *value = DType::F16.round(*value));
+        }
+        sum
+    }
+
+    /// WGSL before a kernel's text: element types of bindings 0 and 1, and functions that give an element as f32.
+    pub fn types(&self, inputs: &[Meta], capabilities: &Capabilities) -> String {
+        let mut text = String::new();
+        let mut rounds = false;
+        for (meta, [name, function]) in inputs.iter().zip([["A_TYPE", "from_a"], ["B_TYPE", "from_b"]]) {
+            let stored = if meta.dtype == DType::F16 && capabilities.f16 { "f16" } else { "f32" };
+            let rounded = self.half && meta.dtype == DType::F32;
+            rounds |= rounded;
+            let value = match (rounded, capabilities.f16) {
+                (true, true) => "f32(f16(x))",
+                (true, false) => "to_half(x)",
+                (false, _) => "f32(x)",
+            };
+            text += &format!("alias {name} = {stored};\nfn {function}(x: {name}) -> f32 {{\n    return {value};\n}}\n");
+        }
+        if rounds && !capabilities.f16 {
+            text += include_str!("../../shaders/product_round.wgsl");
+        }
+        text
+    }
+}
+
+/// The operands of a product of `a` and `b` with its precision: in half precision what an op has computed in f32 becomes
+/// f16 here, while parameters and uploads are rounded where they are read.
+pub(crate) fn operands(a: &Tensor, b: &Tensor) -> (Tensor, Tensor, Product) {
+    let both = a.meta().dtype == DType::F16 && b.meta().dtype == DType::F16;
+    if !both {
+        return (a.clone(), b.clone(), Product::FULL);
+    }
+    let narrow = |x: &Tensor| if x.meta().dtype == DType::F32 && is_computed(x.node()) { x.cast(DType::F16) } else { x.clone() };
+    (narrow(a), narrow(b), Product::HALF)
+}
+
+/// True unless a node is a view of a leaf.
+fn is_computed(node: &Node) -> bool {
+    match &node.source {
+        Source::Op(op) => {
+            let view = ["reshape", "permute", "expand", "slice", "detach"].contains(&op.name());
+            !view || is_computed(&node.inputs[0])
+        }
+        _ => false,
+    }
+}
