@@ -25,8 +25,8 @@ struct Params {
     count_padding: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
+@group(0) @binding(1) var<storage, read_write> y: array<OUT>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 @compute @workgroup_size(GROUP, 1, 1)
@@ -55,7 +55,7 @@ fn main(
     for (var row = top; row < bottom; row++) {
         let line = base + (row - p.padding_height) * p.in_width;
         for (var column = left; column < right; column++) {
-            sum += x[line + column - p.padding_width];
+            sum += from_a(x[line + column - p.padding_width]);
         }
     }
     var divisor = p.kernel_height * p.kernel_width;

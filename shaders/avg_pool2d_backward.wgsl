@@ -23,8 +23,8 @@ struct Params {
     count_padding: u32,
 }
 
-@group(0) @binding(0) var<storage, read> dy: array<f32>;
-@group(0) @binding(1) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(0) var<storage, read> dy: array<A_TYPE>;
+@group(0) @binding(1) var<storage, read_write> dx: array<OUT>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 // The windows [x, y) along one axis that cover padded position `at`: i * stride <= at <= i * stride + reach.
@@ -69,7 +69,7 @@ fn main(
                 if p.count_padding == 0u {
                     divisor = max(tap_rows * taps(j, p.kernel_width, STRIDE_WIDTH, p.padding_width, p.in_width), 1u);
                 }
-                sum += dy[base + i * p.out_width + j] / f32(divisor);
+                sum += from_a(dy[base + i * p.out_width + j]) / f32(divisor);
             }
         }
         let index = line * p.in_width + column;

@@ -22,7 +22,7 @@ struct Params {
     padding_width: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 fn is_nan(value: f32) -> bool {
@@ -62,7 +62,7 @@ fn main(
                 let column = first_column + v;
                 let inside = row < p.in_height && column < p.in_width;
                 let at = row * p.in_width + column;
-                let value = x[select(0u, base + at, inside)];
+                let value = from_a(x[select(0u, base + at, inside)]);
                 let value_nan = is_nan(value);
                 let better = inside && !found_nan && (best_at == 0xffffffffu || value > best || value_nan);
                 best = select(best, value, better);

@@ -20,9 +20,9 @@ struct Params {
     padding_width: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> dy: array<f32>;
-@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
+@group(0) @binding(1) var<storage, read> dy: array<B_TYPE>;
+@group(0) @binding(2) var<storage, read_write> dx: array<OUT>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 fn is_nan(value: f32) -> bool {
@@ -40,7 +40,7 @@ fn winner(base: u32, i: u32, j: u32) -> u32 {
             let column = j * STRIDE_WIDTH - p.padding_width + v;
             let inside = row < p.in_height && column < p.in_width;
             let at = row * p.in_width + column;
-            let value = x[select(0u, base + at, inside)];
+            let value = from_a(x[select(0u, base + at, inside)]);
             let value_nan = is_nan(value);
             let better = inside && !found_nan && (best_at == 0xffffffffu || value > best || value_nan);
             best = select(best, value, better);
@@ -72,7 +72,7 @@ fn main(
     var slope = 0.0;
     if i < p.out_height && j < p.out_width {
         place = winner(base, i, j);
-        slope = dy[(plane * p.out_height + i) * p.out_width + j];
+        slope = from_b(dy[(plane * p.out_height + i) * p.out_width + j]);
     }
     for (var u = 0u; u < STRIDE_HEIGHT; u++) {
         let row = i * STRIDE_HEIGHT - p.padding_height + u;

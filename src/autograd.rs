@@ -53,9 +53,13 @@ pub(crate) fn backward(loss: &Tensor, targets: &[Arc<Node>]) -> Result<Vec<Optio
     for node in order {
         let Source::Op(op) = &node.source else { continue };
         let is_target = targets.iter().any(|target| Arc::ptr_eq(target, &node));
-        let Some(grad) = gradients.get(&Arc::as_ptr(&node)).cloned() else { continue };
+        let Some(mut grad) = gradients.get(&Arc::as_ptr(&node)).cloned() else { continue };
         if !is_target {
             gradients.remove(&Arc::as_ptr(&node));
+        }
+        // The gradient of an f16 value may be an f32 sum; only a cast from f32 has use for all its bits.
+        if op.name() != "cast" {
+            grad = grad.cast(node.meta.dtype);
         }
         let inputs: Vec<Tensor> = node.inputs.iter().map(|input| Tensor::from_node(input.clone())).collect();
         let needs: Vec<bool> = node.inputs.iter().map(|input| input.requires_grad).collect();
@@ -79,13 +83,15 @@ pub(crate) fn backward(loss: &Tensor, targets: &[Arc<Node>]) -> Result<Vec<Optio
                 )));
             }
             let total = match gradients.remove(&Arc::as_ptr(input)) {
-                Some(first) => first + part,
+                Some(first) if first.meta().dtype == part.meta().dtype => first + part,
+                Some(first) => first.widen() + part.widen(),
                 None => part,
             };
             gradients.insert(Arc::as_ptr(input), total);
         }
     }
-    Ok(targets.iter().map(|target| gradients.get(&Arc::as_ptr(target)).cloned()).collect())
+    let gradient = |target: &Arc<Node>| Some(gradients.get(&Arc::as_ptr(target))?.cast(target.meta.dtype));
+    Ok(targets.iter().map(gradient).collect())
 }
 
 /// Nodes below `loss` through which gradients flow, consumers before producers.

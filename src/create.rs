@@ -137,10 +137,12 @@ impl Device {
 }
 
 impl Tensor {
-    /// A constant of this tensor's device that is part of the graph's structure (for gradient rules).
+    /// A float constant of this tensor's device that is part of the graph's structure (for gradient rules): f16 if the
+    /// tensor is, else f32.
     #[track_caller]
     pub(crate) fn scalar(&self, value: f64) -> Tensor {
-        self.device().constant(&[], DType::F32, Fill::Value(value))
+        let dtype = if self.meta().dtype == DType::F16 { DType::F16 } else { DType::F32 };
+        self.device().constant(&[], dtype, Fill::Value(value))
     }
 }
 

@@ -1,9 +1,10 @@
 //! Devices, arenas, and what a device remembers between runs.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
+use crate::dtype::Precision;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::gpu;
@@ -242,6 +243,7 @@ impl fmt::Debug for Device {
 #[derive(Debug, Default)]
 pub struct StoreState {
     version: AtomicU64,
+    mixed: AtomicBool,
     pending: Mutex<Pending>,
     states: Mutex<Vec<Weak<StateCell>>>,
 }
@@ -256,6 +258,16 @@ impl StoreState {
     /// Number of updates so far.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
+    }
+
+    /// In which precision what depends on the store is recorded.
+    pub fn precision(&self) -> Precision {
+        if self.mixed.load(Ordering::Relaxed) { Precision::Mixed } else { Precision::Full }
+    }
+
+    /// Sets [`StoreState::precision`].
+    pub(crate) fn set_precision(&self, precision: Precision) {
+        self.mixed.store(precision == Precision::Mixed, Ordering::Relaxed);
     }
 
     /// Notes a node that depends on the store.

@@ -36,6 +36,19 @@ impl DType {
     }
 }
 
+/// In which precision a model computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Precision {
+    /// As written: f32 unless a program casts.
+    #[default]
+    Full,
+    /// As `torch.autocast` to f16 has it (Micikevicius et al. 2018, "Mixed precision training"): matrix products and
+    /// convolutions read f16, sum in f32 and give f16; what follows them elementwise, pooling included, stays f16;
+    /// exponentials, logarithms, softmax, norms, sums and losses are f32; where f16 meets f32 the result is f32.
+    /// Parameters, their gradients and optimizer state stay f32.
+    Mixed,
+}
+
 impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -122,7 +122,7 @@ pub mod train;
 
 pub use array::Array;
 pub use device::{Device, DeviceInfo};
-pub use dtype::DType;
+pub use dtype::{DType, Precision};
 pub use engine::Statistics;
 pub use error::{Error, Result};
 pub use init::Init;
@@ -130,7 +130,7 @@ pub use params::{Param, ParamStore, Path};
 pub use rng::Draws;
 pub use shape::{MAX_RANK, Shape};
 pub use state::State;
-pub use tensor::{Element, Tensor, no_grad};
+pub use tensor::{Element, Tensor, no_grad, with_precision};
 
 /// What a training program uses.
 pub mod prelude {
@@ -138,7 +138,7 @@ pub mod prelude {
         AvgPool2d, Conv2d, Conv2dConfig, Dropout, Flatten, Linear, MaxPool2d, Mode, Module, Sequential,
     };
     pub use crate::optim::{AdamW, AdamWConfig, Optimizer, Sgd, SgdConfig};
-    pub use crate::{DType, Device, Error, Init, Param, ParamStore, Path, Result, Tensor, no_grad};
+    pub use crate::{DType, Device, Error, Init, Param, ParamStore, Path, Precision, Result, Tensor, no_grad};
 }
 
 /// The program in the README, compiled and run with the doc tests.

@@ -9,38 +9,64 @@ use std::thread::LocalKey;
 
 use crate::array::Array;
 use crate::device::Device;
-use crate::dtype::DType;
+use crate::dtype::{DType, Precision};
 use crate::error::{Error, Result};
 use crate::graph::{HostData, Node, Source, scalar};
-use crate::ops::{Meta, Op, Problem};
+use crate::ops::{Casting, Meta, Op, Problem};
 use crate::shape::Shape;
 
 thread_local! {
     static NO_GRAD: Cell<bool> = const { Cell::new(false) };
     static IN_RULE: Cell<bool> = const { Cell::new(false) };
+    static PRECISION: Cell<Option<Precision>> = const { Cell::new(None) };
 }
 
-/// Runs `body` with `flag` set.
-fn with<R>(flag: &'static LocalKey<Cell<bool>>, body: impl FnOnce() -> R) -> R {
-    struct Restore(&'static LocalKey<Cell<bool>>, bool);
-    impl Drop for Restore {
+/// Runs `body` with `flag` set to `value`.
+fn with<T: Copy + 'static, R>(flag: &'static LocalKey<Cell<T>>, value: T, body: impl FnOnce() -> R) -> R {
+    struct Restore<T: Copy + 'static>(&'static LocalKey<Cell<T>>, T);
+    impl<T: Copy + 'static> Drop for Restore<T> {
         fn drop(&mut self) {
             self.0.set(self.1);
         }
     }
-    let _restore = Restore(flag, flag.replace(true));
+    let _restore = Restore(flag, flag.replace(value));
     body()
 }
 
 /// Runs `body` without recording gradients: tensors made in it do not require them.
 pub fn no_grad<R>(body: impl FnOnce() -> R) -> R {
-    with(&NO_GRAD, body)
+    with(&NO_GRAD, true, body)
+}
+
+/// Records what `body` does in `precision`, whatever the parameter stores say ([`crate::ParamStore::set_precision`]): as
+/// `torch.autocast(enabled=..)`. Gradients follow the ops that they are the gradients of.
+pub fn with_precision<R>(precision: Precision, body: impl FnOnce() -> R) -> R {
+    with(&PRECISION, Some(precision), body)
+}
+
+/// True if an op on `inputs` is recorded in mixed precision. A gradient rule computes in the dtypes that it finds.
+pub(crate) fn is_mixed(inputs: &[&Tensor]) -> bool {
+    let of_store = || {
+        let mut stores = inputs.iter().flat_map(|input| &input.node.stores);
+        stores.any(|store| store.precision() == Precision::Mixed)
+    };
+    !IN_RULE.get() && PRECISION.get().map_or_else(of_store, |precision| precision == Precision::Mixed)
+}
+
+/// The f16 ones of `inputs` as f32 where mixed precision wants that of `op`; `None` where they are fine as they are.
+fn widened(op: &impl Op, inputs: &[&Tensor]) -> Option<Vec<Tensor>> {
+    let half = |input: &&Tensor| input.node.meta.dtype == DType::F16;
+    if op.casting() == Casting::Own || !inputs.iter().any(half) || !is_mixed(inputs) {
+        return None;
+    }
+    let all = inputs.iter().all(|input| half(input) || !input.node.meta.dtype.is_float());
+    (op.casting() == Casting::Full || !all).then(|| inputs.iter().map(|input| input.widen()).collect())
 }
 
 /// Runs a gradient rule. Host numbers in it are constants of the graph: they depend on the op's attributes alone, and the
 /// key of a step, which is taken before rules run, has no place for operands of theirs.
 pub(crate) fn in_rule<R>(rule: impl FnOnce() -> R) -> R {
-    with(&IN_RULE, rule)
+    with(&IN_RULE, true, rule)
 }
 
 /// A handle to one node of a recorded graph. Cloning copies the handle.
@@ -179,6 +205,9 @@ impl Tensor {
                 let [left, right] = [device, &input.node.device].map(|d| d.name().to_string());
                 return Tensor::invalid(device, Error::Device { op: op.name(), at, left, right }, at);
             }
+        }
+        if let Some(wide) = widened(&op, inputs) {
+            return Tensor::record(device, op, &wide.iter().collect::<Vec<_>>(), at);
         }
         let mut metas = [Meta { shape: Shape::SCALAR, dtype: DType::F32 }; 4];
         let many: Vec<Meta>;

@@ -61,7 +61,7 @@ impl Module for Conv2d {
     fn forward(&self, x: &Tensor, _: Mode) -> Tensor {
         let y = x.conv2d(&self.weight.tensor(), &self.options);
         match &self.bias {
-            Some(bias) => y + bias.tensor().unsqueeze(1).unsqueeze(2),
+            Some(bias) => &y + super::bias_like(bias.tensor().unsqueeze(1).unsqueeze(2), &y),
             None => y,
         }
     }

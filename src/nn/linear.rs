@@ -37,7 +37,7 @@ impl Module for Linear {
     fn forward(&self, x: &Tensor, _: Mode) -> Tensor {
         let product = x.matmul(&self.weight.tensor().transpose(0, 1));
         match &self.bias {
-            Some(bias) => product + bias.tensor(),
+            Some(bias) => &product + super::bias_like(bias.tensor(), &product),
             None => product,
         }
     }

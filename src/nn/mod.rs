@@ -53,6 +53,16 @@ impl Module for Flatten {
     }
 }
 
+/// A bias as it is added to `product`: in half precision where the product is, as `torch.nn` layers have it. The cast runs
+/// inside the kernel that adds.
+#[track_caller]
+fn bias_like(bias: Tensor, product: &Tensor) -> Tensor {
+    match product.dtype() {
+        Ok(dtype) => bias.cast(dtype),
+        Err(_) => bias,
+    }
+}
+
 /// PyTorch's initial values of a bias: within `1 / sqrt(fan in)` of the weight beside it.
 fn bias_init(fan_in: usize) -> Init {
     let bound = 1.0 / (fan_in.max(1) as f64).sqrt();

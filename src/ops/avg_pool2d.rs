@@ -4,7 +4,8 @@ use crate::array::Array;
 use crate::dtype::DType;
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::ops::pool::Window;
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance};
+use crate::ops::product::Product;
+use crate::ops::{Backward, Case, Casting, Draw, Lowering, Meta, Op, Problem, Tolerance};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -40,12 +41,14 @@ impl Tensor {
         padding: [usize; 2],
         count_include_pad: bool,
     ) -> Tensor {
-        let half = self.error().is_none() && self.meta().dtype == DType::F16;
-        let input = if half { self.cast(DType::F32) } else { self.clone() };
         let pool = AvgPool2d { window: Window { kernel, stride, padding }, count_include_pad };
-        let pooled = Tensor::apply(pool, &[&input]);
-        if half { pooled.cast(DType::F16) } else { pooled }
+        Tensor::apply(pool, &[self])
     }
+}
+
+/// A result of the reference in its dtype.
+fn rounded(result: Array) -> Array {
+    Product { output: result.dtype, ..Product::FULL }.result(result)
 }
 
 impl AvgPool2d {
@@ -67,6 +70,10 @@ impl Op for AvgPool2d {
         "avg_pool2d"
     }
 
+    fn casting(&self) -> Casting {
+        Casting::Own
+    }
+
     fn attributes(&self, words: &mut Vec<u64>) {
         self.words(words);
     }
@@ -84,18 +91,19 @@ impl Op for AvgPool2d {
         let x = inputs[0];
         let size = [x.shape[2], x.shape[3]];
         let area = output.shape[2] * output.shape[3];
-        Array::build(output.shape, output.dtype, |at| {
+        rounded(Array::build(output.shape, output.dtype, |at| {
             let (plane, i, j) = (at / area, at % area / output.shape[3], at % output.shape[3]);
             let mut sum = 0.0;
             self.window.taps(size, i, j, |row, column| sum += x.data[(plane * size[0] + row) * size[1] + column]);
             sum / self.divisor(size, i, j)
-        })
+        }))
     }
 
-    fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
+    fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
+        let types = Product::FULL.types(inputs, capabilities);
         let window = &self.window;
         let text = include_str!("../../shaders/avg_pool2d.wgsl");
-        let mut kernel = Kernel::own("avg_pool2d", format!("const GROUP: u32 = 64u;\n{text}"));
+        let mut kernel = Kernel::own("avg_pool2d", format!("const GROUP: u32 = 64u;\n{types}{text}"));
         kernel.bindings = vec![Binding::input(0), Binding::output()];
         let rest = [window.kernel, window.stride, window.padding].concat().into_iter().map(|n| n as u32);
         kernel.params = Window::sizes(&inputs[0].shape, &output.shape).into_iter().chain(rest).collect();
@@ -118,6 +126,10 @@ impl Op for AvgPool2d {
             case("without_padding", &[2, 3, 11, 13], [3, 3], [2, 1], [1, 1], false),
             case("gaps", &[2, 1, 11, 8], [2, 2], [3, 4], [0, 1], true),
             case("global", &[2, 37, 5, 7], [5, 7], [1, 1], [0, 0], true),
+            Case::new("half", |x| x[0].avg_pool2d([3, 3], [2, 1], [1, 1], false))
+                .input(&[2, 3, 11, 13], DType::F16, Draw::Normal)
+                .tolerance(Tolerance::HalfSum { terms: 9 })
+                .not_differentiable(),
         ]
     }
 }
@@ -125,6 +137,10 @@ impl Op for AvgPool2d {
 impl Op for AvgPool2dBackward {
     fn name(&self) -> &'static str {
         "avg_pool2d_backward"
+    }
+
+    fn casting(&self) -> Casting {
+        Casting::Own
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {
@@ -157,14 +173,15 @@ impl Op for AvgPool2dBackward {
             let share = slope / self.pool.divisor(self.size, i, j);
             self.pool.window.taps(self.size, i, j, |row, column| result.data[first + row * width + column] += share);
         }
-        result
+        rounded(result)
     }
 
-    fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
+    fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
+        let types = Product::FULL.types(inputs, capabilities);
         let window = &self.pool.window;
         let columns = 4;
         let text = include_str!("../../shaders/avg_pool2d_backward.wgsl");
-        let mut kernel = Kernel::own("avg_pool2d_backward", format!("{}{text}", window.constants(columns)));
+        let mut kernel = Kernel::own("avg_pool2d_backward", format!("{}{types}{text}", window.constants(columns)));
         kernel.bindings = vec![Binding::input(0), Binding::output()];
         let rest = [window.kernel, window.padding].concat().into_iter().map(|n| n as u32);
         kernel.params = Window::sizes(&output.shape, &inputs[0].shape).into_iter().chain(rest).collect();
@@ -185,6 +202,10 @@ impl Op for AvgPool2dBackward {
             Case::new("plain", move |x| Tensor::apply(AvgPool2dBackward { pool, size: [7, 5] }, &[&x[0]]))
                 .normal(&[2, 3, 4, 6])
                 .tolerance(Tolerance::Sum { terms: 6 }),
+            Case::new("half", move |x| Tensor::apply(AvgPool2dBackward { pool, size: [7, 5] }, &[&x[0]]))
+                .input(&[2, 3, 4, 6], DType::F16, Draw::Normal)
+                .tolerance(Tolerance::HalfSum { terms: 6 })
+                .not_differentiable(),
         ]
     }
 }

@@ -3,8 +3,8 @@
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::kernel::Capabilities;
-use crate::ops::{Backward, Case, Draw, Lowering, Meta, Op, Problem, Tolerance};
-use crate::tensor::Tensor;
+use crate::ops::{Backward, Case, Casting, Draw, Lowering, Meta, Op, Problem, Tolerance};
+use crate::tensor::{Tensor, is_mixed};
 
 /// Conversion to `to`.
 #[derive(Debug)]
@@ -21,6 +21,11 @@ impl Tensor {
         if self.error().is_some() || self.meta().dtype == dtype {
             return self.clone();
         }
+        // From f16 to f32 and back is what was there.
+        let node = self.node();
+        if dtype == DType::F16 && node.name() == "cast" && node.inputs[0].meta.dtype == DType::F16 {
+            return Tensor::from_node(node.inputs[0].clone());
+        }
         Tensor::apply(Cast { to: dtype }, &[self])
     }
 
@@ -28,6 +33,19 @@ impl Tensor {
     #[track_caller]
     pub(crate) fn widen(&self) -> Tensor {
         if self.meta().dtype == DType::F16 { self.cast(DType::F32) } else { self.clone() }
+    }
+
+    /// What f32 kernels made of an f16 input, as the result of the op: of the input's dtype, but f32 in mixed precision.
+    #[track_caller]
+    pub(crate) fn result_of(self, input: &Tensor) -> Tensor {
+        if self.error().is_some() || is_mixed(&[input]) { self } else { self.cast(input.meta().dtype) }
+    }
+
+    /// Both as f32 in mixed precision, which forms losses so.
+    #[track_caller]
+    pub(crate) fn for_loss(&self, target: &Tensor) -> [Tensor; 2] {
+        let mixed = is_mixed(&[self, target]);
+        [self, target].map(|tensor| if mixed { tensor.widen() } else { tensor.clone() })
     }
 
     /// Ones of this tensor's shape and dtype.
@@ -43,6 +61,10 @@ impl Tensor {
 impl Op for Cast {
     fn name(&self) -> &'static str {
         "cast"
+    }
+
+    fn casting(&self) -> Casting {
+        Casting::Own
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {

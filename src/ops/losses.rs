@@ -13,7 +13,10 @@ impl Tensor {
     pub fn mse_loss(&self, target: &Tensor) -> Tensor {
         match self.differing("mse_loss", target) {
             Some(error) => error,
-            None => (self - target).square().mean_all(),
+            None => {
+                let [x, target] = self.for_loss(target);
+                (x - target).square().mean_all()
+            }
         }
     }
 
@@ -25,7 +28,10 @@ impl Tensor {
     pub fn l1_loss(&self, target: &Tensor) -> Tensor {
         match self.differing("l1_loss", target) {
             Some(error) => error,
-            None => (self - target).abs().mean_all(),
+            None => {
+                let [x, target] = self.for_loss(target);
+                (x - target).abs().mean_all()
+            }
         }
     }
 
@@ -44,7 +50,8 @@ impl Tensor {
             return error;
         }
         // With c = min(|d|, delta): c^2 / 2 + delta (|d| - c).
-        let size = (self - target).abs();
+        let [x, target] = self.for_loss(target);
+        let size = (x - target).abs();
         let near = size.clamp(0.0, delta);
         (near.square().scale(0.5) + (size - near) * delta).mean_all()
     }
@@ -60,7 +67,8 @@ impl Tensor {
             return error;
         }
         // -t log(s) - (1 - t) log(1 - s) with s = 1 / (1 + e^-x): (1 - t) x + log(1 + e^-x).
-        ((-target).offset(1.0) * self + (-self).softplus()).mean_all()
+        let [x, target] = self.for_loss(target);
+        ((-target).offset(1.0) * &x + (-x).softplus()).mean_all()
     }
 
     /// A tensor with an error unless `target` has this shape; an error of either goes its own way.

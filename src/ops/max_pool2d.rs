@@ -7,7 +7,8 @@ use crate::array::Array;
 use crate::dtype::DType;
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::ops::pool::Window;
-use crate::ops::{Backward, Case, Draw, Lowering, Meta, Op, Problem, Tolerance};
+use crate::ops::product::Product;
+use crate::ops::{Backward, Case, Casting, Draw, Lowering, Meta, Op, Problem, Tolerance};
 use crate::tensor::Tensor;
 
 /// Largest element of each window.
@@ -31,10 +32,7 @@ impl Tensor {
     /// dtype, kernel, stride or padding (more than half a kernel).
     #[track_caller]
     pub fn max_pool2d(&self, kernel: [usize; 2], stride: [usize; 2], padding: [usize; 2]) -> Tensor {
-        let half = self.error().is_none() && self.meta().dtype == DType::F16;
-        let input = if half { self.cast(DType::F32) } else { self.clone() };
-        let pooled = Tensor::apply(MaxPool2d(Window { kernel, stride, padding }), &[&input]);
-        if half { pooled.cast(DType::F16) } else { pooled }
+        Tensor::apply(MaxPool2d(Window { kernel, stride, padding }), &[self])
     }
 }
 
@@ -66,18 +64,25 @@ fn places(window: &Window, x: &Array, output: &[usize], mut visit: impl FnMut(us
     }
 }
 
-fn forward(name: &'static str, window: &Window, input: &Meta, output: &Meta, places: bool) -> Kernel {
+fn forward(
+    name: &'static str,
+    window: &Window,
+    inputs: &[Meta],
+    output: &Meta,
+    capabilities: &Capabilities,
+) -> Kernel {
     let columns = 4;
-    let store = if places {
+    let store = if output.dtype == DType::U32 {
         "@group(0) @binding(1) var<storage, read_write> y: array<u32>;\n\
          fn store(index: u32, value: f32, place: u32) {\n    y[index] = epilogue(place, index);\n}\n"
     } else {
-        "@group(0) @binding(1) var<storage, read_write> y: array<f32>;\n\
+        "@group(0) @binding(1) var<storage, read_write> y: array<OUT>;\n\
          fn store(index: u32, value: f32, place: u32) {\n    y[index] = epilogue(value, index);\n}\n"
     };
     let text = include_str!("../../shaders/max_pool2d.wgsl");
-    let mut kernel = Kernel::own(name, format!("{}{store}{text}", window.constants(columns)));
-    let sizes = Window::sizes(&input.shape, &output.shape);
+    let types = Product::FULL.types(inputs, capabilities);
+    let mut kernel = Kernel::own(name, format!("{}{types}{store}{text}", window.constants(columns)));
+    let sizes = Window::sizes(&inputs[0].shape, &output.shape);
     kernel.bindings = vec![Binding::input(0), Binding::output()];
     kernel.params = sizes.into_iter().chain(window.padding.map(|n| n as u32)).collect();
     let spans = sizes[0] as usize * output.shape[2] * output.shape[3].div_ceil(columns);
@@ -90,6 +95,10 @@ fn forward(name: &'static str, window: &Window, input: &Meta, output: &Meta, pla
 impl Op for MaxPool2d {
     fn name(&self) -> &'static str {
         "max_pool2d"
+    }
+
+    fn casting(&self) -> Casting {
+        Casting::Own
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {
@@ -110,8 +119,8 @@ impl Op for MaxPool2d {
         result
     }
 
-    fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
-        Lowering::kernel(forward("max_pool2d", &self.0, &inputs[0], output, false))
+    fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
+        Lowering::kernel(forward("max_pool2d", &self.0, inputs, output, capabilities))
     }
 
     fn cases() -> Vec<Case> {
@@ -130,6 +139,10 @@ impl Op for MaxPool2d {
             case("asymmetric", &[1, 2, 9, 7], [3, 2], [1, 2], [1, 0]).gradient_tolerance(sum),
             case("gaps", &[2, 1, 11, 8], [2, 2], [3, 4], [1, 1]),
             case("one", &[1, 1, 1, 1], [1, 1], [1, 1], [0, 0]),
+            Case::new("half", |x| x[0].max_pool2d([3, 3], [2, 2], [1, 1]))
+                .input(&[2, 3, 11, 13], DType::F16, Draw::Distinct)
+                .tolerance(Tolerance::Exact)
+                .not_differentiable(),
             Case::new("ties_and_nan", |x| x[0].max_pool2d([2, 2], [1, 1], [0, 0]))
                 .input(&[1, 1, 5, 5], DType::F32, nan)
                 .tolerance(Tolerance::Exact)
@@ -141,6 +154,10 @@ impl Op for MaxPool2d {
 impl Op for MaxPool2dPlaces {
     fn name(&self) -> &'static str {
         "max_pool2d_places"
+    }
+
+    fn casting(&self) -> Casting {
+        Casting::Own
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {
@@ -161,8 +178,8 @@ impl Op for MaxPool2dPlaces {
         result
     }
 
-    fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
-        Lowering::kernel(forward("max_pool2d_places", &self.0, &inputs[0], output, true))
+    fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
+        Lowering::kernel(forward("max_pool2d_places", &self.0, inputs, output, capabilities))
     }
 
     fn cases() -> Vec<Case> {
@@ -179,6 +196,10 @@ impl Op for MaxPool2dPlaces {
 impl Op for MaxPool2dBackward {
     fn name(&self) -> &'static str {
         "max_pool2d_backward"
+    }
+
+    fn casting(&self) -> Casting {
+        Casting::Own
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {
@@ -209,11 +230,12 @@ impl Op for MaxPool2dBackward {
         let mut result = Array::build(output.shape, output.dtype, |_| 0.0);
         let dy = inputs[1];
         places(&self.0, inputs[0], &dy.shape, |at, first, place| result.data[first + place] += dy.data[at]);
-        result
+        Product { output: output.dtype, ..Product::FULL }.result(result)
     }
 
-    fn lowering(&self, inputs: &[Meta], _: &Meta, _: &Capabilities) -> Lowering {
+    fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
         let window = &self.0;
+        let types = Product::FULL.types(inputs, capabilities);
         let sizes = Window::sizes(&inputs[0].shape, &inputs[1].shape);
         let [planes, height, width, ..] = sizes.map(|n| n as usize);
         let [[kh, kw], [sh, sw], [ph, pw]] = [window.kernel, window.stride, window.padding];
@@ -229,7 +251,7 @@ impl Op for MaxPool2dBackward {
             let text = include_str!("../../shaders/max_pool2d_backward.wgsl");
             ("max_pool2d_backward", text, planes * height * width.div_ceil(columns), iterations)
         };
-        let mut kernel = Kernel::own(name, format!("{}{text}", window.constants(columns)));
+        let mut kernel = Kernel::own(name, format!("{}{types}{text}", window.constants(columns)));
         kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
         kernel.params = sizes.into_iter().chain([ph as u32, pw as u32]).collect();
         kernel.workgroups = (spans as u64).div_ceil(64);
@@ -244,10 +266,18 @@ impl Op for MaxPool2dBackward {
             let build = move |x: &[Tensor]| Tensor::apply(MaxPool2dBackward(window), &[&x[0].detach(), &x[1]]);
             Case::new(name, build).input(shape, DType::F32, Draw::Distinct).normal(pooled)
         };
+        let half = |mut case: Case| {
+            case.inputs.iter_mut().for_each(|input| input.dtype = DType::F16);
+            case.not_differentiable()
+        };
         vec![
             case("apart", &[2, 3, 7, 8], &[2, 3, 3, 4], [2, 2], [2, 2], [0, 0]).tolerance(Tolerance::Exact),
             case("overlapping", &[1, 2, 7, 9], &[1, 2, 4, 5], [3, 3], [2, 2], [1, 1])
                 .tolerance(Tolerance::Pointwise { absolute: 1e-6, relative: 1e-6 }),
+            half(case("half_apart", &[2, 3, 7, 8], &[2, 3, 3, 4], [2, 2], [2, 2], [0, 0])).tolerance(Tolerance::Exact),
+            // Sums of up to four, rounded to 11 bits.
+            half(case("half_overlapping", &[1, 2, 7, 9], &[1, 2, 4, 5], [3, 3], [2, 2], [1, 1]))
+                .tolerance(Tolerance::Pointwise { absolute: 1e-6, relative: 1e-3 }),
         ]
     }
 }

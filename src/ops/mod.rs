@@ -113,9 +113,20 @@ impl Lowering {
     }
 }
 
+/// What mixed precision ([`crate::Precision::Mixed`]) does with the f16 inputs of an op when it is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Casting {
+    /// Nothing: the op takes both widths, or its method has seen to it.
+    Own,
+    /// They become f32 if another float input is.
+    Widest,
+    /// They become f32.
+    Full,
+}
+
 /// What a node of a graph does.
 ///
-/// Only the two rules about strides have a default: an op without a gradient rule, a reference or cases does not compile.
+/// Only the two rules about strides and the one about mixed precision have a default: an op without a gradient rule, a reference or cases does not compile.
 pub trait Op: Debug + Send + Sync + 'static {
     /// Name in errors, dumps and profiles.
     fn name(&self) -> &'static str;
@@ -138,6 +149,11 @@ pub trait Op: Debug + Send + Sync + 'static {
 
     /// The GPU form.
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering;
+
+    /// What mixed precision does with f16 inputs. f32 is right for any op that knows of no f16.
+    fn casting(&self) -> Casting {
+        Casting::Full
+    }
 
     /// True if input `input` may be read where `view` says, without a copy; other inputs arrive contiguous.
     fn strided(&self, _input: usize, _view: &crate::plan::Strided) -> bool {
@@ -304,7 +320,9 @@ pub(crate) fn preferred<T>(mut candidates: Vec<T>, name: impl Fn(&T) -> &str, ca
 pub(crate) fn split_sum(mut kernels: Vec<Kernel>, splits: usize, output: &Meta) -> Lowering {
     let elements = output.elements();
     for kernel in &mut kernels {
-        kernel.source.push_str("\nalias OUT = f32;\nfn epilogue(value: f32, index: u32) -> f32 {\n    return value;\n}\n");
+        kernel
+            .source
+            .push_str("\nalias OUT = f32;\nfn epilogue(value: f32, index: u32) -> f32 {\n    return value;\n}\n");
         kernel.epilogue = false;
         for binding in kernel.bindings.iter_mut().filter(|binding| binding.write) {
             *binding = Binding::write(0);

@@ -9,7 +9,7 @@ pub mod table;
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::kernel::Capabilities;
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem};
+use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem};
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::Tensor;
 use table::{Kind, Row};
@@ -172,7 +172,8 @@ impl Tensor {
         self.plus(&self.scalar(by))
     }
 
-    /// Gradient `self` of a broadcast result, summed to the shape of what was broadcast.
+    /// Gradient `self` of a broadcast result, summed in f32 to the shape of what was broadcast. The gradient of an f16
+    /// value may be f32: autograd rounds it where it must.
     pub(crate) fn sum_to(&self, shape: &Shape) -> Tensor {
         let from = *self.dims();
         if from == *shape {
@@ -181,7 +182,7 @@ impl Tensor {
         let lead = from.rank() - shape.rank();
         let axes: Vec<usize> =
             (0..from.rank()).filter(|&i| i < lead || (shape[i - lead] == 1 && from[i] != 1)).collect();
-        self.sum_keep(&axes).reshape(shape)
+        self.widen().sum_keep(&axes).reshape(shape)
     }
 }
 
@@ -290,6 +291,13 @@ impl Op for Pointwise {
         self.0.name
     }
 
+    fn casting(&self) -> Casting {
+        match self.0.name {
+            "exp" | "expm1" | "log" | "log1p" | "pow" | "recip" | "softplus" => Casting::Full,
+            _ => Casting::Widest,
+        }
+    }
+
     fn attributes(&self, _: &mut Vec<u64>) {}
 
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
@@ -336,9 +344,21 @@ impl Op for Pointwise {
         let Some(derivative) = self.0.derivative else {
             return vec![None; backward.inputs.len()];
         };
-        let gradients = derivative(backward);
         let sum = |(gradient, input): (Option<Tensor>, &Tensor)| gradient.map(|g| g.sum_to(input.dims()));
-        gradients.into_iter().zip(backward.inputs).map(sum).collect()
+        if !backward.inputs.iter().any(|input| input.meta().dtype == DType::F16) {
+            return derivative(backward).into_iter().zip(backward.inputs).map(sum).collect();
+        }
+        // Half precision: in f32 throughout and rounded at the end, but for what is summed to the shape of an input.
+        let inputs: Vec<Tensor> = backward.inputs.iter().map(Tensor::widen).collect();
+        let (output, grad) = (backward.output.widen(), backward.grad.widen());
+        let wide = Backward { inputs: &inputs, output: &output, grad: &grad, needs: backward.needs };
+        let narrow = |(gradient, input): (Option<Tensor>, &Tensor)| {
+            let gradient = gradient?;
+            let same = gradient.dims() == input.dims();
+            let summed = gradient.sum_to(input.dims());
+            Some(if same { summed.cast(input.meta().dtype) } else { summed })
+        };
+        derivative(&wide).into_iter().zip(backward.inputs).map(narrow).collect()
     }
 
     fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {

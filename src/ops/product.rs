@@ -13,7 +13,7 @@ use crate::dtype::DType;
 use crate::graph::{Node, Source};
 use crate::kernel::Capabilities;
 use crate::ops::{Meta, Problem};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, is_mixed};
 
 /// Precision of a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,10 +96,11 @@ impl Product {
 /// f16 here, while parameters and uploads are rounded where they are read.
 pub(crate) fn operands(a: &Tensor, b: &Tensor) -> (Tensor, Tensor, Product) {
     let both = a.meta().dtype == DType::F16 && b.meta().dtype == DType::F16;
-    if !both {
+    if !both && !is_mixed(&[a, b]) {
         return (a.clone(), b.clone(), Product::FULL);
     }
-    let narrow = |x: &Tensor| if x.meta().dtype == DType::F32 && is_computed(x.node()) { x.cast(DType::F16) } else { x.clone() };
+    let narrow =
+        |x: &Tensor| if x.meta().dtype == DType::F32 && is_computed(x.node()) { x.cast(DType::F16) } else { x.clone() };
     (narrow(a), narrow(b), Product::HALF)
 }
 

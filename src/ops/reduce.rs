@@ -87,11 +87,13 @@ impl Tensor {
         }
         let mut axes = axes.to_vec();
         axes.sort_unstable();
-        let half = self.meta().dtype == DType::F16;
-        let input = if half { self.cast(DType::F32) } else { self.clone() };
         let shape = *self.dims();
-        let reduced = Tensor::apply(Reduce { kind, axes: axes.clone() }, &[&input]);
-        let reduced = if half { reduced.cast(DType::F16) } else { reduced };
+        let reduced = Tensor::apply(Reduce { kind, axes: axes.clone() }, &[&self.widen()]);
+        let reduced = match kind {
+            _ if reduced.error().is_some() => reduced,
+            Kind::Sum | Kind::Mean => reduced.result_of(self),
+            Kind::Max | Kind::Min => reduced.cast(self.meta().dtype),
+        };
         if keep || reduced.error().is_some() {
             return reduced;
         }

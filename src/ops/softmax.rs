@@ -53,7 +53,7 @@ impl Tensor {
         } else {
             Tensor::apply(Softmax { axis }, &[&x])
         };
-        y.cast(self.meta().dtype)
+        y.result_of(self)
     }
 
     /// Logarithm of the softmax along `axis`, exact where the softmax itself would round to 0. Same shape and dtype (f32
@@ -70,7 +70,7 @@ impl Tensor {
         } else {
             Tensor::apply(LogSoftmax { axis }, &[&x])
         };
-        y.cast(self.meta().dtype)
+        y.result_of(self)
     }
 }
 

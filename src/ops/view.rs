@@ -3,7 +3,7 @@
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::kernel::Capabilities;
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance, ViewKind, check_axis};
+use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem, Tolerance, ViewKind, check_axis};
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::Tensor;
 
@@ -222,6 +222,10 @@ impl Op for Reshape {
         "reshape"
     }
 
+    fn casting(&self) -> Casting {
+        Casting::Own
+    }
+
     fn attributes(&self, words: &mut Vec<u64>) {
         words.extend(self.shape.iter().map(|&dim| dim as u64));
     }
@@ -258,6 +262,10 @@ impl Op for Reshape {
 impl Op for Permute {
     fn name(&self) -> &'static str {
         "permute"
+    }
+
+    fn casting(&self) -> Casting {
+        Casting::Own
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {
@@ -306,6 +314,10 @@ impl Op for Expand {
         "expand"
     }
 
+    fn casting(&self) -> Casting {
+        Casting::Own
+    }
+
     fn attributes(&self, words: &mut Vec<u64>) {
         words.extend(self.shape.iter().map(|&dim| dim as u64));
     }
@@ -351,6 +363,10 @@ impl Op for Slice {
         "slice"
     }
 
+    fn casting(&self) -> Casting {
+        Casting::Own
+    }
+
     fn attributes(&self, words: &mut Vec<u64>) {
         words.extend([self.axis as u64, self.length as u64]);
     }
@@ -392,6 +408,10 @@ impl Op for Slice {
 impl Op for Detach {
     fn name(&self) -> &'static str {
         "detach"
+    }
+
+    fn casting(&self) -> Casting {
+        Casting::Own
     }
 
     fn attributes(&self, _: &mut Vec<u64>) {}

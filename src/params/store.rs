@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Param, Path};
 use crate::device::{Arena, Backend, Device, StoreState};
-use crate::dtype::DType;
+use crate::dtype::{DType, Precision};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::graph::{Node, ParameterLeaf, Source};
@@ -109,6 +109,18 @@ impl ParamStore {
     /// The counter of random draws of this model (dropout); checkpoints keep its position.
     pub fn draws(&self) -> &Draws {
         &self.0.draws
+    }
+
+    /// The precision in which tensors that depend on these parameters are recorded; [`Precision::Full`] unless it is set.
+    pub fn precision(&self) -> Precision {
+        self.0.state.precision()
+    }
+
+    /// Chooses the precision in which what depends on these parameters is recorded from now on. Parameters, gradients and
+    /// optimizer state are f32 in any. With [`Precision::Mixed`] optimizers scale the loss by themselves.
+    /// [`crate::with_precision`] overrides it for a part of a program.
+    pub fn set_precision(&self, precision: Precision) {
+        self.0.state.set_precision(precision);
     }
 
     /// Names of all parameters, in the order they were added.

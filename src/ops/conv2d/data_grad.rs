@@ -5,7 +5,7 @@ use super::{Conv2d, Conv2dOptions, Conv2dWeightGrad, cases};
 use crate::array::Array;
 use crate::kernel::Capabilities;
 use crate::ops::product::Product;
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem};
+use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -23,6 +23,10 @@ pub struct Conv2dDataGrad {
 impl Op for Conv2dDataGrad {
     fn name(&self) -> &'static str {
         "conv2d_data_grad"
+    }
+
+    fn casting(&self) -> Casting {
+        Casting::Own
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {

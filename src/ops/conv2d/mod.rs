@@ -22,7 +22,7 @@ pub use weight_grad::Conv2dWeightGrad;
 use crate::array::Array;
 use crate::kernel::Capabilities;
 use crate::ops::product::{self, Product};
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem};
+use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem};
 use crate::tensor::Tensor;
 
 /// Convolution of `[N, C, H, W]` with `[O, C / groups, KH, KW]`.
@@ -38,7 +38,7 @@ impl Tensor {
     /// Convolution of images `[N, C, H, W]` with filters `[O, C / groups, KH, KW]`, as `torch.nn.functional.conv2d` without
     /// bias: `[N, O, OH, OW]`, `OH = (H + 2 padding - dilation (KH - 1) - 1) / stride + 1`, rounded down.
     ///
-    /// Both f32, or both f16 (the sum is formed in f32). A bias is added with `+ bias.reshape(&[1, O, 1, 1])`, which costs
+    /// Both f32, or both f16 (the sum is formed in f32); in mixed precision any floats, as f16. A bias is added with `+ bias.reshape(&[1, O, 1, 1])`, which costs
     /// no pass of its own.
     ///
     /// # Errors
@@ -55,6 +55,10 @@ impl Tensor {
 impl Op for Conv2d {
     fn name(&self) -> &'static str {
         "conv2d"
+    }
+
+    fn casting(&self) -> Casting {
+        Casting::Own
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {

@@ -9,7 +9,7 @@ use super::{Conv2d, Conv2dDataGrad, Conv2dOptions, cases};
 use crate::array::Array;
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::ops::product::Product;
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, split_sum};
+use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem, split_sum};
 use crate::tensor::Tensor;
 
 /// `dw [O, C / groups, KH, KW]` from the images `[N, C, H, W]` and `dy [N, O, OH, OW]`.
@@ -26,6 +26,10 @@ pub struct Conv2dWeightGrad {
 impl Op for Conv2dWeightGrad {
     fn name(&self) -> &'static str {
         "conv2d_weight_grad"
+    }
+
+    fn casting(&self) -> Casting {
+        Casting::Own
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {

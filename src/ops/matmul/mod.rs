@@ -19,7 +19,7 @@ use variants::{Shader, Sizes};
 use crate::array::{Array, parallel};
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::ops::product::{self, Product};
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, preferred, split_sum};
+use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem, preferred, split_sum};
 use crate::plan::Strided;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -34,7 +34,7 @@ pub struct Matmul {
 impl Tensor {
     /// Matrix product `[.., m, k] x [.., k, n] -> [.., m, n]`, as `torch.matmul`: leading axes are batches and broadcast.
     ///
-    /// Both f32, or both f16 (the sum is formed in f32). A transposed or permuted operand costs no copy.
+    /// Both f32, or both f16 (the sum is formed in f32); in mixed precision any floats, as f16. A transposed or permuted operand costs no copy.
     ///
     /// # Errors
     /// The result carries [`crate::Error::Shape`] unless both have two axes or more, the inner lengths agree and the batch
@@ -103,6 +103,10 @@ fn result_shape(a: &Shape, b: &Shape) -> Result<Shape, Problem> {
 impl Op for Matmul {
     fn name(&self) -> &'static str {
         "matmul"
+    }
+
+    fn casting(&self) -> Casting {
+        Casting::Own
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {
