@@ -117,7 +117,7 @@ impl ParamStore {
     }
 
     /// Chooses the precision in which what depends on these parameters is recorded from now on. Parameters, gradients and
-    /// optimizer state are f32 in any. With [`Precision::Mixed`] optimizers scale the loss by themselves.
+    /// optimizer state are f32 in any.
     /// [`crate::with_precision`] overrides it for a part of a program.
     pub fn set_precision(&self, precision: Precision) {
         self.0.state.set_precision(precision);

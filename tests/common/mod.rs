@@ -198,7 +198,7 @@ pub fn parity(device: &Device, case: &Case) -> Result<(), String> {
     let text = |error: kiln::Error| error.to_string();
     let want = run(&cpu, case, &inputs, None).map_err(text)?;
     let positive: Vec<Array> =
-        inputs.iter().map(|a| if a.dtype == DType::F32 { absolute(a) } else { a.clone() }).collect();
+        inputs.iter().map(|a| if a.dtype.is_float() { absolute(a) } else { a.clone() }).collect();
     let is_sum = |tolerance: Tolerance| matches!(tolerance, Tolerance::Sum { .. } | Tolerance::HalfSum { .. });
     let scale = if is_sum(case.tolerance) { Some(run(&cpu, case, &positive, None).map_err(text)?) } else { None };
     run(device, case, &inputs, None).map_err(text)?;
