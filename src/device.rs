@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::gpu;
 use crate::graph::Node;
+use crate::profile::{Clock, Phase, Profile, Recorder, Report, Span};
 use crate::rng::Draws;
 use crate::state::{State, StateCell};
 
@@ -72,12 +73,18 @@ impl Device {
     /// # Errors
     /// [`Error::NoDevice`] if none matches, [`Error::Driver`] if the adapter gives no device.
     pub fn named(wanted: &str) -> Result<Device> {
+        let reference = || {
+            if !matches!(std::env::var("KILN_PROFILE").as_deref(), Err(_) | Ok("" | "0" | "off")) {
+                eprintln!("kiln: the CPU reference runs no kernels, so KILN_PROFILE shows nothing");
+            }
+            Ok(Device::cpu())
+        };
         if wanted.eq_ignore_ascii_case("cpu") {
-            return Ok(Device::cpu());
+            return reference();
         }
         match gpu::Gpu::open(wanted)? {
-            Some(gpu) => Ok(Device::with_gpu(gpu)),
-            None if wanted.eq_ignore_ascii_case("auto") => Ok(Device::cpu()),
+            Some(gpu) => Device::with_gpu(gpu),
+            None if wanted.eq_ignore_ascii_case("auto") => reference(),
             None => Err(Error::NoDevice {
                 wanted: wanted.into(),
                 available: Device::list().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
@@ -95,7 +102,7 @@ impl Device {
     /// costs.
     #[doc(hidden)]
     pub fn noop() -> Result<Device> {
-        Ok(Device::with_gpu(gpu::Gpu::noop()?))
+        Device::with_gpu(gpu::Gpu::noop()?)
     }
 
     /// [`Device::named`], but planned for as if it had other capabilities: the kernels of other kinds of device run on it,
@@ -118,8 +125,25 @@ impl Device {
         list
     }
 
-    fn with_gpu(gpu: gpu::Gpu) -> Device {
-        Device::new(gpu.info().name.clone(), Backend::Gpu(gpu))
+    fn with_gpu(gpu: gpu::Gpu) -> Result<Device> {
+        let report = match std::env::var("KILN_PROFILE").unwrap_or_default().as_str() {
+            "" | "0" | "off" => Report::Nothing,
+            "1" | "on" => Report::ByName,
+            "2" => Report::ByGrid,
+            other => {
+                return Err(Error::Setting {
+                    name: "KILN_PROFILE".into(),
+                    value: other.into(),
+                    what: "it is none of 0, 1 and 2".into(),
+                    next: "set it to 1 for a table of kernels, to 2 for a line for each of their grids, or unset it",
+                });
+            }
+        };
+        if report != Report::Nothing {
+            gpu.recorder().switch(true);
+            gpu.recorder().report_at_end(report);
+        }
+        Ok(Device::new(gpu.info().name.clone(), Backend::Gpu(gpu)))
     }
 
     fn new(name: String, backend: Backend) -> Device {
@@ -191,6 +215,56 @@ impl Device {
         self.engine().statistics.clone()
     }
 
+    /// Starts a profile of what runs from now on, or stops. Measuring changes no result; it costs some time a run.
+    ///
+    /// `KILN_PROFILE=1` starts one with the device and prints it to stderr when the device is dropped. The reference has no
+    /// kernels to measure and ignores it.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn set_profiling(&self, on: bool) -> Result<()> {
+        match &self.0.backend {
+            Backend::Gpu(gpu) => gpu.set_profiling(on),
+            Backend::Cpu => Ok(()),
+        }
+    }
+
+    /// What was measured since profiling was switched on; waits for what is under way. Empty on the reference.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn profile(&self) -> Result<Profile> {
+        match &self.0.backend {
+            Backend::Gpu(gpu) => gpu.profile(),
+            Backend::Cpu => Ok(Recorder::new().profile(self.info().to_string(), Clock::Missing)),
+        }
+    }
+
+    /// A span of host time, if there is a profile.
+    #[inline]
+    pub(crate) fn span(&self, phase: Phase, name: &'static str) -> Option<Span<'_>> {
+        match &self.0.backend {
+            Backend::Gpu(gpu) => Some(gpu.recorder().span(phase, name)),
+            Backend::Cpu => None,
+        }
+    }
+
+    /// What the device has warned of on stderr so far: failures that it found a way around.
+    pub fn warnings(&self) -> Vec<String> {
+        match &self.0.backend {
+            Backend::Gpu(gpu) => gpu.warnings(),
+            Backend::Cpu => vec![],
+        }
+    }
+
+    /// Makes what is named fail at the driver from now on. For tests of what happens then.
+    #[doc(hidden)]
+    pub fn inject_fault(&self, name: &str) {
+        if let Backend::Gpu(gpu) = &self.0.backend {
+            gpu.inject_fault(name);
+        }
+    }
+
     /// Destroys the device at the driver: everything on it then returns [`Error::DeviceLost`]. For tests of that.
     pub fn destroy(&self) {
         if let Backend::Gpu(gpu) = &self.0.backend {
@@ -230,6 +304,23 @@ impl Device {
             Backend::Gpu(gpu) => Storage::Gpu(gpu.arena(&label, elements as u64 * 4)?),
         };
         Ok(Arc::new(Arena { id: NEXT.fetch_add(1, Ordering::Relaxed), label, elements, storage }))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let Backend::Gpu(gpu) = &self.backend else { return };
+        gpu.close();
+        let report = gpu.recorder().report();
+        if report == Report::Nothing {
+            return;
+        }
+        match gpu.profile() {
+            Ok(profile) if profile.runs == 0 => {}
+            Ok(profile) if report == Report::ByGrid => eprintln!("{profile:#}"),
+            Ok(profile) => eprintln!("{profile}"),
+            Err(error) => eprintln!("kiln: no profile: {error}"),
+        }
     }
 }
 

@@ -85,6 +85,10 @@ pub struct Kernel {
     /// True if the compiler shall guard every loop and division besides every index. Only kernels whose bounds the
     /// crate's own tests hold to go without.
     pub checked: bool,
+    /// Floating-point operations of the dispatch, for profiles; 0 where it is not stated.
+    pub flops: u64,
+    /// Bytes that it reads and writes, for profiles; `None`: the buffers that it binds, each binding once.
+    pub bytes: Option<u64>,
 }
 
 impl Kernel {
@@ -105,6 +109,8 @@ impl Kernel {
             epilogue: false,
             prologue: false,
             checked: false,
+            flops: 0,
+            bytes: None,
         }
     }
 }

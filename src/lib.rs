@@ -81,7 +81,9 @@
 //! | [`autograd`] | the backward pass, recorded in ops |
 //! | `state` | [`State`]: what a model carries from step to step besides parameters |
 //! | [`plan`] | from a snapshot to dispatches: simplify, fuse, emit, place |
+//! | [`profile`] | where the time goes: a table, a trace |
 //! | `cpu` | the f64 interpreter |
+//! | `cache` | files kept between programs |
 //! | `gpu` | the driver's side, and the only `use wgpu` |
 //! | `engine` | collect, find or make the plan, run it, hand out values; [`Statistics`] |
 //! | `device` | [`Device`]: choosing one, and what it remembers between runs |
@@ -98,6 +100,7 @@
 
 pub mod array;
 pub mod autograd;
+mod cache;
 mod cpu;
 mod create;
 pub mod data;
@@ -114,6 +117,7 @@ pub mod ops;
 pub mod optim;
 pub mod params;
 pub mod plan;
+pub mod profile;
 pub mod rng;
 mod shape;
 mod state;

@@ -13,6 +13,7 @@ use crate::dtype::{DType, Precision};
 use crate::error::{Error, Result};
 use crate::graph::{HostData, Node, Source, scalar};
 use crate::ops::{Casting, Meta, Op, Problem};
+use crate::profile::Phase;
 use crate::shape::Shape;
 
 thread_local! {
@@ -197,6 +198,7 @@ impl Tensor {
     }
 
     pub(crate) fn record(device: &Device, op: impl Op, inputs: &[&Tensor], at: &'static Location<'static>) -> Tensor {
+        let _span = device.span(Phase::Record, op.name());
         for input in inputs {
             if input.node.error().is_some() {
                 return (*input).clone();

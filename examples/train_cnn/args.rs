@@ -13,7 +13,8 @@ use kiln::init::{Fan, Init, Nonlinearity};
     train_cnn --device vulkan --optimizer sgd --lr 0.05 --momentum 0.9\n  \
     train_cnn --checkpoint run.safetensors          saves weights, optimizer and position after every epoch\n  \
     train_cnn --resume run.safetensors              goes on where that run stopped, to the same bits\n\n\
-    KILN_DEVICE chooses the device where --device does not; KILN_DATA is the default of --data-dir.")]
+    KILN_DEVICE chooses the device where --device does not; KILN_DATA is the default of --data-dir; KILN_PROFILE=1\n\
+    prints where the time went.")]
 pub struct Args {
     /// Images to learn from.
     #[arg(long, value_enum, default_value = "digits")]
@@ -78,6 +79,9 @@ pub struct Args {
     /// Print the kernels of a training step.
     #[arg(long)]
     pub plan: bool,
+    /// Write a trace of the run, host and device, for ui.perfetto.dev or chrome://tracing.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Write settings and figures of the run.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -39,7 +39,15 @@ fn main() -> Result<()> {
         splits.test.len(),
         splits.train.classes()
     );
-    run::train(&args, &device, &splits)
+    if args.trace.is_some() {
+        device.set_profiling(true)?;
+    }
+    run::train(&args, &device, &splits)?;
+    if let Some(path) = &args.trace {
+        device.profile()?.write_trace(path)?;
+        println!("trace    {}: open it at ui.perfetto.dev", path.display());
+    }
+    Ok(())
 }
 
 fn load(args: &Args) -> Result<Splits> {

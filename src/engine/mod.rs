@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Compiled, Gpu, GpuValue, Leaf, ReadCell};
 use crate::graph::{HostData, Node, Snapshot, Source, Value};
 use crate::plan::{self, Destination, Plan, Request};
+use crate::profile::Phase;
 
 pub use step::{ArenaKernel, Bound, Found, Update};
 pub(crate) use step::{Gradients, step, step_plan};
@@ -72,6 +73,7 @@ struct Made {
 pub(crate) fn evaluate(device: &Device, roots: &[Arc<Node>]) -> Result<()> {
     device.take_failure()?;
     let engine = &mut *device.engine();
+    let span = device.span(Phase::Key, "collect");
     let mut snapshot = Snapshot::collect(roots, false)?;
     if let Backend::Gpu(gpu) = device.backend()
         && promote(gpu, &snapshot)?
@@ -90,6 +92,7 @@ pub(crate) fn evaluate(device: &Device, roots: &[Arc<Node>]) -> Result<()> {
             engine.words.push(0);
             snapshot.words(&mut engine.words);
             engine.words.extend(outputs.iter().map(|&i| i as u64));
+            drop(span);
             let make = |unfused: bool| -> Result<Made> {
                 let plan = plan::build(&Request {
                     snapshot: &snapshot,
@@ -158,12 +161,15 @@ impl Engine {
         make: impl Fn(bool) -> Result<Made>,
         update: Option<&dyn Update>,
     ) -> Result<()> {
+        let recorder = gpu.recorder();
+        let span = recorder.span(Phase::Key, "look up");
         self.words.push(u64::from(self.unfused));
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&self.words);
         self.clock += 1;
         let clock = self.clock;
         let place = |entries: &Vec<Entry>, words: &[u64]| entries.iter().position(|entry| entry.words == words);
         let known = self.plans.get(&hash).and_then(|entries| place(entries, &self.words));
+        drop(span);
         let known = match known {
             Some(known) => {
                 self.statistics.plans_found += 1;
@@ -171,6 +177,7 @@ impl Engine {
             }
             None => {
                 self.make_room();
+                let span = recorder.span(Phase::Plan, "plan");
                 let Made { plan, leaves, reached } = make(self.unfused).map_err(|error| match error {
                     Error::Limit { what, bytes, limit, next, .. } => {
                         Error::Limit { what, bytes, limit, next, device: gpu.info().name.clone() }
@@ -179,6 +186,7 @@ impl Engine {
                 })?;
                 self.statistics.last_plan = plan.to_string();
                 self.statistics.plans_made += 1;
+                drop(span);
                 let compiled = gpu.compile(plan)?;
                 let entries = self.plans.entry(hash).or_default();
                 entries.push(Entry { words: self.words.clone(), compiled, leaves, reached, used: clock });

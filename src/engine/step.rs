@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::graph::{LeafKind, Node, Snapshot};
 use crate::kernel::{Capabilities, Kernel, OPERANDS, fold_workgroups};
 use crate::plan::{self, Destination, Dispatch, Plan, Request, Slot, SlotKind};
+use crate::profile::Phase;
 use crate::tensor::Tensor;
 
 /// A kernel over arenas that a step runs after the gradients are there.
@@ -163,6 +164,7 @@ fn run_step(
     }
     let targets = update.targets();
     let engine = &mut *device.engine();
+    let span = device.span(Phase::Key, "collect");
     let roots = roots_of(gradients, update, assigned);
     let mut snapshot = Snapshot::collect(&roots, gradients.history())?;
     if let Backend::Gpu(gpu) = device.backend()
@@ -179,6 +181,7 @@ fn run_step(
             snapshot.words(&mut engine.words);
             engine.words.extend(outputs.iter().map(|&i| i as u64));
             update.key(&mut engine.words);
+            drop(span);
             let make =
                 |unfused| plan_step(gradients, update, &snapshot, &outputs, &targets, gpu.capabilities(), unfused);
             engine.run(gpu, &snapshot, &outputs, make, Some(update))
@@ -353,6 +356,8 @@ fn append(plan: &mut Plan, kernel: Kernel, bound: Vec<(Bound, bool)>) -> Result<
         grid,
         iterations: kernel.iterations,
         checked: kernel.checked,
+        flops: kernel.flops,
+        bytes: kernel.bytes,
     });
     Ok(())
 }

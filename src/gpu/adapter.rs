@@ -100,7 +100,8 @@ impl Gpu {
         let wanted = wgpu::Features::SHADER_F16
             | wgpu::Features::SUBGROUP
             | wgpu::Features::TIMESTAMP_QUERY
-            | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES;
+            | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
+            | wgpu::Features::PIPELINE_CACHE;
         let features = adapter.features() & wanted;
         let limits = adapter.limits();
         let raw = adapter.get_info();
@@ -129,7 +130,7 @@ impl Gpu {
         let bytes = crate::plan::OPERAND_WORDS as u64 * 4;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let operands = buffer::Buffer::create(&device, &memory, "operands", bytes, usage)?;
-        Ok(Gpu(Arc::new(Inner {
+        let gpu = Gpu(Arc::new(Inner {
             info: info.clone(),
             capabilities: Capabilities {
                 f16: features.contains(wgpu::Features::SHADER_F16),
@@ -155,6 +156,13 @@ impl Gpu {
             reads: Mutex::new(read::Ring::default()),
             in_flight: Mutex::default(),
             operands,
-        })))
+            recorder: crate::profile::Recorder::new(),
+            timestamps: Mutex::default(),
+            warnings: Mutex::default(),
+            faults: Mutex::default(),
+            cache: crate::cache::Cache::from_env(),
+        }));
+        gpu.load_pipelines();
+        Ok(gpu)
     }
 }

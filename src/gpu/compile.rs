@@ -1,20 +1,27 @@
 //! From a plan to driver objects: pipelines (shared by all plans with the same text), uniforms, bind groups.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::stored::StoredPipelines;
 use super::{Buffer, Gpu, lock};
 use crate::device::Storage;
 use crate::error::{Error, Result};
 use crate::kernel::{FUSION, OPERANDS, PARAMS};
 use crate::plan::{Dispatch, Plan, SlotKind};
+use crate::profile::{Label, Phase};
 
 /// Pipelines and layouts made so far.
 #[derive(Default)]
 pub(crate) struct Pipelines {
-    pipelines: HashMap<(Arc<str>, Vec<Entry>), wgpu::ComputePipeline>,
+    pipelines: HashMap<Key, wgpu::ComputePipeline>,
     layouts: HashMap<Vec<Entry>, wgpu::BindGroupLayout>,
+    /// What the driver keeps of them from one program to the next.
+    pub stored: StoredPipelines,
 }
+
+type Key = (Arc<str>, Vec<Entry>);
 
 /// A binding of a layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,6 +47,8 @@ pub(crate) struct Compiled {
     /// Bytes of uniforms.
     pub bytes: u64,
     pub clock: u64,
+    /// What a profile calls its dispatches, from the first profiled run on.
+    pub labels: Option<Arc<[Label]>>,
 }
 
 /// One dispatch.
@@ -67,10 +76,11 @@ pub(crate) struct Frame {
 impl Gpu {
     /// Makes what a plan needs besides buffers.
     pub fn compile(&self, plan: Plan) -> Result<Compiled> {
+        let _span = self.0.recorder.span(Phase::Compile, "compile");
         let alignment = self.0.uniform_alignment.max(16);
         let mut words: Vec<u8> = vec![];
         let mut steps = Vec::with_capacity(plan.dispatches.len());
-        for dispatch in &plan.dispatches {
+        for (dispatch, (pipeline, layout)) in plan.dispatches.iter().zip(self.pipelines(&plan)?) {
             let mut place = |data: &[u32], length: usize| {
                 if data.is_empty() {
                     return None;
@@ -83,8 +93,6 @@ impl Gpu {
             };
             let params = place(&dispatch.params, dispatch.params.len().next_multiple_of(4));
             let fusion = place(&dispatch.fusion, dispatch.fusion.len().next_multiple_of(64));
-            let entries = entries(dispatch);
-            let (pipeline, layout) = self.pipeline(dispatch, entries)?;
             steps.push(Step { pipeline, grid: dispatch.grid, layout, params, fusion });
         }
         let uniforms = if words.is_empty() {
@@ -96,32 +104,73 @@ impl Gpu {
             self.write(&buffer, 0, &words)?;
             Some(buffer)
         };
-        Ok(Compiled { plan, steps, uniforms, frames: vec![], bytes: words.len() as u64, clock: 0 })
+        Ok(Compiled { plan, steps, uniforms, frames: vec![], bytes: words.len() as u64, clock: 0, labels: None })
     }
 
-    fn pipeline(
+    /// The layout of a list of bindings.
+    fn layout(&self, pipelines: &mut Pipelines, entries: &[Entry]) -> Result<wgpu::BindGroupLayout> {
+        if let Some(layout) = pipelines.layouts.get(entries) {
+            return Ok(layout.clone());
+        }
+        let layout = self.scoped("a bind group layout", || {
+            let entries: Vec<_> = entries.iter().map(layout_entry).collect();
+            let descriptor = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
+            self.0.device.create_bind_group_layout(&descriptor)
+        })?;
+        pipelines.layouts.insert(entries.to_vec(), layout.clone());
+        Ok(layout)
+    }
+
+    /// The pipeline and layout of each dispatch; what is not there yet is made by as many threads as there are cores.
+    ///
+    /// Translating WGSL and, on most drivers, compiling happen when a pipeline is made. llvmpipe compiles at the first
+    /// dispatch instead, in `submit` and one kernel at a time, so there the threads save little.
+    fn pipelines(&self, plan: &Plan) -> Result<Vec<(wgpu::ComputePipeline, wgpu::BindGroupLayout)>> {
+        let mut known = lock(&self.0.pipelines);
+        let mut keys = Vec::with_capacity(plan.dispatches.len());
+        let mut missing: Vec<(&Key, &Dispatch, wgpu::BindGroupLayout)> = vec![];
+        for dispatch in &plan.dispatches {
+            let entries = entries(dispatch);
+            let layout = self.layout(&mut known, &entries)?;
+            keys.push(((dispatch.source.clone(), entries), layout));
+        }
+        let mut seen = HashSet::new();
+        for ((key, layout), dispatch) in keys.iter().zip(&plan.dispatches) {
+            if !known.pipelines.contains_key(key) && seen.insert(key) {
+                missing.push((key, dispatch, layout.clone()));
+            }
+        }
+        if !missing.is_empty() {
+            let cache = known.stored.cache.as_ref();
+            let made = in_parallel(&missing, |(_, dispatch, layout)| self.make_pipeline(dispatch, layout, cache));
+            self.count(2, made.len());
+            // All that could be made are kept, whatever became of the others.
+            let mut failure = None;
+            for ((key, ..), result) in missing.iter().zip(made) {
+                match result {
+                    Ok(pipeline) => drop(known.pipelines.insert((*key).clone(), pipeline)),
+                    Err(error) => failure = failure.or(Some(error)),
+                }
+            }
+            self.save_pipelines(&mut known.stored, false);
+            if let Some(error) = failure {
+                return Err(error);
+            }
+        }
+        let find = |(key, layout): (Key, wgpu::BindGroupLayout)| match known.pipelines.get(&key) {
+            Some(pipeline) => Ok((pipeline.clone(), layout)),
+            None => Err(Error::internal("a pipeline was made and is not there")),
+        };
+        keys.into_iter().map(find).collect()
+    }
+
+    fn make_pipeline(
         &self,
         dispatch: &Dispatch,
-        entries: Vec<Entry>,
-    ) -> Result<(wgpu::ComputePipeline, wgpu::BindGroupLayout)> {
-        let mut pipelines = lock(&self.0.pipelines);
+        layout: &wgpu::BindGroupLayout,
+        cache: Option<&wgpu::PipelineCache>,
+    ) -> Result<wgpu::ComputePipeline> {
         let device = &self.0.device;
-        let layout = match pipelines.layouts.get(&entries) {
-            Some(layout) => layout.clone(),
-            None => {
-                let layout = self.scoped("a bind group layout", || {
-                    let entries: Vec<_> = entries.iter().map(layout_entry).collect();
-                    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries })
-                })?;
-                pipelines.layouts.insert(entries.clone(), layout.clone());
-                layout
-            }
-        };
-        let key = (dispatch.source.clone(), entries);
-        if let Some(pipeline) = pipelines.pipelines.get(&key) {
-            return Ok((pipeline.clone(), layout));
-        }
-        self.count(2, 1);
         let made = self.scoped(&format!("kernel `{}`", dispatch.name), || {
             // Loops are bounded by the verifier's count and divisors are never zero; indices stay checked.
             let checks = wgpu::ShaderRuntimeChecks {
@@ -137,7 +186,7 @@ impl Gpu {
             let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
             let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: None,
-                bind_group_layouts: &[Some(&layout)],
+                bind_group_layouts: &[Some(layout)],
                 immediate_size: 0,
             });
             device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
@@ -149,18 +198,16 @@ impl Gpu {
                     constants: &[],
                     zero_initialize_workgroup_memory: false,
                 },
-                cache: None,
+                cache,
             })
         });
-        let pipeline = match made {
+        match made {
             Err(Error::Driver { device, what, message }) => {
                 let text = if std::env::var_os("KILN_SHOW_SHADERS").is_some() { dispatch.source.as_ref() } else { "" };
-                return Err(Error::Driver { device, what, message: format!("{message}{text}") });
+                Err(Error::Driver { device, what, message: format!("{message}{text}") })
             }
-            other => other?,
-        };
-        pipelines.pipelines.insert(key, pipeline.clone());
-        Ok((pipeline, layout))
+            other => other,
+        }
     }
 
     /// Bind groups of `compiled` over these outside buffers.
@@ -220,6 +267,48 @@ impl Gpu {
         let stored = stored.into_iter().map(|(slot, buffer)| (slot, buffer.id())).collect();
         Ok(Frame { stored, outputs, groups, generation, used: 0, scratch })
     }
+}
+
+impl Compiled {
+    /// What a profile calls its dispatches.
+    pub fn labels(&mut self) -> Arc<[Label]> {
+        let plan = &self.plan;
+        let label = |dispatch: &Dispatch| Label {
+            name: dispatch.name.as_str().into(),
+            grid: dispatch.grid,
+            bytes: plan.bytes_moved(dispatch),
+            flops: dispatch.flops,
+        };
+        self.labels.get_or_insert_with(|| plan.dispatches.iter().map(label).collect()).clone()
+    }
+}
+
+/// `make` of each item, on as many threads as there are cores, this one among them.
+fn in_parallel<T: Sync, R: Send>(items: &[T], make: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get).min(items.len());
+    let next = AtomicUsize::new(0);
+    let run = || {
+        let mut done = vec![];
+        while let Some((i, item)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, items.get(i)?))) {
+            done.push((i, make(item)));
+        }
+        done
+    };
+    let mut all = std::thread::scope(|scope| {
+        // Where the system gives no thread, the others do its work.
+        let spawn = |_| std::thread::Builder::new().name("kiln compile".into()).spawn_scoped(scope, run).ok();
+        let others: Vec<_> = (1..threads).filter_map(spawn).collect();
+        let mut all = run();
+        for other in others {
+            match other.join() {
+                Ok(part) => all.extend(part),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        all
+    });
+    all.sort_by_key(|(i, _)| *i);
+    all.into_iter().map(|(_, result)| result).collect()
 }
 
 fn entries(dispatch: &Dispatch) -> Vec<Entry> {

@@ -7,6 +7,8 @@ mod compile;
 mod read;
 mod run;
 mod staging;
+mod stored;
+mod timestamps;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -17,9 +19,11 @@ pub(crate) use compile::Compiled;
 pub(crate) use read::ReadCell;
 pub(crate) use run::Leaf;
 
+use crate::cache::Cache;
 use crate::device::DeviceInfo;
 use crate::error::{Error, Result};
 use crate::kernel::Capabilities;
+use crate::profile::{Phase, Recorder};
 
 /// An open adapter with what is cached on it. Cloning copies the handle.
 #[derive(Clone)]
@@ -45,6 +49,13 @@ pub(crate) struct Inner {
     in_flight: Mutex<std::collections::VecDeque<wgpu::SubmissionIndex>>,
     /// The host numbers of the run that is being encoded.
     operands: Buffer,
+    cache: Cache,
+    recorder: Recorder,
+    timestamps: Mutex<timestamps::Timestamps>,
+    /// What the user has been warned of, once each.
+    warnings: Mutex<Vec<String>>,
+    /// Failures that a test wants to see.
+    faults: Mutex<Vec<String>>,
 }
 
 /// Steps that may be queued before the host waits for the oldest.
@@ -64,6 +75,42 @@ impl Gpu {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             change(&mut inner.capabilities);
         }
+    }
+
+    /// The profiler.
+    pub fn recorder(&self) -> &Recorder {
+        &self.0.recorder
+    }
+
+    /// Tells the user something, once, on stderr: the run goes on.
+    pub fn warn(&self, text: &str) {
+        let mut warnings = lock(&self.0.warnings);
+        if !warnings.iter().any(|known| known == text) {
+            eprintln!("kiln: {}: {text}", self.0.info.name);
+            warnings.push(text.into());
+        }
+    }
+
+    /// What the user has been warned of.
+    pub fn warnings(&self) -> Vec<String> {
+        lock(&self.0.warnings).clone()
+    }
+
+    /// Makes what is named fail from now on, at the driver.
+    pub fn inject_fault(&self, name: &str) {
+        lock(&self.0.faults).push(name.into());
+    }
+
+    fn has_fault(&self, name: &str) -> bool {
+        lock(&self.0.faults).iter().any(|fault| fault == name)
+    }
+
+    /// An error of the driver's library, for injected faults.
+    fn cause_error(&self) {
+        let (size, usage) = (4, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::MAP_WRITE);
+        let descriptor =
+            wgpu::BufferDescriptor { label: Some("an injected fault"), size, usage, mapped_at_creation: false };
+        let _ = self.0.device.create_buffer(&descriptor);
     }
 
     /// Buffers, bind groups and pipelines made so far.
@@ -109,6 +156,8 @@ impl Gpu {
     /// Lets callbacks run; waits where `wait` says so. The driver's panic on a lost device becomes an error.
     fn poll(&self, wait: wgpu::PollType) -> Result<()> {
         self.check()?;
+        let waits = matches!(wait, wgpu::PollType::Wait { .. });
+        let _span = waits.then(|| self.0.recorder.span(Phase::Wait, "wait"));
         let polled = catch(|| self.0.device.poll(wait));
         self.check()?;
         match polled {

@@ -5,6 +5,7 @@ use crate::device::{Arena, Storage};
 use crate::error::{Error, Result};
 use crate::graph::HostData;
 use crate::plan::SlotKind;
+use crate::profile::Phase;
 
 /// What a leaf of the graph brings to a run.
 pub(crate) enum Leaf<'a> {
@@ -39,6 +40,13 @@ impl Gpu {
         status: Option<&Arena>,
     ) -> Result<Run> {
         self.pace()?;
+        let recorder = &self.0.recorder;
+        let mut profiled = None;
+        if recorder.is_on() {
+            self.collect_times();
+            profiled = Some((compiled.labels(), self.stamps(compiled.steps.len())?));
+        }
+        let encoding = recorder.span(Phase::Encode, "encode");
         self.collect()?;
         let frame = self.choose_frame(compiled, &leaf)?;
         let plan = &compiled.plan;
@@ -89,6 +97,7 @@ impl Gpu {
         };
         let frame = &compiled.frames[frame];
         let plan = &compiled.plan;
+        let mut handed_over = 0;
         let submitted = self.scoped("a step", || {
             let mut encoder = self.0.device.create_command_encoder(&Default::default());
             if let Some(stage) = &stage {
@@ -104,7 +113,9 @@ impl Gpu {
                     }
                 }
             }
-            {
+            if let Some((_, Some(stamps))) = &profiled {
+                stamps.encode(&mut encoder, compiled, frame);
+            } else {
                 let mut pass = encoder.begin_compute_pass(&Default::default());
                 let mut previous: Option<&wgpu::ComputePipeline> = None;
                 for (step, group) in compiled.steps.iter().zip(&frame.groups) {
@@ -131,8 +142,17 @@ impl Gpu {
             if let Some(stage) = &stage {
                 stage.recall(&encoder);
             }
-            self.0.queue.submit([encoder.finish()])
+            let commands = encoder.finish();
+            drop(encoding);
+            if profiled.is_some() {
+                handed_over = recorder.now();
+            }
+            let _span = recorder.span(Phase::Submit, "submit");
+            self.0.queue.submit([commands])
         })?;
+        if let Some((labels, stamps)) = profiled {
+            self.note_run(labels, stamps, handed_over);
+        }
         if let Some(trip) = &trip {
             // Set once: a trip is made for one submission.
             let _ = trip.submission.set(submitted.clone());

@@ -333,6 +333,7 @@ pub(crate) fn split_sum(mut kernels: Vec<Kernel>, splits: usize, output: &Meta) 
     sum.params = vec![elements as u32, splits as u32];
     sum.workgroups = (elements as u64).div_ceil(64);
     sum.iterations = splits as u64;
+    sum.flops = (splits * elements) as u64;
     sum.epilogue = true;
     kernels.push(sum);
     Lowering::Kernels { kernels, temporaries: vec![splits * elements] }

@@ -321,6 +321,7 @@ impl Reduce {
         kernel.iterations = (reduced / (4 * parts)) as u64 + 4;
         kernel.prologue = true;
         kernel.epilogue = !partial;
+        kernel.flops = (outputs * reduced) as u64;
         kernel
     }
 }

@@ -68,6 +68,10 @@ pub struct Dispatch {
     pub iterations: u64,
     /// True if loops and divisions are guarded too.
     pub checked: bool,
+    /// Floating-point operations, 0 where the op does not state them.
+    pub flops: u64,
+    /// Bytes moved, where the op states them.
+    pub bytes: Option<u64>,
 }
 
 /// A compiled graph: dispatches in order, and the buffer of each result.
@@ -92,6 +96,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Bytes that a dispatch reads and writes: what its op states, else what it binds, each binding once.
+    pub fn bytes_moved(&self, dispatch: &Dispatch) -> u64 {
+        let bound = || dispatch.bindings.iter().map(|&(_, slot, _)| self.slots[slot].bytes).sum();
+        dispatch.bytes.unwrap_or_else(bound)
+    }
+
     /// Bytes of scratch and results that the plan needs at once.
     pub fn peak_bytes(&self) -> u64 {
         let outputs: u64 = self.outputs.iter().map(|&slot| self.slots[slot].bytes).sum();

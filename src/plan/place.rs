@@ -157,6 +157,9 @@ impl Placer<'_> {
                 grid: [0, 0],
                 iterations: 16,
                 checked: false,
+                // An operation a fused op and element: what an `exp` costs is the driver's secret.
+                flops: names.len() as u64 * elements,
+                bytes: None,
             },
             (elements / lanes).div_ceil(WORKGROUP),
         )
@@ -216,6 +219,8 @@ impl Placer<'_> {
                     grid: [0, 0],
                     iterations: kernel.iterations,
                     checked: kernel.checked,
+                    flops: kernel.flops,
+                    bytes: kernel.bytes,
                 },
                 kernel.workgroups,
             )?;
@@ -266,6 +271,8 @@ impl Placer<'_> {
                             grid: [0, 0],
                             iterations: 0,
                             checked: false,
+                            flops: kernel.flops,
+                            bytes: kernel.bytes,
                         },
                         kernel.workgroups,
                     )?;
@@ -312,6 +319,7 @@ fn accumulate(elements: usize) -> Kernel {
     let mut kernel = Kernel::own("accumulate", include_str!("../../shaders/accumulate.wgsl"));
     kernel.params = vec![elements as u32];
     kernel.workgroups = (elements as u64).div_ceil(WORKGROUP);
+    (kernel.flops, kernel.bytes) = (elements as u64, Some(elements as u64 * 12));
     kernel
 }
 

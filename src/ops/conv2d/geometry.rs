@@ -97,6 +97,12 @@ impl Geometry {
         self.out_channels * self.channels() * taps * self.output[0] * self.output[1] >= 1 << 20
     }
 
+    /// Operations of each of the three products: two a tap and channel of every output.
+    pub fn flops(&self) -> u64 {
+        let each = 2 * self.channels() * self.kernel[0] * self.kernel[1];
+        (self.batch * self.out_channels * self.output[0] * self.output[1]) as u64 * each as u64
+    }
+
     /// Output channels of a group.
     pub fn filters(&self) -> usize {
         self.out_channels / self.options.groups
@@ -238,6 +244,7 @@ pub(super) fn sum_over_channels(
         kernel.params.extend([part * each, end, part].map(|word| word as u32));
         kernel.workgroups = workgroups as u64;
         kernel.iterations = (each * per_channel + 64) as u64;
+        kernel.flops = g.flops() / splits as u64;
         kernel.epilogue = true;
         kernel
     });

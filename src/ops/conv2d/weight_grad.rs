@@ -131,6 +131,7 @@ impl Op for Conv2dWeightGrad {
         kernel.params.extend([splits, split_lines, segments, segment_width].map(|word| word as u32));
         kernel.workgroups = (splits * tiles) as u64;
         kernel.iterations = (split_lines * per_line + 64) as u64;
+        kernel.flops = g.flops();
         split_sum(vec![kernel], splits, output)
     }
 

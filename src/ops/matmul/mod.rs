@@ -247,6 +247,7 @@ impl Op for Matmul {
         kernel.workgroups = (variant.count(&sizes) * splits) as u64;
         kernel.iterations = variant.iterations(split_depth.min(sizes.depth));
         kernel.epilogue = true;
+        kernel.flops = 2 * (sizes.rows * sizes.columns * sizes.batches) as u64 * sizes.depth as u64;
         if splits == 1 { Lowering::kernel(kernel) } else { split_sum(vec![kernel], splits, output) }
     }
 
