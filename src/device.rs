@@ -82,7 +82,7 @@ impl Device {
         if wanted.eq_ignore_ascii_case("cpu") {
             return reference();
         }
-        match gpu::Gpu::open(wanted)? {
+        match gpu::Gpu::open(wanted, &[])? {
             Some(gpu) => Device::with_gpu(gpu),
             None if wanted.eq_ignore_ascii_case("auto") => reference(),
             None => Err(Error::NoDevice {
@@ -112,10 +112,10 @@ impl Device {
     /// Those of [`Device::named`], and [`Error::NoDevice`] for the reference, which has no kernels.
     #[doc(hidden)]
     pub fn named_as_if(wanted: &str, change: impl FnOnce(&mut crate::kernel::Capabilities)) -> Result<Device> {
-        let mut gpu = gpu::Gpu::open(wanted)?
+        let mut gpu = gpu::Gpu::open(wanted, &[])?
             .ok_or_else(|| Error::NoDevice { wanted: wanted.into(), available: "none with kernels".into() })?;
         gpu.pretend(change);
-        Ok(Device::with_gpu(gpu))
+        Device::with_gpu(gpu)
     }
 
     /// Every adapter, best first, and the reference.
@@ -257,7 +257,18 @@ impl Device {
         }
     }
 
-    /// Makes what is named fail at the driver from now on. For tests of what happens then.
+    /// [`Device::named`] on an adapter that fails at what is named, see [`Device::inject_fault`].
+    ///
+    /// # Errors
+    /// Those of [`Device::named`].
+    #[doc(hidden)]
+    pub fn named_with_faults(wanted: &str, faults: &[&str]) -> Result<Device> {
+        let none = || Error::NoDevice { wanted: wanted.into(), available: "none with kernels".into() };
+        Device::with_gpu(gpu::Gpu::open(wanted, faults)?.ok_or_else(none)?)
+    }
+
+    /// Makes what is named fail at the driver from now on: `timestamps`, a word of shaders (`subgroup`) or the name of a
+    /// kernel variant. For tests of what happens then.
     #[doc(hidden)]
     pub fn inject_fault(&self, name: &str) {
         if let Backend::Gpu(gpu) = &self.0.backend {

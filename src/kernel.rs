@@ -142,6 +142,8 @@ pub struct Capabilities {
     pub binding_bytes: u64,
     /// Names of kernel variants (`matmul.tiled`) to take wherever an op lists them, before the default of its table.
     pub preferred: Vec<&'static str>,
+    /// Names of variants that the driver has refused: an op takes them only where it lists no other.
+    pub refused: Vec<String>,
 }
 
 impl Default for Capabilities {
@@ -153,6 +155,32 @@ impl Default for Capabilities {
             storage_buffers: 8,
             binding_bytes: 128 << 20,
             preferred: vec![],
+            refused: vec![],
+        }
+    }
+}
+
+/// What an adapter may list and yet fail at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Feature {
+    /// Operations among the lanes of a subgroup.
+    Subgroup,
+}
+
+impl Feature {
+    /// The feature that a shader's text needs.
+    pub fn of(text: &str) -> Option<Feature> {
+        let function =
+            |(at, word): (usize, &str)| text[at + word.len()..].starts_with(|c: char| c.is_ascii_uppercase());
+        text.match_indices("subgroup").any(function).then_some(Feature::Subgroup)
+    }
+}
+
+impl Capabilities {
+    /// Without a feature; false if it was not there.
+    pub(crate) fn drop_feature(&mut self, feature: Feature) -> bool {
+        match feature {
+            Feature::Subgroup => self.subgroup.take().is_some(),
         }
     }
 }

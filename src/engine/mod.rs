@@ -13,6 +13,7 @@ use crate::device::{Backend, Device};
 use crate::error::{Error, Result};
 use crate::gpu::{Compiled, Gpu, GpuValue, Leaf, ReadCell};
 use crate::graph::{HostData, Node, Snapshot, Source, Value};
+use crate::kernel::Capabilities;
 use crate::plan::{self, Destination, Plan, Request};
 use crate::profile::Phase;
 
@@ -93,11 +94,11 @@ pub(crate) fn evaluate(device: &Device, roots: &[Arc<Node>]) -> Result<()> {
             snapshot.words(&mut engine.words);
             engine.words.extend(outputs.iter().map(|&i| i as u64));
             drop(span);
-            let make = |unfused: bool| -> Result<Made> {
+            let make = |unfused: bool, capabilities: &Capabilities| -> Result<Made> {
                 let plan = plan::build(&Request {
                     snapshot: &snapshot,
                     outputs: outputs.iter().map(|&i| (i, Destination::Value)).collect(),
-                    capabilities: gpu.capabilities(),
+                    capabilities,
                     fusion: !unfused,
                     scalars: 0,
                 })?;
@@ -158,7 +159,7 @@ impl Engine {
         gpu: &Gpu,
         snapshot: &Snapshot,
         outputs: &[usize],
-        make: impl Fn(bool) -> Result<Made>,
+        make: impl Fn(bool, &Capabilities) -> Result<Made>,
         update: Option<&dyn Update>,
     ) -> Result<()> {
         let recorder = gpu.recorder();
@@ -177,17 +178,7 @@ impl Engine {
             }
             None => {
                 self.make_room();
-                let span = recorder.span(Phase::Plan, "plan");
-                let Made { plan, leaves, reached } = make(self.unfused).map_err(|error| match error {
-                    Error::Limit { what, bytes, limit, next, .. } => {
-                        Error::Limit { what, bytes, limit, next, device: gpu.info().name.clone() }
-                    }
-                    other => other,
-                })?;
-                self.statistics.last_plan = plan.to_string();
-                self.statistics.plans_made += 1;
-                drop(span);
-                let compiled = gpu.compile(plan)?;
+                let (compiled, leaves, reached) = self.compile(gpu, make)?;
                 let entries = self.plans.entry(hash).or_default();
                 entries.push(Entry { words: self.words.clone(), compiled, leaves, reached, used: clock });
                 entries.len() - 1
@@ -223,6 +214,34 @@ impl Engine {
         }
         self.report(snapshot.nodes.first().map(|node| &node.device));
         Ok(())
+    }
+
+    /// Makes a plan and its pipelines. Where the driver refuses a kernel that there is another way for, the device has
+    /// learnt to do without it, and the plan is made again.
+    fn compile(
+        &mut self,
+        gpu: &Gpu,
+        make: impl Fn(bool, &Capabilities) -> Result<Made>,
+    ) -> Result<(Compiled, HashMap<usize, usize>, Vec<bool>)> {
+        loop {
+            let span = gpu.recorder().span(Phase::Plan, "plan");
+            let capabilities = gpu.capabilities();
+            let Made { plan, leaves, reached } = make(self.unfused, &capabilities).map_err(|error| match error {
+                Error::Limit { what, bytes, limit, next, .. } => {
+                    Error::Limit { what, bytes, limit, next, device: gpu.info().name.clone() }
+                }
+                other => other,
+            })?;
+            self.statistics.last_plan = plan.to_string();
+            self.statistics.plans_made += 1;
+            drop(span);
+            match gpu.compile(plan) {
+                Ok(compiled) => return Ok((compiled, leaves, reached)),
+                // Each turn gives up a feature or a variant: there is an end.
+                Err(_) if !Arc::ptr_eq(&capabilities, &gpu.capabilities()) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Passes on what finished steps reported.

@@ -182,8 +182,9 @@ fn run_step(
             engine.words.extend(outputs.iter().map(|&i| i as u64));
             update.key(&mut engine.words);
             drop(span);
-            let make =
-                |unfused| plan_step(gradients, update, &snapshot, &outputs, &targets, gpu.capabilities(), unfused);
+            let make = |unfused, capabilities: &Capabilities| {
+                plan_step(gradients, update, &snapshot, &outputs, &targets, capabilities, unfused)
+            };
             engine.run(gpu, &snapshot, &outputs, make, Some(update))
         }
     };

@@ -58,8 +58,8 @@ impl Gpu {
         super::catch(|| adapters(wgpu::Backends::all())).unwrap_or_default().into_iter().map(|(info, _)| info).collect()
     }
 
-    /// The best adapter whose back end or name matches; `None` if there is none.
-    pub fn open(wanted: &str) -> Result<Option<Gpu>> {
+    /// The best adapter whose back end or name matches; `None` if there is none. `faults` name what shall fail on it.
+    pub fn open(wanted: &str, faults: &[&str]) -> Result<Option<Gpu>> {
         let wanted = wanted.to_lowercase();
         let matches = |info: &DeviceInfo| {
             wanted == "auto" || info.backend == wanted || info.name.to_lowercase().contains(&wanted)
@@ -76,7 +76,7 @@ impl Gpu {
         for backends in order {
             let all = super::catch(|| adapters(backends)).unwrap_or_default();
             for (info, adapter) in all.into_iter().filter(|(info, _)| matches(info)) {
-                match Gpu::with_adapter(&info, &adapter) {
+                match Gpu::with_adapter(&info, &adapter, faults) {
                     Ok(gpu) => return Ok(Some(gpu)),
                     Err(error) => failure = failure.or(Some(error)),
                 }
@@ -93,10 +93,10 @@ impl Gpu {
             wanted: "noop".into(),
             available: "none: wgpu was built without its `noop` feature".into(),
         })?;
-        Gpu::with_adapter(&describe(&adapter), &adapter)
+        Gpu::with_adapter(&describe(&adapter), &adapter, &[])
     }
 
-    fn with_adapter(info: &DeviceInfo, adapter: &wgpu::Adapter) -> Result<Gpu> {
+    fn with_adapter(info: &DeviceInfo, adapter: &wgpu::Adapter, faults: &[&str]) -> Result<Gpu> {
         let wanted = wgpu::Features::SHADER_F16
             | wgpu::Features::SUBGROUP
             | wgpu::Features::TIMESTAMP_QUERY
@@ -130,10 +130,12 @@ impl Gpu {
         let bytes = crate::plan::OPERAND_WORDS as u64 * 4;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let operands = buffer::Buffer::create(&device, &memory, "operands", bytes, usage)?;
-        let gpu = Gpu(Arc::new(Inner {
+        let f16 = features.contains(wgpu::Features::SHADER_F16);
+        let mut gpu = Gpu(Arc::new(Inner {
             info: info.clone(),
-            capabilities: Capabilities {
-                f16: features.contains(wgpu::Features::SHADER_F16),
+            f16,
+            capabilities: Mutex::new(Arc::new(Capabilities {
+                f16,
                 software: info.kind == "software",
                 subgroup: (features.contains(wgpu::Features::SUBGROUP)
                     && raw.subgroup_min_size == raw.subgroup_max_size)
@@ -141,7 +143,8 @@ impl Gpu {
                 storage_buffers: limits.max_storage_buffers_per_shader_stage.min(16) as usize,
                 binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
                 preferred: vec![],
-            },
+                refused: vec![],
+            })),
             device,
             queue,
             memory,
@@ -159,10 +162,11 @@ impl Gpu {
             recorder: crate::profile::Recorder::new(),
             timestamps: Mutex::default(),
             warnings: Mutex::default(),
-            faults: Mutex::default(),
+            faults: Mutex::new(faults.iter().map(ToString::to_string).collect()),
             cache: crate::cache::Cache::from_env(),
         }));
         gpu.load_pipelines();
+        gpu.probe();
         Ok(gpu)
     }
 }

@@ -231,7 +231,7 @@ impl Gpu {
     /// Bytes that `data` takes in a buffer.
     pub(super) fn upload_bytes(&self, data: &HostData) -> usize {
         match data {
-            HostData::F16(values) if self.0.capabilities.f16 => values.len() * 2,
+            HostData::F16(values) if self.0.f16 => values.len() * 2,
             other => other.len() * 4,
         }
     }
@@ -242,7 +242,7 @@ impl Gpu {
             HostData::F32(values) => out.copy_from_slice(bytemuck::cast_slice(values)),
             HostData::I32(values) => out.copy_from_slice(bytemuck::cast_slice(values)),
             HostData::U32(values) => out.copy_from_slice(bytemuck::cast_slice(values)),
-            HostData::F16(values) if self.0.capabilities.f16 => out.copy_from_slice(bytemuck::cast_slice(values)),
+            HostData::F16(values) if self.0.f16 => out.copy_from_slice(bytemuck::cast_slice(values)),
             HostData::F16(values) => {
                 for (bytes, value) in out.chunks_exact_mut(4).zip(values) {
                     bytes.copy_from_slice(&value.to_f32().to_le_bytes());
@@ -259,9 +259,7 @@ impl Gpu {
     /// Turns a buffer's bytes into host data.
     pub fn unpack(&self, bytes: &[u8], elements: usize, dtype: DType) -> HostData {
         match dtype {
-            DType::F16 if self.0.capabilities.f16 => {
-                HostData::F16(bytemuck::pod_collect_to_vec(&bytes[..elements * 2]))
-            }
+            DType::F16 if self.0.f16 => HostData::F16(bytemuck::pod_collect_to_vec(&bytes[..elements * 2])),
             DType::F16 => {
                 let floats: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[..elements * 4]);
                 HostData::F16(floats.into_iter().map(half::f16::from_f32).collect())

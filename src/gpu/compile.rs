@@ -146,10 +146,13 @@ impl Gpu {
             self.count(2, made.len());
             // All that could be made are kept, whatever became of the others.
             let mut failure = None;
-            for ((key, ..), result) in missing.iter().zip(made) {
+            for ((key, dispatch, _), result) in missing.iter().zip(made) {
                 match result {
                     Ok(pipeline) => drop(known.pipelines.insert((*key).clone(), pipeline)),
-                    Err(error) => failure = failure.or(Some(error)),
+                    Err(error) => {
+                        self.retreat(dispatch, &error);
+                        failure = failure.or(Some(error));
+                    }
                 }
             }
             self.save_pipelines(&mut known.stored, false);
@@ -179,7 +182,8 @@ impl Gpu {
                 int_div_checks: dispatch.checked,
                 ..wgpu::ShaderRuntimeChecks::checked()
             };
-            let source = wgpu::ShaderSource::Wgsl(dispatch.source.as_ref().into());
+            let text = if self.is_to_fail(dispatch) { "an injected fault" } else { dispatch.source.as_ref() };
+            let source = wgpu::ShaderSource::Wgsl(text.into());
             let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&dispatch.name), source };
             // SAFETY: indices stay checked in every module, and so do loops and divisions in those of users. In our own,
             // loops end (their counts are at most `iterations`) and divisors are lengths, which are not zero.

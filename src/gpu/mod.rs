@@ -4,6 +4,7 @@
 mod adapter;
 mod buffer;
 mod compile;
+mod fallback;
 mod read;
 mod run;
 mod staging;
@@ -31,7 +32,9 @@ pub(crate) struct Gpu(Arc<Inner>);
 
 pub(crate) struct Inner {
     info: DeviceInfo,
-    capabilities: Capabilities,
+    /// True if half precision is stored as such: fixed when the device is opened, for buffers depend on it.
+    f16: bool,
+    capabilities: Mutex<Arc<Capabilities>>,
     device: wgpu::Device,
     queue: wgpu::Queue,
     memory: Arc<buffer::Memory>,
@@ -66,14 +69,17 @@ impl Gpu {
         &self.0.info
     }
 
-    pub fn capabilities(&self) -> &Capabilities {
-        &self.0.capabilities
+    /// What kernels may count on; another value once the driver has failed at something it lists.
+    pub fn capabilities(&self) -> Arc<Capabilities> {
+        lock(&self.0.capabilities).clone()
     }
 
     /// Lets plans be made as if the adapter had other capabilities; only before the handle is shared.
     pub fn pretend(&mut self, change: impl FnOnce(&mut Capabilities)) {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
-            change(&mut inner.capabilities);
+            let capabilities = Arc::make_mut(inner.capabilities.get_mut().unwrap_or_else(|broken| broken.into_inner()));
+            change(capabilities);
+            inner.f16 = capabilities.f16;
         }
     }
 

@@ -167,7 +167,7 @@ impl Gpu {
     }
 
     fn value_bytes(&self, value: &GpuValue) -> u64 {
-        let size = if value.dtype == crate::dtype::DType::F16 && self.0.capabilities.f16 { 2 } else { 4 };
+        let size = if value.dtype == crate::dtype::DType::F16 && self.0.f16 { 2 } else { 4 };
         (value.elements as u64 * size).next_multiple_of(4)
     }
 

@@ -309,10 +309,13 @@ pub mod pool;
 pub mod product;
 pub(crate) mod rows;
 
-/// The candidate that the device prefers by name, else the first: a table's default.
+/// The candidate that the device prefers by name, else the first: a table's default. One that the driver has refused is
+/// taken only if there is no other.
 pub(crate) fn preferred<T>(mut candidates: Vec<T>, name: impl Fn(&T) -> &str, capabilities: &Capabilities) -> T {
+    let allowed = |candidate: &T| !capabilities.refused.iter().any(|refused| refused == name(candidate));
     let wanted = |candidate: &T| capabilities.preferred.iter().any(|&wanted| wanted == name(candidate));
-    let place = candidates.iter().position(wanted).unwrap_or(0);
+    let place = candidates.iter().position(|candidate| wanted(candidate) && allowed(candidate));
+    let place = place.or_else(|| candidates.iter().position(allowed)).unwrap_or(0);
     candidates.swap_remove(place)
 }
 

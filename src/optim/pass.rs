@@ -206,7 +206,6 @@ impl<R: Rule> Update for Pass<'_, R> {
         let mut updates = vec![];
         let mut count = 0;
         for (chunk, arenas) in chunks.iter().enumerate() {
-<<<<<<< HEAD
             for Range { first: start, elements, gradients, classes } in self.ranges(found, chunk)? {
                 let norm = (gradients.clone(), elements);
                 count = clip::partial_norm(&mut kernels, norm, &classes, partials, count, software);
@@ -216,30 +215,14 @@ impl<R: Rule> Update for Pass<'_, R> {
                 kernel.params = vec![vectors as u32, word as u32, 0, 0];
                 kernel.workgroups = vectors.div_ceil(64 * each) as u64;
                 kernel.iterations = each as u64;
+                // Values and moments are read and written, gradients read.
+                kernel.bytes = Some(vectors as u64 * 16 * (3 + 2 * moments[chunk].len() as u64));
                 let range = |arena: &Arc<Arena>| (Bound::Range(arena.clone(), start, elements), true);
                 let mut bound = vec![range(&arenas.values), (gradients, false)];
                 bound.extend(moments[chunk].iter().map(range));
                 bound.extend([((&classes).into(), false), ((*status).into(), false)]);
                 updates.push(ArenaKernel { kernel, arenas: bound });
             }
-=======
-            let Some(blocks) = self.block_classes(reached, chunk) else { continue };
-            let gradients = self.gradients(chunk)?;
-            let classes = store.device().arena("classes".into(), blocks.len())?;
-            classes.write(store.device(), 0, &blocks)?;
-            count = clip::partial_norm(&mut kernels, gradients, &classes, partials, count);
-            let vectors = arenas.values.elements / 4;
-            let word = first + HEAD + arenas.group * self.counts.len() * CLASS;
-            let mut kernel = Kernel::own(rule.name(), rule.shader());
-            kernel.params = vec![vectors as u32, word as u32, 0, 0];
-            kernel.workgroups = vectors.div_ceil(64) as u64;
-            // Values and moments are read and written, gradients read.
-            kernel.bytes = Some(vectors as u64 * 16 * (3 + 2 * moments[chunk].len() as u64));
-            let mut bound = vec![(arenas.values.clone(), true), (gradients.clone(), false)];
-            bound.extend(moments[chunk].iter().map(|arena| (arena.clone(), true)));
-            bound.extend([(classes, false), ((*status).clone(), false)]);
-            updates.push(ArenaKernel { kernel, arenas: bound });
->>>>>>> d82dc5f (Profile kernels and host time; compile pipelines on all cores and keep them on disk)
         }
         kernels.push(clip::status(count, first, partials, status));
         kernels.extend(updates);

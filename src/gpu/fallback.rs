@@ -1,0 +1,101 @@
+//! What a driver lists and then fails at is given up: the plan is made again without it, and the user warned once.
+
+use std::sync::Arc;
+
+use super::{Gpu, lock};
+use crate::error::{Error, Result};
+use crate::kernel::{Capabilities, Feature};
+use crate::plan::Dispatch;
+
+/// A kernel in half precision, as small as can be.
+const HALF: &str = "enable f16;
+@group(0) @binding(0) var<storage, read_write> x: array<f16>;
+@compute @workgroup_size(1) fn main() {
+    x[0] = x[0] * 2.0h + f16(1.5);
+}
+";
+
+/// A dispatch's kernel without the number of ops fused into it.
+fn variant(dispatch: &Dispatch) -> &str {
+    dispatch.name.split(' ').next().unwrap_or_default()
+}
+
+impl Gpu {
+    /// Gives up what the driver has just failed at, if there is another way: the feature that the kernel needs, else the
+    /// variant. The capabilities change where there is something to be tried.
+    pub(super) fn retreat(&self, dispatch: &Dispatch, error: &Error) {
+        // Neither a lost device nor memory that is used up is the kernel's fault; a user's kernel has one form.
+        if !matches!(error, Error::Driver { .. }) || dispatch.checked {
+            return;
+        }
+        let name = variant(dispatch);
+        let given_up = self.change(|capabilities| match Feature::of(&dispatch.source) {
+            Some(feature) => {
+                capabilities.drop_feature(feature).then(|| format!("{feature:?} operations").to_lowercase())
+            }
+            // Only a name with a variant has another beside it.
+            None if name.contains('.') && !capabilities.refused.iter().any(|known| known == name) => {
+                capabilities.refused.push(name.into());
+                Some(format!("kernel {name}"))
+            }
+            None => None,
+        });
+        if let Some(what) = given_up {
+            self.warn(&format!("{what} will not be used, for the driver fails at it ({})", first_line(error)));
+        }
+    }
+
+    /// Changes the capabilities for the plans to come.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Capabilities) -> Option<T>) -> Option<T> {
+        let mut current = lock(&self.0.capabilities);
+        let mut new = (**current).clone();
+        let done = change(&mut new);
+        if done.is_some() {
+            *current = Arc::new(new);
+        }
+        done
+    }
+
+    /// Gives up half precision if the driver does not compile it. This cannot wait for the first kernel that uses it, for
+    /// what is stored depends on it.
+    pub(super) fn probe(&mut self) {
+        if !self.0.f16 {
+            return;
+        }
+        let text = if self.has_fault("f16") { "an injected fault" } else { HALF };
+        let made: Result<_> = self.scoped("half precision", || {
+            let source = wgpu::ShaderSource::Wgsl(text.into());
+            let module = self.0.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
+            self.0.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: None,
+                layout: None,
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: Default::default(),
+                cache: None,
+            })
+        });
+        if let Err(error) = made {
+            self.pretend(|capabilities| capabilities.f16 = false);
+            self.warn(&format!("half precision is listed but fails, so it is stored as f32 ({})", first_line(&error)));
+        }
+    }
+
+    /// True if a test wants this kernel to fail.
+    pub(super) fn is_to_fail(&self, dispatch: &Dispatch) -> bool {
+        let faults = lock(&self.0.faults);
+        let feature = || Feature::of(&dispatch.source).map(|feature| format!("{feature:?}").to_lowercase());
+        !faults.is_empty() && faults.iter().any(|fault| fault == variant(dispatch) || Some(fault) == feature().as_ref())
+    }
+}
+
+/// The first of the driver's words.
+fn first_line(error: &Error) -> String {
+    let text = match error {
+        Error::Driver { message, .. } => message.clone(),
+        other => other.to_string(),
+    };
+    let says_something = |line: &&str| !["", "Validation Error", "Caused by:"].contains(line);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(says_something).take(2).collect();
+    lines.join(" ")
+}

@@ -1,0 +1,77 @@
+//! A driver that lists something and fails at it: the run goes on another way, and the user is told once.
+
+mod common;
+
+use common::net::{Net, adamw, train};
+use kiln::prelude::*;
+
+/// Holds the cases whose name begins so to the reference.
+fn holds(device: &Device, prefix: &str) {
+    let cases = kiln::ops::all_cases();
+    let cases: Vec<_> = cases.iter().filter(|case| case.name.starts_with(prefix)).collect();
+    assert!(!cases.is_empty(), "no case {prefix}");
+    for case in cases {
+        common::parity(device, case).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+    }
+}
+
+#[test]
+fn an_adapter_that_fails_at_subgroups_does_without() {
+    let device = Device::named_with_faults("vulkan", &["subgroup"]).expect("a Vulkan driver");
+    let net = Net::new(&device);
+    let mut optimizer = adamw(&net);
+    let losses: Vec<f64> = (0..3).map(|step| train(&device, &net, &mut optimizer, 37, step).item().unwrap()).collect();
+    assert!(losses.iter().all(|loss| loss.is_finite()));
+    assert!(!device.statistics().last_plan.contains("subgroup"), "{}", device.statistics().last_plan);
+    holds(&device, "Matmul/37x131x75");
+    holds(&device, "Conv2d/3x3_same");
+    let warnings = device.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("subgroup operations will not be used"), "{warnings:?}");
+}
+
+#[test]
+fn a_variant_that_does_not_compile_gives_way_to_the_next() {
+    let as_if = |capabilities: &mut kiln::kernel::Capabilities| {
+        capabilities.software = false;
+        capabilities.subgroup = None;
+        capabilities.preferred = vec!["matmul.tiled"];
+    };
+    let device = Device::named_as_if("vulkan", as_if).expect("a Vulkan driver");
+    device.inject_fault("matmul.tiled");
+    holds(&device, "Matmul/37x131x75");
+    holds(&device, "Matmul/batched");
+    let warnings = device.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("kernel matmul.tiled will not be used"), "{warnings:?}");
+}
+
+#[test]
+fn an_adapter_that_fails_at_half_precision_stores_it_as_f32() {
+    let device = Device::named_with_faults("vulkan", &["f16"]).expect("a Vulkan driver");
+    let real = common::backend("vulkan");
+    holds(&device, "Matmul/f16");
+    holds(&device, "Cast/");
+    // Drivers without half precision have nothing to fail at: there both take as much memory.
+    let lists = half_bytes(&real) < half_bytes(&device);
+    assert_eq!(device.warnings().len(), usize::from(lists), "{:?}", device.warnings());
+}
+
+/// Bytes that a program with a large tensor in half precision takes.
+fn half_bytes(device: &Device) -> u64 {
+    let x = device.tensor(&vec![1.0f32; 1 << 20], &[1 << 20]).cast(DType::F16);
+    device.eval(&[&x]).unwrap();
+    device.synchronize().unwrap();
+    device.memory().0
+}
+
+#[test]
+fn a_kernel_without_another_form_is_an_error_that_names_it() {
+    let device = common::backend("vulkan");
+    device.inject_fault("sum");
+    let error = device.tensor(&[1.0f32, 2.0], &[2]).sum_all().item().unwrap_err();
+    assert!(matches!(&error, Error::Driver { what, .. } if what.contains("kernel `sum")), "{error}");
+    assert!(device.warnings().is_empty());
+    // What does not need it runs.
+    assert_eq!((device.tensor(&[1.0f32, 2.0], &[2]) * 2.0).to_vec::<f32>().unwrap(), [2.0, 4.0]);
+}
