@@ -1,18 +1,21 @@
-// Sum of squares of the gradients in one arena, and whether any is NaN or infinite: first of two passes.
+// Sum of squares of the gradients in one arena, and whether any is NaN or infinite.
 //
-// Put in front of this text: nothing. Bindings: 0 gradients (read), 1 class of each block of 64 elements (read; 0: its
-// parameter is not part of this step), 2 partial results (written): (sum, 1 if not finite) from workgroup `p.first` on.
+// Put in front of this text: `finish(sum, bad, group)`, which takes a workgroup's result: into the partial results (first of
+// two passes) or, of a small arena that one workgroup sums, into the status. Bindings: 0 gradients (read), 1 class of each
+// block of 64 elements (read; 0: its parameter is not part of this step), 2 what `finish` writes.
 // Workgroups: p.groups of 64. Iterations: vectors / (64 * groups).
 
 struct Params {
     vectors: u32,
     groups: u32,
+    // Of partial results: the number of the first.
     first: u32,
+    // Of the status: the operand with the largest norm.
+    word: u32,
 }
 
 @group(0) @binding(0) var<storage, read> gradients: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> classes: array<f32>;
-@group(0) @binding(2) var<storage, read_write> partial: array<vec2<f32>>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 var<workgroup> sums: array<f32, 64>;
@@ -40,6 +43,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     if lane == 0u {
-        partial[p.first + group.x] = vec2<f32>(sums[0], f32(broken[0]));
+        finish(sums[0], f32(broken[0]), group.x);
     }
 }

@@ -3,7 +3,9 @@
 mod common;
 
 use kiln::kernel::Capabilities;
-use kiln::{DType, Device, Tensor};
+use kiln::nn::{Conv2d, Conv2dConfig, Linear, Mode, Module};
+use kiln::optim::{AdamW, AdamWConfig};
+use kiln::{DType, Device, ParamStore, Tensor};
 
 fn dispatches(roots: &[&Tensor]) -> usize {
     let capabilities = Capabilities { storage_buffers: 8, ..Capabilities::default() };
@@ -220,4 +222,71 @@ fn a_grid_beyond_one_dimension_is_folded() {
     let x = gpu.arange(count, DType::U32);
     let y = (x + gpu.full(&[1], 1.0, DType::U32)).to_vec::<u32>().unwrap();
     assert!(y.iter().enumerate().all(|(i, &v)| v as usize == i + 1));
+}
+
+/// Kernels of a training step, by kind of device: a software driver, a GPU, the lowest common set.
+fn step_dispatches(params: &ParamStore, loss: &Tensor) -> [usize; 3] {
+    let mut optimizer = AdamW::new(params, AdamWConfig::default());
+    let software = Capabilities { software: true, subgroup: Some(8), storage_buffers: 16, ..Capabilities::default() };
+    let gpu = Capabilities { subgroup: Some(32), storage_buffers: 16, ..Capabilities::default() };
+    [software, gpu, Capabilities::default()]
+        .map(|kind| optimizer.plan_for(loss, true, &kind, true).expect("a plan").dispatches.len())
+}
+
+#[test]
+fn a_step_of_a_tiny_mlp_is_at_most_ten_dispatches() {
+    let cpu = Device::cpu();
+    let params = ParamStore::new(&cpu, 1);
+    let layer = |name: &str, from, to| Linear::new(&params.root().child(name), from, to);
+    let [a, b, c] = [layer("a", 16, 32), layer("b", 32, 32), layer("c", 32, 4)];
+    let hidden = b.forward(&a.forward(&input(&[8, 16], 1), Mode::Train).relu(), Mode::Train).relu();
+    let loss = c.forward(&hidden, Mode::Train).mse_loss(&input(&[8, 4], 2));
+    let counts = step_dispatches(&params, &loss);
+    assert!(counts.iter().all(|&count| count <= 10), "{counts:?}");
+}
+
+#[test]
+fn a_step_of_a_small_cnn_is_at_most_24_dispatches() {
+    let cpu = Device::cpu();
+    let params = ParamStore::new(&cpu, 1);
+    let root = params.root();
+    let config = Conv2dConfig { padding: [1, 1], ..Conv2dConfig::default() };
+    let conv = |name: &str, from, to| Conv2d::new(&root.child(name), from, to, [3, 3], config);
+    let (c1, c2) = (conv("c1", 1, 32), conv("c2", 32, 64));
+    let (f1, f2) = (Linear::new(&root.child("f1"), 3136, 128), Linear::new(&root.child("f2"), 128, 10));
+    let mut x = input(&[64, 1, 28, 28], 1);
+    for layer in [&c1, &c2] {
+        x = layer.forward(&x, Mode::Train).relu().max_pool2d([2, 2], [2, 2], [0, 0]);
+    }
+    let hidden = f1.forward(&x.flatten(1), Mode::Train).relu();
+    let labels = cpu.labels(&(0..64).map(|i| i % 10).collect::<Vec<u32>>());
+    let counts = step_dispatches(&params, &f2.forward(&hidden, Mode::Train).cross_entropy(&labels));
+    assert!(counts[0] <= 24, "{counts:?}");
+}
+
+#[test]
+fn the_gradient_that_a_mean_passes_on_costs_no_dispatch() {
+    let logits = input(&[37, 10], 1).variable();
+    let labels = Device::cpu().labels(&[3; 37]);
+    let loss = logits.cross_entropy(&labels);
+    let gradient = loss.gradients(&[&logits]).unwrap().remove(0);
+    // The logits are held, so they are copied; the gradient itself is one kernel.
+    assert_eq!(dispatches(&[&gradient]), 2);
+}
+
+#[test]
+fn small_independent_kernels_run_in_one_dispatch() {
+    let (x, y) = (input(&[7, 5], 1), input(&[41], 2));
+    let (a, b, c) = (x.sum_all(), y.max_all(), x.mean(&[0]));
+    let kept = a.exp();
+    // The product needs all three.
+    let after = (&a * &b) * &c;
+    assert_eq!(dispatches(&[&a, &b, &c, &kept, &after]), 2);
+    let gpu = common::gpu();
+    let (x, y) = (gpu.array(&common::normals(&[7, 5], 1)), gpu.array(&common::normals(&[41], 2)));
+    let (a, b, c) = (x.sum_all(), y.max_all(), x.mean(&[0]));
+    let got = ((&a * &b) * &c).to_array().unwrap();
+    for (g, w) in got.data.iter().zip(&after.to_array().unwrap().data) {
+        assert!((g - w).abs() < 1e-5 * w.abs().max(1.0), "{g} instead of {w}");
+    }
 }

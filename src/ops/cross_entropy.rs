@@ -13,7 +13,8 @@ use crate::tensor::Tensor;
 #[derive(Debug)]
 pub struct CrossEntropy;
 
-/// Gradient of the logits from logits, labels and the gradient of each row's loss.
+/// Gradient of the logits from the gradient of each row's loss (input 0, most often a constant that costs no buffer),
+/// logits and labels.
 #[derive(Debug)]
 pub struct CrossEntropyBackward;
 
@@ -114,7 +115,7 @@ impl Op for CrossEntropy {
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
-        let inputs = [&backward.inputs[0], &backward.inputs[1], backward.grad];
+        let inputs = [backward.grad, &backward.inputs[0], &backward.inputs[1]];
         vec![Some(Tensor::apply(CrossEntropyBackward, &inputs)), None]
     }
 
@@ -176,41 +177,41 @@ impl Op for CrossEntropyBackward {
     fn attributes(&self, _: &mut Vec<u64>) {}
 
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
-        check(inputs)?;
-        if inputs[2] != (Meta { shape: inputs[1].shape, dtype: DType::F32 }) {
-            let what = format!("gradients have shape {}, labels {}", inputs[2].shape, inputs[1].shape);
+        check(&inputs[1..])?;
+        if inputs[0] != (Meta { shape: inputs[2].shape, dtype: DType::F32 }) {
+            let what = format!("gradients have shape {}, labels {}", inputs[0].shape, inputs[2].shape);
             return Err(Problem::Shape(what, "pass one gradient, f32, for each row"));
         }
-        Ok(inputs[0])
+        Ok(inputs[1])
     }
 
-    /// With D for the gradient of this op's result, y for the softmax and E = D dloss: y (E - sum(y E)), and
-    /// sum(D (y - one_hot(t))).
+    /// With D for the gradient of this op's result, y for the softmax and E = D dloss: sum(D (y - one_hot(t))),
+    /// and y (E - sum(y E)).
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
-        let (logits, labels) = (&backward.inputs[0], &backward.inputs[1]);
+        let (logits, labels) = (&backward.inputs[1], &backward.inputs[2]);
         let n = logits.dims()[0];
         let y = logits.softmax(1);
-        let logits_gradient = backward.needs[0].then(|| {
-            let scaled = backward.grad * backward.inputs[2].reshape(&[n, 1]);
+        let logits_gradient = backward.needs[1].then(|| {
+            let scaled = backward.grad * backward.inputs[0].reshape(&[n, 1]);
             &y * (&scaled - (&y * &scaled).sum_keep(&[1]))
         });
-        let loss_gradient = backward.needs[2].then(|| {
+        let loss_gradient = backward.needs[0].then(|| {
             let slope = &y - labels.one_hot(logits.dims()[1]);
             (backward.grad * slope).sum(&[1])
         });
-        vec![logits_gradient, None, loss_gradient]
+        vec![loss_gradient, logits_gradient, None]
     }
 
     fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
         let [n, classes] = [output.shape[0], output.shape[1]];
         let mut data = Vec::with_capacity(n * classes);
         for row in 0..n {
-            let x = &inputs[0].data[row * classes..][..classes];
+            let x = &inputs[1].data[row * classes..][..classes];
             let (top, sum) = log_sum_exp(x);
-            let label = class(inputs[1], row, classes);
+            let label = class(inputs[2], row, classes);
             for (j, x) in x.iter().enumerate() {
                 let target = label.map_or(f64::NAN, |label| f64::from(u8::from(label == j)));
-                data.push(((x - top).exp() / sum - target) * inputs[2].data[row]);
+                data.push(((x - top).exp() / sum - target) * inputs[0].data[row]);
             }
         }
         Array { shape: output.shape, dtype: output.dtype, data }
@@ -219,20 +220,22 @@ impl Op for CrossEntropyBackward {
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
         let text = format!("{}{LOG_SUM_EXP}", include_str!("../../shaders/cross_entropy_backward.wgsl"));
         let bindings = vec![Binding::input(0), Binding::input(1), Binding::input(2), Binding::output()];
-        let rows = Rows::along(&inputs[0].shape, 1);
-        Lowering::kernel(rows.kernel("cross_entropy_backward", &text, bindings, false, capabilities.software))
+        let rows = Rows::along(&inputs[1].shape, 1);
+        let mut kernel = rows.kernel("cross_entropy_backward", &text, bindings, false, capabilities.software);
+        kernel.prologue = true;
+        Lowering::kernel(kernel)
     }
 
     fn cases() -> Vec<Case> {
         let case = |name: &str, n: usize, classes: usize| {
-            let apply = |x: &[Tensor]| Tensor::apply(CrossEntropyBackward, &[&x[0], &x[1], &x[2]]);
+            let apply = |x: &[Tensor]| Tensor::apply(CrossEntropyBackward, &[&x[2], &x[0], &x[1]]);
             let case = Case::new(name, apply).normal(&[n, classes]);
             // Second gradients sum over the classes.
             let bound = Tolerance::Pointwise { absolute: 1e-6 * (classes as f64).sqrt(), relative: 2e-6 };
             case.input(&[n], DType::U32, Draw::Below(classes as u32)).normal(&[n]).gradient_tolerance(bound)
         };
         let shifted = Case::new("computed_labels", |x| {
-            Tensor::apply(CrossEntropyBackward, &[&x[0], &x[1].plus(2), &x[2]])
+            Tensor::apply(CrossEntropyBackward, &[&x[2], &x[0], &x[1].plus(2)])
         });
         let shifted = shifted.normal(&[37, 5]).input(&[37], DType::I32, Draw::Below(5)).normal(&[37]);
         vec![

@@ -194,21 +194,18 @@ impl<R: Rule> Update for Pass<'_, R> {
 
     fn kernels(&self, found: &[Found], first: usize, capabilities: &Capabilities) -> Result<Vec<ArenaKernel>> {
         let Parts { rule, chunks, moments, status, partials, .. } = &self.parts;
-        let mut kernels = vec![];
         if !self.parts.update {
-            return Ok(kernels);
+            return Ok(vec![]);
         }
         // A load costs a software driver as much as some arithmetic: it shares those of class and factors among a block.
         let many = rule.shader().contains("VECTORS");
         let software = capabilities.software && !self.parts.hardware;
         let each = if many && software { BLOCK / 4 } else { 1 };
         let head = if many { format!("const VECTORS: u32 = {each}u;\n") } else { String::new() };
-        let mut updates = vec![];
-        let mut count = 0;
+        let (mut norms, mut updates) = (vec![], vec![]);
         for (chunk, arenas) in chunks.iter().enumerate() {
             for Range { first: start, elements, gradients, classes } in self.ranges(found, chunk)? {
-                let norm = (gradients.clone(), elements);
-                count = clip::partial_norm(&mut kernels, norm, &classes, partials, count, software);
+                norms.push(clip::Norm { gradients: gradients.clone(), elements, classes: classes.clone() });
                 let vectors = elements / 4;
                 let word = first + HEAD + arenas.group * self.counts.len() * CLASS;
                 let mut kernel = Kernel::own(rule.name(), format!("{head}{}", rule.shader()));
@@ -224,7 +221,7 @@ impl<R: Rule> Update for Pass<'_, R> {
                 updates.push(ArenaKernel { kernel, arenas: bound });
             }
         }
-        kernels.push(clip::status(count, first, partials, status));
+        let mut kernels = clip::kernels(norms, first, partials, status, software);
         kernels.extend(updates);
         Ok(kernels)
     }

@@ -90,7 +90,7 @@ pub fn build(request: &Request<'_>) -> Result<Plan> {
     graph.resolve_outputs(request)?;
     graph.index_users();
     let fusion = fuse::fuse(&graph, request.fusion, request.capabilities.storage_buffers);
-    place::place(&graph, &fusion, request.scalars)
+    place::place(&graph, &fusion, request.scalars, request.fusion)
 }
 
 impl Graph {

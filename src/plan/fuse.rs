@@ -108,13 +108,14 @@ impl Fuser<'_> {
         let pointwise = |used: &Use| matches!(self.graph.nodes[used.consumer].work, Work::Pointwise { .. });
         let costly =
             matches!(&self.graph.nodes[node].work, Work::Pointwise { expression, .. } if expression.contains("random"));
+        let free = self.is_constant(node);
+        let inlines = |used: &Use| pointwise(used) || (free && self.is_prologue_alone(node, used.consumer));
         // Small or single-use producers read at other indices are recomputed by each consumer.
-        if !is_output && !uses.is_empty() && uses.iter().all(pointwise) && !costly {
+        if !is_output && !uses.is_empty() && uses.iter().all(inlines) && !costly {
             let stretched = uses
                 .iter()
                 .all(|used| !used.aligned && elements * 4 <= self.graph.nodes[used.consumer].meta.elements());
             let only_one = uses.len() == 1 && !uses[0].aligned;
-            let free = self.is_constant(node);
             if stretched || only_one || free {
                 self.inlined[node] = true;
                 let unit = self.unit_of[node].take();
@@ -169,13 +170,23 @@ impl Fuser<'_> {
         }
     }
 
+    /// True if the node is made of constants alone: the gradient that a mean passes on, for one.
     fn is_constant(&self, node: usize) -> bool {
         match &self.graph.nodes[node].work {
             Work::Pointwise { expression, .. } => {
-                self.graph.nodes[node].inputs.is_empty() && !expression.contains("random")
+                let inputs = 0..self.graph.nodes[node].inputs.len();
+                !expression.contains("random")
+                    && inputs.into_iter().all(|k| self.is_constant(self.graph.access(node, k).0))
             }
             _ => false,
         }
+    }
+
+    /// True if `kernel` reads `node` through its prologue and in no other way.
+    fn is_prologue_alone(&self, node: usize, kernel: usize) -> bool {
+        let Work::Kernels { kernels, .. } = &self.graph.nodes[kernel].work else { return false };
+        let reads = |k| self.graph.access(kernel, k).0 == node;
+        kernels[0].prologue && reads(0) && !(1..self.graph.nodes[kernel].inputs.len()).any(reads)
     }
 
     fn within_limits_all(&self, uses: &[Use]) -> bool {

@@ -5,6 +5,7 @@
 mod build;
 mod emit;
 mod fuse;
+mod merge;
 mod place;
 mod strided;
 mod text;

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::build::{Destination, Graph, Work};
 use super::emit::{self, Emitted, State, WORKGROUP};
 use super::fuse::{Fusion, Unit};
-use super::{Dispatch, Plan, Slot, SlotKind, text};
+use super::{Dispatch, Plan, Slot, SlotKind, merge, text};
 use crate::error::{Error, Result};
 use crate::graph::LeafKind;
 use crate::kernel::{EXTRA, Kernel, MAX_ITERATIONS, Operand, fold_workgroups};
@@ -13,7 +13,7 @@ use crate::kernel::{EXTRA, Kernel, MAX_ITERATIONS, Operand, fold_workgroups};
 /// Most host words of a step: 16 KiB, the least that every adapter binds as a uniform.
 pub const OPERAND_WORDS: usize = 4096;
 
-pub fn place(graph: &Graph, fusion: &Fusion, scalars: usize) -> Result<Plan> {
+pub fn place(graph: &Graph, fusion: &Fusion, scalars: usize, merging: bool) -> Result<Plan> {
     let mut placer = Placer {
         graph,
         plan: Plan { operands: graph.operands.clone(), scalars: graph.next_word, ..Plan::default() },
@@ -35,6 +35,9 @@ pub fn place(graph: &Graph, fusion: &Fusion, scalars: usize) -> Result<Plan> {
         placer.unit(&fusion.units[unit], unit, &state)?;
     }
     placer.outputs()?;
+    if merging {
+        merge::merge(&mut placer.plan, &graph.capabilities);
+    }
     reuse_scratch(&mut placer.plan);
     Ok(placer.plan)
 }

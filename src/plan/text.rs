@@ -63,3 +63,138 @@ pub fn helpers(text: &str) -> Vec<&'static str> {
     }
     all.iter().filter(|(name, _)| wanted.contains(name)).map(|(_, body)| *body).collect()
 }
+
+/// `text` with each name that `rename` knows replaced: not members after a dot, nor members being declared in a struct.
+pub fn substitute_names(text: &str, rename: &dyn Fn(&str) -> Option<String>) -> String {
+    let mut out = String::with_capacity(text.len() * 2);
+    let mut in_struct = false;
+    let mut at = 0;
+    while at < text.len() {
+        let rest = &text[at..];
+        let length = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+        if length == 0 {
+            let next = rest.chars().next().map_or(1, char::len_utf8);
+            in_struct &= !rest.starts_with('}');
+            out.push_str(&rest[..next]);
+            at += next;
+            continue;
+        }
+        let word = &rest[..length];
+        in_struct |= word == "struct";
+        let member = out.ends_with('.') || (in_struct && rest[length..].trim_start().starts_with(':'));
+        match rename(word).filter(|_| !member) {
+            Some(name) => out.push_str(&name),
+            None => out.push_str(word),
+        }
+        at += length;
+    }
+    out
+}
+
+/// A kernel's text taken apart.
+#[derive(Debug, Default)]
+pub struct Scanned {
+    /// Without comments, bindings and the attributes of `main`.
+    pub body: String,
+    /// Names declared at module scope, besides those of bindings.
+    pub names: HashSet<String>,
+    /// (binding, access, name, type).
+    pub bindings: Vec<(u32, String, String, String)>,
+    /// (name, built-in value) of what `main` takes.
+    pub arguments: Vec<(String, String)>,
+    /// Invocations of a workgroup along its axes.
+    pub workgroup: [u32; 3],
+}
+
+/// Takes a kernel's text apart; `None` where it is not written as this crate's are.
+pub fn scan(source: &str) -> Option<Scanned> {
+    let mut found = Scanned { workgroup: [1; 3], ..Scanned::default() };
+    let mut text = String::with_capacity(source.len());
+    for line in source.lines() {
+        let line = line.split("//").next().unwrap_or("").trim_end();
+        if !line.is_empty() && !line.starts_with("enable ") {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    while let Some(start) = text.find("@group(0) @binding(") {
+        let end = start + text[start..].find(';')?;
+        let declaration = text[start + "@group(0) @binding(".len()..end].to_string();
+        let (binding, rest) = declaration.split_once(") var<")?;
+        let (space, rest) = rest.split_once("> ")?;
+        let (name, kind) = rest.split_once(": ")?;
+        let access = space.strip_prefix("storage, ").unwrap_or(space);
+        found.bindings.push((binding.parse().ok()?, access.into(), name.into(), kind.into()));
+        text.replace_range(start..=end, "");
+    }
+    let start = text.find("@compute @workgroup_size(")?;
+    let header = start + text[start..].find("fn main(")?;
+    let sizes = text[start + "@compute @workgroup_size(".len()..header].trim_end().strip_suffix(')')?.to_string();
+    for (axis, size) in sizes.split(',').map(str::trim).filter(|size| !size.is_empty()).enumerate() {
+        *found.workgroup.get_mut(axis)? = number(&text, size)?;
+    }
+    let open = header + "fn main(".len();
+    let close = open + text[open..].find(") {")?;
+    let mut plain = String::from("fn main(");
+    for argument in text[open..close].split('@').map(|piece| piece.trim().trim_end_matches(',')) {
+        if argument.is_empty() {
+            continue;
+        }
+        let (value, rest) = argument.strip_prefix("builtin(")?.split_once(") ")?;
+        let (name, kind) = rest.split_once(": ")?;
+        let kind = if kind.starts_with("vec3") { "vec3<u32>" } else { "u32" };
+        plain.push_str(&format!("{name}: {kind}, "));
+        found.arguments.push((name.into(), value.into()));
+    }
+    text.replace_range(start..close, &plain);
+    let mut depth = 0;
+    let mut last = "";
+    for (_, word) in words(&text) {
+        if !word.starts_with(is_word) {
+            depth = (depth + word.matches('{').count()).saturating_sub(word.matches('}').count());
+            continue;
+        }
+        if depth == 0 && matches!(last, "fn" | "struct" | "alias" | "const" | "var") && word != "private" {
+            found.names.insert(word.into());
+        }
+        // `var<private> name`.
+        last = if last == "var" && word == "private" { "var" } else { word };
+    }
+    found.body = text;
+    Some(found)
+}
+
+impl Scanned {
+    /// True if a function declares `name`, as a parameter or with `let` or `var` (or a struct has such a member).
+    pub fn declares_local(&self, name: &str) -> bool {
+        let typed = |at: usize| self.body[at + name.len()..].trim_start().starts_with(':');
+        let mut last = "";
+        let named = words(&self.body).filter(|(_, word)| word.starts_with(is_word));
+        named.into_iter().any(|(at, word)| {
+            let before = std::mem::replace(&mut last, word);
+            word == name && (matches!(before, "let" | "var" | "const") || typed(at))
+        })
+    }
+}
+
+/// Words and what lies between them, with their places.
+fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let rest = &text[at..];
+        let first = rest.chars().next()?;
+        let length = rest.find(|c| is_word(c) != is_word(first)).unwrap_or(rest.len());
+        at += length;
+        Some((at - length, &rest[..length]))
+    })
+}
+
+/// A whole number, or a constant of the text that is one.
+fn number(text: &str, size: &str) -> Option<u32> {
+    let plain = |size: &str| size.trim_end_matches('u').parse().ok();
+    plain(size).or_else(|| {
+        let start = text.find(&format!("const {size}: u32 = "))?;
+        let value = &text[start + format!("const {size}: u32 = ").len()..];
+        plain(&value[..value.find(';')?])
+    })
+}

@@ -71,5 +71,16 @@ pub(super) fn all() -> Vec<Case> {
         case("67x35x131_turned", &[67, 35], &[131, 35], |a, b| a.matmul(&b.transpose(0, 1))),
         case("split_3x5003x5", &[3, 5003], &[5003, 5], plain),
     ]);
+    // Every pair of contiguous axes that can be read four elements at a time; k is odd where it is neither's.
+    cases.extend([
+        case("fours_36x132x76", &[36, 132], &[132, 76], plain),
+        case("fours_right_turned", &[37, 132], &[75, 132], |a, b| a.matmul(&b.transpose(0, 1))),
+        case("fours_left_turned", &[131, 36], &[131, 76], |a, b| a.transpose(0, 1).matmul(b)),
+        case("fours_both_turned", &[132, 36], &[75, 132], |a, b| a.transpose(0, 1).matmul(&b.transpose(0, 1))),
+        case("fours_split", &[8, 5004], &[5004, 12], plain),
+        case("fours_left_turned_split", &[5003, 8], &[5003, 12], |a, b| a.transpose(0, 1).matmul(b)),
+        case("fours_batches", &[3, 36, 8], &[3, 8, 12], plain),
+        case("fours_slice", &[12, 40], &[40, 16], |a, b| a.slice_fixed(1, 4, 36).matmul(&b.slice_fixed(0, 4, 36))),
+    ]);
     cases
 }

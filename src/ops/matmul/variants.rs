@@ -8,11 +8,29 @@ pub(super) struct Sizes {
     pub columns: usize,
     pub depth: usize,
     pub batches: usize,
+    /// Where both operands can be read four elements at a time: whether a and b are contiguous along k.
+    pub along_k: Option<(bool, bool)>,
+}
+
+/// Whether the contiguous axis of an operand is k (true) or its own (false), if it can be read four elements at a time:
+/// `axes` are (length, stride) of its own axis and of k.
+pub(super) fn fours(start: usize, batches: [usize; 2], axes: [(usize, usize); 2]) -> Option<bool> {
+    let even = |x: usize| x.is_multiple_of(4);
+    if !(even(start) && batches.into_iter().all(even)) {
+        return None;
+    }
+    match axes {
+        [(_, stride), (depth, 1)] if even(depth) && even(stride) => Some(true),
+        [(length, 1), (_, stride)] if even(length) && even(stride) => Some(false),
+        _ => None,
+    }
 }
 
 /// The shader of a variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shader {
+    /// As `Subgroup`, four elements a load.
+    Wide,
     /// Loads shared by broadcast among the 8 lanes of a subgroup.
     Subgroup,
     /// A tile in workgroup memory.
@@ -54,6 +72,9 @@ pub(super) fn candidates(sizes: &Sizes, capabilities: &Capabilities) -> Vec<Vari
     let mut list = vec![];
     if capabilities.software {
         if lanes {
+            if sizes.along_k.is_some() && !thin {
+                list.push(variant("matmul.wide", Shader::Wide, [4, 4], [8, 8]));
+            }
             list.push(subgroup());
         }
         list.extend([registers(), tiled()]);
@@ -93,7 +114,11 @@ impl Variant {
 
     /// Loop iterations of an invocation at most.
     pub fn iterations(&self, depth: usize) -> u64 {
-        let steps = if self.shader == Shader::Tiled { depth.div_ceil(16) * 21 + 8 } else { depth + 64 };
+        let steps = match self.shader {
+            Shader::Tiled => depth.div_ceil(16) * 21 + 8,
+            Shader::Wide => depth / 4 + 64,
+            Shader::Subgroup | Shader::Registers => depth + 64,
+        };
         steps as u64
     }
 }

@@ -1,0 +1,21 @@
+// The sum of squares of all gradients to the status: (norm, clip factor, 1 if the update is to be skipped, 0).
+//
+// factor = min(1, largest / (norm + 1e-6)) where `largest` is not 0, else 1 (clip_grad_norm_ of PyTorch). `largest` is word
+// p.word of the operands. Bindings: 2 status (written), 13 operands. `clip_norm.wgsl` follows, or `clip_status.wgsl`
+// with status at 1.
+
+@group(0) @binding(2) var<storage, read_write> status: array<vec4<f32>>;
+@group(0) @binding(13) var<uniform> operands: array<vec4<u32>, 1024>;
+
+fn finish(sum: f32, bad: f32, group: u32) {
+    let norm = sqrt(sum);
+    let largest = bitcast<f32>(operands[p.word / 4u].x);
+    var factor = 1.0;
+    var skipped = bad > 0.0;
+    if largest > 0.0 {
+        factor = min(1.0, largest / (norm + 1e-6));
+        // A norm beyond f32 has no factor.
+        skipped = skipped || (bitcast<u32>(norm) & 0x7f800000u) == 0x7f800000u;
+    }
+    status[group] = vec4<f32>(norm, factor, f32(skipped), 0.0);
+}

@@ -1,0 +1,191 @@
+// Matrix product for adapters whose subgroups have exactly 8 lanes (lavapipe), of operands that are read four elements at a
+// time:
+//   c[s, n0, n1, i, j] = epilogue(sum over k in part s of a[n0, n1, i, k] * b[n0, n1, k, j])
+// A load there costs as much as 8 scalar ones, one of four elements little more, and sums that do not fit the registers
+// are loaded and stored once for four k instead of once for each.
+//
+// A subgroup has a tile of 32 x 32: lane l the columns 4 l .. 4 l + 3, and of a the rows 4 l .. 4 l + 3, which it
+// broadcasts. Either operand may be contiguous along k or along its other axis: four loads bring 4 x 4 elements both ways.
+// Products are added in ascending k.
+//
+// binding 0  a; strides, starts and the length of the contiguous axis are multiples of 4, one of a_row, a_column is 1
+// binding 1  b, alike
+// binding 2  c [splits, batch_outer, batch_inner, rows, columns], contiguous. With splits > 1 these are partial sums:
+//            bind the identity epilogue and add the parts in ascending order with a second kernel.
+//
+// Constants (host prepends): A_ALONG_K, B_ALONG_K   true where k is the contiguous axis
+// Workgroup: (8, 1, 1), one subgroup. Grid: splits * batches * ceil(rows / 32) * ceil(columns / 32), folded freely.
+// Loops: min(split_depth, depth) / 4 + 44 iterations an invocation.
+// Part s covers k in [s * split_depth, min((s + 1) * split_depth, depth)); split_depth is a multiple of 4.
+
+struct Params {
+    rows: u32,
+    columns: u32,
+    depth: u32,
+    batch_outer: u32,
+    batch_inner: u32,
+    splits: u32,
+    split_depth: u32,
+    a_batch_outer: u32,
+    a_batch_inner: u32,
+    a_row: u32,
+    a_column: u32,
+    b_batch_outer: u32,
+    b_batch_inner: u32,
+    b_row: u32,
+    b_column: u32,
+    a_start: u32,
+    b_start: u32,
+}
+
+@group(0) @binding(0) var<storage, read> a: array<vec4<A_TYPE>>;
+@group(0) @binding(1) var<storage, read> b: array<vec4<B_TYPE>>;
+@group(0) @binding(2) var<storage, read_write> c: array<OUT>;
+@group(0) @binding(15) var<uniform> p: Params;
+
+const TILE: u32 = 32u;
+
+fn a_four(at: u32) -> vec4<f32> {
+    let four = a[at];
+    return vec4<f32>(from_a(four.x), from_a(four.y), from_a(four.z), from_a(four.w));
+}
+
+fn b_four(at: u32) -> vec4<f32> {
+    let four = b[at];
+    return vec4<f32>(from_b(four.x), from_b(four.y), from_b(four.z), from_b(four.w));
+}
+
+// Adds the products of eight rows, four k of which each lane holds, to their sums.
+fn multiply(sum: ptr<function, array<vec4<f32>, 8>>, rows: vec4<f32>, columns: mat4x4<f32>) {
+    let r0 = subgroupBroadcast(rows, 0u);
+    (*sum)[0] = (*sum)[0] + r0.x * columns[0] + r0.y * columns[1] + r0.z * columns[2] + r0.w * columns[3];
+    let r1 = subgroupBroadcast(rows, 1u);
+    (*sum)[1] = (*sum)[1] + r1.x * columns[0] + r1.y * columns[1] + r1.z * columns[2] + r1.w * columns[3];
+    let r2 = subgroupBroadcast(rows, 2u);
+    (*sum)[2] = (*sum)[2] + r2.x * columns[0] + r2.y * columns[1] + r2.z * columns[2] + r2.w * columns[3];
+    let r3 = subgroupBroadcast(rows, 3u);
+    (*sum)[3] = (*sum)[3] + r3.x * columns[0] + r3.y * columns[1] + r3.z * columns[2] + r3.w * columns[3];
+    let r4 = subgroupBroadcast(rows, 4u);
+    (*sum)[4] = (*sum)[4] + r4.x * columns[0] + r4.y * columns[1] + r4.z * columns[2] + r4.w * columns[3];
+    let r5 = subgroupBroadcast(rows, 5u);
+    (*sum)[5] = (*sum)[5] + r5.x * columns[0] + r5.y * columns[1] + r5.z * columns[2] + r5.w * columns[3];
+    let r6 = subgroupBroadcast(rows, 6u);
+    (*sum)[6] = (*sum)[6] + r6.x * columns[0] + r6.y * columns[1] + r6.z * columns[2] + r6.w * columns[3];
+    let r7 = subgroupBroadcast(rows, 7u);
+    (*sum)[7] = (*sum)[7] + r7.x * columns[0] + r7.y * columns[1] + r7.z * columns[2] + r7.w * columns[3];
+}
+
+fn shift(sum: ptr<function, array<vec4<f32>, 8>>) {
+    for (var i = 0u; i < 7u; i++) {
+        (*sum)[i] = (*sum)[i + 1u];
+    }
+}
+
+@compute @workgroup_size(8, 1, 1)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) group_count: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+) {
+    let group_index = group.x + group.y * group_count.x;
+    let column_tiles = (p.columns + TILE - 1u) / TILE;
+    let row_tiles = (p.rows + TILE - 1u) / TILE;
+    let batches = p.batch_outer * p.batch_inner;
+    let tile = group_index / row_tiles;
+    let plane = tile / column_tiles;
+    let split = plane / batches;
+    if split >= p.splits {
+        return;
+    }
+    let row = (group_index - tile * row_tiles) * TILE;
+    let column = (tile - plane * column_tiles) * TILE + local.x * 4u;
+    let batch = plane - split * batches;
+    let outer = batch / p.batch_inner;
+    let inner = batch - outer * p.batch_inner;
+    let begin = min(split * p.split_depth, p.depth);
+    let count = min(p.split_depth, p.depth - begin);
+
+    // Rows and columns past the edge read the last ones; their sums are never stored. All places count fours.
+    let a_base = (p.a_start + outer * p.a_batch_outer + inner * p.a_batch_inner + begin * p.a_column) / 4u;
+    let b_base = (p.b_start + outer * p.b_batch_outer + inner * p.b_batch_inner + begin * p.b_row) / 4u;
+    let a_k = p.a_column / 4u;
+    let b_k = p.b_row / 4u;
+    let own = row + local.x * 4u;
+    var a_at: vec4<u32>;
+    var b_at: vec4<u32>;
+    if A_ALONG_K {
+        a_at = a_base + min(own + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.rows - 1u)) * (p.a_row / 4u);
+    } else {
+        a_at = vec4<u32>(a_base + min(own, p.rows - 4u) / 4u);
+    }
+    if B_ALONG_K {
+        b_at = b_base + min(column + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.columns - 1u)) * (p.b_column / 4u);
+    } else {
+        b_at = vec4<u32>(b_base + min(column, p.columns - 4u) / 4u);
+    }
+
+    // Row 4 l + i is element l of sum number i.
+    var sum0: array<vec4<f32>, 8>;
+    var sum1: array<vec4<f32>, 8>;
+    var sum2: array<vec4<f32>, 8>;
+    var sum3: array<vec4<f32>, 8>;
+    for (var k = 0u; k < count; k += 4u) {
+        var rows: mat4x4<f32>;
+        var columns: mat4x4<f32>;
+        if k + 4u <= count {
+            if A_ALONG_K {
+                let at = a_at + k / 4u;
+                rows = mat4x4<f32>(a_four(at.x), a_four(at.y), a_four(at.z), a_four(at.w));
+            } else {
+                let at = a_at.x + k * a_k;
+                rows = transpose(mat4x4<f32>(a_four(at), a_four(at + a_k), a_four(at + 2u * a_k), a_four(at + 3u * a_k)));
+            }
+            if B_ALONG_K {
+                let at = b_at + k / 4u;
+                columns = transpose(mat4x4<f32>(b_four(at.x), b_four(at.y), b_four(at.z), b_four(at.w)));
+            } else {
+                let at = b_at.x + k * b_k;
+                columns = mat4x4<f32>(b_four(at), b_four(at + b_k), b_four(at + 2u * b_k), b_four(at + 3u * b_k));
+            }
+        } else {
+            // Only where neither is contiguous along k. What is past the end counts as zero on both sides.
+            let a_last = a_at.x + k * a_k;
+            let b_last = b_at.x + k * b_k;
+            rows[0] = a_four(a_last);
+            columns[0] = b_four(b_last);
+            if k + 1u < count {
+                rows[1] = a_four(a_last + a_k);
+                columns[1] = b_four(b_last + b_k);
+            }
+            if k + 2u < count {
+                rows[2] = a_four(a_last + 2u * a_k);
+                columns[2] = b_four(b_last + 2u * b_k);
+            }
+            rows = transpose(rows);
+        }
+        multiply(&sum0, rows[0], columns);
+        multiply(&sum1, rows[1], columns);
+        multiply(&sum2, rows[2], columns);
+        multiply(&sum3, rows[3], columns);
+    }
+
+    // Four rows a turn, then the others move up: four copies of the epilogue instead of one an element.
+    let row_end = min(row + TILE, p.rows);
+    for (var four = row; four < row_end; four += 4u) {
+        let last = min(four + 4u, row_end);
+        for (var store_row = four; store_row < last; store_row++) {
+            let i = store_row - four;
+            let value = select(select(sum0[0], sum1[0], i == 1u), select(sum2[0], sum3[0], i == 3u), i > 1u);
+            let at = (plane * p.rows + store_row) * p.columns + column;
+            for (var j = 0u; j < 4u; j++) {
+                if column + j < p.columns {
+                    c[at + j] = epilogue(value[j], at + j);
+                }
+            }
+        }
+        shift(&sum0);
+        shift(&sum1);
+        shift(&sum2);
+        shift(&sum3);
+    }
+}
