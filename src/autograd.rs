@@ -1,6 +1,6 @@
 //! Reverse-mode differentiation over recorded nodes, in ops: the gradient is a graph like any other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -48,6 +48,7 @@ pub(crate) fn check_scalar(loss: &Tensor, at: &'static Location<'static>) -> Res
 /// order: the first assigns, later ones add.
 pub(crate) fn backward(loss: &Tensor, targets: &[Arc<Node>]) -> Result<Vec<Option<Tensor>>> {
     let order = reachable(loss.node());
+    let mut regions = Regions::of(&order, loss.node());
     let mut gradients: HashMap<*const Node, Tensor> = HashMap::new();
     gradients.insert(Arc::as_ptr(loss.node()), loss.ones_like());
     for node in order {
@@ -61,12 +62,12 @@ pub(crate) fn backward(loss: &Tensor, targets: &[Arc<Node>]) -> Result<Vec<Optio
         if op.name() != "cast" {
             grad = grad.cast(node.meta.dtype);
         }
-        let inputs: Vec<Tensor> = node.inputs.iter().map(|input| Tensor::from_node(input.clone())).collect();
         let needs: Vec<bool> = node.inputs.iter().map(|input| input.requires_grad).collect();
         if !needs.contains(&true) {
             continue;
         }
-        let output = Tensor::from_node(node.clone());
+        let inputs: Vec<Tensor> = node.inputs.iter().map(|input| regions.value(input, &node, &grad)).collect();
+        let output = regions.value(&node, &node, &grad);
         let seen = Backward { inputs: &inputs, output: &output, grad: &grad, needs: &needs };
         let parts = in_rule(|| op.gradient(&seen));
         for ((part, input), needed) in parts.into_iter().zip(&node.inputs).zip(needs) {
@@ -96,7 +97,7 @@ pub(crate) fn backward(loss: &Tensor, targets: &[Arc<Node>]) -> Result<Vec<Optio
 
 /// Nodes below `loss` through which gradients flow, consumers before producers.
 fn reachable(loss: &Arc<Node>) -> Vec<Arc<Node>> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     let mut order = vec![];
     let mut stack = vec![(loss.clone(), false)];
     while let Some((node, entered)) = stack.pop() {
@@ -109,4 +110,80 @@ fn reachable(loss: &Arc<Node>) -> Vec<Arc<Node>> {
     }
     order.reverse();
     order
+}
+
+/// The recomputed regions ([`crate::recompute`]) of a backward pass.
+struct Regions {
+    /// Nodes of regions that are used outside them: these are kept.
+    kept: HashSet<*const Node>,
+    /// The first gradient that reaches each region: what is computed again waits for it.
+    waits_for: HashMap<u64, Tensor>,
+    /// Nodes computed again, and inputs of regions that wait.
+    again: HashMap<(u64, *const Node), Arc<Node>>,
+}
+
+impl Regions {
+    fn of(order: &[Arc<Node>], loss: &Arc<Node>) -> Regions {
+        let mut kept = HashSet::from([Arc::as_ptr(loss)]);
+        for node in order {
+            let used_outside = node.inputs.iter().filter(|input| input.region != 0 && input.region != node.region);
+            kept.extend(used_outside.map(Arc::as_ptr));
+        }
+        Regions { kept, waits_for: HashMap::new(), again: HashMap::new() }
+    }
+
+    /// The value of `node` as the gradient rule of `asking`, with gradient `grad`, sees it.
+    fn value(&mut self, node: &Arc<Node>, asking: &Arc<Node>, grad: &Tensor) -> Tensor {
+        let region = asking.region;
+        if region == 0 || self.is_given(node, region) {
+            return Tensor::from_node(node.clone());
+        }
+        let grad = self.waits_for.entry(region).or_insert_with(|| grad.clone()).clone();
+        // Inputs first, without recursion: a region may be a long chain.
+        let mut stack = vec![node.clone()];
+        while let Some(next) = stack.last().cloned() {
+            let inside = |input: &&Arc<Node>| {
+                !self.is_given(input, region) && !self.again.contains_key(&(region, Arc::as_ptr(input)))
+            };
+            let missing: Vec<Arc<Node>> = next.inputs.iter().filter(inside).cloned().collect();
+            if missing.is_empty() {
+                let inputs = next.inputs.iter().map(|input| self.input_again(input, &next, &grad)).collect();
+                self.again.insert((region, Arc::as_ptr(&next)), Tensor::again(&next, inputs));
+                stack.pop();
+            } else {
+                stack.extend(missing);
+            }
+        }
+        Tensor::from_node(self.again[&(region, Arc::as_ptr(node))].clone())
+    }
+
+    /// `input` as a node sees it that is computed again in place of `user`, after `grad`.
+    ///
+    /// What is given is wrapped, so that the planner does not take the two for one. A parameter costs nothing to keep,
+    /// and host numbers beside another input need no mark: that input has one.
+    fn input_again(&mut self, input: &Arc<Node>, user: &Arc<Node>, grad: &Tensor) -> Arc<Node> {
+        let key = (user.region, Arc::as_ptr(input));
+        if let Some(known) = self.again.get(&key) {
+            return known.clone();
+        }
+        let is_number = |node: &Arc<Node>| matches!(node.source, Source::Operand { .. });
+        let beside_others = is_number(input) && !user.inputs.iter().all(is_number);
+        if beside_others || matches!(input.source, Source::Parameter(_)) {
+            return input.clone();
+        }
+        let waiting = Tensor::from_node(input.clone()).after(grad).node().clone();
+        if !is_number(input) {
+            self.again.insert(key, waiting.clone());
+        }
+        waiting
+    }
+
+    /// True if `node` is there without being computed again.
+    fn is_given(&self, node: &Arc<Node>, region: u64) -> bool {
+        let has_value = node.has_value() && node.stores.is_empty();
+        node.region != region
+            || !matches!(node.source, Source::Op(_))
+            || has_value
+            || self.kept.contains(&Arc::as_ptr(node))
+    }
 }

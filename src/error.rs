@@ -89,7 +89,7 @@ pub enum Error {
     /// GPU memory is used up, or would be (`KILN_MEMORY_LIMIT`).
     #[error(
         "out of GPU memory: {bytes} more bytes wanted for {what}, {used} in use, limit {limit}; \
-         use a smaller batch, drop tensors you hold, or raise KILN_MEMORY_LIMIT"
+         use a smaller batch, wrap parts of the model in nn::Recompute, drop tensors you hold, or raise KILN_MEMORY_LIMIT"
     )]
     OutOfMemory {
         /// What the memory was for.

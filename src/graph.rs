@@ -84,8 +84,8 @@ impl ParameterLeaf {
 /// Where a node's value comes from.
 #[derive(Debug)]
 pub enum Source {
-    /// An op on the node's inputs.
-    Op(Box<dyn Op>),
+    /// An op on the node's inputs; shared with the nodes that compute it again.
+    Op(Arc<dyn Op>),
     /// Host data, written into the plan's slot when it runs.
     Upload {
         /// The data.
@@ -136,6 +136,8 @@ pub struct Node {
     pub requires_grad: bool,
     /// Stores whose parameters its value depends on.
     pub stores: Vec<Arc<StoreState>>,
+    /// Number of the recomputed region that it was recorded in, 0 for none.
+    pub region: u64,
     /// Source line of the call that recorded it.
     pub at: &'static Location<'static>,
     value: Mutex<Option<Value>>,
@@ -173,6 +175,7 @@ impl Node {
             inputs,
             requires_grad,
             stores,
+            region: crate::recompute::current_region(),
             at,
             value: Mutex::new(None),
             handles: AtomicUsize::new(0),
@@ -316,6 +319,7 @@ impl Snapshot {
 
     /// Appends the words of the structure: equal words mean the same plan fits.
     pub fn words(&self, words: &mut Vec<u64>) {
+        let mut regions: Vec<u64> = vec![];
         for (i, node) in self.nodes.iter().enumerate() {
             let flags = u64::from(node.requires_grad) << 8 | node.meta.dtype as u64;
             match (&self.leaves[i], &node.source) {
@@ -329,7 +333,9 @@ impl Snapshot {
                 (None, Source::Op(op)) => {
                     words.push(op.name().as_ptr() as u64);
                     let start = words.len();
-                    words.push(flags);
+                    // Regions by the order in which they are met: their own numbers differ from step to step.
+                    let region = if node.region == 0 { 0 } else { place_of(&mut regions, node.region) };
+                    words.push(flags | region << 9);
                     op.attributes(words);
                     words[start] |= ((words.len() - start) as u64) << 32;
                     words.extend(self.inputs[i].iter().map(|&input| u64::from(input)));
@@ -341,6 +347,15 @@ impl Snapshot {
         words.push(0xFFFF_0000 | (self.roots.len() as u64) << 32);
         words.extend(self.roots.iter().map(|&root| u64::from(root)));
     }
+}
+
+/// Place of `number` in `list` from 1 on, added at the end if it is new.
+fn place_of(list: &mut Vec<u64>, number: u64) -> u64 {
+    let known = list.iter().rposition(|&known| known == number).unwrap_or_else(|| {
+        list.push(number);
+        list.len() - 1
+    });
+    known as u64 + 1
 }
 
 fn leaf_kind(node: &Node, history: bool) -> Result<Option<LeafKind>, Error> {

@@ -78,6 +78,7 @@
 //! | [`graph`] | recorded nodes, and the snapshot that a run collects |
 //! | `tensor`, `create` | [`Tensor`]: recording, reading, and making one from host data |
 //! | [`ops`] | what an op is, and all ops, one file each |
+//! | `recompute` | regions that the backward pass computes again instead of keeping |
 //! | [`autograd`] | the backward pass, recorded in ops |
 //! | `state` | [`State`]: what a model carries from step to step besides parameters |
 //! | [`plan`] | from a snapshot to dispatches: simplify, fuse, emit, place |
@@ -118,6 +119,7 @@ pub mod optim;
 pub mod params;
 pub mod plan;
 pub mod profile;
+mod recompute;
 pub mod rng;
 mod shape;
 mod state;
@@ -131,6 +133,7 @@ pub use engine::Statistics;
 pub use error::{Error, Result};
 pub use init::Init;
 pub use params::{Param, ParamStore, Path};
+pub use recompute::recompute;
 pub use rng::Draws;
 pub use shape::{MAX_RANK, Shape};
 pub use state::State;

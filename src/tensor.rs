@@ -234,7 +234,7 @@ impl Tensor {
         let requires_grad =
             meta.dtype.is_float() && !NO_GRAD.get() && inputs.iter().any(|input| input.node.requires_grad);
         let inputs = inputs.iter().map(|input| input.node.clone()).collect();
-        let node = Arc::new(Node::new(device, meta, Source::Op(Box::new(op)), inputs, requires_grad, at));
+        let node = Arc::new(Node::new(device, meta, Source::Op(Arc::new(op)), inputs, requires_grad, at));
         for store in &node.stores {
             store.remember(&node);
         }
@@ -289,8 +289,15 @@ impl Tensor {
         }
         let node = &detached.node;
         let op = crate::ops::view::Detach;
-        let new = Node::new(&node.device, node.meta, Source::Op(Box::new(op)), node.inputs.clone(), true, node.at);
+        let new = Node::new(&node.device, node.meta, Source::Op(Arc::new(op)), node.inputs.clone(), true, node.at);
         Tensor::from_node(Arc::new(new))
+    }
+
+    /// A node that computes what `node` does, from other inputs. Nodes without an op are returned as they are.
+    pub(crate) fn again(node: &Arc<Node>, inputs: Vec<Arc<Node>>) -> Arc<Node> {
+        let Source::Op(op) = &node.source else { return node.clone() };
+        let source = Source::Op(op.clone());
+        Arc::new(Node::new(&node.device, node.meta, source, inputs, node.requires_grad, node.at))
     }
 
     pub(crate) fn meta(&self) -> Meta {

@@ -52,6 +52,8 @@ fn memory_beyond_the_limit_is_refused_before_the_driver_is_asked() {
                 other => panic!("{other}"),
             }
             assert!(text.contains("KILN_MEMORY_LIMIT") && text.contains("1000000"), "{text}");
+            // It says what the plan needs and for what.
+            assert!(text.contains("4000000 bytes at peak") && text.contains("[1000000] 4000000 bytes"), "{text}");
             // The plan stays, for when there is room; beside it nothing is made or kept.
             let before = (device.driver_counters(), device.memory());
             for _ in 0..3 {

@@ -235,6 +235,7 @@ impl Engine {
             self.statistics.last_plan = plan.to_string();
             self.statistics.plans_made += 1;
             drop(span);
+            gpu.check_fits(&plan)?;
             match gpu.compile(plan) {
                 Ok(compiled) => return Ok((compiled, leaves, reached)),
                 // Each turn gives up a feature or a variant: there is an end.

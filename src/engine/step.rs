@@ -342,7 +342,8 @@ fn append(plan: &mut Plan, kernel: Kernel, bound: Vec<(Bound, bool)>) -> Result<
             Bound::Range(arena, first, elements) => (SlotKind::Arena(arena, first, elements), elements),
             Bound::Leaf(leaf, elements) => (SlotKind::Stored(leaf), elements),
         };
-        plan.slots.push(Slot { kind, bytes: (elements as u64 * 4).next_multiple_of(16) });
+        let bytes = (elements as u64 * 4).next_multiple_of(16);
+        plan.slots.push(Slot { name: "arena", shape: None, kind, bytes });
         bindings.push((binding as u32, plan.slots.len() - 1, write));
     }
     let grid =

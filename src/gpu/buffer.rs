@@ -7,6 +7,7 @@ use super::{Gpu, ReadCell, lock};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::HostData;
+use crate::plan::Plan;
 
 /// Bytes in use on a device.
 #[derive(Debug)]
@@ -207,6 +208,27 @@ impl Gpu {
             }
         }
         Ok((scratch.buffers[..sizes.len()].to_vec(), scratch.generation))
+    }
+
+    /// `Err` if the buffers of `plan` would pass the memory limit: found before any of them is made.
+    pub fn check_fits(&self, plan: &Plan) -> Result<()> {
+        let scratch = lock(&self.0.scratch);
+        // As [`Gpu::scratch`] does: what is too small is given back with all after it.
+        let held = |i: usize| scratch.buffers.get(i).map_or(0, Buffer::bytes);
+        let kept = plan.scratch.iter().enumerate().take_while(|&(i, &bytes)| held(i) >= bytes).count();
+        let freed: u64 = match kept == plan.scratch.len() {
+            true => 0,
+            false => scratch.buffers.iter().skip(kept).map(Buffer::bytes).sum(),
+        };
+        let results: u64 = plan.outputs.iter().map(|&slot| plan.slots[slot].bytes).sum();
+        let bytes = plan.scratch[kept..].iter().sum::<u64>() + results;
+        let (used, limit) = (self.0.memory.usage().0.saturating_sub(freed), self.0.memory.limit);
+        if used.saturating_add(bytes) <= limit {
+            return Ok(());
+        }
+        let (count, peak) = (plan.dispatches.len(), plan.peak_bytes());
+        let what = format!("a plan of {count} dispatches with {peak} bytes at peak (largest: {})", plan.largest());
+        Err(Error::OutOfMemory { what, bytes, used, limit })
     }
 
     pub(super) fn scratch_generation(&self) -> u64 {

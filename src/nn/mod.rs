@@ -8,12 +8,14 @@ mod conv;
 mod dropout;
 mod linear;
 mod pool;
+mod recompute;
 mod sequential;
 
 pub use conv::{Conv2d, Conv2dConfig};
 pub use dropout::Dropout;
 pub use linear::Linear;
 pub use pool::{AvgPool2d, MaxPool2d};
+pub use recompute::Recompute;
 pub use sequential::Sequential;
 
 use crate::init::Init;

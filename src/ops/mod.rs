@@ -80,6 +80,8 @@ pub enum ViewKind {
         /// The axis.
         axis: usize,
     },
+    /// Input 0 itself, to be read only once input 1 has been computed.
+    After,
 }
 
 /// What an op becomes on a GPU.
@@ -364,6 +366,7 @@ op_list! {
     random: RandomBits;
     cast: Cast;
     view: Reshape, Permute, Expand, Slice, Detach;
+    after: After;
     reduce: Reduce;
     argmax: Argmax;
     pad: Pad, Place;

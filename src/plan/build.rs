@@ -62,6 +62,8 @@ pub struct PlanNode {
     /// The stored node beneath, and where its elements are.
     base: usize,
     map: Strided,
+    /// Stored nodes that must be there before it may be read.
+    after: Vec<usize>,
 }
 
 /// The planner's graph.
@@ -162,7 +164,7 @@ impl Graph {
     fn push(&mut self, name: &'static str, meta: Meta, work: Work, inputs: Vec<usize>) -> usize {
         let index = self.nodes.len();
         let map = Strided::contiguous(meta.shape);
-        self.nodes.push(PlanNode { name, meta, work, inputs, base: index, map });
+        self.nodes.push(PlanNode { name, meta, work, inputs, base: index, map, after: vec![] });
         index
     }
 
@@ -196,6 +198,16 @@ impl Graph {
 
     fn view(&mut self, name: &'static str, meta: Meta, kind: &ViewKind, inputs: Vec<usize>) -> usize {
         let from = inputs[0];
+        let mut after = self.nodes[from].after.clone();
+        if *kind == ViewKind::After {
+            let other = self.nodes[inputs[1]].base;
+            // A constant is there from the start, and shall not be stored for this.
+            let constant =
+                matches!(&self.nodes[other].work, Work::Pointwise { .. }) && self.nodes[other].inputs.is_empty();
+            if !constant && !after.contains(&other) {
+                after.push(other);
+            }
+        }
         // A constant start is an offset; one that travels with the step is added in the kernel.
         let start = inputs.get(1).map(|&start| match &self.nodes[start].work {
             Work::Pointwise { constants, .. } if !constants.is_empty() => Ok(constants[0] as usize),
@@ -214,10 +226,11 @@ impl Graph {
             Some(map) => (self.nodes[from].base, map, inputs),
             None => {
                 let copy = self.copy(from);
+                after.clear();
                 (copy, Strided::contiguous(meta.shape), vec![copy])
             }
         };
-        self.nodes.push(PlanNode { name, meta, work: Work::View, inputs, base, map });
+        self.nodes.push(PlanNode { name, meta, work: Work::View, inputs, base, map, after });
         self.nodes.len() - 1
     }
 
@@ -277,7 +290,7 @@ impl Graph {
             if matches!(self.nodes[node].work, Work::View) {
                 continue;
             }
-            for used in self.dependencies(node) {
+            for used in self.reads(node) {
                 self.users[used].push(node);
             }
         }
@@ -298,7 +311,7 @@ impl Graph {
     }
 
     /// The stored or inlined nodes that `node` reads, without repeats, operands of slices included.
-    pub fn dependencies(&self, node: usize) -> Vec<usize> {
+    pub fn reads(&self, node: usize) -> Vec<usize> {
         let mut all = vec![];
         for &input in &self.nodes[node].inputs {
             let input = &self.nodes[input];
@@ -306,6 +319,17 @@ impl Graph {
                 if !all.contains(&used) && used != node {
                     all.push(used);
                 }
+            }
+        }
+        all
+    }
+
+    /// What `node` reads, and what must have been computed before it for another reason.
+    pub fn dependencies(&self, node: usize) -> Vec<usize> {
+        let mut all = self.reads(node);
+        for &earlier in self.nodes[node].inputs.iter().flat_map(|&input| &self.nodes[input].after) {
+            if !all.contains(&earlier) && earlier != node {
+                all.push(earlier);
             }
         }
         all
@@ -334,7 +358,7 @@ impl Graph {
         let mut stack: Vec<usize> = self.outputs.iter().map(|&(node, _)| node).collect();
         while let Some(node) = stack.pop() {
             if !std::mem::replace(&mut live[node], true) {
-                stack.extend(self.dependencies(node));
+                stack.extend(self.reads(node));
             }
         }
         live

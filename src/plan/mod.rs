@@ -6,11 +6,12 @@ mod build;
 mod emit;
 mod fuse;
 mod merge;
+mod order;
 mod place;
+mod report;
 mod strided;
 mod text;
 
-use std::fmt;
 use std::sync::Arc;
 
 pub use build::{Destination, Request, build};
@@ -18,6 +19,7 @@ pub use place::OPERAND_WORDS;
 pub use strided::Strided;
 
 use crate::device::Arena;
+use crate::shape::Shape;
 
 /// What a slot's buffer is.
 #[derive(Debug, Clone)]
@@ -42,6 +44,10 @@ pub enum SlotKind {
 /// A buffer as a plan sees it.
 #[derive(Debug, Clone)]
 pub struct Slot {
+    /// Name of the op whose value it holds.
+    pub name: &'static str,
+    /// Shape of that value; `None` for what only the kernels of one op share, and for whole arenas.
+    pub shape: Option<Shape>,
     /// Where it is.
     pub kind: SlotKind,
     /// Size, a multiple of 16.
@@ -94,53 +100,4 @@ pub struct Plan {
     pub scalars: usize,
     /// Words of operands in all.
     pub operand_words: usize,
-}
-
-impl Plan {
-    /// Bytes that a dispatch reads and writes: what its op states, else what it binds, each binding once.
-    pub fn bytes_moved(&self, dispatch: &Dispatch) -> u64 {
-        let bound = || dispatch.bindings.iter().map(|&(_, slot, _)| self.slots[slot].bytes).sum();
-        dispatch.bytes.unwrap_or_else(bound)
-    }
-
-    /// Bytes of scratch and results that the plan needs at once.
-    pub fn peak_bytes(&self) -> u64 {
-        let outputs: u64 = self.outputs.iter().map(|&slot| self.slots[slot].bytes).sum();
-        self.scratch.iter().sum::<u64>() + outputs
-    }
-}
-
-impl fmt::Display for Plan {
-    /// One line a dispatch: name, grid, slots read and written.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{} dispatches, {} slots, {} scratch buffers, {} bytes at peak",
-            self.dispatches.len(),
-            self.slots.len(),
-            self.scratch.len(),
-            self.peak_bytes()
-        )?;
-        for (i, dispatch) in self.dispatches.iter().enumerate() {
-            let side = |write: bool| {
-                let slots = dispatch.bindings.iter().filter(|binding| binding.2 == write);
-                slots.map(|&(_, slot, _)| self.slot_name(slot)).collect::<Vec<_>>().join(" ")
-            };
-            let [x, y] = dispatch.grid;
-            writeln!(f, "{i:3} {:40} {x}x{y}  {} <- {}", dispatch.name, side(true), side(false))?;
-        }
-        Ok(())
-    }
-}
-
-impl Plan {
-    fn slot_name(&self, slot: usize) -> String {
-        match &self.slots[slot].kind {
-            SlotKind::Scratch(i) => format!("scratch{i}"),
-            SlotKind::Upload { leaf, .. } => format!("upload{leaf}"),
-            SlotKind::Stored(leaf) => format!("stored{leaf}"),
-            SlotKind::Output(i) => format!("output{i}"),
-            SlotKind::Arena(arena, offset, length) => format!("{}[{offset}+{length}]", arena.label),
-        }
-    }
 }

@@ -1,14 +1,15 @@
-//! The order of the kernels, and a buffer for every result: scratch buffers are reused by lifetime.
+//! A buffer for every result: scratch buffers are reused by lifetime.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use super::build::{Destination, Graph, Work};
 use super::emit::{self, Emitted, State, WORKGROUP};
 use super::fuse::{Fusion, Unit};
-use super::{Dispatch, Plan, Slot, SlotKind, merge, text};
+use super::{Dispatch, Plan, Slot, SlotKind, merge, order, text};
 use crate::error::{Error, Result};
 use crate::graph::LeafKind;
 use crate::kernel::{EXTRA, Kernel, MAX_ITERATIONS, Operand, fold_workgroups};
+use crate::shape::Shape;
 
 /// Most host words of a step: 16 KiB, the least that every adapter binds as a uniform.
 pub const OPERAND_WORDS: usize = 4096;
@@ -31,7 +32,7 @@ pub fn place(graph: &Graph, fusion: &Fusion, scalars: usize, merging: bool) -> R
     }
     let live = graph.live();
     let state = State { unit_of: &fusion.unit_of, inlined: &fusion.inlined, live: &live };
-    for unit in schedule(graph, fusion, &live)? {
+    for unit in order::order(graph, fusion, &state)? {
         placer.unit(&fusion.units[unit], unit, &state)?;
     }
     placer.outputs()?;
@@ -42,52 +43,6 @@ pub fn place(graph: &Graph, fusion: &Fusion, scalars: usize, merging: bool) -> R
     Ok(placer.plan)
 }
 
-/// Units in an order that respects their needs; among ready ones, the one recorded first.
-fn schedule(graph: &Graph, fusion: &Fusion, live: &[bool]) -> Result<Vec<usize>> {
-    let mut needs: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); fusion.units.len()];
-    let mut anchor = vec![usize::MAX; fusion.units.len()];
-    for (id, unit) in fusion.units.iter().enumerate() {
-        let mut stack: Vec<usize> =
-            unit.members.iter().chain(&unit.kernel).copied().filter(|&node| live[node]).collect();
-        anchor[id] = stack.iter().copied().max().unwrap_or(usize::MAX);
-        while let Some(node) = stack.pop() {
-            for used in graph.dependencies(node) {
-                match fusion.unit_of[used] {
-                    Some(other) if other != id => {
-                        needs[id].insert(other);
-                    }
-                    None if fusion.inlined[used] => stack.push(used),
-                    _ => {}
-                }
-            }
-        }
-    }
-    let mut users: Vec<Vec<usize>> = vec![vec![]; needs.len()];
-    let mut open: Vec<usize> = needs.iter().map(BTreeSet::len).collect();
-    let mut ready = BTreeSet::new();
-    let mut total = 0;
-    for (id, need) in needs.iter().enumerate() {
-        need.iter().for_each(|&other| users[other].push(id));
-        if anchor[id] != usize::MAX {
-            total += 1;
-            if need.is_empty() {
-                ready.insert((anchor[id], id));
-            }
-        }
-    }
-    let mut order = vec![];
-    while let Some((_, id)) = ready.pop_first() {
-        order.push(id);
-        for &user in &users[id] {
-            open[user] -= 1;
-            if open[user] == 0 && anchor[user] != usize::MAX {
-                ready.insert((anchor[user], user));
-            }
-        }
-    }
-    if order.len() == total { Ok(order) } else { Err(Error::internal("fusion closed a cycle")) }
-}
-
 struct Placer<'a> {
     graph: &'a Graph,
     plan: Plan,
@@ -96,8 +51,9 @@ struct Placer<'a> {
 }
 
 impl Placer<'_> {
-    fn new_slot(&mut self, kind: SlotKind, bytes: u64) -> usize {
-        self.plan.slots.push(Slot { kind, bytes: bytes.max(4).next_multiple_of(16) });
+    fn new_slot(&mut self, node: usize, shape: Option<Shape>, kind: SlotKind, bytes: u64) -> usize {
+        let name = self.graph.nodes[node].name;
+        self.plan.slots.push(Slot { name, shape, kind, bytes: bytes.max(4).next_multiple_of(16) });
         self.plan.slots.len() - 1
     }
 
@@ -121,7 +77,7 @@ impl Placer<'_> {
             },
             _ => SlotKind::Scratch(usize::MAX),
         };
-        let slot = self.new_slot(kind, bytes);
+        let slot = self.new_slot(node, Some(meta.shape), kind, bytes);
         if let Work::Leaf(LeafKind::Upload, leaf) = self.graph.nodes[node].work {
             self.plan.uploads.push((leaf, slot));
         }
@@ -181,7 +137,7 @@ impl Placer<'_> {
         };
         let temporaries: Vec<usize> = temporaries
             .iter()
-            .map(|&elements| self.new_slot(SlotKind::Scratch(usize::MAX), elements as u64 * 4))
+            .map(|&elements| self.new_slot(node, None, SlotKind::Scratch(usize::MAX), elements as u64 * 4))
             .collect();
         let output = self.slot(emitted.primary.unwrap_or(node));
         let names = &self.graph.nodes[node].inputs;
@@ -254,14 +210,14 @@ impl Placer<'_> {
     fn outputs(&mut self) -> Result<()> {
         for k in 0..self.graph.outputs.len() {
             let (node, destination) = &self.graph.outputs[k];
-            let slot = self.slot(*node);
+            let (node, slot) = (*node, self.slot(*node));
             match destination {
                 Destination::Value => self.plan.outputs.push(slot),
                 Destination::Arena(..) => {}
                 Destination::Accumulate(arena, offset) => {
-                    let elements = self.graph.nodes[*node].meta.elements();
+                    let elements = self.graph.nodes[node].meta.elements();
                     let kind = SlotKind::Arena(arena.clone(), *offset, elements);
-                    let target = self.new_slot(kind, elements as u64 * 4);
+                    let target = self.new_slot(node, None, kind, elements as u64 * 4);
                     let kernel = accumulate(elements);
                     self.push(
                         Dispatch {
@@ -328,29 +284,18 @@ fn accumulate(elements: usize) -> Kernel {
 
 /// Gives each scratch slot a shared buffer: the smallest free one that holds it, else the largest free one, grown.
 fn reuse_scratch(plan: &mut Plan) {
-    let count = plan.slots.len();
-    let (mut first, mut last) = (vec![usize::MAX; count], vec![0; count]);
-    for (at, dispatch) in plan.dispatches.iter().enumerate() {
-        for &(_, slot, _) in &dispatch.bindings {
-            first[slot] = first[slot].min(at);
-            last[slot] = last[slot].max(at);
-        }
-    }
-    // Uploads are written before the first dispatch.
-    for (slot, first) in first.iter_mut().enumerate() {
-        if matches!(plan.slots[slot].kind, SlotKind::Upload { .. }) {
-            *first = 0;
-        }
-    }
-    let mut order: Vec<usize> = (0..count)
+    let lifetimes = plan.lifetimes();
+    let first = |slot: usize| lifetimes[slot].map_or(usize::MAX, |(first, _)| first);
+    let last = |slot: usize| lifetimes[slot].map_or(0, |(_, last)| last);
+    let mut order: Vec<usize> = (0..plan.slots.len())
         .filter(|&slot| matches!(plan.slots[slot].kind, SlotKind::Scratch(_) | SlotKind::Upload { .. }))
         .collect();
-    order.sort_by_key(|&slot| (first[slot], std::cmp::Reverse(plan.slots[slot].bytes)));
+    order.sort_by_key(|&slot| (first(slot), std::cmp::Reverse(plan.slots[slot].bytes)));
     let mut sizes: Vec<u64> = vec![];
     let mut busy_until: Vec<Option<usize>> = vec![];
     for slot in order {
         let bytes = plan.slots[slot].bytes;
-        let free = |i: &usize| busy_until[*i].is_none_or(|until| until < first[slot]);
+        let free = |i: &usize| busy_until[*i].is_none_or(|until| until < first(slot));
         let fits = (0..sizes.len()).filter(free).filter(|&i| sizes[i] >= bytes).min_by_key(|&i| sizes[i]);
         let chosen = fits.or_else(|| (0..sizes.len()).filter(free).max_by_key(|&i| sizes[i]));
         let chosen = chosen.unwrap_or_else(|| {
@@ -359,7 +304,7 @@ fn reuse_scratch(plan: &mut Plan) {
             sizes.len() - 1
         });
         sizes[chosen] = sizes[chosen].max(bytes);
-        busy_until[chosen] = Some(last[slot]);
+        busy_until[chosen] = Some(last(slot));
         match &mut plan.slots[slot].kind {
             SlotKind::Scratch(scratch) | SlotKind::Upload { scratch, .. } => *scratch = chosen,
             _ => {}

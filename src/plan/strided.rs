@@ -40,6 +40,7 @@ impl Strided {
             ViewKind::Expand => view = self.expand(shape),
             ViewKind::Slice { axis } => view.dynamic.push((operand?, self.strides[*axis])),
             ViewKind::Reshape => return self.reshape(shape),
+            ViewKind::After => {}
         }
         view.shape = shape;
         Some(view)
