@@ -22,13 +22,16 @@ const SMALL_PARAMETER: usize = 16 << 10;
 /// Or where it touches no parameter and its results have no more bytes.
 const SMALL_RESULT: u64 = 256;
 
-/// Merges what is independent and small; slots are not shared yet, so only real dependencies keep an order.
-pub fn merge(plan: &mut Plan, capabilities: &Capabilities) {
+/// Merges what is independent and small; slots are not shared yet, so only real dependencies, and
+/// `waits` (dispatch, slot that it must not be there before), keep an order.
+pub fn merge(plan: &mut Plan, waits: &[(usize, usize)], capabilities: &Capabilities) {
     let parts: Vec<Option<Part>> = plan.dispatches.iter().map(|dispatch| Part::new(plan, dispatch)).collect();
     let mut groups: Vec<Vec<usize>> = vec![];
     let mut group_of: Vec<usize> = vec![];
     for at in 0..plan.dispatches.len() {
-        let needs = (0..at).filter(|&other| depends(plan, other, at)).map(|other| group_of[other] + 1);
+        let needs = (0..at)
+            .filter(|&other| depends(plan, other, at) || waits_for(plan, waits, other, at))
+            .map(|other| group_of[other] + 1);
         let earliest = needs.max().unwrap_or(0);
         let fits = |group: &&usize| {
             let members: Option<Vec<&Part>> = groups[**group].iter().map(|&i| parts[i].as_ref()).collect();
@@ -66,6 +69,14 @@ fn overlap(plan: &Plan, a: usize, b: usize) -> bool {
 fn depends(plan: &Plan, earlier: usize, later: usize) -> bool {
     let (one, other) = (&plan.dispatches[earlier].bindings, &plan.dispatches[later].bindings);
     one.iter().any(|&(_, a, wrote)| other.iter().any(|&(_, b, writes)| (wrote || writes) && overlap(plan, a, b)))
+}
+
+/// True if `later` waits for something that `earlier` writes, without binding it: run earlier, it would only take memory
+/// for longer.
+fn waits_for(plan: &Plan, waits: &[(usize, usize)], earlier: usize, later: usize) -> bool {
+    let written =
+        |slot: usize| plan.dispatches[earlier].bindings.iter().any(|&(_, bound, write)| write && bound == slot);
+    waits.iter().any(|&(at, slot)| at == later && written(slot))
 }
 
 /// A dispatch that may be merged.

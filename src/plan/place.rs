@@ -19,6 +19,7 @@ pub fn place(graph: &Graph, fusion: &Fusion, scalars: usize, merging: bool) -> R
         graph,
         plan: Plan { operands: graph.operands.clone(), scalars: graph.next_word, ..Plan::default() },
         slots: HashMap::new(),
+        waits: vec![],
     };
     placer.plan.operand_words = graph.next_word + scalars;
     if placer.plan.operand_words > OPERAND_WORDS {
@@ -33,11 +34,13 @@ pub fn place(graph: &Graph, fusion: &Fusion, scalars: usize, merging: bool) -> R
     let live = graph.live();
     let state = State { unit_of: &fusion.unit_of, inlined: &fusion.inlined, live: &live };
     for unit in order::order(graph, fusion, &state)? {
+        let first = placer.plan.dispatches.len();
         placer.unit(&fusion.units[unit], unit, &state)?;
+        placer.note_waits(&fusion.units[unit], first);
     }
     placer.outputs()?;
     if merging {
-        merge::merge(&mut placer.plan, &graph.capabilities);
+        merge::merge(&mut placer.plan, &placer.waits, &graph.capabilities);
     }
     reuse_scratch(&mut placer.plan);
     Ok(placer.plan)
@@ -48,6 +51,8 @@ struct Placer<'a> {
     plan: Plan,
     /// Slot of each stored node.
     slots: HashMap<usize, usize>,
+    /// (dispatch, slot that must have been written before it though it does not bind it).
+    waits: Vec<(usize, usize)>,
 }
 
 impl Placer<'_> {
@@ -55,6 +60,18 @@ impl Placer<'_> {
         let name = self.graph.nodes[node].name;
         self.plan.slots.push(Slot { name, shape, kind, bytes: bytes.max(4).next_multiple_of(16) });
         self.plan.slots.len() - 1
+    }
+
+    /// Notes what the dispatches of `unit`, from `first` on, wait for without reading it.
+    fn note_waits(&mut self, unit: &Unit, first: usize) {
+        for &node in unit.members.iter().chain(&unit.kernel) {
+            let reads = self.graph.reads(node);
+            let waits = self.graph.dependencies(node).into_iter().filter(|other| !reads.contains(other));
+            let slots: Vec<usize> = waits.filter_map(|other| self.slots.get(&other).copied()).collect();
+            for at in first..self.plan.dispatches.len() {
+                self.waits.extend(slots.iter().map(|&slot| (at, slot)));
+            }
+        }
     }
 
     fn slot(&mut self, node: usize) -> usize {
