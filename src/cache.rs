@@ -7,6 +7,8 @@ use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::kernel::hash;
+
 const MAGIC: &[u8; 8] = b"kiln 001";
 
 /// The folder, if there is one.
@@ -85,11 +87,6 @@ impl Cache {
 
 fn not_written(path: &Path, error: &std::io::Error) -> String {
     format!("{} cannot be written ({error}): what it would keep is made anew in every program", path.display())
-}
-
-/// FNV-1a, 64 bits: finds accidents, not attacks.
-pub(crate) fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// Magic, checksum of what follows, length of the owner's name, that name, data.

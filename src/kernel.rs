@@ -7,6 +7,8 @@
 //! call the functions of `shaders/pointwise.wgsl` (`exp_full`, `log_full`, `is_nan`, ..) without defining them.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 /// Binding of a kernel's own sizes.
 pub const PARAMS: u32 = 15;
@@ -144,6 +146,61 @@ pub struct Capabilities {
     pub preferred: Vec<&'static str>,
     /// Names of variants that the driver has refused: an op takes them only where it lists no other.
     pub refused: Vec<String>,
+    /// The variant for each class of shapes that was measured.
+    pub choices: BTreeMap<String, Choice>,
+    /// Classes whose variant does not change any more.
+    pub settled: BTreeSet<String>,
+    /// True if what was not measured yet shall be.
+    pub measure: bool,
+    /// The variant to take in the lowering at hand, because it was measured to be the fastest or is being measured.
+    pub chosen: Option<String>,
+    /// Where a lowering notes the variants that it could choose from.
+    pub offers: Offers,
+}
+
+/// A list of names that a lowering writes and tuning reads.
+#[derive(Debug, Clone, Default)]
+pub struct Offers(Option<Arc<Mutex<Vec<String>>>>);
+
+impl PartialEq for Offers {
+    /// It is a notebook, no capability.
+    fn eq(&self, _: &Offers) -> bool {
+        true
+    }
+}
+
+impl Offers {
+    /// One that notes.
+    pub(crate) fn open() -> Offers {
+        Offers(Some(Arc::default()))
+    }
+
+    pub(crate) fn note<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        if let Some(list) = &self.0 {
+            list.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend(names.map(String::from));
+        }
+    }
+
+    /// What was noted.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.0
+            .as_ref()
+            .map_or_else(Vec::new, |list| list.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone())
+    }
+}
+
+/// A variant that was measured to be the fastest of its class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Its name.
+    pub variant: String,
+    /// Hash of its shader's text: another text must be measured anew.
+    pub shader: u64,
+}
+
+/// FNV-1a, 64 bits: finds accidents, not attacks.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 impl Default for Capabilities {
@@ -156,6 +213,11 @@ impl Default for Capabilities {
             binding_bytes: 128 << 20,
             preferred: vec![],
             refused: vec![],
+            choices: BTreeMap::new(),
+            settled: BTreeSet::new(),
+            measure: false,
+            chosen: None,
+            offers: Offers::default(),
         }
     }
 }

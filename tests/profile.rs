@@ -23,9 +23,13 @@ fn run(profiled: bool, fault: Option<&str>) -> (Vec<u32>, HashMap<String, u64>, 
     let losses: Vec<u32> = losses.map(|loss| (loss.item().unwrap() as f32).to_bits()).collect();
     let profile = device.profile().unwrap();
     let mut names = HashMap::new();
-    for line in device.statistics().last_plan.lines().skip(1) {
-        let name = line.get(4..44).map(str::trim).unwrap_or_default();
-        *names.entry(name.to_string()).or_insert(0) += 1;
+    let is_dispatch = |line: &&str| line.split_whitespace().next().is_some_and(|word| word.parse::<u32>().is_ok());
+    for line in device.statistics().last_plan.lines().skip(1).filter(is_dispatch) {
+        // Number, name, grid, ..
+        let is_grid =
+            |word: &&str| word.split_once('x').is_some_and(|(x, y)| [x, y].iter().all(|n| n.parse::<u32>().is_ok()));
+        let words: Vec<&str> = line.split_whitespace().skip(1).take_while(|word| !is_grid(word)).collect();
+        *names.entry(words.join(" ")).or_insert(0) += 1;
     }
     (losses, names, profile, device)
 }

@@ -1,5 +1,6 @@
 //! What a device tells about itself: plans, counts, and the switches of tests.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{evaluate, wanted};
@@ -43,6 +44,24 @@ impl Device {
             fusion,
             scalars: 0,
         })
+    }
+
+    /// The kernels that tuning chose, by class of shapes, and whose they are (adapter, driver, version): what a resumed run
+    /// must keep. `None` on the reference.
+    pub(crate) fn kernel_choices(&self) -> Option<(String, BTreeMap<String, String>)> {
+        match self.backend() {
+            Backend::Gpu(gpu) => Some(gpu.choices()),
+            Backend::Cpu => None,
+        }
+    }
+
+    /// Takes the choices of a checkpoint for the plans to come, if they are of this adapter and driver.
+    pub(crate) fn adopt_kernel_choices(&self, owner: &str, choices: &BTreeMap<String, String>) {
+        if let Backend::Gpu(gpu) = self.backend()
+            && gpu.adopt_choices(owner, choices)
+        {
+            self.engine().forget_plans();
+        }
     }
 
     /// Driver objects made so far by the device: (buffers, bind groups, pipelines). A cached step makes none.

@@ -2,6 +2,7 @@
 
 mod inspect;
 mod step;
+mod tune;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -226,15 +227,21 @@ impl Engine {
         loop {
             let span = gpu.recorder().span(Phase::Plan, "plan");
             let capabilities = gpu.capabilities();
-            let Made { plan, leaves, reached } = make(self.unfused, &capabilities).map_err(|error| match error {
-                Error::Limit { what, bytes, limit, next, .. } => {
-                    Error::Limit { what, bytes, limit, next, device: gpu.info().name.clone() }
-                }
-                other => other,
-            })?;
+            let Made { mut plan, leaves, reached } =
+                make(self.unfused, &capabilities).map_err(|error| match error {
+                    Error::Limit { what, bytes, limit, next, .. } => {
+                        Error::Limit { what, bytes, limit, next, device: gpu.info().name.clone() }
+                    }
+                    other => other,
+                })?;
             self.statistics.last_plan = plan.to_string();
             self.statistics.plans_made += 1;
             drop(span);
+            if !plan.open.is_empty() {
+                // Decided now, for good: the same plan again finds nothing open.
+                self.tune(gpu, std::mem::take(&mut plan.open))?;
+                continue;
+            }
             gpu.check_fits(&plan)?;
             match gpu.compile(plan) {
                 Ok(compiled) => return Ok((compiled, leaves, reached)),

@@ -126,6 +126,7 @@ impl Gpu {
         // Errors outside a scope would end the process by default; the next checked call reports what they break.
         device.on_uncaptured_error(Arc::new(|_| {}));
 
+        let tuning = super::choices::Tuning::from_env()?;
         let memory = Arc::new(buffer::Memory::from_env()?);
         let bytes = crate::plan::OPERAND_WORDS as u64 * 4;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
@@ -142,8 +143,7 @@ impl Gpu {
                     .then_some(raw.subgroup_max_size),
                 storage_buffers: limits.max_storage_buffers_per_shader_stage.min(16) as usize,
                 binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
-                preferred: vec![],
-                refused: vec![],
+                ..Capabilities::default()
             })),
             device,
             queue,
@@ -164,9 +164,11 @@ impl Gpu {
             warnings: Mutex::default(),
             faults: Mutex::new(faults.iter().map(ToString::to_string).collect()),
             cache: crate::cache::Cache::from_env(),
+            tuning: Mutex::new(tuning),
         }));
         gpu.load_pipelines();
         gpu.probe();
+        gpu.load_choices();
         Ok(gpu)
     }
 }

@@ -15,9 +15,9 @@ const HALF: &str = "enable f16;
 }
 ";
 
-/// A dispatch's kernel without the number of ops fused into it.
-fn variant(dispatch: &Dispatch) -> &str {
-    dispatch.name.split(' ').next().unwrap_or_default()
+/// The kernels of a dispatch (several where small ones were merged), without the number of ops fused into them.
+fn variants(dispatch: &Dispatch) -> impl Iterator<Item = &str> {
+    dispatch.name.split(" | ").map(|name| name.split(' ').next().unwrap_or_default())
 }
 
 impl Gpu {
@@ -28,17 +28,18 @@ impl Gpu {
         if !matches!(error, Error::Driver { .. }) || dispatch.checked {
             return;
         }
-        let name = variant(dispatch);
         let given_up = self.change(|capabilities| match Feature::of(&dispatch.source) {
             Some(feature) => {
                 capabilities.drop_feature(feature).then(|| format!("{feature:?} operations").to_lowercase())
             }
-            // Only a name with a variant has another beside it.
-            None if name.contains('.') && !capabilities.refused.iter().any(|known| known == name) => {
-                capabilities.refused.push(name.into());
-                Some(format!("kernel {name}"))
+            None => {
+                // Only a name with a variant has another beside it.
+                let is_new =
+                    |name: &&str| name.contains('.') && !capabilities.refused.iter().any(|known| known == name);
+                let new: Vec<String> = variants(dispatch).filter(is_new).map(String::from).collect();
+                capabilities.refused.extend(new.iter().cloned());
+                (!new.is_empty()).then(|| format!("kernel {}", new.join(", ")))
             }
-            None => None,
         });
         if let Some(what) = given_up {
             self.warn(&format!("{what} will not be used, for the driver fails at it ({})", first_line(error)));
@@ -64,11 +65,30 @@ impl Gpu {
         }
         let text = if self.has_fault("f16") { "an injected fault" } else { HALF };
         let made: Result<_> = self.scoped("half precision", || {
+            // A layout of its own: wgpu's derived ones panic on its no-op back end.
+            let group = self.0.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: None,
+                entries: &[wgpu::BindGroupLayoutEntry {
+                    binding: 0,
+                    visibility: wgpu::ShaderStages::COMPUTE,
+                    ty: wgpu::BindingType::Buffer {
+                        ty: wgpu::BufferBindingType::Storage { read_only: false },
+                        has_dynamic_offset: false,
+                        min_binding_size: None,
+                    },
+                    count: None,
+                }],
+            });
+            let layout = self.0.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: None,
+                bind_group_layouts: &[Some(&group)],
+                immediate_size: 0,
+            });
             let source = wgpu::ShaderSource::Wgsl(text.into());
             let module = self.0.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
             self.0.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: None,
-                layout: None,
+                layout: Some(&layout),
                 module: &module,
                 entry_point: Some("main"),
                 compilation_options: Default::default(),
@@ -85,7 +105,10 @@ impl Gpu {
     pub(super) fn is_to_fail(&self, dispatch: &Dispatch) -> bool {
         let faults = lock(&self.0.faults);
         let feature = || Feature::of(&dispatch.source).map(|feature| format!("{feature:?}").to_lowercase());
-        !faults.is_empty() && faults.iter().any(|fault| fault == variant(dispatch) || Some(fault) == feature().as_ref())
+        !faults.is_empty()
+            && faults
+                .iter()
+                .any(|fault| variants(dispatch).any(|name| name == fault) || Some(fault) == feature().as_ref())
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod adapter;
 mod buffer;
+mod choices;
 mod compile;
 mod fallback;
 mod read;
@@ -53,6 +54,7 @@ pub(crate) struct Inner {
     /// The host numbers of the run that is being encoded.
     operands: Buffer,
     cache: Cache,
+    tuning: Mutex<choices::Tuning>,
     recorder: Recorder,
     timestamps: Mutex<timestamps::Timestamps>,
     /// What the user has been warned of, once each.

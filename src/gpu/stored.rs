@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Gpu, lock};
-use crate::cache;
+use crate::kernel;
 
 /// At least this long between two writes while a program runs; the last state is written when the device is dropped.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -48,7 +48,7 @@ impl Gpu {
             Ok(cache) => pipelines.stored.cache = Some(cache),
             Err(error) => self.warn(&format!("the driver's pipelines are not kept ({error})")),
         }
-        pipelines.stored.hash = data.map_or(0, |data| cache::hash(&data));
+        pipelines.stored.hash = data.map_or(0, |data| kernel::hash(&data));
     }
 
     /// Writes the driver's cache if it has changed; without `now`, not more often than every few seconds.
@@ -58,7 +58,7 @@ impl Gpu {
             return;
         }
         let Ok(Some(data)) = self.scoped("a pipeline cache", || cache.get_data()) else { return };
-        let hash = cache::hash(&data);
+        let hash = kernel::hash(&data);
         if hash != stored.hash {
             if let Err(why) = self.0.cache.write(KIND, &self.cache_key(), &data) {
                 self.warn(&why);

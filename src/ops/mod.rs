@@ -128,7 +128,8 @@ pub enum Casting {
 
 /// What a node of a graph does.
 ///
-/// Only the two rules about strides and the one about mixed precision have a default: an op without a gradient rule, a reference or cases does not compile.
+/// Only the two rules about strides and the one about mixed precision have a default: an op without a gradient rule, a
+/// reference or cases does not compile.
 pub trait Op: Debug + Send + Sync + 'static {
     /// Name in errors, dumps and profiles.
     fn name(&self) -> &'static str;
@@ -311,12 +312,19 @@ pub mod pool;
 pub mod product;
 pub(crate) mod rows;
 
-/// The candidate that the device prefers by name, else the first: a table's default. One that the driver has refused is
-/// taken only if there is no other.
+/// The candidate that was measured to be the fastest, else the one that the device prefers by name, else the first: a
+/// table's default. One that the driver has refused is taken only if there is no other.
+///
+/// An op whose kernels are chosen here is tuned: its candidates are what `KILN_TUNE=on` measures.
 pub(crate) fn preferred<T>(mut candidates: Vec<T>, name: impl Fn(&T) -> &str, capabilities: &Capabilities) -> T {
     let allowed = |candidate: &T| !capabilities.refused.iter().any(|refused| refused == name(candidate));
     let wanted = |candidate: &T| capabilities.preferred.iter().any(|&wanted| wanted == name(candidate));
-    let place = candidates.iter().position(|candidate| wanted(candidate) && allowed(candidate));
+    let chosen = |candidate: &T| capabilities.chosen.as_deref() == Some(name(candidate));
+    // A preference by name, as tests have them, leaves nothing to measure.
+    if !candidates.iter().any(wanted) {
+        capabilities.offers.note(candidates.iter().filter(|candidate| allowed(candidate)).map(&name));
+    }
+    let place = candidates.iter().position(|candidate| (wanted(candidate) || chosen(candidate)) && allowed(candidate));
     let place = place.or_else(|| candidates.iter().position(allowed)).unwrap_or(0);
     candidates.swap_remove(place)
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::place;
 use super::strided::Strided;
+use super::tune::{Chosen, Open, Site};
 use super::{Plan, fuse};
 use crate::device::Arena;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::{LeafKind, Snapshot, Source};
-use crate::kernel::{Capabilities, Kernel};
+use crate::kernel::{Capabilities, Choice, Kernel};
 use crate::ops::{Lowering, Meta, ViewKind};
 use crate::shape::Shape;
 
@@ -81,6 +82,8 @@ pub struct Graph {
     /// Arena ranges of parameter leaves, by snapshot leaf.
     pub parameters: HashMap<usize, (Arc<Arena>, usize)>,
     is_output: Vec<bool>,
+    choices: Vec<(String, Choice)>,
+    open: Vec<Open>,
 }
 
 /// Plans a request.
@@ -92,15 +95,16 @@ pub fn build(request: &Request<'_>) -> Result<Plan> {
     graph.resolve_outputs(request)?;
     graph.index_users();
     let fusion = fuse::fuse(&graph, request.fusion, request.capabilities.storage_buffers);
-    place::place(&graph, &fusion, request.scalars, request.fusion)
+    let mut plan = place::place(&graph, &fusion, request.scalars, request.fusion)?;
+    (plan.choices, plan.open) = (graph.choices, graph.open);
+    Ok(plan)
 }
 
 impl Graph {
-    fn new(request: &Request<'_>) -> Result<Graph> {
-        let snapshot = request.snapshot;
-        let mut graph = Graph {
-            nodes: Vec::with_capacity(snapshot.nodes.len()),
-            capabilities: request.capabilities.clone(),
+    pub fn empty(capabilities: &Capabilities) -> Graph {
+        Graph {
+            nodes: vec![],
+            capabilities: capabilities.clone(),
             outputs: vec![],
             users: vec![],
             operand_words: HashMap::new(),
@@ -108,7 +112,14 @@ impl Graph {
             next_word: 0,
             parameters: HashMap::new(),
             is_output: vec![],
-        };
+            choices: vec![],
+            open: vec![],
+        }
+    }
+
+    fn new(request: &Request<'_>) -> Result<Graph> {
+        let snapshot = request.snapshot;
+        let mut graph = Graph::empty(request.capabilities);
         // Snapshot index -> planner index; equal ops on equal inputs become one node.
         let mut place = Vec::with_capacity(snapshot.nodes.len());
         let mut seen: HashMap<Vec<u64>, usize> = HashMap::new();
@@ -142,11 +153,10 @@ impl Graph {
                         (map.dynamic.is_empty() && op.strided(k, map)).then(|| map.clone())
                     };
                     let views: Vec<Option<Strided>> = inputs.iter().enumerate().map(view).collect();
-                    let lowering = if views.iter().any(Option::is_some) {
-                        op.lowering_strided(&metas, &views, &node.meta, request.capabilities)
-                    } else {
-                        op.lowering(&metas, &node.meta, request.capabilities)
-                    };
+                    let site = Site { op: op.as_ref(), metas: &metas, views: &views, output: &node.meta };
+                    let Chosen { lowering, choice, open } = site.choose(request.capabilities)?;
+                    graph.choices.extend(choice.filter(|choice| !graph.choices.contains(choice)));
+                    graph.open.extend(open.filter(|open| graph.open.iter().all(|known| known.class != open.class)));
                     let index = graph.lowered(op.name(), node.meta, lowering, inputs, &views);
                     seen.insert(words, index);
                     index
@@ -161,14 +171,20 @@ impl Graph {
         Ok(graph)
     }
 
-    fn push(&mut self, name: &'static str, meta: Meta, work: Work, inputs: Vec<usize>) -> usize {
+    pub fn push(&mut self, name: &'static str, meta: Meta, work: Work, inputs: Vec<usize>) -> usize {
         let index = self.nodes.len();
         let map = Strided::contiguous(meta.shape);
         self.nodes.push(PlanNode { name, meta, work, inputs, base: index, map, after: vec![] });
         index
     }
 
-    fn lowered(
+    /// A node that stores the elements of a buffer where `map` says.
+    pub fn push_view(&mut self, name: &'static str, meta: Meta, base: usize, map: Strided) -> usize {
+        self.nodes.push(PlanNode { name, meta, work: Work::View, inputs: vec![base], base, map, after: vec![] });
+        self.nodes.len() - 1
+    }
+
+    pub fn lowered(
         &mut self,
         name: &'static str,
         meta: Meta,
@@ -279,7 +295,7 @@ impl Graph {
         Ok(())
     }
 
-    fn index_users(&mut self) {
+    pub fn index_users(&mut self) {
         let count = self.nodes.len();
         self.users = vec![vec![]; count];
         self.is_output = vec![false; count];

@@ -11,14 +11,17 @@ mod place;
 mod report;
 mod strided;
 mod text;
+mod tune;
 
 use std::sync::Arc;
 
 pub use build::{Destination, Request, build};
 pub use place::OPERAND_WORDS;
 pub use strided::Strided;
+pub use tune::{Candidate, Open};
 
 use crate::device::Arena;
+use crate::kernel::Choice;
 use crate::shape::Shape;
 
 /// What a slot's buffer is.
@@ -100,4 +103,8 @@ pub struct Plan {
     pub scalars: usize,
     /// Words of operands in all.
     pub operand_words: usize,
+    /// Classes of shapes whose kernel was chosen by measurement, and the choice.
+    pub choices: Vec<(String, Choice)>,
+    /// Classes that are to be measured.
+    pub open: Vec<Open>,
 }

@@ -103,6 +103,9 @@ impl fmt::Display for Plan {
             let [x, y] = dispatch.grid;
             writeln!(f, "{i:3} {:40} {x}x{y}  {:>11}  {} <- {}", dispatch.name, live[i], side(true), side(false))?;
         }
+        for (class, choice) in &self.choices {
+            writeln!(f, "tuned {class}: {}", choice.variant)?;
+        }
         writeln!(f, "largest: {}", self.largest())
     }
 }

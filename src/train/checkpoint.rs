@@ -2,7 +2,8 @@
 //!
 //! [`ParamStore::save`] writes the weights alone, in PyTorch's names and layouts and in F32, so that files go both ways.
 //! [`Checkpoint::save`] adds what a resumed run needs to end in the same bits: the optimizer's state and step count, the
-//! counter of random draws and the loader's position; F32 from a GPU, F64 from the reference.
+//! counter of random draws, the loader's position and, on a GPU, the kernels that tuning chose, which a run resumed on the
+//! same adapter and driver keeps; F32 from a GPU, F64 from the reference.
 
 use std::path::Path;
 
@@ -103,6 +104,7 @@ impl Checkpoint {
             })),
             "draws": [seed, draw],
             "position": position.map(|position| [position.epoch, position.batch]),
+            "kernels": store.device().kernel_choices().map(|(owner, choices)| json!({"owner": owner, "choices": choices})),
             "metadata": metadata,
         });
         for (name, shape, values) in state.into_iter().flat_map(|state| state.tensors) {
@@ -148,6 +150,11 @@ impl Checkpoint {
         }
         overwrite(store, &values)?;
         store.draws().seek(draws);
+        let kernels = &parsed["kernels"];
+        if let (Some(owner), Some(choices)) = (kernels["owner"].as_str(), kernels["choices"].as_object()) {
+            let text = |(class, choice): (&String, &Value)| Some((class.clone(), choice.as_str()?.to_string()));
+            store.device().adopt_kernel_choices(owner, &choices.iter().filter_map(text).collect());
+        }
         Ok(Checkpoint { steps: saved["steps"].as_u64().unwrap_or(0), position, metadata })
     }
 }

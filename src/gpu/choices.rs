@@ -1,0 +1,152 @@
+//! The kernels that tuning chose: read when a device is opened, fixed while it lives, written when something was measured.
+//!
+//! `KILN_TUNE`: `off` takes the built-in defaults, `cached` (the default) what an earlier program measured, `on` measures
+//! what is missing, for at most `KILN_TUNE_SECONDS` in all.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Gpu, lock};
+use crate::error::{Error, Result};
+use crate::kernel::Choice;
+
+const KIND: &str = "tuning";
+/// Seconds of measuring where `KILN_TUNE_SECONDS` says nothing.
+const SECONDS: f64 = 10.0;
+
+/// How the environment wants it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Tuning {
+    pub read: bool,
+    pub measure: bool,
+    pub left: Duration,
+}
+
+impl Tuning {
+    pub fn from_env() -> Result<Tuning> {
+        let bad = |name: &str, value: String, what: &str, next| Error::Setting {
+            name: name.into(),
+            value,
+            what: what.into(),
+            next,
+        };
+        let (read, measure) = match std::env::var("KILN_TUNE").unwrap_or_default().as_str() {
+            "" | "cached" => (true, false),
+            "off" | "0" => (false, false),
+            "on" | "1" => (true, true),
+            other => {
+                let next = "set it to one of these, or unset it";
+                return Err(bad("KILN_TUNE", other.into(), "it is none of off, cached and on", next));
+            }
+        };
+        let seconds = match std::env::var("KILN_TUNE_SECONDS") {
+            Err(_) => SECONDS,
+            Ok(value) => match value.trim().parse::<f64>() {
+                Ok(seconds) if (0.0..=1e6).contains(&seconds) => seconds,
+                _ => {
+                    let next = "set it to a number from 0, or unset it";
+                    return Err(bad("KILN_TUNE_SECONDS", value, "it is not a number of seconds", next));
+                }
+            },
+        };
+        Ok(Tuning { read, measure, left: Duration::from_secs_f64(seconds) })
+    }
+}
+
+/// `class`, tab, `variant hash`, a line each.
+fn parse(text: &str) -> Option<BTreeMap<String, Choice>> {
+    text.lines()
+        .map(|line| line.split_once('\t').and_then(|(class, rest)| Some((class.into(), parse_choice(rest)?))))
+        .collect()
+}
+
+fn parse_choice(text: &str) -> Option<Choice> {
+    let (variant, hash) = text.rsplit_once(' ')?;
+    Some(Choice { variant: variant.into(), shader: u64::from_str_radix(hash, 16).ok()? })
+}
+
+impl Gpu {
+    /// Reads what an earlier program measured on this adapter and driver.
+    pub(super) fn load_choices(&self) {
+        let tuning = *lock(&self.0.tuning);
+        let stored = match tuning.read {
+            true => self.0.cache.read(KIND, &self.cache_key()).unwrap_or_else(|why| {
+                self.warn(&why);
+                None
+            }),
+            false => None,
+        };
+        let choices = stored.and_then(|data| String::from_utf8(data).ok()).and_then(|text| parse(&text));
+        self.change(|capabilities| {
+            capabilities.choices = choices.unwrap_or_default();
+            capabilities.measure = tuning.measure;
+            Some(())
+        });
+    }
+
+    /// Writes what this program knows.
+    pub fn save_choices(&self) {
+        let line = |(class, choice): (&String, &Choice)| format!("{class}\t{choice}\n");
+        let text: String = self.capabilities().choices.iter().map(line).collect();
+        if let Err(why) = self.0.cache.write(KIND, &self.cache_key(), text.as_bytes()) {
+            self.warn(&why);
+        }
+    }
+
+    /// True if the variant for this class is decided, for as long as the device lives.
+    pub fn is_settled(&self, class: &str) -> bool {
+        self.capabilities().settled.contains(class)
+    }
+
+    /// Decides a class; `None` for the built-in default, which is not written.
+    pub fn settle(&self, class: &str, choice: Option<Choice>) {
+        self.change(|capabilities| {
+            capabilities.settled.insert(class.into());
+            if let Some(choice) = choice {
+                capabilities.choices.insert(class.into(), choice);
+            }
+            Some(())
+        });
+    }
+
+    /// Time that measuring may still take.
+    pub fn tuning_left(&self) -> Duration {
+        lock(&self.0.tuning).left
+    }
+
+    pub fn spend_tuning(&self, time: Duration) {
+        let mut tuning = lock(&self.0.tuning);
+        tuning.left = tuning.left.saturating_sub(time);
+    }
+
+    /// The choices with whose they are, for a checkpoint.
+    pub fn choices(&self) -> (String, BTreeMap<String, String>) {
+        let capabilities = self.capabilities();
+        let all = capabilities.choices.iter().map(|(class, choice)| (class.clone(), choice.to_string()));
+        (self.cache_key(), all.collect())
+    }
+
+    /// Takes the choices of a checkpoint, if they are of this adapter and driver, in place of its own: a resumed run has the
+    /// kernels of the one that was stopped. True if that changed something.
+    pub fn adopt_choices(&self, owner: &str, all: &BTreeMap<String, String>) -> bool {
+        if owner != self.cache_key() {
+            return false;
+        }
+        let parsed = all.iter().filter_map(|(class, text)| Some((class.clone(), parse_choice(text)?)));
+        let parsed: BTreeMap<String, Choice> = parsed.collect();
+        let changed = self.change(|capabilities| {
+            let same = capabilities.choices == parsed;
+            capabilities.choices = parsed;
+            // What that run left at the default stays there.
+            capabilities.measure = false;
+            Some(!same)
+        });
+        changed == Some(true)
+    }
+}
+
+impl std::fmt::Display for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:016x}", self.variant, self.shader)
+    }
+}
