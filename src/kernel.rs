@@ -84,6 +84,9 @@ pub struct Kernel {
     pub epilogue: bool,
     /// True if the text calls `prologue(index)` instead of reading input 0.
     pub prologue: bool,
+    /// Elements that a call of `prologue` or `epilogue` takes: 1, or 4. With four, values are `vec4`, `index` is a multiple
+    /// of four, and so are the functions of `shaders/pointwise.wgsl`: `F` is the type of a value either way.
+    pub lanes: usize,
     /// True if the compiler shall guard every loop and division besides every index. Only kernels whose bounds the
     /// crate's own tests hold to go without.
     pub checked: bool,
@@ -110,6 +113,7 @@ impl Kernel {
             iterations: 0,
             epilogue: false,
             prologue: false,
+            lanes: 1,
             checked: false,
             flops: 0,
             bytes: None,

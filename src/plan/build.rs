@@ -200,7 +200,7 @@ impl Graph {
             Lowering::Kernels { kernels, temporaries } => {
                 for (k, input) in inputs.iter_mut().enumerate() {
                     let node = &self.nodes[*input];
-                    let prologue = k == 0 && kernels[0].prologue;
+                    let prologue = k == 0 && kernels[0].prologue && node.map.lanes(kernels[0].lanes).is_some();
                     let any_map = prologue || views.get(k).is_some_and(Option::is_some);
                     let operand = matches!(self.nodes[node.base].work, Work::Leaf(LeafKind::Operand, _));
                     if operand && !prologue || !(any_map || node.map.is_identity()) {

@@ -13,7 +13,7 @@ use super::strided::Strided;
 use super::text::{has_token, helpers_for, substitute};
 use crate::dtype::DType;
 use crate::graph::LeafKind;
-use crate::kernel::{EXTRA, FUSION, OPERANDS};
+use crate::kernel::{EXTRA, FUSION, Kernel, OPERANDS};
 
 /// What fusion has decided so far.
 pub struct State<'a> {
@@ -73,41 +73,35 @@ struct Index {
     spread: bool,
 }
 
-/// Emits `unit`; four lanes only where every index allows it.
+/// Emits a unit without hand-written kernels; four lanes only where every index allows it.
 pub fn emit(graph: &Graph, state: &State, unit_id: usize, unit: &Unit, lanes: usize) -> Result<Emitted, Refused> {
+    let mut stored: Vec<usize> = unit.members.iter().copied().filter(|&node| state.is_stored(graph, node)).collect();
+    stored.sort_unstable();
+    let mut emitter = Emitter::new(graph, state, unit_id, lanes);
+    emitter.whole(&stored)?;
+    let functions = emitter.finish_function();
+    Ok(emitter.finish(&functions))
+}
+
+/// Emits what `unit` puts around `kernel`, one of the kernels of its node: the functions that its text calls.
+pub fn around(graph: &Graph, state: &State, unit_id: usize, unit: &Unit, kernel: &Kernel) -> Result<Emitted, Refused> {
+    let node = unit.kernel.ok_or(Refused)?;
     let mut members: Vec<usize> = unit.members.iter().copied().collect();
     members.sort_unstable();
-    let mut emitter = Emitter {
-        graph,
-        state,
-        unit: Some(unit_id),
-        lanes,
-        out: Emitted::default(),
-        body: String::new(),
-        values: HashMap::new(),
-        indices: HashMap::new(),
-        next: 0,
-        helpers: vec![],
-    };
+    let mut emitter = Emitter::new(graph, state, unit_id, kernel.lanes);
     let mut functions = String::new();
-    if let Some(kernel) = unit.kernel {
-        if !unit.prologue.is_empty() || emitter.kernel_prologue(kernel) {
-            emitter.prologue(kernel)?;
-            functions = emitter.finish_function();
-        }
-        let tail: Vec<usize> = members.iter().copied().filter(|node| !unit.prologue.contains(node)).collect();
-        let stored: Vec<usize> =
-            tail.iter().chain([&kernel]).copied().filter(|&node| state.is_stored(graph, node)).collect();
-        if emitter.kernel_epilogue(kernel) {
-            emitter.epilogue(kernel, &stored)?;
-            functions += &emitter.finish_function();
-        } else if !tail.is_empty() {
-            return Err(Refused);
-        }
-    } else {
-        let stored: Vec<usize> = members.into_iter().filter(|&node| state.is_stored(graph, node)).collect();
-        emitter.whole(&stored)?;
+    if kernel.prologue {
+        emitter.prologue(node)?;
         functions = emitter.finish_function();
+    }
+    let tail: Vec<usize> = members.iter().copied().filter(|node| !unit.prologue.contains(node)).collect();
+    if kernel.epilogue {
+        let stored: Vec<usize> =
+            tail.iter().chain([&node]).copied().filter(|&node| state.is_stored(graph, node)).collect();
+        emitter.epilogue(node, &stored)?;
+        functions += &emitter.finish_function();
+    } else if !tail.is_empty() && !emitter.has_epilogue(node) {
+        return Err(Refused);
     }
     Ok(emitter.finish(&functions))
 }
@@ -125,13 +119,24 @@ struct Emitter<'a> {
     helpers: Vec<&'static str>,
 }
 
-impl Emitter<'_> {
-    fn kernel_prologue(&self, kernel: usize) -> bool {
-        matches!(&self.graph.nodes[kernel].work, Work::Kernels { kernels, .. } if kernels[0].prologue)
+impl<'a> Emitter<'a> {
+    fn new(graph: &'a Graph, state: &'a State<'a>, unit: usize, lanes: usize) -> Emitter<'a> {
+        Emitter {
+            graph,
+            state,
+            unit: Some(unit),
+            lanes,
+            out: Emitted::default(),
+            body: String::new(),
+            values: HashMap::new(),
+            indices: HashMap::new(),
+            next: 0,
+            helpers: vec![],
+        }
     }
 
-    fn kernel_epilogue(&self, kernel: usize) -> bool {
-        matches!(&self.graph.nodes[kernel].work, Work::Kernels { kernels, .. } if kernels.iter().any(|k| k.epilogue))
+    fn has_epilogue(&self, node: usize) -> bool {
+        matches!(&self.graph.nodes[node].work, Work::Kernels { kernels, .. } if kernels.iter().any(|k| k.epilogue))
     }
 
     /// A kernel of its own: one invocation writes `lanes` elements of every stored member.
@@ -180,17 +185,21 @@ impl Emitter<'_> {
         } else {
             *stored.iter().find(|&&node| fits(self.graph.nodes[node].meta.dtype)).ok_or(Refused)?
         };
-        let scalar = scalar_type(meta.dtype);
-        let out = if any_float { self.float_type(self.graph.nodes[primary].meta.dtype) } else { scalar };
+        let wide = value_type(meta.dtype);
+        let out = match any_float {
+            true => self.wide(self.float_type(self.graph.nodes[primary].meta.dtype)),
+            false => wide.to_string(),
+        };
         if any_float {
             let _ = writeln!(self.body, "alias OUT = {out};");
         }
-        let _ = writeln!(self.body, "fn epilogue(value: {scalar}, index: u32) -> {out} {{");
+        let _ = writeln!(self.body, "fn epilogue(value: {wide}, index: u32) -> {out} {{");
         let index = Index { name: "index".into(), spread: true };
         // Words in a buffer, truth values in expressions; half precision is rounded to here.
         let is_bool = meta.dtype == DType::Bool;
+        let at = if self.lanes == 1 { "index" } else { "(index >> 2u)" };
         let own = match meta.dtype {
-            DType::Bool => "(value != 0u)".to_string(),
+            DType::Bool => "(value != U(0u))".to_string(),
             DType::F16 => {
                 let rounded = self.rounded("value");
                 let _ = writeln!(self.body, "    let own = {rounded};");
@@ -208,11 +217,11 @@ impl Emitter<'_> {
             if node == primary {
                 result = value;
             } else {
-                self.store(node, &value, "index");
+                self.store(node, &value, at);
             }
         }
         let result = match (is_bool, any_float) {
-            (true, _) => format!("select(0u, 1u, {result})"),
+            (true, _) => format!("select(U(0u), U(1u), {result})"),
             (_, true) => format!("OUT({result})"),
             _ => result,
         };
@@ -223,11 +232,10 @@ impl Emitter<'_> {
 
     fn prologue(&mut self, kernel: usize) -> Result<(), Refused> {
         let dtype = self.graph.nodes[self.graph.nodes[kernel].inputs[0]].meta.dtype;
-        let scalar = scalar_type(dtype);
-        let _ = writeln!(self.body, "fn prologue(index: u32) -> {scalar} {{");
+        let _ = writeln!(self.body, "fn prologue(index: u32) -> {} {{", value_type(dtype));
         let index = Index { name: "index".into(), spread: true };
         let value = self.input(kernel, 0, &index)?;
-        let value = if dtype == DType::Bool { format!("select(0u, 1u, {value})") } else { value };
+        let value = if dtype == DType::Bool { format!("select(U(0u), U(1u), {value})") } else { value };
         let _ = writeln!(self.body, "    return {value};\n}}");
         Ok(())
     }
@@ -311,6 +319,11 @@ impl Emitter<'_> {
         if dtype == DType::F16 && self.graph.capabilities.f16 { "f16" } else { "f32" }
     }
 
+    /// The type of the lanes of a scalar type.
+    fn wide(&self, scalar: &str) -> String {
+        if self.lanes == 1 { scalar.into() } else { format!("vec4<{scalar}>") }
+    }
+
     fn operand(&mut self, node: usize, word: u32) -> Result<String, Refused> {
         let first = self.graph.operand_word(node).ok_or(Refused)?;
         let at = self.word(first as u32 + word);
@@ -369,21 +382,7 @@ impl Emitter<'_> {
         let axes = map.merged();
         let mut spread = from.spread;
         if self.lanes > 1 && from.spread {
-            let inner = axes.iter().all(|&(_, stride)| stride == 0) || axes.last().is_none_or(|&(_, s)| s == 0);
-            let divisible = axes.last().is_none_or(|&(dim, _)| dim % self.lanes == 0);
-            if !divisible {
-                return Err(Refused);
-            }
-            if inner {
-                spread = false;
-            } else {
-                let aligned = axes.iter().rev().skip(1).all(|&(_, stride)| stride % self.lanes == 0)
-                    && map.offset.is_multiple_of(self.lanes)
-                    && map.dynamic.is_empty();
-                if !aligned || axes.last().is_none_or(|&(_, stride)| stride != 1) {
-                    return Err(Refused);
-                }
-            }
+            spread = map.lanes(self.lanes).ok_or(Refused)?;
         }
         let mut terms = vec![];
         if map.offset > 0 {
@@ -443,12 +442,11 @@ impl Emitter<'_> {
         if self.graph.capabilities.f16 {
             text.push_str("enable f16;\n");
         }
-        let wide = |scalar: &str| if self.lanes == 1 { scalar.into() } else { format!("vec4<{scalar}>") };
         for (alias, scalar) in [("F", "f32"), ("I", "i32"), ("U", "u32"), ("B", "bool")] {
-            let _ = writeln!(text, "alias {alias} = {};", wide(scalar));
+            let _ = writeln!(text, "alias {alias} = {};", self.wide(scalar));
         }
         if self.graph.capabilities.f16 {
-            let _ = writeln!(text, "alias H = {};", wide("f16"));
+            let _ = writeln!(text, "alias H = {};", self.wide("f16"));
         }
         if !self.out.words.is_empty() {
             // A round length keeps texts that differ only in the number of words from compiling twice.
@@ -461,9 +459,9 @@ impl Emitter<'_> {
             text.push_str("fn operand(k: u32) -> u32 {\n    return operands[k >> 2u][k & 3u];\n}\n");
         }
         let element = |node: usize| match self.graph.nodes[node].meta.dtype {
-            float @ (DType::F32 | DType::F16) => wide(self.float_type(float)),
-            DType::I32 => wide("i32"),
-            DType::U32 | DType::Bool => wide("u32"),
+            float @ (DType::F32 | DType::F16) => self.wide(self.float_type(float)),
+            DType::I32 => self.wide("i32"),
+            DType::U32 | DType::Bool => self.wide("u32"),
         };
         let reads = self.out.reads.iter().enumerate().map(|(i, &node)| ("r", i, "read", node));
         let writes = self.out.writes.iter().enumerate().map(|(i, &node)| ("w", i, "read_write", node));
@@ -484,11 +482,11 @@ impl Emitter<'_> {
     }
 }
 
-/// WGSL name of a dtype where one value is computed.
-fn scalar_type(dtype: DType) -> &'static str {
+/// Alias of the lanes of a dtype where values are computed.
+fn value_type(dtype: DType) -> &'static str {
     match dtype {
-        DType::F32 | DType::F16 => "f32",
-        DType::I32 => "i32",
-        DType::U32 | DType::Bool => "u32",
+        DType::F32 | DType::F16 => "F",
+        DType::I32 => "I",
+        DType::U32 | DType::Bool => "U",
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use super::build::{Graph, Work};
-use super::emit::{self, State};
+use super::emit::{self, Emitted, State};
 
 /// Words of index arithmetic that fit the uniform of a kernel.
 pub const MAX_WORDS: usize = 256;
@@ -65,6 +65,7 @@ pub fn fuse(graph: &Graph, enabled: bool, buffers: usize) -> Fusion {
         unit_of: vec![None; count],
         inlined: vec![false; count],
         live: graph.live(),
+        constant: constants(graph),
         buffers,
     };
     for node in 0..count {
@@ -96,7 +97,23 @@ struct Fuser<'a> {
     unit_of: Vec<Option<usize>>,
     inlined: Vec<bool>,
     live: Vec<bool>,
+    /// Nodes that no data enters: whoever needs them forms them.
+    constant: Vec<bool>,
     buffers: usize,
+}
+
+/// Pointwise nodes of constants, and of what is made of these alone.
+fn constants(graph: &Graph) -> Vec<bool> {
+    let mut constant = vec![false; graph.nodes.len()];
+    for (node, what) in graph.nodes.iter().enumerate() {
+        constant[node] = match &what.work {
+            Work::Pointwise { expression, .. } => {
+                !expression.contains("random") && graph.dependencies(node).iter().all(|&used| constant[used])
+            }
+            _ => false,
+        };
+    }
+    constant
 }
 
 impl Fuser<'_> {
@@ -108,10 +125,10 @@ impl Fuser<'_> {
         let pointwise = |used: &Use| matches!(self.graph.nodes[used.consumer].work, Work::Pointwise { .. });
         let costly =
             matches!(&self.graph.nodes[node].work, Work::Pointwise { expression, .. } if expression.contains("random"));
-        let free = self.is_constant(node);
-        let inlines = |used: &Use| pointwise(used) || (free && self.is_prologue_alone(node, used.consumer));
+        let free = self.constant[node];
         // Small or single-use producers read at other indices are recomputed by each consumer.
-        if !is_output && !uses.is_empty() && uses.iter().all(inlines) && !costly {
+        let absorbs = |used: &Use| pointwise(used) || free && self.is_prologue_alone(node, used.consumer);
+        if !is_output && !uses.is_empty() && uses.iter().all(absorbs) && !costly {
             let stretched = uses
                 .iter()
                 .all(|used| !used.aligned && elements * 4 <= self.graph.nodes[used.consumer].meta.elements());
@@ -163,22 +180,10 @@ impl Fuser<'_> {
             // Elements at other indices of the same node would have to be stored first.
             let conflicting = uses
                 .iter()
-                .any(|other| !other.aligned && self.unit_of[other.consumer] == Some(theirs) && !self.is_constant(node));
+                .any(|other| !other.aligned && self.unit_of[other.consumer] == Some(theirs) && !self.constant[node]);
             if mine != theirs && !conflicting && self.units[theirs].kernel.is_none() {
                 self.try_merge(mine, theirs);
             }
-        }
-    }
-
-    /// True if the node is made of constants alone: the gradient that a mean passes on, for one.
-    fn is_constant(&self, node: usize) -> bool {
-        match &self.graph.nodes[node].work {
-            Work::Pointwise { expression, .. } => {
-                let inputs = 0..self.graph.nodes[node].inputs.len();
-                !expression.contains("random")
-                    && inputs.into_iter().all(|k| self.is_constant(self.graph.access(node, k).0))
-            }
-            _ => false,
         }
     }
 
@@ -310,15 +315,17 @@ impl Fuser<'_> {
             return true;
         }
         let state = State { unit_of: &self.unit_of, inlined: &self.inlined, live: &self.live };
-        emit::emit(self.graph, &state, unit, members, 1).is_ok_and(|emitted| {
-            let own = match members.kernel.map(|kernel| &self.graph.nodes[kernel].work) {
-                // The kernel's result is bound once, as one of the writes.
-                Some(Work::Kernels { kernels, .. }) => {
-                    kernels.iter().map(|kernel| kernel.bindings.len()).max().unwrap_or(1) - 1
-                }
-                _ => 0,
-            };
+        let fits = |emitted: &Emitted, own: usize| {
             own + emitted.reads.len() + emitted.writes.len() <= self.buffers && emitted.words.len() <= MAX_WORDS
-        })
+        };
+        match members.kernel.map(|kernel| &self.graph.nodes[kernel].work) {
+            Some(Work::Kernels { kernels, .. }) => kernels.iter().all(|kernel| {
+                let emitted = emit::around(self.graph, &state, unit, members, kernel);
+                // Input 0 of a prologue is among the reads.
+                let own = kernel.bindings.len() - usize::from(kernel.prologue);
+                emitted.is_ok_and(|emitted| fits(&emitted, own))
+            }),
+            _ => emit::emit(self.graph, &state, unit, members, 1).is_ok_and(|emitted| fits(&emitted, 0)),
+        }
     }
 }

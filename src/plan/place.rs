@@ -103,8 +103,8 @@ impl Placer<'_> {
     }
 
     fn unit(&mut self, unit: &Unit, id: usize, state: &State<'_>) -> Result<()> {
-        let emitted = |lanes| emit::emit(self.graph, state, id, unit, lanes);
         let Some(kernel) = unit.kernel else {
+            let emitted = |lanes| emit::emit(self.graph, state, id, unit, lanes);
             // Four elements an invocation where all indices allow it, else one.
             let (emitted, lanes) = match emitted(4) {
                 Ok(emitted) => (emitted, 4),
@@ -112,7 +112,12 @@ impl Placer<'_> {
             };
             return self.pointwise(unit, emitted, lanes);
         };
-        let emitted = emitted(1).map_err(|_| Error::internal("a fused kernel has no epilogue"))?;
+        let Work::Kernels { kernels, .. } = &self.graph.nodes[kernel].work else {
+            return Err(Error::internal("a kernel unit without kernels"));
+        };
+        let around = |kernel: &Kernel| emit::around(self.graph, state, id, unit, kernel);
+        let emitted: std::result::Result<Vec<Emitted>, _> = kernels.iter().map(around).collect();
+        let emitted = emitted.map_err(|_| Error::internal("a fused kernel has no epilogue"))?;
         self.kernels(kernel, &emitted)
     }
 
@@ -148,7 +153,7 @@ impl Placer<'_> {
         all.into_iter().enumerate().map(|(i, (node, write))| (EXTRA + i as u32, self.slot(node), write)).collect()
     }
 
-    fn kernels(&mut self, node: usize, emitted: &Emitted) -> Result<()> {
+    fn kernels(&mut self, node: usize, emitted: &[Emitted]) -> Result<()> {
         let Work::Kernels { kernels, temporaries } = &self.graph.nodes[node].work else {
             return Err(Error::internal("a kernel unit without kernels"));
         };
@@ -156,9 +161,10 @@ impl Placer<'_> {
             .iter()
             .map(|&elements| self.new_slot(node, None, SlotKind::Scratch(usize::MAX), elements as u64 * 4))
             .collect();
-        let output = self.slot(emitted.primary.unwrap_or(node));
+        let primary = emitted.iter().find_map(|emitted| emitted.primary);
+        let output = self.slot(primary.unwrap_or(node));
         let names = &self.graph.nodes[node].inputs;
-        for kernel in kernels {
+        for (kernel, emitted) in kernels.iter().zip(emitted) {
             let mut bindings = vec![];
             for (i, binding) in kernel.bindings.iter().enumerate() {
                 let slot = match binding.operand {
@@ -275,13 +281,6 @@ fn fused_text(emitted: &Emitted, kernel: &Kernel) -> String {
         if name != "main"
             && let Some(at) = text.find(&format!("\nfn {name}("))
         {
-            let end = text[at + 1..].find("\n}\n").map_or(text.len(), |end| at + 1 + end + 2);
-            text.replace_range(at..end, "");
-        }
-    }
-    if !kernel.epilogue || !kernel.prologue {
-        let other = if kernel.epilogue { "prologue" } else { "epilogue" };
-        if let Some(at) = text.find(&format!("\nfn {other}(")) {
             let end = text[at + 1..].find("\n}\n").map_or(text.len(), |end| at + 1 + end + 2);
             text.replace_range(at..end, "");
         }

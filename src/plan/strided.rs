@@ -27,6 +27,22 @@ impl Strided {
         self.offset == 0 && self.dynamic.is_empty() && self.is_linear()
     }
 
+    /// What `lanes` consecutive elements of the view are: `Some(true)` if they lie side by side at a multiple of `lanes`,
+    /// `Some(false)` if they are one element, `None` if neither holds.
+    pub fn lanes(&self, lanes: usize) -> Option<bool> {
+        let axes = self.merged();
+        if axes.last().is_some_and(|&(dim, _)| dim % lanes != 0) {
+            return None;
+        }
+        if axes.last().is_none_or(|&(_, stride)| stride == 0) {
+            return Some(false);
+        }
+        let aligned = axes.iter().rev().skip(1).all(|&(_, stride)| stride % lanes == 0)
+            && self.offset.is_multiple_of(lanes)
+            && self.dynamic.is_empty();
+        (aligned && axes.last().is_some_and(|&(_, stride)| stride == 1)).then_some(true)
+    }
+
     fn is_linear(&self) -> bool {
         let natural = self.shape.strides();
         self.shape.iter().zip(&self.strides).zip(&natural).all(|((&dim, stride), want)| dim == 1 || stride == want)
