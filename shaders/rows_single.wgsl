@@ -11,22 +11,19 @@ fn main(
     if row >= p.rows {
         return;
     }
+    let begun = begin(row);
     var state = start();
     var j = 0u;
     while j + 3u < p.length {
-        state = take(state, row, j);
-        state = take(state, row, j + 1u);
-        state = take(state, row, j + 2u);
-        state = take(state, row, j + 3u);
+        state = take(state, item(row, j), begun, j);
+        state = take(state, item(row, j + 1u), begun, j + 1u);
+        state = take(state, item(row, j + 2u), begun, j + 2u);
+        state = take(state, item(row, j + 3u), begun, j + 3u);
         j += 4u;
     }
     while j < p.length {
-        state = take(state, row, j);
+        state = take(state, item(row, j), begun, j);
         j += 1u;
     }
-    state = close(state);
-    let count = select(p.length, 1u, PER_ROW);
-    for (var k = 0u; k < count; k++) {
-        write(state, row, k);
-    }
+    finish(close(state, begun), begun, row, 0u, 1u);
 }

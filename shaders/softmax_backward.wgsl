@@ -1,38 +1,50 @@
 // Gradient of softmax y, or with `const LOG: bool` of log-softmax y, along one axis:
 //   dx = y (dy - sum(y dy))   or   dx = dy - exp(y) sum(dy).
 //
-// Bindings: 0 y (read), 1 dy (read), 2 result (written). `rows.wgsl` follows this text.
+// Bindings: 0 dy (read, through prologue), 1 y (read), 2 result (written, through epilogue). `rows.wgsl` follows.
 
-alias State = f32;
+alias Row = u32;
+alias State = F;
 
-@group(0) @binding(0) var<storage, read> output: array<f32>;
-@group(0) @binding(1) var<storage, read> grad: array<f32>;
-@group(0) @binding(2) var<storage, read_write> result: array<f32>;
-
-fn start() -> State {
-    return 0.0;
+struct Item {
+    grad: F,
+    output: F,
 }
 
-fn take(state: State, row: u32, j: u32) -> State {
-    let at = row_start(row) + j * p.stride;
+@group(0) @binding(1) var<storage, read> outputs: array<F>;
+@group(0) @binding(2) var<storage, read_write> result: array<F>;
+
+fn begin(row: u32) -> Row {
+    return row;
+}
+
+fn item(row: u32, j: u32) -> Item {
+    let at = place(row, j);
+    return Item(prologue(at * LANES), outputs[at]);
+}
+
+fn start() -> State {
+    return F(0.0);
+}
+
+fn take(state: State, x: Item, begun: Row, j: u32) -> State {
     if LOG {
-        return state + grad[at];
+        return state + x.grad;
     }
-    return state + output[at] * grad[at];
+    return state + x.output * x.grad;
 }
 
 fn join(a: State, b: State) -> State {
     return a + b;
 }
 
-fn close(state: State) -> State {
-    return state;
+fn close(state: State, begun: Row) -> State {
+    return lanes_sum(state);
 }
 
-fn value(state: State, row: u32, j: u32) -> f32 {
-    let at = row_start(row) + j * p.stride;
+fn value(state: State, x: Item, begun: Row, j: u32) -> F {
     if LOG {
-        return grad[at] - exp_full(output[at]) * state;
+        return x.grad - exp_full(x.output) * state;
     }
-    return output[at] * (grad[at] - state);
+    return x.output * (x.grad - state);
 }

@@ -5,7 +5,7 @@
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::kernel::{Binding, Capabilities};
-use crate::ops::rows::{LOG_SUM_EXP, MAX_LENGTH, Rows};
+use crate::ops::rows::{LOG_SUM_EXP, MAX_LENGTH, Program, Rows};
 use crate::ops::{Backward, Case, Draw, Lowering, Meta, Op, Problem, Tolerance};
 use crate::tensor::Tensor;
 
@@ -129,10 +129,16 @@ impl Op for CrossEntropy {
     }
 
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
-        let text = format!("{}{LOG_SUM_EXP}", include_str!("../../shaders/cross_entropy.wgsl"));
-        let bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
-        let rows = Rows::along(&inputs[0].shape, 1);
-        Lowering::kernel(rows.kernel("cross_entropy", &text, bindings, true, capabilities.software))
+        let program = Program {
+            name: "cross_entropy",
+            text: format!("{LOG_SUM_EXP}{}", include_str!("../../shaders/cross_entropy.wgsl")),
+            state: &["top", "sum", "bad"],
+            bindings: vec![Binding::input(0), Binding::input(1), Binding::output()],
+            results: 1,
+            number: 0.0,
+            first_of_row: false,
+        };
+        Lowering::kernel(Rows::along(&inputs[0].shape, 1).kernel(program, capabilities))
     }
 
     fn cases() -> Vec<Case> {
@@ -151,6 +157,8 @@ impl Op for CrossEntropy {
             case("one_row", 1, 7),
             case("one_class", 5, 1),
             case("long", 3, 1031),
+            case("four_along", 67, 12),
+            case("four_along_long", 5, 1036),
             case("many_rows", 4099, 3),
             mean.input(&[67], DType::U32, Draw::Below(10)),
             signed.input(&[37], DType::I32, Draw::Below(10)).tolerance(Tolerance::Pointwise {
@@ -218,12 +226,16 @@ impl Op for CrossEntropyBackward {
     }
 
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
-        let text = format!("{}{LOG_SUM_EXP}", include_str!("../../shaders/cross_entropy_backward.wgsl"));
-        let bindings = vec![Binding::input(0), Binding::input(1), Binding::input(2), Binding::output()];
-        let rows = Rows::along(&inputs[1].shape, 1);
-        let mut kernel = rows.kernel("cross_entropy_backward", &text, bindings, false, capabilities.software);
-        kernel.prologue = true;
-        Lowering::kernel(kernel)
+        let program = Program {
+            name: "cross_entropy_backward",
+            text: format!("{LOG_SUM_EXP}{}", include_str!("../../shaders/cross_entropy_backward.wgsl")),
+            state: &["top", "sum", "bad"],
+            bindings: vec![Binding::input(0), Binding::input(1), Binding::input(2), Binding::output()],
+            results: 0,
+            number: 0.0,
+            first_of_row: true,
+        };
+        Lowering::kernel(Rows::along(&inputs[1].shape, 1).kernel(program, capabilities))
     }
 
     fn cases() -> Vec<Case> {
@@ -242,6 +254,8 @@ impl Op for CrossEntropyBackward {
             case("plain", 37, 10),
             case("one_class", 5, 1),
             case("long", 3, 1031),
+            case("four_along", 67, 12),
+            case("four_along_long", 5, 1036),
             case("many_rows", 4099, 3),
             shifted.not_differentiable(),
         ]

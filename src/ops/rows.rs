@@ -1,16 +1,21 @@
-//! Kernels that fold each row of a tensor and then write results of it: what softmax, cross-entropy and their gradients
-//! have in common. Not an op; ops put their own functions in front of the text (see `shaders/rows.wgsl`).
+//! Kernels that fold each row of a tensor and then write results of it: what softmax, cross-entropy, layer normalisation
+//! and their gradients have in common. Not an op; ops put their own functions in front of the text (see
+//! `shaders/rows.wgsl`).
 
-use crate::kernel::{Binding, Kernel};
+use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::shape::Shape;
 
-/// Longest row that a kernel folds: a lane of the workgroup passes over 1/64 of it twice.
-pub(crate) const MAX_LENGTH: usize = 64 * 29_000;
-/// Longest row for one invocation: a quarter of it in iterations to fold, and all of it to write.
+/// Values that a lane of a workgroup may pass over twice within the loop bound.
+const MAX_PASS: usize = 29_000;
+/// Longest row that a kernel folds: the widest workgroup of software drivers has 64 lanes.
+pub(crate) const MAX_LENGTH: usize = 64 * MAX_PASS;
+/// Longest row, in values, for one invocation: a quarter of it in iterations to fold, and all of it to write.
 const MAX_SINGLE: usize = 45_000;
 
 /// Functions that form a row's maximum and its sum of exponentials.
 pub(crate) const LOG_SUM_EXP: &str = include_str!("../../shaders/rows_log_sum_exp.wgsl");
+/// Functions that form a mean and a sum of squared differences from it.
+pub(crate) const MOMENTS: &str = include_str!("../../shaders/rows_moments.wgsl");
 
 /// The rows of a tensor along one axis.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +26,36 @@ pub(crate) struct Rows {
     pub length: usize,
     /// Elements between neighbours of a row.
     pub stride: usize,
+}
+
+/// What an op brings to a kernel over rows.
+pub(crate) struct Program {
+    /// Name of the kernel.
+    pub name: &'static str,
+    /// Bindings and functions.
+    pub text: String,
+    /// Members of its `State`, for the exchange between lanes; empty if it is a single `F`.
+    pub state: &'static [&'static str],
+    /// Bindings 0, 1, ..; input 0 is read through the prologue.
+    pub bindings: Vec<Binding>,
+    /// Results a row, or 0 for one result an element.
+    pub results: usize,
+    /// A number of the op.
+    pub number: f64,
+    /// True if input 0 holds one number a row, which the text reads by `first_of(row)`: through the prologue, where a call
+    /// of that is for one element.
+    pub first_of_row: bool,
+}
+
+/// Who takes a row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Variant {
+    /// One invocation.
+    Single,
+    /// A workgroup that is one subgroup.
+    Subgroup(u32),
+    /// A workgroup of this many.
+    Tree(u32),
 }
 
 impl Rows {
@@ -40,42 +75,129 @@ impl Rows {
         (0..self.length).map(move |j| self.start(row) + j * self.stride)
     }
 
-    /// The kernel with these functions: `per_row` for one result a row instead of one an element.
-    pub fn kernel(
-        &self,
-        name: &'static str,
-        functions: &str,
-        bindings: Vec<Binding>,
-        per_row: bool,
-        software: bool,
-    ) -> Kernel {
-        let single = self.is_single(software);
-        let variant = if single {
-            include_str!("../../shaders/rows_single.wgsl")
-        } else {
-            include_str!("../../shaders/rows_group.wgsl")
+    /// The kernel of `program` over these rows.
+    pub fn kernel(&self, program: Program, capabilities: &Capabilities) -> Kernel {
+        // Four elements a value: along the row, or of four rows side by side. Neither hangs on the number of rows.
+        let along = self.stride == 1 && self.length.is_multiple_of(4);
+        let across = self.stride.is_multiple_of(4) && program.results == 0;
+        let lanes = if along || across { 4 } else { 1 };
+        let in_values = |n: usize, divided: bool| if divided { n / 4 } else { n };
+        let rows = in_values(self.rows, across && !along);
+        let stride = in_values(self.stride, across && !along);
+        let length = in_values(self.length, along);
+        let variant = self.variant(length, stride, capabilities);
+        // Items that a lane keeps in registers, where registers are many: a software driver would put them in memory.
+        let keep = match variant {
+            Variant::Subgroup(width) | Variant::Tree(width) if !capabilities.software && program.results == 0 => {
+                Some(length.div_ceil(width as usize).next_power_of_two()).filter(|&keep| keep <= 8)
+            }
+            _ => None,
         };
+        let finish = match program.results {
+            0 => include_str!("../../shaders/rows_elements.wgsl"),
+            _ => include_str!("../../shaders/rows_results.wgsl"),
+        };
+        let first = match (program.first_of_row, lanes) {
+            (false, _) => "",
+            (true, 1) => "fn first_of(row: u32) -> f32 {\n    return prologue(row);\n}\n",
+            (true, _) => {
+                "@group(0) @binding(0) var<storage, read> first_data: array<f32>;\n\
+                 fn first_of(row: u32) -> f32 {\n    return first_data[row];\n}\n"
+            }
+        };
+        let head = format!(
+            "const LANES: u32 = {lanes}u;\nconst CONTIGUOUS: bool = {};\n{}{first}",
+            self.stride == 1,
+            lane_functions(lanes, along)
+        );
         let shared = include_str!("../../shaders/rows.wgsl");
-        let source = format!("const PER_ROW: bool = {per_row};\n{functions}{shared}{variant}");
-        let name = if single { name.to_string() } else { format!("{name}.workgroup") };
-        let mut kernel = Kernel::own(name, source);
-        kernel.bindings = bindings;
-        kernel.params = vec![self.rows as u32, self.length as u32, self.stride as u32, 0];
-        kernel.workgroups = if single { (self.rows as u64).div_ceil(64) } else { self.rows as u64 };
-        let written = if per_row { 1 } else { self.length };
-        kernel.iterations = match single {
-            true => self.length / 4 + 4 + written,
-            false => (self.length / 64 + 1) + (written / 64 + 1) + 6,
+        let grouped = || match keep {
+            Some(keep) => (format!("const KEEP: u32 = {keep}u;\n"), include_str!("../../shaders/rows_registers.wgsl")),
+            None => (String::new(), include_str!("../../shaders/rows_group.wgsl")),
+        };
+        let tail = match variant {
+            Variant::Single => include_str!("../../shaders/rows_single.wgsl").to_string(),
+            Variant::Subgroup(width) | Variant::Tree(width) => {
+                let (constants, text) = grouped();
+                let subgroup = matches!(variant, Variant::Subgroup(_));
+                format!("{constants}{}{text}", join_lanes(width, subgroup, program.state))
+            }
+        };
+        let name = match variant {
+            Variant::Single => program.name.to_string(),
+            Variant::Subgroup(_) => format!("{}.subgroup", program.name),
+            Variant::Tree(_) => format!("{}.workgroup", program.name),
+        };
+        let mut kernel = Kernel::own(name, format!("{head}{}{shared}{finish}{tail}", program.text));
+        kernel.bindings = program.bindings;
+        let number = (program.number as f32).to_bits();
+        kernel.params = vec![rows as u32, length as u32, stride as u32, 0, self.length as u32, number];
+        kernel.workgroups = if variant == Variant::Single { (rows as u64).div_ceil(64) } else { rows as u64 };
+        let written = if program.results == 0 { length } else { program.results };
+        kernel.iterations = match variant {
+            Variant::Single => length / 4 + 4 + written,
+            Variant::Subgroup(width) | Variant::Tree(width) => 2 * (length / width as usize + 1) + 12,
         } as u64;
-        kernel.epilogue = true;
+        kernel.prologue = !(program.first_of_row && lanes > 1);
+        kernel.epilogue = program.results == 0;
+        kernel.lanes = lanes;
         kernel
     }
 
-    /// True if one invocation takes a row. Barriers are slow on software drivers, which have few lanes to fill; a GPU
-    /// prefers one invocation for short rows, and where neighbouring rows lie side by side and there are many.
-    fn is_single(&self, software: bool) -> bool {
-        let side_by_side = self.stride >= 32 && self.rows >= 2048;
-        let wanted = if software { self.length <= 1024 || self.rows >= 64 } else { self.length <= 32 || side_by_side };
-        wanted && self.length <= MAX_SINGLE
+    /// Barriers are slow on software drivers, which have few lanes to fill; a GPU prefers one invocation for short rows,
+    /// and where neighbouring rows lie side by side and there are many.
+    fn variant(&self, length: usize, stride: usize, capabilities: &Capabilities) -> Variant {
+        let subgroup = capabilities.subgroup.filter(|width| width.is_power_of_two());
+        let wide = if length > 64 { 256 } else { 64 };
+        match (capabilities.software, subgroup) {
+            (true, Some(width)) if length > 8 * width as usize && length <= MAX_PASS * width as usize => {
+                Variant::Subgroup(width)
+            }
+            (true, _) if length > MAX_SINGLE || self.rows < 64 && length > 1024 => Variant::Tree(64),
+            (true, _) => Variant::Single,
+            (false, _) if length <= 8 => Variant::Single,
+            (false, _) if stride >= 32 && self.rows >= 2048 && length <= MAX_SINGLE => Variant::Single,
+            (false, Some(width)) if length <= 8 * width as usize => Variant::Subgroup(width),
+            (false, _) => Variant::Tree(wide),
+        }
     }
+}
+
+/// Functions over the lanes of a value; `along`: the lanes are parts of one row.
+pub(crate) fn lane_functions(lanes: usize, along: bool) -> String {
+    let (sum, max, parts) = match along && lanes == 4 {
+        true => ("F((x.x + x.y) + (x.z + x.w))", "F(max(max(x.x, x.y), max(x.z, x.w)))", "4.0"),
+        false => ("x", "x", "1.0"),
+    };
+    let (pick, numbers) = match lanes {
+        4 => ("x[lane]", "U(first) + U(0u, 1u, 2u, 3u)"),
+        _ => ("x", "first"),
+    };
+    format!(
+        "const PARTS: f32 = {parts};\nfn lanes_sum(x: F) -> F {{\n    return {sum};\n}}\nfn lanes_max(x: F) -> F {{\n    return {max};\n}}\n\
+         fn lane_of(x: F, lane: u32) -> f32 {{\n    return {pick};\n}}\n\
+         fn lane_numbers(first: u32) -> U {{\n    return {numbers};\n}}\n"
+    )
+}
+
+/// `join_lanes(state, lane)` for a workgroup of `width`, which is a subgroup or not, and a state of these members.
+pub(crate) fn join_lanes(width: u32, subgroup: bool, members: &[&str]) -> String {
+    let text = match subgroup {
+        true => exchange(members) + include_str!("../../shaders/rows_subgroup.wgsl"),
+        false => include_str!("../../shaders/rows_tree.wgsl").into(),
+    };
+    format!("const WIDTH: u32 = {width}u;\n{text}")
+}
+
+/// `exchange(state, mask)` for a state of these members.
+fn exchange(members: &[&str]) -> String {
+    let value = match members {
+        [] => "subgroupShuffleXor(state, mask)".to_string(),
+        members => {
+            let each: Vec<String> =
+                members.iter().map(|name| format!("subgroupShuffleXor(state.{name}, mask)")).collect();
+            format!("State({})", each.join(", "))
+        }
+    };
+    format!("fn exchange(state: State, mask: u32) -> State {{\n    return {value};\n}}\n")
 }

@@ -6,7 +6,7 @@
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::kernel::{Binding, Capabilities, Kernel};
-use crate::ops::rows::{LOG_SUM_EXP, MAX_LENGTH, Rows};
+use crate::ops::rows::{LOG_SUM_EXP, MAX_LENGTH, Program, Rows};
 use crate::ops::{Backward, Case, Draw, Lowering, Meta, Op, Problem, Tolerance, check_axis};
 use crate::tensor::Tensor;
 
@@ -24,14 +24,14 @@ pub struct LogSoftmax {
     pub axis: usize,
 }
 
-/// Gradient of [`Softmax`] from its result y and the gradient dy of that: y (dy - sum(y dy)).
+/// Gradient of [`Softmax`] from the gradient dy of its result y, and y: y (dy - sum(y dy)).
 #[derive(Debug)]
 pub struct SoftmaxBackward {
     /// The axis.
     pub axis: usize,
 }
 
-/// Gradient of [`LogSoftmax`] from its result y and the gradient dy of that: dy - exp(y) sum(dy).
+/// Gradient of [`LogSoftmax`] from the gradient dy of its result y, and y: dy - exp(y) sum(dy).
 #[derive(Debug)]
 pub struct LogSoftmaxBackward {
     /// The axis.
@@ -99,19 +99,37 @@ fn by_rows(axis: usize, output: &Meta, row: impl Fn(&[usize]) -> Vec<f64>) -> Ar
 }
 
 fn forward(name: &'static str, log: bool, axis: usize, output: &Meta, capabilities: &Capabilities) -> Kernel {
-    let text = format!("const LOG: bool = {log};\n{}{LOG_SUM_EXP}", include_str!("../../shaders/softmax.wgsl"));
-    let bindings = vec![Binding::input(0), Binding::output()];
-    Rows::along(&output.shape, axis).kernel(name, &text, bindings, false, capabilities.software)
+    let program = Program {
+        name,
+        text: format!("const LOG: bool = {log};\n{LOG_SUM_EXP}{}", include_str!("../../shaders/softmax.wgsl")),
+        state: &["top", "sum", "bad"],
+        bindings: vec![Binding::input(0), Binding::output()],
+        results: 0,
+        number: 0.0,
+        first_of_row: false,
+    };
+    Rows::along(&output.shape, axis).kernel(program, capabilities)
 }
 
 fn backward(name: &'static str, log: bool, axis: usize, output: &Meta, capabilities: &Capabilities) -> Kernel {
-    let text = format!("const LOG: bool = {log};\n{}", include_str!("../../shaders/softmax_backward.wgsl"));
-    let bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
-    Rows::along(&output.shape, axis).kernel(name, &text, bindings, false, capabilities.software)
+    let program = Program {
+        name,
+        text: format!("const LOG: bool = {log};\n{}", include_str!("../../shaders/softmax_backward.wgsl")),
+        state: &[],
+        bindings: vec![Binding::input(0), Binding::input(1), Binding::output()],
+        results: 0,
+        number: 0.0,
+        first_of_row: false,
+    };
+    Rows::along(&output.shape, axis).kernel(program, capabilities)
 }
 
-/// One row, a row longer than a workgroup, axes before others, many rows side by side.
-const SHAPES: [(&str, &[usize], usize); 7] = [
+/// One row, a row longer than a workgroup, axes before others, many rows side by side, four elements a value.
+const SHAPES: [(&str, &[usize], usize); 11] = [
+    ("four_along", &[37, 12], 1),
+    ("four_along_long", &[3, 1036], 1),
+    ("four_across", &[3, 131, 20], 1),
+    ("four_along_subgroup", &[131, 516], 1),
     ("last", &[37, 10], 1),
     ("first", &[7, 37], 0),
     ("middle", &[3, 131, 5], 1),
@@ -135,7 +153,7 @@ impl Op for Softmax {
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
-        vec![Some(Tensor::apply(SoftmaxBackward { axis: self.axis }, &[backward.output, backward.grad]))]
+        vec![Some(Tensor::apply(SoftmaxBackward { axis: self.axis }, &[backward.grad, backward.output]))]
     }
 
     fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
@@ -182,7 +200,7 @@ impl Op for LogSoftmax {
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
-        vec![Some(Tensor::apply(LogSoftmaxBackward { axis: self.axis }, &[backward.output, backward.grad]))]
+        vec![Some(Tensor::apply(LogSoftmaxBackward { axis: self.axis }, &[backward.grad, backward.output]))]
     }
 
     fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
@@ -233,15 +251,15 @@ impl Op for SoftmaxBackward {
 
     /// With D for the gradient of this op's result: D (dy - sum(y dy)) - dy sum(y D) and y (D - sum(y D)).
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
-        let (y, dy, grad) = (&backward.inputs[0], &backward.inputs[1], backward.grad);
+        let (dy, y, grad) = (&backward.inputs[0], &backward.inputs[1], backward.grad);
         let sum = |x: Tensor| x.sum_keep(&[self.axis]);
-        let output = backward.needs[0].then(|| grad * (dy - sum(y * dy)) - dy * sum(y * grad));
-        let gradient = backward.needs[1].then(|| Tensor::apply(SoftmaxBackward { axis: self.axis }, &[y, grad]));
-        vec![output, gradient]
+        let output = backward.needs[1].then(|| grad * (dy - sum(y * dy)) - dy * sum(y * grad));
+        let gradient = backward.needs[0].then(|| Tensor::apply(SoftmaxBackward { axis: self.axis }, &[grad, y]));
+        vec![gradient, output]
     }
 
     fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
-        let (y, dy) = (&inputs[0].data, &inputs[1].data);
+        let (dy, y) = (&inputs[0].data, &inputs[1].data);
         by_rows(self.axis, output, |at| {
             let sum: f64 = at.iter().map(|&i| y[i] * dy[i]).sum();
             at.iter().map(|&i| y[i] * (dy[i] - sum)).collect()
@@ -255,7 +273,7 @@ impl Op for SoftmaxBackward {
     fn cases() -> Vec<Case> {
         let case = |(name, shape, axis): (&str, &'static [usize], usize)| {
             let apply = move |x: &[Tensor]| Tensor::apply(SoftmaxBackward { axis }, &[&x[0], &x[1]]);
-            let case = Case::new(name, apply).input(shape, DType::F32, Draw::Uniform(0.0, 1.0)).normal(shape);
+            let case = Case::new(name, apply).normal(shape).input(shape, DType::F32, Draw::Uniform(0.0, 1.0));
             case.tolerance(sums(shape[axis]))
         };
         SHAPES.into_iter().map(case).collect()
@@ -277,15 +295,15 @@ impl Op for LogSoftmaxBackward {
 
     /// With D for the gradient of this op's result: -D exp(y) sum(dy) and D - sum(D exp(y)).
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
-        let (y, dy, grad) = (&backward.inputs[0], &backward.inputs[1], backward.grad);
+        let (dy, y, grad) = (&backward.inputs[0], &backward.inputs[1], backward.grad);
         let weighted = grad * y.exp();
-        let output = backward.needs[0].then(|| -(&weighted * dy.sum_keep(&[self.axis])));
-        let gradient = backward.needs[1].then(|| grad - weighted.sum_keep(&[self.axis]));
-        vec![output, gradient]
+        let output = backward.needs[1].then(|| -(&weighted * dy.sum_keep(&[self.axis])));
+        let gradient = backward.needs[0].then(|| grad - weighted.sum_keep(&[self.axis]));
+        vec![gradient, output]
     }
 
     fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
-        let (y, dy) = (&inputs[0].data, &inputs[1].data);
+        let (dy, y) = (&inputs[0].data, &inputs[1].data);
         by_rows(self.axis, output, |at| {
             let sum: f64 = at.iter().map(|&i| dy[i]).sum();
             at.iter().map(|&i| dy[i] - y[i].exp() * sum).collect()
@@ -299,7 +317,7 @@ impl Op for LogSoftmaxBackward {
     fn cases() -> Vec<Case> {
         let case = |(name, shape, axis): (&str, &'static [usize], usize)| {
             let apply = move |x: &[Tensor]| Tensor::apply(LogSoftmaxBackward { axis }, &[&x[0], &x[1]]);
-            let case = Case::new(name, apply).input(shape, DType::F32, Draw::Uniform(-3.0, 0.0)).normal(shape);
+            let case = Case::new(name, apply).normal(shape).input(shape, DType::F32, Draw::Uniform(-3.0, 0.0));
             case.tolerance(sums(shape[axis]))
         };
         SHAPES.into_iter().map(case).collect()

@@ -1,0 +1,12 @@
+// One result an element.
+
+fn write(state: State, item: Item, begun: Row, row: u32, j: u32) {
+    let at = place(row, j);
+    result[at] = epilogue(value(state, item, begun, j), at * LANES);
+}
+
+fn finish(state: State, begun: Row, row: u32, first: u32, step: u32) {
+    for (var j = first; j < p.length; j += step) {
+        write(state, item(row, j), begun, row, j);
+    }
+}

@@ -1,0 +1,7 @@
+// RESULTS numbers a row.
+
+fn finish(state: State, begun: Row, row: u32, first: u32, step: u32) {
+    for (var k = first; k < RESULTS; k += step) {
+        result[row * RESULTS + k] = row_value(state, begun, k);
+    }
+}
