@@ -96,6 +96,16 @@ Pooling, one input x:
     avg_pool2d       the same and {"count_include_pad": true}
   max_pool2d pads with -inf and its data have no ties.
 
+Normalisation:
+    layer_norm       x, weight, bias (both may be absent)     {"dims": n, "eps": f}
+    rms_norm         x, weight                  {"dims": n, "eps": f}
+    group_norm       x, weight, bias            {"groups": n, "eps": f}
+    batch_norm       x, weight, bias            {"eps": f}      as in training
+    batch_norm_with  x, mean, variance, weight, bias            {"eps": f}
+    batch_norm_running          x, running mean, running variance
+                                                {"momentum": f}
+  Outputs of the last: the two after one forward pass in training.
+
 Losses:
     softmax          x                          {"axis": i}
     log_softmax      x                          {"axis": i}
@@ -758,6 +768,83 @@ def loss_cases():
         case(name, "mse_loss", {"reduction": "mean"}, arrays, F.mse_loss)
 
 
+def norm_cases():
+    for suffix, shape, dims, affine in [
+        ("vector", (3, 7), 1, True),
+        ("four", (5, 12), 1, True),
+        ("long", (2, 261), 1, True),
+        ("two_axes", (4, 3, 5), 2, True),
+        ("plain", (3, 4, 8), 1, False),
+    ]:
+        name = f"layer_norm_{suffix}"
+        rng = generator(name)
+        over = shape[len(shape) - dims :]
+        arrays = [normal(rng, shape)] + [normal(rng, over) for _ in range(2 * affine)]
+        case(
+            name,
+            "layer_norm",
+            {"dims": dims, "eps": 1e-5},
+            arrays,
+            lambda x, *weights: F.layer_norm(x, over, *weights, eps=1e-5),
+        )
+        if affine:
+            name = f"rms_norm_{suffix}"
+            case(
+                name,
+                "rms_norm",
+                {"dims": dims, "eps": 1e-3},
+                arrays[:2],
+                lambda x, weight: F.rms_norm(x, over, weight, eps=1e-3),
+            )
+
+    for suffix, shape, groups in [("images", (3, 6, 4, 5), 3), ("one", (2, 4, 7), 1)]:
+        name = f"group_norm_{suffix}"
+        rng = generator(name)
+        arrays = [normal(rng, shape), normal(rng, shape[1:2]), normal(rng, shape[1:2])]
+        case(
+            name,
+            "group_norm",
+            {"groups": groups, "eps": 1e-5},
+            arrays,
+            lambda x, weight, bias: F.group_norm(x, groups, weight, bias, eps=1e-5),
+        )
+
+    for suffix, shape in [
+        ("images", (3, 5, 4, 7)),
+        ("four", (2, 3, 4, 4)),
+        ("signals", (4, 2, 9)),
+        ("rows", (17, 3)),
+        ("four_rows", (17, 8)),
+    ]:
+        name = f"batch_norm_{suffix}"
+        rng = generator(name)
+        channels = shape[1:2]
+        x, weight, bias = normal(rng, shape), normal(rng, channels), normal(rng, channels)
+        mean, variance = normal(rng, channels), uniform(rng, channels, 0.5, 2.0)
+        case(
+            name,
+            "batch_norm",
+            {"eps": 1e-3},
+            [x, weight, bias],
+            lambda x, weight, bias: F.batch_norm(x, None, None, weight, bias, True, eps=1e-3),
+        )
+        case(
+            f"batch_norm_with_{suffix}",
+            "batch_norm_with",
+            {"eps": 1e-5},
+            [x, mean, variance, weight, bias],
+            lambda x, *given: F.batch_norm(x, *given, training=False, eps=1e-5),
+            [1, 2],
+        )
+
+        def running(x, mean, variance):
+            F.batch_norm(x, mean, variance, training=True, momentum=0.1)
+            return [mean, variance]
+
+        arrays = [x, mean, variance]
+        case(f"batch_norm_running_{suffix}", "batch_norm_running", {"momentum": 0.1}, arrays, running, [0, 1, 2])
+
+
 # Optimisers
 
 
@@ -985,6 +1072,7 @@ def main():
     matmul_cases()
     conv_cases()
     pool_cases()
+    norm_cases()
     loss_cases()
     optimizer_cases()
     clip_cases()

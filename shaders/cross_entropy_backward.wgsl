@@ -13,7 +13,7 @@ struct Row {
 @group(0) @binding(1) var<storage, read> input: array<F>;
 // Of i32 labels, the negative ones are out of range as u32 too.
 @group(0) @binding(2) var<storage, read> labels: array<u32>;
-@group(0) @binding(3) var<storage, read_write> result: array<F>;
+@group(0) @binding(3) var<storage, read_write> result: array<OUT>;
 
 fn begin(row: u32) -> Row {
     let label = labels[row];

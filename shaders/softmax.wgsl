@@ -7,7 +7,7 @@
 alias Row = u32;
 alias Item = F;
 
-@group(0) @binding(1) var<storage, read_write> result: array<F>;
+@group(0) @binding(1) var<storage, read_write> result: array<OUT>;
 
 fn begin(row: u32) -> Row {
     return row;

@@ -12,7 +12,7 @@ struct Item {
 }
 
 @group(0) @binding(1) var<storage, read> outputs: array<F>;
-@group(0) @binding(2) var<storage, read_write> result: array<F>;
+@group(0) @binding(2) var<storage, read_write> result: array<OUT>;
 
 fn begin(row: u32) -> Row {
     return row;

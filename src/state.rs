@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::graph::Source;
 use crate::ops::Problem;
 use crate::tensor::Tensor;
 
@@ -35,7 +36,10 @@ impl State {
 
     /// The present value, assignments that are still to be carried out included.
     pub fn get(&self) -> Tensor {
-        let slot = self.0.lock();
+        let slot = &mut *self.0.lock();
+        if let Some(stored) = slot.pending.as_ref().and_then(stored) {
+            slot.pending = Some(stored);
+        }
         slot.pending.as_ref().unwrap_or(&slot.committed).clone()
     }
 
@@ -62,6 +66,16 @@ impl State {
     }
 }
 
+/// A computed value as a leaf: what it was computed from is let go, and that the parameters beneath change is of no
+/// concern to it.
+fn stored(value: &Tensor) -> Option<Tensor> {
+    let node = value.node();
+    let computed = node.value().filter(|_| matches!(node.source, Source::Op(_)))?;
+    let leaf = Tensor::leaf(value.device(), value.meta(), Source::Stored, node.at);
+    leaf.node().set_value(computed);
+    Some(leaf)
+}
+
 impl StateCell {
     fn lock(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -78,7 +92,7 @@ impl StateCell {
         if let Some(pending) = slot.pending.take()
             && succeeded
         {
-            slot.committed = pending;
+            slot.committed = stored(&pending).unwrap_or(pending);
         }
     }
 }

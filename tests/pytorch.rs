@@ -184,9 +184,36 @@ fn apply(op: &str, attrs: &Value, x: &[Tensor]) -> Option<Vec<Tensor>> {
         "log_softmax" => x[0].log_softmax(integer(attrs, "axis")),
         "cross_entropy" if attrs["reduction"] == "sum" => x[0].cross_entropy_sum(&x[1]),
         "cross_entropy" => x[0].cross_entropy(&x[1]),
-        _ => return products(op, attrs, x),
+        _ => return normalised(op, attrs, x).or_else(|| products(op, attrs, x)),
     };
     Some(vec![result])
+}
+
+/// Normalisations.
+fn normalised(op: &str, attrs: &Value, x: &[Tensor]) -> Option<Vec<Tensor>> {
+    let epsilon = attrs["eps"].as_f64().unwrap_or(1e-5);
+    let result = match op {
+        "layer_norm" => x[0].layer_norm(integer(attrs, "dims"), x.get(1), x.get(2), epsilon),
+        "rms_norm" => x[0].rms_norm(integer(attrs, "dims"), x.get(1), epsilon),
+        "group_norm" => x[0].group_norm(integer(attrs, "groups"), x.get(1), x.get(2), epsilon),
+        "batch_norm" => x[0].batch_norm(x.get(1), x.get(2), epsilon),
+        "batch_norm_with" => x[0].batch_norm_with(&x[1], &x[2], x.get(3), x.get(4), epsilon),
+        "batch_norm_running" => return Some(running(number(attrs, "momentum"), x)),
+        _ => return None,
+    };
+    Some(vec![result])
+}
+
+/// Running statistics of a layer after one forward pass in training.
+fn running(momentum: f64, x: &[Tensor]) -> Vec<Tensor> {
+    use kiln::nn::{BatchNorm, Mode, Module};
+    let params = kiln::ParamStore::new(x[0].device(), 1);
+    let channels = x[1].shape().expect("a valid input")[0];
+    let norm = BatchNorm { momentum, ..BatchNorm::new(&params.root(), channels) };
+    norm.running_mean.assign(&x[1]);
+    norm.running_var.assign(&x[2]);
+    norm.forward(&x[0], Mode::Train);
+    vec![norm.running_mean.get(), norm.running_var.get()]
 }
 
 /// Products and poolings.

@@ -18,6 +18,7 @@
 
 mod bandwidth;
 mod networks;
+mod norms;
 mod products;
 mod report;
 mod suite;
@@ -62,6 +63,7 @@ fn main() -> anyhow::Result<()> {
         products::run(&mut suite);
         networks::run(&mut suite);
         bandwidth::run(&mut suite);
+        norms::run(&mut suite);
         suite.into_lines()
     } else {
         report::read(&args.from)?

@@ -7,6 +7,7 @@
 mod conv;
 mod dropout;
 mod linear;
+mod norm;
 mod pool;
 mod recompute;
 mod sequential;
@@ -14,6 +15,7 @@ mod sequential;
 pub use conv::{Conv2d, Conv2dConfig};
 pub use dropout::Dropout;
 pub use linear::Linear;
+pub use norm::{BatchNorm, BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RmsNorm};
 pub use pool::{AvgPool2d, MaxPool2d};
 pub use recompute::Recompute;
 pub use sequential::Sequential;

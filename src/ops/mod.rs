@@ -382,6 +382,8 @@ op_list! {
     avg_pool2d: AvgPool2d, AvgPool2dBackward;
     softmax: Softmax, LogSoftmax, SoftmaxBackward, LogSoftmaxBackward;
     cross_entropy: CrossEntropy, CrossEntropyBackward;
+    batch_norm: BatchNorm, BatchNormBackward, BatchNormStatistics, BatchNormSums;
+    layer_norm: LayerNorm, LayerNormBackward, LayerNormStatistics, LayerNormWeightGrad;
     gather: Gather, GatherBackward;
     concat: Concat;
     matmul: Matmul;

@@ -1,0 +1,40 @@
+// Joins the parts of each channel's moments in order: mean and biased variance.
+//
+// Bindings: 0 parts [parts, 3, channels] (read: count, mean, sum of squared differences), 1 result [2, channels] (written).
+// Workgroups: ceil(channels / 64). Iterations: parts.
+
+struct Params {
+    channels: u32,
+    parts: u32,
+    share: f32,
+}
+
+@group(0) @binding(0) var<storage, read> parts: array<f32>;
+@group(0) @binding(1) var<storage, read_write> result: array<f32>;
+@group(0) @binding(15) var<uniform> p: Params;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let channel = (group.x + group.y * groups.x) * 64u + lane;
+    if channel >= p.channels {
+        return;
+    }
+    var count = 0.0;
+    var mean = 0.0;
+    var square = 0.0;
+    for (var part = 0u; part < p.parts; part++) {
+        let at = part * 3u * p.channels + channel;
+        let more = parts[at];
+        let share = more / max(count + more, 1.0);
+        let delta = parts[at + p.channels] - mean;
+        mean += delta * share;
+        square += parts[at + 2u * p.channels] + delta * delta * (count * share);
+        count += more;
+    }
+    result[channel] = mean;
+    result[p.channels + channel] = square * p.share;
+}

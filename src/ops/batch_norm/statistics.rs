@@ -1,0 +1,103 @@
+//! Mean and variance of channels.
+
+use super::channels::{Channels, Fold, check};
+use super::{SHAPES, bound};
+use crate::array::Array;
+use crate::dtype::DType;
+use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::ops::rows::MOMENTS;
+use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+
+/// Mean and biased variance of each channel of `[n, channels, ..]`: `[2, channels]`.
+#[derive(Debug)]
+pub struct BatchNormStatistics;
+
+impl Op for BatchNormStatistics {
+    fn name(&self) -> &'static str {
+        "batch_norm_statistics"
+    }
+
+    fn attributes(&self, _: &mut Vec<u64>) {}
+
+    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+        let channels = check(inputs)?;
+        if channels.count() == 1 {
+            let what = format!("there is one element for each channel of shape {}", inputs[0].shape);
+            return Err(Problem::Shape(what, "train on more than one element a channel"));
+        }
+        two_rows(channels)
+    }
+
+    /// 1/n for the mean and 2 (x - mean) / n for the variance.
+    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
+        let x = &backward.inputs[0];
+        let shape = *x.dims();
+        let mut dims = vec![1; shape.rank() - 1];
+        dims[0] = shape[1];
+        let row = |of: &Tensor, k: usize| of.slice_fixed(0, k, 1).reshape(&dims);
+        let slope = row(backward.grad, 1).scale(2.0);
+        let total = (x - row(backward.output, 0)) * slope + row(backward.grad, 0);
+        vec![Some(total.scale(shape[1] as f64 / shape.elements() as f64))]
+    }
+
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+        let (x, channels) = (inputs[0], output.shape[1]);
+        let count = (x.data.len() / channels) as f64;
+        let length: usize = x.shape[2..].iter().product();
+        let number = |i: usize| i / length % channels;
+        let mut data = vec![0.0; 2 * channels];
+        x.data.iter().enumerate().for_each(|(i, x)| data[number(i)] += x / count);
+        for (i, x) in x.data.iter().enumerate() {
+            let apart = x - data[number(i)];
+            data[channels + number(i)] += apart * apart / count;
+        }
+        Array { shape: output.shape, dtype: output.dtype, data }
+    }
+
+    fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
+        let channels = Channels::new(&inputs[0].shape);
+        let fold = Fold {
+            name: "batch_norm_statistics",
+            text: format!(
+                "const CENTRED: bool = true;\n{MOMENTS}{}",
+                include_str!("../../../shaders/batch_norm_statistics.wgsl")
+            ),
+            state: &["count", "mean", "square"],
+            per_channel: &[],
+            bindings: vec![Binding::input(0), Binding::output()],
+            epsilon: 0.0,
+        };
+        let (mut first, parts) = channels.fold(fold, capabilities);
+        if parts == 1 {
+            return Lowering::kernel(first);
+        }
+        first.bindings[1] = Binding::write(0);
+        let mut second =
+            Kernel::own("batch_norm_join", include_str!("../../../shaders/batch_norm_join.wgsl").to_string());
+        second.bindings = vec![Binding::read(0), Binding::output()];
+        let share = (1.0 / channels.count() as f64) as f32;
+        second.params = vec![channels.channels as u32, parts as u32, share.to_bits()];
+        second.workgroups = (channels.channels as u64).div_ceil(64);
+        second.iterations = parts as u64;
+        Lowering::Kernels { kernels: vec![first, second], temporaries: vec![parts * 3 * channels.channels] }
+    }
+
+    fn cases() -> Vec<Case> {
+        let apply = |x: &[Tensor]| Tensor::apply(BatchNormStatistics, &[&x[0]]);
+        let mut cases: Vec<Case> =
+            SHAPES.iter().map(|(name, shape)| Case::new(*name, apply).normal(shape).tolerance(bound(shape))).collect();
+        // Several parts a channel.
+        for (name, shape) in [("parts", &[3, 2, 131, 129][..]), ("parts_four", &[2, 1, 256, 140])] {
+            cases.push(Case::new(name, apply).normal(shape).tolerance(bound(shape)));
+        }
+        cases
+    }
+}
+
+/// `[2, channels]`.
+pub fn two_rows(channels: Channels) -> Result<Meta, Problem> {
+    let too_large = || Problem::Shape(format!("{} channels", channels.channels), "pass fewer channels");
+    Ok(Meta { shape: Shape::new(&[2, channels.channels]).ok_or_else(too_large)?, dtype: DType::F32 })
+}

@@ -1,0 +1,122 @@
+//! Gradient of the rows that were normalised.
+
+use super::{affine, check_rows};
+use crate::array::Array;
+use crate::kernel::{Binding, Capabilities};
+use crate::ops::rows::{Program, Rows};
+use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance};
+use crate::tensor::Tensor;
+
+/// Gradient of normalised rows with respect to the rows: from the result's gradient, the rows, their statistics
+/// ([`super::LayerNormStatistics`]) and the weight where there is one.
+///
+/// With g = dy w, h = (x - mean) r and m for the mean over a row: dx = r (g - m(g) - h m(g h)). Its own gradient counts the
+/// statistics as functions of the rows.
+#[derive(Debug)]
+pub struct LayerNormBackward {
+    /// False if the mean was taken to be 0: then m(g) is left out.
+    pub centred: bool,
+    /// Whether there is a weight.
+    pub weight: bool,
+}
+
+impl Op for LayerNormBackward {
+    fn name(&self) -> &'static str {
+        "layer_norm_backward"
+    }
+
+    fn attributes(&self, words: &mut Vec<u64>) {
+        words.extend([u64::from(self.centred), u64::from(self.weight)]);
+    }
+
+    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+        let [rows, n] = check_rows(inputs)?;
+        let fits = inputs[1] == inputs[0]
+            && inputs[2].shape[..] == [rows, 2]
+            && inputs[3..].iter().all(|weight| weight.shape[..] == [n]);
+        match fits {
+            true => Ok(inputs[0]),
+            false => Err(Problem::Shape("the inputs do not belong together".into(), "pass those of one normalisation")),
+        }
+    }
+
+    /// With D for the gradient of this result and P(u) = u - m(u) - h m(u h), which is its own transpose, so that
+    /// dx = r P(g): r P(D) for g, and -r (h m(D dx) + r P(D m(g h) + g m(D h))) for x.
+    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
+        let [dy, x, statistics] = [&backward.inputs[0], &backward.inputs[1], &backward.inputs[2]];
+        let weight = backward.inputs.get(3);
+        let rows = x.dims()[0];
+        let project = |u: &Tensor| {
+            let op = LayerNormBackward { centred: self.centred, weight: false };
+            Tensor::apply(op, &[u, x, statistics])
+        };
+        let mean = |u: Tensor| u.mean_keep(&[1]);
+        let column = |k: usize| statistics.slice_fixed(1, k, 1).reshape(&[rows, 1]);
+        let scale = column(1);
+        let normal = (x - column(0)) * &scale;
+        let grad = weight.map_or_else(|| dy.clone(), |weight| dy * weight);
+        let projected = project(backward.grad);
+        let from_x = backward.needs[1].then(|| {
+            let twisted = backward.grad * mean(&grad * &normal) + &grad * mean(backward.grad * &normal);
+            -(&scale * (&normal * mean(backward.grad * backward.output) + project(&twisted)))
+        });
+        let from_dy = weight.map_or_else(|| projected.clone(), |weight| &projected * weight);
+        let mut gradients = vec![Some(from_dy), from_x, None];
+        gradients.extend(weight.map(|_| Some((dy * &projected).sum(&[0]))));
+        gradients
+    }
+
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+        let n = output.shape[1];
+        let mut data = Vec::with_capacity(output.elements());
+        for (row, (dy, x)) in inputs[0].data.chunks(n).zip(inputs[1].data.chunks(n)).enumerate() {
+            let (mean, scale) = (inputs[2].data[2 * row], inputs[2].data[2 * row + 1]);
+            let g: Vec<f64> =
+                (0..n).map(|j| if self.weight { dy[j] * inputs[3].data[j] } else { dy[j] }).collect();
+            let h: Vec<f64> = x.iter().map(|x| (x - mean) * scale).collect();
+            let sum = if self.centred { g.iter().sum::<f64>() / n as f64 } else { 0.0 };
+            let dot = g.iter().zip(&h).map(|(g, h)| g * h).sum::<f64>() / n as f64;
+            data.extend(g.iter().zip(&h).map(|(g, h)| scale * (g - sum - h * dot)));
+        }
+        Array { shape: output.shape, dtype: output.dtype, data }
+    }
+
+    fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
+        let (affine, last) = affine(3, self.weight, false);
+        let mut bindings: Vec<Binding> = (0..inputs.len()).map(Binding::input).collect();
+        bindings.push(Binding::output());
+        let program = Program {
+            name: self.name(),
+            text: format!(
+                "const CENTRED: bool = {};\n{affine}@group(0) @binding({last}) var<storage, read_write> result: array<OUT>;\n{}",
+                self.centred,
+                include_str!("../../../shaders/layer_norm_backward.wgsl")
+            ),
+            state: &["sum", "dot"],
+            bindings,
+            results: 0,
+            number: 0.0,
+            first_of_row: false,
+        };
+        Lowering::kernel(Rows::along(&output.shape, 1).kernel(program, capabilities))
+    }
+
+    fn cases() -> Vec<Case> {
+        let case = |name: &str, centred: bool, [rows, n]: [usize; 2]| {
+            let case = Case::new(name, move |x| {
+                let statistics = Tensor::apply(super::LayerNormStatistics { epsilon: 1e-2, centred }, &[&x[1]]);
+                Tensor::apply(LayerNormBackward { centred, weight: true }, &[&x[0], &x[1], &statistics, &x[2]])
+            });
+            // Second derivatives are products of three sums over a row.
+            let bound = Tolerance::Pointwise { absolute: 2e-5, relative: 2e-5 };
+            case.normal(&[rows, n]).normal(&[rows, n]).normal(&[n]).tolerance(bound)
+        };
+        vec![
+            case("short", true, [37, 5]),
+            case("four", true, [37, 12]),
+            case("subgroup", true, [7, 516]),
+            case("rms", false, [37, 5]),
+            case("rms_subgroup", false, [5, 1031]),
+        ]
+    }
+}

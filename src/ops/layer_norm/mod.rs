@@ -1,0 +1,303 @@
+//! Layer normalisation (Ba, Kiros and Hinton 2016) and its variants: over the last axes (RMS: Zhang and Sennrich 2019),
+//! and over groups of channels (Wu and He 2018).
+//!
+//! y = (x - mean) / sqrt(variance + epsilon) * w + b, with the biased variance. One kernel folds a row to its moments and
+//! writes it. The backward pass forms the moments again once (reading x is what storing them in the forward pass would
+//! have cost inference), then dx in one kernel and both parameter gradients in another.
+
+mod backward;
+mod weights;
+
+pub use backward::LayerNormBackward;
+pub use weights::{LayerNormStatistics, LayerNormWeightGrad};
+
+use crate::array::Array;
+use crate::dtype::DType;
+use crate::kernel::{Binding, Capabilities};
+use crate::ops::rows::{MAX_LENGTH, MOMENTS, Program, Rows};
+use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance};
+use crate::tensor::Tensor;
+
+/// The rows of input 0, shape `[rows, n]`, normalised; times input 1 and plus input 2, shape `[n]`, where there are any.
+#[derive(Debug)]
+pub struct LayerNorm {
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// False to take 0 for the mean (RMS normalisation).
+    pub centred: bool,
+    /// Whether there is a weight.
+    pub weight: bool,
+    /// Whether there is a bias.
+    pub bias: bool,
+}
+
+impl Tensor {
+    /// Layer normalisation over the last `dims` axes, f32 or f16: mean 0 and variance 1 over them (`epsilon` is added to
+    /// the variance), times `weight` plus `bias`, both of the shape of these axes. As `torch.nn.functional.layer_norm`.
+    ///
+    /// # Errors
+    /// The result carries [`crate::Error::Shape`] unless `dims` is from 1 to the rank and the weights have the shape of
+    /// these axes, [`crate::Error::DType`] for integers, [`crate::Error::Value`] for a negative `epsilon`.
+    #[track_caller]
+    pub fn layer_norm(&self, dims: usize, weight: Option<&Tensor>, bias: Option<&Tensor>, epsilon: f64) -> Tensor {
+        self.normalise_rows("layer_norm", dims, weight, bias, epsilon, true)
+    }
+
+    /// Root-mean-square normalisation over the last `dims` axes: divided by sqrt(mean(x^2) + `epsilon`), times `weight`. As
+    /// `torch.nn.functional.rms_norm`.
+    ///
+    /// # Errors
+    /// As [`Tensor::layer_norm`].
+    #[track_caller]
+    pub fn rms_norm(&self, dims: usize, weight: Option<&Tensor>, epsilon: f64) -> Tensor {
+        self.normalise_rows("rms_norm", dims, weight, None, epsilon, false)
+    }
+
+    /// Normalisation over `groups` groups of the channels of axis 1 and all axes behind it, times `weight` plus `bias`,
+    /// both `[channels]`. As `torch.nn.functional.group_norm`.
+    ///
+    /// # Errors
+    /// The result carries [`crate::Error::Shape`] unless there are channels that `groups` divides and the weights have one
+    /// element for each; else as [`Tensor::layer_norm`].
+    #[track_caller]
+    pub fn group_norm(&self, groups: usize, weight: Option<&Tensor>, bias: Option<&Tensor>, epsilon: f64) -> Tensor {
+        let shape = *self.dims();
+        if self.error().is_some() {
+            return self.clone();
+        }
+        let channels = shape.get(1).copied().unwrap_or(0);
+        if channels == 0 || groups == 0 || channels % groups != 0 {
+            let what = format!("{groups} groups of the channels of shape {shape}");
+            return self.problem("group_norm", Problem::Shape(what, "pass [n, channels, ..] and a divisor of channels"));
+        }
+        let rows = shape[0] * groups;
+        let normal = self.reshape(&[rows, shape.elements() / rows]).layer_norm(1, None, None, epsilon).reshape(&shape);
+        // [channels, 1, ..]: aligned with axis 1.
+        let mut per_channel = vec![1; shape.rank() - 1];
+        per_channel[0] = channels;
+        let scaled = match weight {
+            Some(weight) => &normal * weight.reshape(&per_channel),
+            None => normal,
+        };
+        match bias {
+            Some(bias) => scaled + bias.reshape(&per_channel),
+            None => scaled,
+        }
+    }
+
+    #[track_caller]
+    fn normalise_rows(
+        &self,
+        name: &'static str,
+        dims: usize,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        epsilon: f64,
+        centred: bool,
+    ) -> Tensor {
+        let parts = [Some(self), weight, bias];
+        if let Some(broken) = parts.iter().flatten().find(|tensor| tensor.error().is_some()) {
+            return (*broken).clone();
+        }
+        let shape = *self.dims();
+        if dims == 0 || dims > shape.rank() {
+            let what = format!("the last {dims} axes of shape {shape}");
+            return self.problem(name, Problem::Shape(what, "normalise over one axis to all of them"));
+        }
+        let over = &shape[shape.rank() - dims..];
+        if let Some(wrong) = [weight, bias].into_iter().flatten().find(|tensor| tensor.dims()[..] != *over) {
+            let what = format!("a weight or bias of shape {} for the axes {over:?}", wrong.dims());
+            return self.problem(name, Problem::Shape(what, "give it the shape of the axes that are normalised"));
+        }
+        if epsilon.is_nan() || epsilon < 0.0 {
+            let what = format!("epsilon is {epsilon}");
+            return self.problem(name, Problem::Value(what, "pass a number from 0 on, such as 1e-5"));
+        }
+        let n: usize = over.iter().product();
+        let rows = self.widen().reshape(&[shape.elements() / n, n]);
+        let flat = |tensor: &Tensor| tensor.widen().reshape(&[n]);
+        let (weight, bias) = (weight.map(flat), bias.map(flat));
+        if n > MAX_LENGTH {
+            return long(&rows, weight, bias, epsilon, centred).reshape(&shape).cast(self.meta().dtype);
+        }
+        let op = LayerNorm { epsilon, centred, weight: weight.is_some(), bias: bias.is_some() };
+        let inputs: Vec<&Tensor> = [Some(&rows), weight.as_ref(), bias.as_ref()].into_iter().flatten().collect();
+        Tensor::apply(op, &inputs).reshape(&shape).cast(self.meta().dtype)
+    }
+}
+
+/// Rows longer than a kernel folds, composed of other ops.
+fn long(rows: &Tensor, weight: Option<Tensor>, bias: Option<Tensor>, epsilon: f64, centred: bool) -> Tensor {
+    let shifted = if centred { rows - rows.mean_keep(&[1]) } else { rows.clone() };
+    let normal = &shifted / shifted.square().mean_keep(&[1]).offset(epsilon).sqrt();
+    let scaled = weight.map_or_else(|| normal.clone(), |weight| &normal * weight);
+    bias.map_or_else(|| scaled.clone(), |bias| &scaled + bias)
+}
+
+/// `Err` unless these are f32: rows `[rows, n]` first.
+fn check_rows(inputs: &[Meta]) -> Result<[usize; 2], Problem> {
+    if let Some(meta) = inputs.iter().find(|meta| meta.dtype != DType::F32) {
+        return Err(Problem::DType(format!("it takes floats, not {}", meta.dtype)));
+    }
+    match inputs[0].shape[..] {
+        [rows, n] if n <= MAX_LENGTH => Ok([rows, n]),
+        _ => Err(Problem::Shape(format!("rows of shape {}", inputs[0].shape), "pass [rows, n]")),
+    }
+}
+
+/// Text of `affine(x, j)` with what it binds from `first` on, and the next free binding.
+fn affine(first: usize, weight: bool, bias: bool) -> (String, usize) {
+    let (mut text, mut value, mut binding) = (String::new(), "x".to_string(), first);
+    for (name, sign, present) in [("weight", '*', weight), ("bias", '+', bias)] {
+        if present {
+            text += &format!("@group(0) @binding({binding}) var<storage, read> {name}: array<F>;\n");
+            value = format!("{value} {sign} {name}[j]");
+            binding += 1;
+        }
+    }
+    text += &format!("fn affine(x: F, j: u32) -> F {{\n    return {value};\n}}\n");
+    (text, binding)
+}
+
+/// Mean and reciprocal standard deviation of a row.
+fn moments(row: &[f64], epsilon: f64, centred: bool) -> (f64, f64) {
+    let n = row.len() as f64;
+    let mean = if centred { row.iter().sum::<f64>() / n } else { 0.0 };
+    let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n;
+    (mean, 1.0 / (variance + epsilon).sqrt())
+}
+
+/// Rows of 1, lengths that four divides and does not, rows for one invocation, for a subgroup and for a workgroup.
+const SHAPES: [(&str, [usize; 2]); 8] = [
+    ("short", [37, 5]),
+    ("four", [131, 12]),
+    ("one_row", [1, 131]),
+    ("subgroup", [67, 516]),
+    ("odd_subgroup", [5, 1031]),
+    ("long", [3, 5004]),
+    ("one_element", [3, 1]),
+    ("many_rows", [2051, 8]),
+];
+
+/// The bound of normalised values and of their gradients: sums of n terms over the deviation.
+fn bound(n: usize) -> Tolerance {
+    Tolerance::Pointwise { absolute: 4e-6 + 4e-7 * (n as f64).sqrt(), relative: 4e-6 }
+}
+
+impl Op for LayerNorm {
+    fn name(&self) -> &'static str {
+        if self.centred { "layer_norm" } else { "rms_norm" }
+    }
+
+    fn attributes(&self, words: &mut Vec<u64>) {
+        words.extend([self.epsilon.to_bits(), u64::from(self.weight), u64::from(self.bias)]);
+    }
+
+    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+        let [_, n] = check_rows(inputs)?;
+        match inputs[1..].iter().find(|meta| meta.shape[..] != [n]) {
+            Some(meta) => Err(Problem::Shape(format!("a weight of shape {} for rows of {n}", meta.shape), "pass [n]")),
+            None => Ok(inputs[0]),
+        }
+    }
+
+    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
+        let (x, grad) = (&backward.inputs[0], backward.grad);
+        let n = x.dims()[1];
+        let statistics =
+            Tensor::apply(LayerNormStatistics { epsilon: self.epsilon, centred: self.centred }, &[x]);
+        let rows = backward.needs[0].then(|| {
+            let mut inputs = vec![grad, x, &statistics];
+            inputs.extend(self.weight.then(|| &backward.inputs[1]));
+            Tensor::apply(LayerNormBackward { centred: self.centred, weight: self.weight }, &inputs)
+        });
+        let mut gradients = vec![rows];
+        if backward.needs[1..].contains(&true) {
+            let both = Tensor::apply(LayerNormWeightGrad { centred: self.centred }, &[grad, x, &statistics]);
+            let part = |k: usize| both.slice_fixed(0, k, 1).reshape(&[n]);
+            gradients.extend(self.weight.then(|| Some(part(0))));
+            gradients.extend(self.bias.then(|| Some(part(1))));
+        } else {
+            gradients.extend(backward.needs[1..].iter().map(|_| None));
+        }
+        gradients
+    }
+
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+        let n = output.shape[1];
+        let weight = |j: usize| if self.weight { inputs[1].data[j] } else { 1.0 };
+        let bias = |j: usize| if self.bias { inputs[inputs.len() - 1].data[j] } else { 0.0 };
+        let mut data = Vec::with_capacity(output.elements());
+        for row in inputs[0].data.chunks(n) {
+            let (mean, scale) = moments(row, self.epsilon, self.centred);
+            data.extend(row.iter().enumerate().map(|(j, x)| (x - mean) * scale * weight(j) + bias(j)));
+        }
+        Array { shape: output.shape, dtype: output.dtype, data }
+    }
+
+    fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
+        let (affine, last) = affine(1, self.weight, self.bias);
+        let mut bindings: Vec<Binding> = (0..inputs.len()).map(Binding::input).collect();
+        bindings.push(Binding::output());
+        let program = Program {
+            name: self.name(),
+            text: format!(
+                "const CENTRED: bool = {};\n{affine}@group(0) @binding({last}) var<storage, read_write> result: array<OUT>;\n{}{}",
+                self.centred,
+                include_str!("../../../shaders/layer_norm.wgsl"),
+                MOMENTS
+            ),
+            state: &["count", "mean", "square"],
+            bindings,
+            results: 0,
+            number: self.epsilon,
+            first_of_row: false,
+        };
+        Lowering::kernel(Rows::along(&output.shape, 1).kernel(program, capabilities))
+    }
+
+    fn cases() -> Vec<Case> {
+        let mut cases = vec![];
+        for (name, [rows, n]) in SHAPES {
+            // Where a row has one element, the result is the bias, and the gradient 0 but for epsilon.
+            let case = Case::new(name, |x| x[0].layer_norm(1, Some(&x[1]), Some(&x[2]), 1e-5));
+            cases.push(case.normal(&[rows, n]).normal(&[n]).normal(&[n]).tolerance(bound(n.max(rows))));
+            let case = Case::new(format!("rms_{name}"), |x| x[0].rms_norm(1, Some(&x[1]), 1e-5));
+            cases.push(case.normal(&[rows, n]).normal(&[n]).tolerance(bound(n.max(rows))));
+        }
+        let plain = Case::new("plain", |x| x[0].layer_norm(2, None, None, 1e-5));
+        cases.push(plain.normal(&[5, 3, 20]).tolerance(bound(60)));
+        let bias = Case::new("bias_only", |x| x[0].layer_norm(1, None, Some(&x[1]), 1e-3));
+        cases.push(bias.normal(&[37, 20]).normal(&[20]).tolerance(bound(37)));
+        // A mean that is large beside the deviation: squares less the square of the mean would lose four digits. Rounding
+        // x + 200 moves each element by up to 8e-6.
+        let shifted = Case::new("far_from_zero", |x| x[0].offset(200.0).layer_norm(1, None, None, 1e-5));
+        cases.push(shifted.normal(&[37, 516]).tolerance(Tolerance::Pointwise { absolute: 5e-5, relative: 3e-5 }));
+        let fused = Case::new("between", |x| (&x[0] * 2.0).layer_norm(1, Some(&x[1]), None, 1e-5).relu() + &x[2]);
+        cases.push(fused.normal(&[37, 12]).normal(&[12]).normal(&[37, 12]).tolerance(bound(37)));
+        let turned = Case::new("transposed", |x| x[0].transpose(0, 1).layer_norm(1, None, None, 1e-5));
+        cases.push(turned.normal(&[20, 36]).tolerance(bound(36)));
+        for groups in [1, 3] {
+            let name = format!("groups_{groups}");
+            let case = Case::new(name, move |x| x[0].group_norm(groups, Some(&x[1]), Some(&x[2]), 1e-5));
+            cases.push(case.normal(&[5, 6, 4, 3]).normal(&[6]).normal(&[6]).tolerance(bound(60)));
+        }
+        cases
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Device, Error};
+
+    #[test]
+    fn weights_of_another_shape_and_a_negative_epsilon_are_refused() {
+        let device = Device::cpu();
+        let x = device.zeros(&[2, 3, 4]);
+        let wrong = x.layer_norm(1, Some(&device.zeros(&[3])), None, 1e-5);
+        assert!(matches!(wrong.error(), Some(Error::Shape { op: "layer_norm", .. })), "{wrong:?}");
+        assert!(matches!(x.layer_norm(4, None, None, 1e-5).error(), Some(Error::Shape { .. })));
+        assert!(matches!(x.rms_norm(1, None, -1.0).error(), Some(Error::Value { op: "rms_norm", .. })));
+        assert!(matches!(x.group_norm(2, None, None, 1e-5).error(), Some(Error::Shape { op: "group_norm", .. })));
+    }
+}

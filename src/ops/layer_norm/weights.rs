@@ -1,0 +1,186 @@
+//! Statistics of rows, and the gradients of a normalisation's weight and bias.
+
+use super::{SHAPES, bound, check_rows, moments};
+use crate::array::Array;
+use crate::dtype::DType;
+use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::ops::rows::{MOMENTS, Program, Rows};
+use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance, split_sum};
+use crate::shape::Shape;
+use crate::tensor::Tensor;
+
+/// Mean and reciprocal standard deviation of each row of `[rows, n]`: `[rows, 2]`.
+#[derive(Debug)]
+pub struct LayerNormStatistics {
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// False to take 0 for the mean.
+    pub centred: bool,
+}
+
+/// Gradients of the weight and of the bias, `[2, n]`, from the result's gradient, the rows and their statistics.
+///
+/// Its own gradient counts the statistics as functions of the rows.
+#[derive(Debug)]
+pub struct LayerNormWeightGrad {
+    /// False if the mean was taken to be 0.
+    pub centred: bool,
+}
+
+impl Op for LayerNormStatistics {
+    fn name(&self) -> &'static str {
+        "layer_norm_statistics"
+    }
+
+    fn attributes(&self, words: &mut Vec<u64>) {
+        words.extend([self.epsilon.to_bits(), u64::from(self.centred)]);
+    }
+
+    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+        let [rows, _] = check_rows(inputs)?;
+        matrix(rows, 2)
+    }
+
+    /// 1/n for the mean, and -r^2 h / n for r, with h the normalised row.
+    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
+        let x = &backward.inputs[0];
+        let [rows, n] = [x.dims()[0], x.dims()[1]];
+        let column = |of: &Tensor, k: usize| of.slice_fixed(1, k, 1).reshape(&[rows, 1]);
+        let scale = column(backward.output, 1);
+        let normal = (x - column(backward.output, 0)) * &scale;
+        let from_scale = -(normal * (scale.square() * column(backward.grad, 1)));
+        let total = if self.centred { from_scale + column(backward.grad, 0) } else { from_scale };
+        vec![Some(total.scale(1.0 / n as f64))]
+    }
+
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+        let rows = inputs[0].data.chunks(inputs[0].shape[1]);
+        let data = rows.flat_map(|row| <[f64; 2]>::from(moments(row, self.epsilon, self.centred))).collect();
+        Array { shape: output.shape, dtype: output.dtype, data }
+    }
+
+    fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
+        let program = Program {
+            name: self.name(),
+            text: format!(
+                "const CENTRED: bool = {};\n{}{}",
+                self.centred,
+                include_str!("../../../shaders/layer_norm_statistics.wgsl"),
+                MOMENTS
+            ),
+            state: &["count", "mean", "square"],
+            bindings: vec![Binding::input(0), Binding::output()],
+            results: 2,
+            number: self.epsilon,
+            first_of_row: false,
+        };
+        Lowering::kernel(Rows::along(&inputs[0].shape, 1).kernel(program, capabilities))
+    }
+
+    fn cases() -> Vec<Case> {
+        let case = |(name, shape): (&str, [usize; 2])| {
+            let apply = |x: &[Tensor]| Tensor::apply(LayerNormStatistics { epsilon: 0.1, centred: true }, &[&x[0]]);
+            Case::new(name, apply).normal(&shape).tolerance(bound(shape[1]))
+        };
+        SHAPES.into_iter().map(case).collect()
+    }
+}
+
+impl Op for LayerNormWeightGrad {
+    fn name(&self) -> &'static str {
+        "layer_norm_weight_grad"
+    }
+
+    fn attributes(&self, words: &mut Vec<u64>) {
+        words.push(u64::from(self.centred));
+    }
+
+    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+        let [rows, n] = check_rows(inputs)?;
+        match inputs[1] == inputs[0] && inputs[2].shape[..] == [rows, 2] {
+            true => matrix(2, n),
+            false => Err(Problem::Shape("the inputs do not belong together".into(), "pass those of one normalisation")),
+        }
+    }
+
+    /// With D and E for the gradients of the two sums: D h + E for dy, and for x what normalising sends back for dy D.
+    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
+        let [dy, x, statistics] = [&backward.inputs[0], &backward.inputs[1], &backward.inputs[2]];
+        let [rows, n] = [x.dims()[0], x.dims()[1]];
+        let column = |k: usize| statistics.slice_fixed(1, k, 1).reshape(&[rows, 1]);
+        let part = |k: usize| backward.grad.slice_fixed(0, k, 1).reshape(&[n]);
+        let from_dy = (x - column(0)) * column(1) * part(0) + part(1);
+        let op = super::LayerNormBackward { centred: self.centred, weight: false };
+        let from_x = Tensor::apply(op, &[&(dy * part(0)), x, statistics]);
+        vec![Some(from_dy), Some(from_x), None]
+    }
+
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+        let n = output.shape[1];
+        let mut data = vec![0.0; 2 * n];
+        for (row, (dy, x)) in inputs[0].data.chunks(n).zip(inputs[1].data.chunks(n)).enumerate() {
+            let (mean, scale) = (inputs[2].data[2 * row], inputs[2].data[2 * row + 1]);
+            for j in 0..n {
+                data[j] += dy[j] * (x[j] - mean) * scale;
+                data[n + j] += dy[j];
+            }
+        }
+        Array { shape: output.shape, dtype: output.dtype, data }
+    }
+
+    fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
+        let [rows, n] = [inputs[0].shape[0], inputs[0].shape[1]];
+        let lanes = if n.is_multiple_of(4) { 4 } else { 1 };
+        let values = n / lanes;
+        // A software driver pays for each load: two columns share a row's statistics there.
+        let columns = if capabilities.software { 2 } else { 1 };
+        let tiles = values.div_ceil(columns);
+        // Enough invocations for the device, each with enough rows to be worth a partial result.
+        let (target, least) = if capabilities.software { (1024, 128) } else { (32_768, 32) };
+        let parts = (target / tiles).min(rows / least).max(rows.div_ceil(50_000)).max(1);
+        let rows_per_part = rows.div_ceil(parts);
+        let mut kernel = Kernel::own(
+            "layer_norm_weight_grad",
+            format!(
+                "const LANES: u32 = {lanes}u;\nconst COLUMNS: u32 = {columns}u;\n{}",
+                include_str!("../../../shaders/layer_norm_weight_grad.wgsl")
+            ),
+        );
+        kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::input(2), Binding::output()];
+        kernel.params = vec![rows as u32, values as u32, parts as u32, rows_per_part as u32];
+        kernel.workgroups = ((parts * tiles) as u64).div_ceil(64);
+        kernel.iterations = rows_per_part as u64;
+        kernel.prologue = true;
+        kernel.lanes = lanes;
+        match parts {
+            1 => Lowering::kernel(kernel),
+            parts => split_sum(vec![kernel], parts, output),
+        }
+    }
+
+    fn cases() -> Vec<Case> {
+        let shapes: [(&str, [usize; 2], bool); 7] = [
+            ("few_rows", [5, 37], true),
+            ("one_row", [1, 12], true),
+            ("parts", [1031, 5], true),
+            ("four_parts", [1031, 20], true),
+            ("one_value", [131, 4], true),
+            ("one_column", [67, 1], true),
+            ("rms", [37, 12], false),
+        ];
+        let case = |(name, [rows, n], centred): (&str, [usize; 2], bool)| {
+            let case = Case::new(name, move |x| {
+                let statistics = Tensor::apply(LayerNormStatistics { epsilon: 0.1, centred }, &[&x[1]]);
+                Tensor::apply(LayerNormWeightGrad { centred }, &[&x[0], &x[1], &statistics])
+            });
+            let absolute = 4e-6 * (rows as f64).sqrt();
+            case.normal(&[rows, n]).normal(&[rows, n]).tolerance(Tolerance::Pointwise { absolute, relative: 4e-6 })
+        };
+        shapes.into_iter().map(case).collect()
+    }
+}
+
+fn matrix(rows: usize, columns: usize) -> Result<Meta, Problem> {
+    let too_large = || Problem::Shape(format!("statistics of {rows} rows"), "normalise fewer rows at a time");
+    Ok(Meta { shape: Shape::new(&[rows, columns]).ok_or_else(too_large)?, dtype: DType::F32 })
+}
