@@ -30,6 +30,7 @@ fn program(settings: &[(&str, &str)]) -> String {
 #[ignore = "run by the other tests, as a program of its own"]
 fn a_program() {
     let device = common::backend("vulkan");
+    device.set_profiling(true).unwrap();
     let net = Net::new(&device);
     let mut optimizer = adamw(&net);
     let checkpoint = std::env::var_os("CHECKPOINT").map(PathBuf::from);
@@ -44,6 +45,7 @@ fn a_program() {
         Checkpoint::save(path, &net.params, Some(&optimizer), None).unwrap();
     }
     println!("{}", device.statistics().last_plan);
+    println!("profiled {}", device.profile().unwrap().runs);
     println!("warnings {:?}", device.warnings());
 }
 
@@ -84,6 +86,7 @@ fn what_was_measured_is_kept_and_measured_once() {
     let first = program(&[("KILN_TUNE", "on"), ("KILN_CACHE", cache)]);
     assert!(measured(&first) > 0 && !choices(&first).is_empty(), "{first}");
     assert!(warnings(&first).ends_with("[]"), "{first}");
+    assert!(first.contains("profiled 3\n"), "what tuning runs is not in the profile:\n{first}");
     let again = program(&[("KILN_TUNE", "on"), ("KILN_CACHE", cache)]);
     assert_eq!(measured(&again), 0, "{again}");
     let cached = program(&[("KILN_CACHE", cache)]);

@@ -20,24 +20,34 @@ const GAIN: f64 = 0.95;
 impl Engine {
     /// Decides every class that is open, by measurement while the time for it lasts.
     pub(super) fn tune(&mut self, gpu: &Gpu, open: Vec<Open>) -> Result<()> {
-        for Open { class, candidates } in open {
-            if gpu.is_settled(&class) {
-                continue;
-            }
-            let left = gpu.tuning_left();
-            if left.is_zero() {
-                gpu.settle(&class, None);
-                gpu.warn("KILN_TUNE_SECONDS are used up: kernels that were not measured are the built-in ones");
-                continue;
-            }
-            let started = Instant::now();
-            let chosen = measure(gpu, &class, candidates, started + left);
-            gpu.spend_tuning(started.elapsed());
-            gpu.settle(&class, chosen?);
+        // A profile is of the program's runs, not of these.
+        let profiled = gpu.recorder().is_on() && gpu.recorder().pause(true);
+        let result = decide(gpu, open);
+        if profiled {
+            gpu.recorder().pause(false);
         }
-        gpu.save_choices();
-        Ok(())
+        result
     }
+}
+
+fn decide(gpu: &Gpu, open: Vec<Open>) -> Result<()> {
+    for Open { class, candidates } in open {
+        if gpu.is_settled(&class) {
+            continue;
+        }
+        let left = gpu.tuning_left();
+        if left.is_zero() {
+            gpu.settle(&class, None);
+            gpu.warn("KILN_TUNE_SECONDS are used up: kernels that were not measured are the built-in ones");
+            continue;
+        }
+        let started = Instant::now();
+        let chosen = measure(gpu, &class, candidates, started + left);
+        gpu.spend_tuning(started.elapsed());
+        gpu.settle(&class, chosen?);
+    }
+    gpu.save_choices();
+    Ok(())
 }
 
 /// The fastest candidate; `None` if time ran out before a comparison, or none runs.

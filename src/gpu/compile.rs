@@ -124,7 +124,8 @@ impl Gpu {
     /// The pipeline and layout of each dispatch; what is not there yet is made by as many threads as there are cores.
     ///
     /// Translating WGSL and, on most drivers, compiling happen when a pipeline is made. llvmpipe compiles at the first
-    /// dispatch instead, in `submit` and one kernel at a time, so there the threads save little.
+    /// dispatch instead, one kernel at a time on the queue's thread, so there the threads save little: the first step of the
+    /// MNIST CNN without any cache took 2.3 and 3.4 s with one thread, 2.6 and 2.6 s with two (two cores, in one run).
     fn pipelines(&self, plan: &Plan) -> Result<Vec<(wgpu::ComputePipeline, wgpu::BindGroupLayout)>> {
         let mut known = lock(&self.0.pipelines);
         let mut keys = Vec::with_capacity(plan.dispatches.len());

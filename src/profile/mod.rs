@@ -228,7 +228,8 @@ impl fmt::Display for Profile {
         writeln!(
             f,
             "\nshare: of the time of all kernels. GB/s: the buffers that a kernel binds, each once. GFLOP/s: what its op\n\
-             states. A name is op.variant; `+2` says that two ops were fused into it, `a+b` that both are one kernel."
+             states. A name is op.variant; `+2` says that two ops were fused into it, `a+b` and `a | b` that both are one\n\
+             kernel."
         )
     }
 }

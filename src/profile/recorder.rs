@@ -154,6 +154,11 @@ impl Recorder {
         self.on.store(on, Ordering::Relaxed);
     }
 
+    /// Stops without an end, or goes on: for runs that are not the program's. True if it was measuring.
+    pub fn pause(&self, pause: bool) -> bool {
+        self.on.swap(!pause, Ordering::Relaxed)
+    }
+
     pub fn report_at_end(&self, report: Report) {
         self.report.store(report as u8, Ordering::Relaxed);
     }
