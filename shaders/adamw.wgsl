@@ -3,9 +3,10 @@
 //   m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
 //   theta <- theta - lr ((m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps) + wd theta)
 //
-// with g the clipped gradient. Put in front of this text: `const VECTORS`, 1 to 16 and a power of two. Bindings: 0 theta (written), 1 gradients (read), 2 m,
-// 3 v (written), 4 class of each block of 64 elements (read; 0: leave alone), 5 status (read): (norm, clip factor,
-// 1 to skip the update, 0), 13 operands: from word p.word on two vectors for each class from 1 on:
+// with g the clipped gradient. Put in front of this text: `const VECTORS`, 1 to 16 and a power of two, and
+// `fn factor(at)`, a vector of factors: of the operands, or of an arena under loss scaling. Bindings: 0 theta (written),
+// 1 gradients (read), 2 m, 3 v (written), 4 class of each block of 64 elements (read; 0: leave alone), 5 status (read): (norm, clip factor,
+// 1 to skip the update, error). Factors from word p.word on, two vectors for each class from 1 on:
 // (lr / (1 - b1^t), 1 / sqrt(1 - b2^t), eps, lr wd), (b1, 1 - b1, b2, 1 - b2).
 // One invocation VECTORS vectors of four elements; workgroups: ceil(vectors / (64 VECTORS)). Iterations: VECTORS.
 
@@ -20,7 +21,6 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> second: array<vec4<f32>>;
 @group(0) @binding(4) var<storage, read> classes: array<f32>;
 @group(0) @binding(5) var<storage, read> status: array<vec4<f32>>;
-@group(0) @binding(13) var<uniform> operands: array<vec4<u32>, 1024>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 @compute @workgroup_size(64)
@@ -40,8 +40,8 @@ fn main(
         return;
     }
     let at = p.word / 4u + (class_number - 1u) * 2u;
-    let rates = bitcast<vec4<f32>>(operands[at]);
-    let betas = bitcast<vec4<f32>>(operands[at + 1u]);
+    let rates = factor(at);
+    let betas = factor(at + 1u);
     for (var i = start; i < min(start + VECTORS, p.vectors); i++) {
         let g = gradients[i] * state.y;
         let m = betas.x * first[i] + betas.y * g;

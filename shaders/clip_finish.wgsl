@@ -1,4 +1,5 @@
-// The sum of squares of all gradients to the status: (norm, clip factor, 1 if the update is to be skipped, 0).
+// The sum of squares of all gradients to the status: (norm, clip factor, 1 if the update is to be skipped, the
+// same: it is an error).
 //
 // factor = min(1, largest / (norm + 1e-6)) where `largest` is not 0, else 1 (clip_grad_norm_ of PyTorch). `largest` is word
 // p.word of the operands. Bindings: 2 status (written), 13 operands. `clip_norm.wgsl` follows, or `clip_status.wgsl`
@@ -17,5 +18,5 @@ fn finish(sum: f32, bad: f32, group: u32) {
         // A norm beyond f32 has no factor.
         skipped = skipped || (bitcast<u32>(norm) & 0x7f800000u) == 0x7f800000u;
     }
-    status[group] = vec4<f32>(norm, factor, f32(skipped), 0.0);
+    status[group] = vec4<f32>(norm, factor, f32(skipped), f32(skipped));
 }

@@ -1,8 +1,10 @@
 // Stochastic gradient descent without momentum over one arena: theta <- theta - lr (g + wd theta).
 //
-// g is the clipped gradient. Put in front of this text: `const VECTORS`, 1 to 16 and a power of two. Bindings: 0 theta (written), 1 gradients (read), 2 class
-// of each block of 64 elements (read; 0: leave alone), 3 status (read): (norm, clip factor, 1 to skip the update, 0),
-// 13 operands: from word p.word on two vectors for each class from 1 on: (lr, wd, ..), (..).
+// g is the clipped gradient. Put in front of this text: `const VECTORS`, 1 to 16 and a power of two, and
+// `fn factor(at)`, a vector of factors: of the operands, or of an arena under loss scaling. Bindings: 0 theta (written),
+// 1 gradients (read), 2 class
+// of each block of 64 elements (read; 0: leave alone), 3 status (read): (norm, clip factor, 1 to skip the update, error).
+// Factors from word p.word on two vectors for each class from 1 on: (lr, wd, ..), (..).
 // One invocation VECTORS vectors of four elements; workgroups: ceil(vectors / (64 VECTORS)). Iterations: VECTORS.
 
 struct Params {
@@ -14,7 +16,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> gradients: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> classes: array<f32>;
 @group(0) @binding(3) var<storage, read> status: array<vec4<f32>>;
-@group(0) @binding(13) var<uniform> operands: array<vec4<u32>, 1024>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 @compute @workgroup_size(64)
@@ -33,7 +34,7 @@ fn main(
     if class_number == 0u || state.z != 0.0 {
         return;
     }
-    let rates = bitcast<vec4<f32>>(operands[p.word / 4u + (class_number - 1u) * 2u]);
+    let rates = factor(p.word / 4u + (class_number - 1u) * 2u);
     for (var i = start; i < min(start + VECTORS, p.vectors); i++) {
         let x = theta[i];
         theta[i] = x - rates.x * (gradients[i] * state.y + rates.y * x);

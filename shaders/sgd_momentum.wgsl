@@ -3,9 +3,11 @@
 //   d <- g + wd theta;  u <- mu u + (1 - dampening) d  (u <- d the first time)
 //   theta <- theta - lr u,  or with Nesterov's momentum  theta - lr (d + mu u)
 //
-// with g the clipped gradient. Put in front of this text: `const VECTORS`, 1 to 16 and a power of two. Bindings: 0 theta (written), 1 gradients (read), 2 u
+// with g the clipped gradient. Put in front of this text: `const VECTORS`, 1 to 16 and a power of two, and
+// `fn factor(at)`, a vector of factors: of the operands, or of an arena under loss scaling. Bindings: 0 theta (written),
+// 1 gradients (read), 2 u
 // (written), 3 class of each block of 64 elements (read; 0: leave alone), 4 status (read): (norm, clip factor, 1 to skip
-// the update, 0), 13 operands: from word p.word on two vectors for each class from 1 on: (lr, wd, factor of the old u,
+// the update, error). Factors from word p.word on two vectors for each class from 1 on: (lr, wd, factor of the old u,
 // factor of d in u), (factor of d in the step, factor of u in the step, 0, 0).
 // One invocation VECTORS vectors of four elements; workgroups: ceil(vectors / (64 VECTORS)). Iterations: VECTORS.
 
@@ -19,7 +21,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> velocity: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> classes: array<f32>;
 @group(0) @binding(4) var<storage, read> status: array<vec4<f32>>;
-@group(0) @binding(13) var<uniform> operands: array<vec4<u32>, 1024>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 @compute @workgroup_size(64)
@@ -39,8 +40,8 @@ fn main(
         return;
     }
     let at = p.word / 4u + (class_number - 1u) * 2u;
-    let rates = bitcast<vec4<f32>>(operands[at]);
-    let shares = bitcast<vec4<f32>>(operands[at + 1u]);
+    let rates = factor(at);
+    let shares = factor(at + 1u);
     for (var i = start; i < min(start + VECTORS, p.vectors); i++) {
         let x = theta[i];
         let d = gradients[i] * state.y + rates.y * x;

@@ -23,7 +23,7 @@ impl Tensor {
         }
         check_scalar(self, Location::caller())?;
         let targets: Vec<Arc<Node>> = wrt.iter().map(|tensor| tensor.node().clone()).collect();
-        let gradients = backward(self, &targets)?;
+        let gradients = backward(self, None, &targets)?;
         let zeros = |tensor: &Tensor| tensor.device().zeros(tensor.dims());
         Ok(gradients.into_iter().zip(wrt).map(|(gradient, tensor)| gradient.unwrap_or_else(|| zeros(tensor))).collect())
     }
@@ -42,15 +42,19 @@ pub(crate) fn check_scalar(loss: &Tensor, at: &'static Location<'static>) -> Res
     })
 }
 
-/// Gradients of `loss` with respect to `targets`; `None` where it does not reach.
+/// Gradients of `loss` (times `seed`, a scalar) with respect to `targets`; `None` where it does not reach.
 ///
 /// Nodes are visited from the last recorded to the first; where several consumers contribute, the sum is formed in that
 /// order: the first assigns, later ones add.
-pub(crate) fn backward(loss: &Tensor, targets: &[Arc<Node>]) -> Result<Vec<Option<Tensor>>> {
+pub(crate) fn backward(loss: &Tensor, seed: Option<Tensor>, targets: &[Arc<Node>]) -> Result<Vec<Option<Tensor>>> {
     let order = reachable(loss.node());
     let mut regions = Regions::of(&order, loss.node());
     let mut gradients: HashMap<*const Node, Tensor> = HashMap::new();
-    gradients.insert(Arc::as_ptr(loss.node()), loss.ones_like());
+    let seed = match seed {
+        Some(seed) => seed.reshape(loss.dims()).cast(loss.meta().dtype),
+        None => loss.ones_like(),
+    };
+    gradients.insert(Arc::as_ptr(loss.node()), seed);
     for node in order {
         let Source::Op(op) = &node.source else { continue };
         let is_target = targets.iter().any(|target| Arc::ptr_eq(target, &node));

@@ -24,6 +24,8 @@ struct Inner {
     backend: Backend,
     engine: Mutex<Engine>,
     draws: Draws,
+    /// True where steps look for what is not finite.
+    checked: AtomicBool,
     /// Set where a device-side failure was found after the call that caused it had returned.
     failure: Mutex<Option<Error>>,
 }
@@ -152,6 +154,7 @@ impl Device {
             backend,
             engine: Mutex::new(Engine::default()),
             draws: Draws::new(0),
+            checked: AtomicBool::new(std::env::var("KILN_CHECK").is_ok_and(|value| !matches!(&*value, "" | "0"))),
             failure: Mutex::new(None),
         }))
     }
@@ -274,6 +277,16 @@ impl Device {
         if let Backend::Gpu(gpu) = &self.0.backend {
             gpu.inject_fault(name);
         }
+    }
+
+    /// Turns check mode on or off (at first what `KILN_CHECK` says): each step is waited for, and the error of one with a
+    /// gradient that is not finite names the first op that gave such a value.
+    pub fn set_check(&self, enabled: bool) {
+        self.0.checked.store(enabled, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_checked(&self) -> bool {
+        self.0.checked.load(Ordering::Relaxed)
     }
 
     /// Destroys the device at the driver: everything on it then returns [`Error::DeviceLost`]. For tests of that.

@@ -129,12 +129,29 @@ pub enum Error {
     },
     /// A loss or gradient that is not finite. The update of that step was skipped.
     #[error(
-        "step {step}: a gradient is NaN or infinite, its update was skipped; \
-         lower the learning rate, clip gradients, or check the inputs of that step"
+        "step {step}: a gradient is NaN or infinite, its update was skipped{}; \
+         lower the learning rate, clip gradients, or check the inputs of that step{}",
+        origin(found.as_deref()), advice(found.as_deref())
     )]
     NonFinite {
         /// The optimizer's number of the step (from 1).
         step: u64,
+        /// What was the first not to be finite; known in check mode.
+        found: Option<String>,
+    },
+    /// The loss scale would have sunk below its floor: gradients are not finite whatever it is.
+    #[error(
+        "step {step}: gradients are NaN or infinite even at a loss scale of {floor:e}, its floor{}; \
+         lower the learning rate, check the inputs, or keep the op at fault in f32 by with_precision{}",
+        origin(found.as_deref()), advice(found.as_deref())
+    )]
+    LossScale {
+        /// The optimizer's number of the step (from 1).
+        step: u64,
+        /// The floor.
+        floor: f64,
+        /// What was the first not to be finite; known in check mode.
+        found: Option<String>,
     },
     /// A file whose content is not what it should be.
     #[error("{}: at byte {offset}: {what}; {next}", path.display())]
@@ -200,10 +217,26 @@ pub enum Error {
     },
 }
 
+fn origin(found: Option<&str>) -> String {
+    found.map(|found| format!(" ({found})")).unwrap_or_default()
+}
+
+fn advice(found: Option<&str>) -> &'static str {
+    if found.is_some() { "" } else { " (KILN_CHECK=1 names the first op that is not finite)" }
+}
+
 impl Error {
     /// An [`Error::Io`] for `path`.
     pub(crate) fn io(path: impl Into<PathBuf>, action: &'static str, source: std::io::Error) -> Self {
         Error::Io { path: path.into(), action, source: Arc::new(source) }
+    }
+
+    /// With what check mode found to be the first value that is not finite.
+    pub(crate) fn at_first(mut self, what: Option<String>) -> Self {
+        if let Error::NonFinite { found, .. } | Error::LossScale { found, .. } = &mut self {
+            *found = what;
+        }
+        self
     }
 
     /// An [`Error::Internal`].

@@ -64,10 +64,11 @@ fn every_shader_of_every_case_translates_for_every_kind_of_device() {
 
 /// Names of the kernels of a step, of a pass that only gathers and of one that adds to what was gathered, all translated
 /// for every kind of device.
-fn kernels_of_steps<R: Rule>(config: R, arena: usize) -> HashSet<String> {
+fn kernels_of_steps<R: Rule>(config: R, arena: usize, precision: Precision) -> HashSet<String> {
     let cpu = Device::cpu();
     let net = Net::new(&cpu);
     net.params.limit_arenas(arena);
+    net.params.set_precision(precision);
     let mut optimizer = Stepper::new(&net.params, config);
     let (x, labels) = batch(&cpu, 37, 0);
     let (mut names, mut seen) = (HashSet::new(), HashSet::new());
@@ -98,11 +99,18 @@ fn every_shader_of_a_training_step_translates_for_every_kind_of_device() {
     // One small arena, whose norm is one kernel, and several.
     let (one, several) = (1 << 20, 512);
     let [whole, parts] = [&["clip"][..], &["clip_norm", "clip_norm.lanes", "clip_status"]];
+    let scaled = &["clip_norm", "clip_norm.lanes", "scale_status"][..];
+    let (full, mixed) = (Precision::Full, Precision::Mixed);
+    let adamw = || AdamWConfig { clip_norm, ..Default::default() };
+    let momentum = || SgdConfig { momentum: 0.9, nesterov: true, ..Default::default() };
     let all = [
-        ("adamw", whole, kernels_of_steps(AdamWConfig { clip_norm, ..Default::default() }, one)),
-        ("adamw", parts, kernels_of_steps(AdamWConfig { clip_norm, ..Default::default() }, several)),
-        ("sgd", whole, kernels_of_steps(SgdConfig { clip_norm, ..Default::default() }, one)),
-        ("sgd", parts, kernels_of_steps(SgdConfig { momentum: 0.9, nesterov: true, ..Default::default() }, several)),
+        ("adamw", whole, kernels_of_steps(adamw(), one, full)),
+        ("adamw", parts, kernels_of_steps(adamw(), several, full)),
+        ("adamw", scaled, kernels_of_steps(adamw(), several, mixed)),
+        ("sgd", whole, kernels_of_steps(SgdConfig { clip_norm, ..Default::default() }, one, full)),
+        ("sgd", scaled, kernels_of_steps(SgdConfig { clip_norm, ..Default::default() }, one, mixed)),
+        ("sgd", parts, kernels_of_steps(momentum(), several, full)),
+        ("sgd", scaled, kernels_of_steps(momentum(), several, mixed)),
     ];
     for (update, clip, names) in all {
         for name in [&[update, "accumulate"], clip].concat() {

@@ -1,5 +1,6 @@
 //! Running what is recorded: collect, look the plan up or make it, run it, hand out the values.
 
+mod check;
 mod inspect;
 mod step;
 mod tune;
@@ -256,11 +257,12 @@ impl Engine {
     pub fn report(&mut self, device: Option<&Device>) {
         self.in_flight.retain(|(cell, number)| match cell.bytes() {
             Some(bytes) => {
-                // The status: norm, factor, skipped, unused.
-                if bytes[8..12] != [0; 4]
-                    && let Some(device) = device
-                {
-                    device.fail_later(Error::NonFinite { step: *number });
+                let status: Vec<f64> = bytes[..16]
+                    .chunks_exact(4)
+                    .map(|word| f64::from(f32::from_le_bytes([word[0], word[1], word[2], word[3]])))
+                    .collect();
+                if let (Some(error), Some(device)) = (step::failure(&status, *number), device) {
+                    device.fail_later(error);
                 }
                 false
             }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Made, promote, store_cpu, wanted};
+use super::{Made, check, promote, store_cpu, wanted};
 use crate::autograd;
 use crate::cpu;
 use crate::device::{Arena, Backend, Device, StoreState};
@@ -61,12 +61,12 @@ pub(crate) enum Gradients<'a> {
 
 impl Gradients<'_> {
     /// True if recorded nodes are entered down to leaves, for a backward pass.
-    fn history(self) -> bool {
+    pub fn history(self) -> bool {
         matches!(self, Gradients::Of(_))
     }
 
     /// The graph's first roots.
-    fn roots(self) -> Vec<Arc<Node>> {
+    pub fn roots(self) -> Vec<Arc<Node>> {
         match self {
             Gradients::Of(loss) => vec![loss.node().clone()],
             Gradients::Given(given) => given.iter().flatten().cloned().collect(),
@@ -111,12 +111,14 @@ pub trait Update {
     /// # Errors
     /// What the device refuses.
     fn kernels(&self, found: &[Found], first: usize, capabilities: &Capabilities) -> Result<Vec<ArenaKernel>>;
-    /// The same on the reference's arenas. Returns false if a gradient was not finite and the update was skipped.
+    /// The same on the reference's arenas.
     ///
     /// # Errors
     /// A broken internal rule.
-    fn reference(&self, reached: &[bool]) -> Result<bool>;
-    /// The arena whose first words say how the step went (word 2 is not zero if it was skipped).
+    fn reference(&self, reached: &[bool]) -> Result<()>;
+    /// What the loss is multiplied by, a scalar on the device.
+    fn seed(&self) -> Option<Tensor>;
+    /// The arena whose first words say how the step went (see [`failure`]).
     fn status(&self) -> Option<Arc<Arena>>;
     /// The step's number.
     fn number(&self) -> u64;
@@ -162,6 +164,28 @@ fn run_step(
         let [left, right] = [device.name().into(), node.device.name().into()];
         return Err(Error::Device { op: "step", at, left, right });
     }
+    let scale = if device.is_checked() { check::scale(update, device)? } else { None };
+    let result = submit(gradients, update, device, assigned);
+    if result.is_ok()
+        && device.is_checked()
+        && let Some(status) = update.status()
+    {
+        let status = status.read(device, 0, 4)?;
+        if let Some(error) = failure(&status, update.number()) {
+            // Without it, what this step reports later would come a second time.
+            device.engine().in_flight.clear();
+            let _ = device.take_failure();
+            let found = check::first_not_finite(gradients, scale, update, device)?;
+            device.fail_later(error.at_first(found));
+        }
+    }
+    if result.is_ok() && update.changes_parameters() {
+        update.store().advance();
+    }
+    result
+}
+
+fn submit(gradients: Gradients<'_>, update: &dyn Update, device: &Device, assigned: &[Tensor]) -> Result<()> {
     let targets = update.targets();
     let engine = &mut *device.engine();
     let span = device.span(Phase::Key, "collect");
@@ -173,7 +197,7 @@ fn run_step(
         snapshot = Snapshot::collect(&roots, gradients.history())?;
     }
     let outputs = wanted(&snapshot, gradients.transient(), |node| !node.has_value());
-    let result = match device.backend() {
+    match device.backend() {
         Backend::Cpu => step_cpu(gradients, update, &snapshot, &outputs, device),
         Backend::Gpu(gpu) => {
             engine.words.clear();
@@ -187,11 +211,7 @@ fn run_step(
             };
             engine.run(gpu, &snapshot, &outputs, make, Some(update))
         }
-    };
-    if result.is_ok() && update.changes_parameters() {
-        update.store().advance();
     }
-    result
 }
 
 /// What a step computes besides gradients: what a user holds and has not read is computed before the parameters change.
@@ -220,10 +240,21 @@ pub(crate) fn step_plan(loss: &Tensor, update: &dyn Update, capabilities: &Capab
     Ok(plan_step(gradients, update, &snapshot, &outputs, &update.targets(), capabilities, !fusion)?.plan)
 }
 
+/// What went wrong in a step of this status: (norm, factor, 1 if the update was skipped, 1 if that is an error or 2 if it
+/// is that the loss scale, whose floor stands for the factor, would have sunk below it).
+pub(super) fn failure(status: &[f64], step: u64) -> Option<Error> {
+    match status {
+        [_, _, _, kind] if *kind == 0.0 => None,
+        [_, floor, _, kind] if *kind == 2.0 => Some(Error::LossScale { step, floor: *floor, found: None }),
+        _ => Some(Error::NonFinite { step, found: None }),
+    }
+}
+
 /// The graph of a step, with the nodes `outputs` of `keyed` as its first roots and the gradients of the targets that have
 /// one as the others; and which these are.
 fn with_gradients(
     gradients: Gradients<'_>,
+    update: &dyn Update,
     keyed: &Snapshot,
     outputs: &[usize],
     targets: &[(Arc<Node>, Destination)],
@@ -232,8 +263,9 @@ fn with_gradients(
     let each: Vec<Option<Arc<Node>>> = match gradients {
         Gradients::Given(given) => given.to_vec(),
         Gradients::Of(loss) => {
+            // Where losses are scaled the backward pass starts from the scale.
             let nodes: Vec<Arc<Node>> = targets.iter().map(|(node, _)| node.clone()).collect();
-            let gradients = autograd::backward(loss, &nodes)?;
+            let gradients = autograd::backward(loss, update.seed(), &nodes)?;
             gradients.iter().map(|gradient| gradient.as_ref().map(|tensor| tensor.node().clone())).collect()
         }
     };
@@ -250,7 +282,7 @@ fn step_cpu(
     device: &Device,
 ) -> Result<()> {
     let destinations = update.targets();
-    let (snapshot, reached) = with_gradients(gradients, snapshot, outputs, &destinations)?;
+    let (snapshot, reached) = with_gradients(gradients, update, snapshot, outputs, &destinations)?;
     let keep: Vec<usize> = snapshot.roots.iter().map(|&root| root as usize).collect();
     let values = cpu::interpret(&snapshot, &keep)?;
     let mut next = outputs.len();
@@ -270,8 +302,10 @@ fn step_cpu(
             Destination::Value => {}
         }
     }
-    if !update.reference(&reached)? {
-        device.fail_later(Error::NonFinite { step: update.number() });
+    update.reference(&reached)?;
+    if let Some(status) = update.status() {
+        let status = status.read_cpu(0, 4)?;
+        failure(&status, update.number()).into_iter().for_each(|error| device.fail_later(error));
     }
     update.reached(&reached);
     Ok(())
@@ -289,7 +323,7 @@ fn plan_step(
 ) -> Result<Made> {
     let place: HashMap<*const Node, usize> =
         keyed.nodes.iter().enumerate().map(|(i, node)| (Arc::as_ptr(node), i)).collect();
-    let (snapshot, reached) = with_gradients(gradients, keyed, outputs, targets)?;
+    let (snapshot, reached) = with_gradients(gradients, update, keyed, outputs, targets)?;
     let (held, roots) = snapshot.roots.split_at(outputs.len());
     let mut wanted: Vec<(usize, Destination)> = held.iter().map(|&i| (i as usize, Destination::Value)).collect();
     let mut found = vec![Found::Nowhere; targets.len()];
@@ -315,7 +349,8 @@ fn plan_step(
     }
     let mut leaves = HashMap::new();
     for (i, node) in snapshot.nodes.iter().enumerate() {
-        if snapshot.leaves[i].is_some() {
+        // Parameters and the loss scale are ranges of arenas: a run brings nothing for them.
+        if snapshot.leaves[i].is_some_and(|kind| kind != LeafKind::Parameter) {
             let keyed = place.get(&Arc::as_ptr(node)).copied();
             leaves.insert(
                 i,

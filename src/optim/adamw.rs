@@ -1,7 +1,7 @@
 //! AdamW: Adam with decoupled weight decay (Loshchilov and Hutter 2019, "Decoupled weight decay regularization",
 //! algorithm 2, as `torch.optim.AdamW` has it).
 
-use super::{Factors, GroupSettings, Rule, Settings, check_number, check_settings, check_share};
+use super::{Correction, Factors, GroupSettings, Rule, Settings, check_number, check_settings, check_share};
 use crate::ops::Problem;
 
 /// Configuration of [`super::AdamW`]. The defaults are PyTorch's.
@@ -49,6 +49,14 @@ impl Rule for AdamWConfig {
 
     fn shader(&self) -> &'static str {
         include_str!("../../shaders/adamw.wgsl")
+    }
+
+    fn correction(&self) -> Correction {
+        let log = |beta: f64| beta.ln().max(-100.0);
+        Correction {
+            wgsl: include_str!("../../shaders/adamw_correction.wgsl"),
+            constants: [log(self.betas.0), log(self.betas.1), 0.0, 0.0],
+        }
     }
 
     fn class(&self, updates: u64) -> u64 {

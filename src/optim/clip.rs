@@ -45,12 +45,18 @@ pub(super) fn kernels(
         let arenas = vec![(gradients.clone(), false), (classes.into(), false), (status_arena.into(), true)];
         return vec![ArenaKernel { kernel, arenas }];
     }
+    let (mut kernels, count) = partial_norms(norms, partials, software);
+    kernels.push(status(count, word, partials, status_arena));
+    kernels
+}
+
+/// Kernels that leave partial sums of squares, and how many.
+pub(super) fn partial_norms(norms: Vec<Norm>, partials: &Arc<Arena>, software: bool) -> (Vec<ArenaKernel>, usize) {
     let (mut kernels, mut count) = (vec![], 0);
     for norm in norms {
         count = partial_norm(&mut kernels, norm, partials, count, software);
     }
-    kernels.push(status(count, word, partials, status_arena));
-    kernels
+    (kernels, count)
 }
 
 /// Partial results that a range of so many elements takes, at most.

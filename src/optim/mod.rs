@@ -12,15 +12,20 @@ mod adamw;
 mod clip;
 mod given;
 mod pass;
+mod scale;
 mod sgd;
+mod state;
 
 pub use adamw::AdamWConfig;
+pub use scale::LossScale;
 pub use sgd::SgdConfig;
+pub use state::OptimizerState;
 
 use std::panic::Location;
 use std::sync::Arc;
 
 use crate::device::Arena;
+use crate::dtype::Precision;
 use crate::engine::{self, Gradients};
 use crate::error::{Error, Result};
 use crate::graph::Node;
@@ -28,10 +33,10 @@ use crate::kernel::Capabilities;
 use crate::ops::Problem;
 use crate::params::{Chunk, Param, ParamStore};
 use crate::plan::Plan;
-use crate::shape::Shape;
 use crate::tensor::Tensor;
 
 use pass::Pass;
+use scale::Scaler;
 
 /// AdamW (Loshchilov and Hutter 2019), as PyTorch has it.
 pub type AdamW = Stepper<AdamWConfig>;
@@ -40,6 +45,16 @@ pub type Sgd = Stepper<SgdConfig>;
 
 /// Numbers of a rule for the parameters with one count of updates: two vectors in the shader.
 pub type Factors = [f64; 8];
+
+/// How a rule's factors depend on the number of updates, for loss scaling: only the device knows it then.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Correction {
+    /// WGSL of `fn corrected(settled: array<vec4<f32>, 2>, constants: vec4<f32>, count: f32) -> array<vec4<f32>, 2>`: the
+    /// factors of update number `count` from those of t = infinity. It may call `one_minus_exp(x)`, 1 - e^x for x <= 0.
+    pub wgsl: &'static str,
+    /// Numbers that it takes.
+    pub constants: [f64; 4],
+}
 
 /// What one parameter group does differently.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -79,9 +94,12 @@ pub trait Rule: Send + Sync + 'static {
     fn set_lr(&mut self, lr: f64);
     /// Names of what is kept for each scalar (at most two).
     fn moments(&self) -> &'static [&'static str];
-    /// WGSL: bindings theta, gradients, moments, classes, status (see `shaders/adamw.wgsl`). A text that names `VECTORS`
+    /// WGSL: bindings theta, gradients, moments, classes, status (see `shaders/adamw.wgsl`). `factor(at)`, which a text
+    /// may call, is a vector of factors from anywhere, what binding 13 holds from host numbers alone. One that names `VECTORS`
     /// handles so many vectors of four elements an invocation, one otherwise.
     fn shader(&self) -> &'static str;
+    /// How the factors depend on the number of updates.
+    fn correction(&self) -> Correction;
     /// A number that is equal for update counts that take the same factors.
     fn class(&self, updates: u64) -> u64;
     /// Factors for parameters with so many updates before this one.
@@ -101,7 +119,8 @@ pub trait Optimizer {
     ///
     /// # Errors
     /// The error that the loss carries, [`Error::Shape`] unless it is one float, [`Error::NonFinite`] of an earlier
-    /// step whose update was skipped (this step is then not done), or what the device refuses.
+    /// step whose update was skipped (this step is then not done), [`Error::LossScale`] where the loss scale would have
+    /// sunk below its floor, or what the device refuses.
     fn step(&mut self, loss: &Tensor) -> Result<()>;
     /// Adds the gradients of `loss` to what the next [`Optimizer::step`] uses. Scale the losses of micro-batches so that
     /// their sum is the loss of the batch.
@@ -144,6 +163,11 @@ pub trait Optimizer {
     /// # Errors
     /// What reading it met.
     fn gradient_norm(&self) -> Result<f64>;
+    /// The factor that the next loss is multiplied by; `None` without loss scaling. Waits for the device.
+    ///
+    /// # Errors
+    /// What reading it met.
+    fn loss_scale(&self) -> Result<Option<f64>>;
     /// The parameters.
     fn store(&self) -> &ParamStore;
     /// Everything that a resumed run needs, on the host. Waits for the device.
@@ -156,21 +180,6 @@ pub trait Optimizer {
     /// # Errors
     /// [`Error::Value`] if it is another optimizer's or another model's; nothing has changed then.
     fn set_state(&mut self, state: &OptimizerState) -> Result<()>;
-}
-
-/// OptimizerState of an optimizer on the host.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct OptimizerState {
-    /// Name of the optimizer's rule.
-    pub rule: String,
-    /// Learning rate.
-    pub lr: f64,
-    /// Number of steps.
-    pub steps: u64,
-    /// Number of updates of each parameter that has had any.
-    pub updates: Vec<(String, u64)>,
-    /// What is kept for each parameter: name (`m.conv1.weight`), shape, values.
-    pub tensors: Vec<(String, Shape, Vec<f64>)>,
 }
 
 /// Where the gradients of a pass come from.
@@ -194,12 +203,15 @@ pub struct Stepper<R: Rule> {
     gathered: Vec<bool>,
     /// For each chunk of the store: its moments.
     moments: Vec<Vec<Arc<Arena>>>,
-    /// (norm, clip factor, skipped, unused).
+    /// (norm, factor of the gradients, skipped, error).
     status: Option<Arc<Arena>>,
     /// Partial sums of the norm.
     partials: Option<Arc<Arena>>,
     /// True to take the kernels of a hardware GPU on a software driver too.
     hardware: bool,
+    /// How losses are scaled: as chosen, else as the store's precision wants.
+    scaling: Option<Option<LossScale>>,
+    scaler: Option<Scaler>,
 }
 
 impl<R: Rule> Stepper<R> {
@@ -218,7 +230,19 @@ impl<R: Rule> Stepper<R> {
             status: None,
             partials: None,
             hardware: false,
+            scaling: None,
+            scaler: None,
         }
+    }
+
+    /// With or without loss scaling, from the first step on. Where this is not called losses are scaled, by the defaults
+    /// of [`LossScale`], if the store's precision is [`crate::Precision::Mixed`].
+    ///
+    /// A step whose scaled gradients are not finite is then no error: its update is skipped and the scale lowered.
+    #[must_use]
+    pub fn loss_scaling(mut self, scale: Option<LossScale>) -> Self {
+        self.scaling = Some(scale);
+        self
     }
 
     /// Takes the kernels of a hardware GPU on a software driver too. For tests.
@@ -270,6 +294,15 @@ impl<R: Rule> Stepper<R> {
                 ranges.chain(layout.iter().map(|place| place.shape.elements())).map(clip::partials).sum();
             self.partials = Some(device.arena("partial norms".into(), count.max(1) * 2)?);
         }
+        let mixed = || (self.store.precision() == Precision::Mixed).then(LossScale::default);
+        if let (None, Some(settings)) = (&self.scaler, self.scaling.unwrap_or_else(mixed)) {
+            settings.check().map_err(|problem| self.refuse(problem))?;
+            self.updates.resize(layout.len(), 0);
+            self.scaler = Some(Scaler::new(device, settings, &self.updates)?);
+        }
+        if let Some(scaler) = &mut self.scaler {
+            scaler.fit(device, layout.len())?;
+        }
         Ok(chunks)
     }
 
@@ -299,6 +332,7 @@ impl<R: Rule> Stepper<R> {
             number: self.steps + 1,
             update,
             hardware: self.hardware,
+            scaler: self.scaler.as_ref(),
         });
         let result = run(&pass)?;
         Ok((result, pass.into_reached()))
@@ -354,6 +388,12 @@ impl<R: Rule> Optimizer for Stepper<R> {
 
     #[track_caller]
     fn step_with(&mut self, gradients: Vec<(Param, Tensor)>) -> Result<()> {
+        self.prepare()?;
+        let gradients = match &self.scaler {
+            // What is gathered is scaled, so these are too.
+            Some(scaler) => gradients.into_iter().map(|(param, gradient)| (param, gradient * &scaler.leaf)).collect(),
+            None => gradients,
+        };
         let given = given::by_parameter(&self.store, gradients, Location::caller())?;
         self.pass(Source::Given(&given), true)
     }
@@ -381,84 +421,17 @@ impl<R: Rule> Optimizer for Stepper<R> {
         &self.store
     }
 
+    fn loss_scale(&self) -> Result<Option<f64>> {
+        let scale = |scaler: &Scaler| Ok(scaler.state.read(self.store.device(), 0, 1)?[0]);
+        self.scaler.as_ref().map(scale).transpose()
+    }
+
     fn state(&self) -> Result<OptimizerState> {
-        if self.gathered.contains(&true) {
-            let what = "the state was asked for between accumulate and step".into();
-            return Err(self.refuse(Problem::Value(what, "ask for it after a step")));
-        }
-        let layout = self.store.layout()?;
-        let device = self.store.device();
-        let mut state = OptimizerState {
-            rule: self.rule.name().into(),
-            lr: self.lr(),
-            steps: self.steps,
-            updates: vec![],
-            tensors: vec![],
-        };
-        for (place, &updates) in layout.iter().zip(&self.updates) {
-            if updates > 0 {
-                state.updates.push((place.name.to_string(), updates));
-            }
-        }
-        for (chunk, moments) in self.moments.iter().enumerate() {
-            for (name, arena) in self.rule.moments().iter().zip(moments) {
-                let all = arena.read(device, 0, arena.elements)?;
-                for (place, &updates) in layout.iter().zip(&self.updates) {
-                    if place.chunk == chunk && updates > 0 {
-                        let values = all[place.offset..place.offset + place.shape.elements()].to_vec();
-                        state.tensors.push((format!("{name}.{}", place.name), place.shape, values));
-                    }
-                }
-            }
-        }
-        Ok(state)
+        self.saved()
     }
 
     fn set_state(&mut self, state: &OptimizerState) -> Result<()> {
-        let refuse = |what: String| {
-            self.refuse(Problem::Value(what, "load it into the optimizer and the model that it was saved from"))
-        };
-        if state.rule != self.rule.name() {
-            return Err(refuse(format!("the state is one of {}", state.rule)));
-        }
-        let layout = self.store.layout()?;
-        let mut updates = vec![0; layout.len()];
-        for (name, count) in &state.updates {
-            let number = layout.iter().position(|place| *place.name == **name);
-            let number = number.ok_or_else(|| refuse(format!("there is no parameter `{name}`")))?;
-            updates[number] = *count;
-        }
-        // Everything is checked before anything is written.
-        let mut writes = vec![];
-        for (moment, prefix) in self.rule.moments().iter().enumerate() {
-            for (number, place) in layout.iter().enumerate().filter(|(number, _)| updates[*number] > 0) {
-                let name = format!("{prefix}.{}", place.name);
-                let found = state.tensors.iter().find(|(known, ..)| *known == name);
-                let (_, shape, values) = found.ok_or_else(|| refuse(format!("it lacks `{name}`")))?;
-                if *shape != place.shape || values.len() != shape.elements() {
-                    return Err(refuse(format!("`{name}` has shape {shape}, not {}", place.shape)));
-                }
-                writes.push((moment, number, values));
-            }
-        }
-        self.prepare()?;
-        let device = self.store.device();
-        for (chunk, moments) in self.moments.iter().enumerate() {
-            for (moment, arena) in moments.iter().enumerate() {
-                let mut all = vec![0.0; arena.elements];
-                for &(_, number, values) in writes.iter().filter(|write| write.0 == moment) {
-                    if layout[number].chunk == chunk {
-                        all[layout[number].offset..][..values.len()].copy_from_slice(values);
-                    }
-                }
-                arena.write(device, 0, &all)?;
-            }
-        }
-        self.updates = updates;
-        self.gathered = vec![false; layout.len()];
-        self.steps = state.steps;
-        self.rule.set_lr(state.lr);
-        Ok(())
+        self.restore(state)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use super::scale::{SETTLED, Scaler};
 use super::{Factors, Rule, Settings, clip};
 use crate::device::{Arena, StoreState};
 use crate::engine::{ArenaKernel, Bound, Found, Update};
@@ -11,11 +12,24 @@ use crate::graph::Node;
 use crate::kernel::{Capabilities, Kernel};
 use crate::params::{BLOCK, Chunk, ParamStore, Placed};
 use crate::plan::Destination;
+use crate::tensor::Tensor;
 
 /// Operand words before the factors: the largest norm.
 const HEAD: usize = 4;
 /// Operand words of one class.
 const CLASS: usize = 8;
+
+/// Factors of a class as host numbers.
+const IN_OPERANDS: &str = "@group(0) @binding(13) var<uniform> operands: array<vec4<u32>, 1024>;
+fn factor(at: u32) -> vec4<f32> {
+    return bitcast<vec4<f32>>(operands[at]);
+}
+";
+/// Factors of a parameter as the device has made them.
+const IN_ARENA: &str = "fn factor(at: u32) -> vec4<f32> {
+    return factors[at];
+}
+";
 
 /// What a pass works on.
 pub(super) struct Parts<'a, R> {
@@ -32,6 +46,7 @@ pub(super) struct Parts<'a, R> {
     pub number: u64,
     pub update: bool,
     pub hardware: bool,
+    pub scaler: Option<&'a Scaler>,
 }
 
 pub(super) struct Pass<'a, R> {
@@ -52,7 +67,12 @@ impl<'a, R: Rule> Pass<'a, R> {
         let members: Vec<usize> = (0..parts.layout.len()).filter(|&number| !parts.layout[number].frozen).collect();
         let mut classes = vec![0; parts.layout.len()];
         let mut counts: Vec<u64> = vec![];
-        for &number in &members {
+        if parts.scaler.is_some() {
+            // The device counts the updates of each parameter and makes its factors: a class of its own.
+            classes = (0..parts.layout.len()).collect();
+            counts.push(SETTLED);
+        }
+        for &number in members.iter().filter(|_| parts.scaler.is_none()) {
             let updates = parts.updates[number];
             let class = parts.rule.class(updates);
             let known = counts.iter().position(|&count| parts.rule.class(count) == class);
@@ -75,11 +95,25 @@ impl<'a, R: Rule> Pass<'a, R> {
         self.members.into_iter().zip(self.reached.into_inner()).collect()
     }
 
-    fn factors(&self, group: usize, class: usize) -> Factors {
+    fn factors(&self, group: usize, updates: u64) -> Factors {
         let Settings { lr, weight_decay, groups, .. } = self.parts.rule.settings();
         let name = self.groups.get(group).map_or("", |name| name);
         let own = groups.iter().find(|(known, _)| known == name).map(|(_, settings)| *settings).unwrap_or_default();
-        self.parts.rule.factors(lr * own.lr_scale, own.weight_decay.unwrap_or(weight_decay), self.counts[class])
+        self.parts.rule.factors(lr * own.lr_scale, own.weight_decay.unwrap_or(weight_decay), updates)
+    }
+
+    /// The group, from 1, of each parameter that is updated, else 0.
+    fn groups_of_updated(&self, found: &[Found]) -> Result<Arc<Arena>> {
+        let mut groups = vec![0.0; self.parts.layout.len()];
+        for (chunk, arenas) in self.parts.chunks.iter().enumerate() {
+            for (number, _) in self.updated(found, |found| found != Found::Nowhere, chunk) {
+                groups[number] = (arenas.group + 1) as f64;
+            }
+        }
+        let device = self.parts.store.device();
+        let arena = device.arena("groups".into(), groups.len().max(1))?;
+        arena.write(device, 0, &groups)?;
+        Ok(arena)
     }
 
     /// Parameters to update, by chunk, with what is known of each.
@@ -158,6 +192,9 @@ impl<R: Rule> Update for Pass<'_, R> {
         words.extend([self.parts.status.id, self.parts.partials.id]);
         words.push(u64::from(self.parts.update) << 1 | u64::from(self.parts.hardware));
         words.push(self.counts.len() as u64);
+        if let Some(scaler) = self.parts.scaler {
+            words.extend([scaler.state.id, scaler.counts.id]);
+        }
         for (number, place) in self.parts.layout.iter().enumerate() {
             let flags = u64::from(place.frozen) | u64::from(self.parts.gathered[number]) << 1;
             words.push(flags | (self.classes[number] as u64) << 2);
@@ -183,13 +220,14 @@ impl<R: Rule> Update for Pass<'_, R> {
             return vec![];
         }
         let largest = self.parts.rule.settings().clip_norm.unwrap_or(0.0);
-        let mut words = vec![(largest as f32).to_bits(), 0, 0, 0];
+        let mut numbers = match self.parts.scaler {
+            Some(scaler) => scaler.head(largest, &self.parts.rule.correction()).to_vec(),
+            None => vec![largest, 0.0, 0.0, 0.0],
+        };
         for group in 0..self.groups.len() {
-            for class in 0..self.counts.len() {
-                words.extend(self.factors(group, class).map(|x| (x as f32).to_bits()));
-            }
+            self.counts.iter().for_each(|&updates| numbers.extend(self.factors(group, updates)));
         }
-        words
+        numbers.into_iter().map(|x| (x as f32).to_bits()).collect()
     }
 
     fn kernels(&self, found: &[Found], first: usize, capabilities: &Capabilities) -> Result<Vec<ArenaKernel>> {
@@ -199,15 +237,26 @@ impl<R: Rule> Update for Pass<'_, R> {
         }
         // A load costs a software driver as much as some arithmetic: it shares those of class and factors among a block.
         let many = rule.shader().contains("VECTORS");
+        let factors = 4 + rule.moments().len();
+        let factor = match self.parts.scaler {
+            _ if !rule.shader().contains("factor(") => String::new(),
+            Some(_) => {
+                format!("@group(0) @binding({factors}) var<storage, read> factors: array<vec4<f32>>;\n{IN_ARENA}")
+            }
+            None => IN_OPERANDS.into(),
+        };
         let software = capabilities.software && !self.parts.hardware;
         let each = if many && software { BLOCK / 4 } else { 1 };
-        let head = if many { format!("const VECTORS: u32 = {each}u;\n") } else { String::new() };
+        let head = if many { format!("const VECTORS: u32 = {each}u;\n{factor}") } else { factor };
         let (mut norms, mut updates) = (vec![], vec![]);
         for (chunk, arenas) in chunks.iter().enumerate() {
             for Range { first: start, elements, gradients, classes } in self.ranges(found, chunk)? {
                 norms.push(clip::Norm { gradients: gradients.clone(), elements, classes: classes.clone() });
                 let vectors = elements / 4;
-                let word = first + HEAD + arenas.group * self.counts.len() * CLASS;
+                let word = match self.parts.scaler {
+                    Some(_) => 0,
+                    None => first + HEAD + arenas.group * self.counts.len() * CLASS,
+                };
                 let mut kernel = Kernel::own(rule.name(), format!("{head}{}", rule.shader()));
                 kernel.params = vec![vectors as u32, word as u32, 0, 0];
                 kernel.workgroups = vectors.div_ceil(64 * each) as u64;
@@ -218,17 +267,26 @@ impl<R: Rule> Update for Pass<'_, R> {
                 let mut bound = vec![range(&arenas.values), (gradients, false)];
                 bound.extend(moments[chunk].iter().map(range));
                 bound.extend([((&classes).into(), false), ((*status).into(), false)]);
+                bound.extend(self.parts.scaler.map(|scaler| ((&scaler.factors).into(), false)));
                 updates.push(ArenaKernel { kernel, arenas: bound });
             }
         }
-        let mut kernels = clip::kernels(norms, first, partials, status, software);
+        let mut kernels = match self.parts.scaler {
+            Some(scaler) => {
+                let members = self.groups_of_updated(found)?;
+                let (mut kernels, count) = clip::partial_norms(norms, partials, software);
+                kernels.push(scaler.status((count, first), partials, status, &members, &rule.correction()));
+                kernels
+            }
+            None => clip::kernels(norms, first, partials, status, software),
+        };
         kernels.extend(updates);
         Ok(kernels)
     }
 
-    fn reference(&self, reached: &[bool]) -> Result<bool> {
+    fn reference(&self, reached: &[bool]) -> Result<()> {
         if !self.parts.update {
-            return Ok(true);
+            return Ok(());
         }
         let mut square = 0.0;
         for chunk in 0..self.parts.chunks.len() {
@@ -240,11 +298,18 @@ impl<R: Rule> Update for Pass<'_, R> {
             }
         }
         let norm: f64 = f64::sqrt(square);
-        let factor = clip::factor(self.parts.rule.settings().clip_norm, norm);
-        let finite = norm.is_finite();
-        self.parts.status.cpu()?[..3].copy_from_slice(&[norm, factor, f64::from(u8::from(!finite))]);
-        if !finite {
-            return Ok(false);
+        let largest = self.parts.rule.settings().clip_norm;
+        let status = match self.parts.scaler {
+            Some(scaler) => scaler.reference(norm, largest)?,
+            None => {
+                let skipped = f64::from(u8::from(!norm.is_finite()));
+                [norm, clip::factor(largest, norm), skipped, skipped]
+            }
+        };
+        self.parts.status.cpu()?[..4].copy_from_slice(&status);
+        let [_, factor, skipped, _] = status;
+        if skipped != 0.0 {
+            return Ok(());
         }
         for (chunk, arenas) in self.parts.chunks.iter().enumerate() {
             let gradients = self.gradients(chunk)?.cpu()?;
@@ -255,7 +320,15 @@ impl<R: Rule> Update for Pass<'_, R> {
             }
             for (number, _) in self.updated(reached, |reached| reached, chunk) {
                 let place = &self.parts.layout[number];
-                let factors = self.factors(arenas.group, self.classes[number]);
+                let updates = match self.parts.scaler {
+                    Some(scaler) => {
+                        let count = &mut scaler.counts.cpu()?[number];
+                        *count += 1.0;
+                        *count as u64 - 1
+                    }
+                    None => self.counts[self.classes[number]],
+                };
+                let factors = self.factors(arenas.group, updates);
                 for i in place.offset..place.offset + place.shape.elements() {
                     let mut state = [0.0; 2];
                     moments.iter().zip(&mut state).for_each(|(moment, state)| *state = moment[i]);
@@ -264,7 +337,11 @@ impl<R: Rule> Update for Pass<'_, R> {
                 }
             }
         }
-        Ok(true)
+        Ok(())
+    }
+
+    fn seed(&self) -> Option<Tensor> {
+        self.parts.scaler.map(|scaler| scaler.leaf.clone())
     }
 
     fn status(&self) -> Option<Arc<Arena>> {

@@ -1,7 +1,7 @@
 //! Stochastic gradient descent with momentum, Nesterov's momentum, dampening and weight decay, as `torch.optim.SGD` has
 //! it (its documentation states where it departs from Sutskever et al. 2013).
 
-use super::{Factors, GroupSettings, Rule, Settings, check_settings, check_share};
+use super::{Correction, Factors, GroupSettings, Rule, Settings, check_settings, check_share};
 use crate::ops::Problem;
 
 /// Configuration of [`super::Sgd`].
@@ -63,6 +63,11 @@ impl Rule for SgdConfig {
             true => include_str!("../../shaders/sgd.wgsl"),
             false => include_str!("../../shaders/sgd_momentum.wgsl"),
         }
+    }
+
+    fn correction(&self) -> Correction {
+        // The first update takes all of the gradient.
+        Correction { wgsl: include_str!("../../shaders/sgd_correction.wgsl"), constants: [1.0, 0.0, 0.0, 0.0] }
     }
 
     fn class(&self, updates: u64) -> u64 {

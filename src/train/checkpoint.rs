@@ -101,6 +101,7 @@ impl Checkpoint {
                 "lr": state.lr.to_string(),
                 "steps": state.steps,
                 "updates": state.updates,
+                "loss_scale": state.loss_scale.map(|(scale, good)| (scale.to_string(), good)),
             })),
             "draws": [seed, draw],
             "position": position.map(|position| [position.epoch, position.batch]),
@@ -170,6 +171,10 @@ fn state(saved: &Value, content: &Content) -> Option<OptimizerState> {
         rule: saved["rule"].as_str()?.into(),
         lr: saved["lr"].as_str()?.parse().ok()?,
         steps: saved["steps"].as_u64()?,
+        loss_scale: match &saved["loss_scale"] {
+            Value::Null => None,
+            pair => Some((pair.get(0)?.as_str()?.parse().ok()?, pair.get(1)?.as_u64()?)),
+        },
         updates: saved["updates"].as_array()?.iter().map(update).collect::<Option<_>>()?,
         tensors: content.names().filter(|name| name.starts_with(PREFIX)).filter_map(tensor).collect(),
     })
