@@ -61,6 +61,9 @@ pub struct Args {
     /// Seed of initial values, order and dropout: the same seed gives the same bits.
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
+    /// f32 throughout, or f16 activations and products with f32 weights and a scaled loss.
+    #[arg(long, value_enum, default_value = "full")]
+    pub precision: Mix,
     /// Initial weights.
     #[arg(long, value_enum, default_value = "kaiming-uniform")]
     pub init: Weights,
@@ -96,6 +99,15 @@ pub enum Data {
     Mnist,
     /// 70,000 images of clothes, from files.
     FashionMnist,
+}
+
+/// Precisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mix {
+    /// f32.
+    Full,
+    /// f16 where it is enough.
+    Mixed,
 }
 
 /// Update rules.

@@ -9,15 +9,15 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use kiln::data::{Batch, Dataset, Splits};
 use kiln::prelude::{
-    AdamW, AdamWConfig, Conv2d, Conv2dConfig, DType, Device, Dropout, Linear, Mode, Module, Optimizer, ParamStore, Sgd,
-    SgdConfig, Tensor, no_grad,
+    AdamW, AdamWConfig, Conv2d, Conv2dConfig, DType, Device, Dropout, Linear, Mode, Module, Optimizer, ParamStore,
+    Precision, Sgd, SgdConfig, Tensor, no_grad,
 };
 use kiln::train::checkpoint::Checkpoint;
 use kiln::train::metrics::ConfusionMatrix;
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::json;
 
-use crate::args::{Args, Rule};
+use crate::args::{Args, Mix, Rule};
 use crate::report::{Epoch, Progress, peak_rss_bytes};
 
 /// conv 3x3 - ReLU - pool - conv 3x3 - ReLU - pool - linear - ReLU - dropout - linear.
@@ -142,6 +142,9 @@ fn save_logits(path: &Path, net: &Cnn, device: &Device, data: &Dataset) -> Resul
 
 pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
     let params = ParamStore::new(device, args.seed);
+    if args.precision == Mix::Mixed {
+        params.set_precision(Precision::Mixed);
+    }
     let net = Cnn::new(&params.root(), splits.train.shape(), splits.train.classes(), args);
     let mut optimizer = optimizer(args, &params);
     let mut loader = splits.train.batches(args.batch_size).shuffle(args.seed);
@@ -255,7 +258,7 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
             "settings": {
                 "data": args.data_name(), "epochs": args.epochs(), "batch_size": args.batch_size,
                 "optimizer": format!("{:?}", args.optimizer).to_lowercase(), "lr": args.lr,
-                "weight_decay": args.weight_decay, "clip": args.clip, "dropout": args.dropout, "seed": args.seed,
+                "precision": format!("{:?}", args.precision).to_lowercase(), "weight_decay": args.weight_decay, "clip": args.clip, "dropout": args.dropout, "seed": args.seed,
             },
             "adapter": device.info().to_string(),
             "epochs": history.iter().map(Epoch::json).collect::<Vec<_>>(),
