@@ -267,7 +267,8 @@ fn tower(precision: Precision) -> (u64, String) {
 #[test]
 fn activations_take_half_the_memory_and_weights_no_cast_of_their_own() {
     let ((full, _), (half, plan)) = (tower(Precision::Full), tower(Precision::Mixed));
-    assert!((half as f64) < 0.56 * full as f64, "{half} of {full} bytes\n{plan}");
+    // Half of the activations; partial sums of weight gradients are f32.
+    assert!((half as f64) < 0.6 * full as f64, "{half} of {full} bytes\n{plan}");
     let kernels = |text: &str| plan.lines().filter(|line| line.contains(text)).count();
     assert!(kernels("cast") <= 3, "casts of the logits and of their gradient at most\n{plan}");
 }

@@ -18,6 +18,7 @@ struct Cnn {
     params: ParamStore,
     layers: Sequential,
     adamw: AdamW,
+    epochs: u64,
 }
 
 impl Cnn {
@@ -38,12 +39,12 @@ impl Cnn {
             .add(Dropout::new(&root.child("dropout"), 0.2))
             .add(Linear::new(&root.child("fc2"), 64, 10));
         let adamw = AdamW::new(&params, AdamWConfig { lr: 3e-3, ..Default::default() });
-        Cnn { device: device.clone(), params, layers, adamw }
+        Cnn { device: device.clone(), params, layers, adamw, epochs: EPOCHS }
     }
 
     /// Trains on what `loader` gives next, at most `steps` batches and at most to the end of the epoch; the losses.
     fn train(&mut self, loader: &mut Loader<'_>, steps: usize) -> Vec<f64> {
-        let all = (EPOCHS * loader.batches_per_epoch()) as f64;
+        let all = (self.epochs * loader.batches_per_epoch()) as f64;
         let mut losses = vec![];
         for batch in loader.take(steps) {
             let x = self.device.tensor(&batch.images, &batch.shape);
@@ -91,8 +92,9 @@ fn mixed_precision_learns_the_digits_as_well_as_f32() {
     let run = |precision: Precision, seed: u64| {
         let mut net = Cnn::new(&device, seed);
         net.params.set_precision(precision);
+        net.epochs = 2 * EPOCHS;
         let mut loader = splits.train.batches(BATCH).shuffle(seed);
-        (0..EPOCHS).for_each(|_| drop(net.train(&mut loader, usize::MAX)));
+        (0..net.epochs).for_each(|_| drop(net.train(&mut loader, usize::MAX)));
         assert_eq!(net.adamw.loss_scale().unwrap().is_some(), precision == Precision::Mixed);
         net.accuracy(&splits.test)
     };
