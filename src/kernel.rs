@@ -140,8 +140,12 @@ pub struct Capabilities {
     pub f16: bool,
     /// True for drivers that run shaders on the CPU: barriers are slow there, registers are many.
     pub software: bool,
+    /// True for GPUs that share the processor's chip and memory: they have a tenth of the compute units.
+    pub integrated: bool,
     /// Lanes of a subgroup where every subgroup has this many and subgroup operations exist.
     pub subgroup: Option<u32>,
+    /// Side of the square f16 matrices that the adapter multiplies with sums in f32, if it has units for that.
+    pub cooperative: Option<u32>,
     /// Most storage buffers a kernel may bind.
     pub storage_buffers: usize,
     /// Most bytes of one binding.
@@ -212,7 +216,9 @@ impl Default for Capabilities {
         Capabilities {
             f16: false,
             software: false,
+            integrated: false,
             subgroup: None,
+            cooperative: None,
             storage_buffers: 8,
             binding_bytes: 128 << 20,
             preferred: vec![],
@@ -229,6 +235,8 @@ impl Default for Capabilities {
 /// What an adapter may list and yet fail at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Feature {
+    /// Products of matrices by units of their own.
+    Cooperative,
     /// Operations among the lanes of a subgroup.
     Subgroup,
 }
@@ -236,6 +244,9 @@ pub(crate) enum Feature {
 impl Feature {
     /// The feature that a shader's text needs.
     pub fn of(text: &str) -> Option<Feature> {
+        if text.contains("coop_mat") {
+            return Some(Feature::Cooperative);
+        }
         let function =
             |(at, word): (usize, &str)| text[at + word.len()..].starts_with(|c: char| c.is_ascii_uppercase());
         text.match_indices("subgroup").any(function).then_some(Feature::Subgroup)
@@ -246,7 +257,19 @@ impl Capabilities {
     /// Without a feature; false if it was not there.
     pub(crate) fn drop_feature(&mut self, feature: Feature) -> bool {
         match feature {
+            Feature::Cooperative => self.cooperative.take().is_some(),
             Feature::Subgroup => self.subgroup.take().is_some(),
+        }
+    }
+}
+
+impl Capabilities {
+    /// Workgroups that keep the device busy: two a core, or one a compute unit of a large GPU of its kind.
+    pub(crate) fn enough_workgroups(&self) -> usize {
+        match (self.software, self.integrated) {
+            (true, _) => 4,
+            (false, true) => 24,
+            (false, false) => 128,
         }
     }
 }

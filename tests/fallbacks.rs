@@ -35,15 +35,15 @@ fn a_variant_that_does_not_compile_gives_way_to_the_next() {
     let as_if = |capabilities: &mut kiln::kernel::Capabilities| {
         capabilities.software = false;
         capabilities.subgroup = None;
-        capabilities.preferred = vec!["matmul.tiled"];
+        capabilities.preferred = vec!["matmul.tiled.64"];
     };
     let device = Device::named_as_if("vulkan", as_if).expect("a Vulkan driver");
-    device.inject_fault("matmul.tiled");
+    device.inject_fault("matmul.tiled.64");
     holds(&device, "Matmul/37x131x75");
     holds(&device, "Matmul/batched");
     let warnings = device.warnings();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].contains("kernel matmul.tiled will not be used"), "{warnings:?}");
+    assert!(warnings[0].contains("kernel matmul.tiled.64 will not be used"), "{warnings:?}");
 }
 
 #[test]

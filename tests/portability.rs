@@ -14,14 +14,22 @@ fn translate(source: &str) -> Result<(), String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string(source))?;
     let capabilities = naga::valid::Capabilities::SHADER_FLOAT16
         | naga::valid::Capabilities::SUBGROUP
-        | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32
+        | naga::valid::Capabilities::COOPERATIVE_MATRIX;
     let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
     let info = validator.validate(&module).map_err(|error| format!("validation: {error:?}"))?;
     let spirv = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
     naga::back::spv::write_vec(&module, &info, &spirv, None).map_err(|error| format!("SPIR-V: {error}"))?;
+    // Metal has matrices of 8 x 8 only, HLSL none.
+    if source.contains("coop_mat16x16") {
+        return Ok(());
+    }
     let msl = naga::back::msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
     naga::back::msl::write_string(&module, &info, &msl, &Default::default())
         .map_err(|error| format!("MSL: {error}"))?;
+    if source.contains("coop_mat") {
+        return Ok(());
+    }
     let hlsl = naga::back::hlsl::Options {
         shader_model: naga::back::hlsl::ShaderModel::V6_2,
         fake_missing_bindings: true,
@@ -35,13 +43,21 @@ fn translate(source: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Kinds of device: the lowest common set, a software driver, a GPU with everything.
-fn kinds() -> [Capabilities; 4] {
+/// Kinds of device: the lowest common set, a software driver, a GPU with everything, and those that prefer each variant.
+fn kinds() -> Vec<Capabilities> {
     let common = Capabilities::default();
     let software = Capabilities { software: true, ..common.clone() };
     let lanes = Capabilities { software: true, subgroup: Some(8), f16: true, ..common.clone() };
     let discrete = Capabilities { f16: true, subgroup: Some(32), storage_buffers: 16, ..common.clone() };
-    [common, software, lanes, discrete]
+    let preferring = common::VARIANTS.iter().map(|&(name, software)| Capabilities {
+        software,
+        preferred: vec![name],
+        ..Capabilities::default()
+    });
+    let matrices = [8, 16].map(|side| Capabilities { cooperative: Some(side), ..discrete.clone() });
+    let preferring =
+        preferring.chain(matrices.map(|kind| Capabilities { preferred: vec!["matmul.cooperative"], ..kind }));
+    [common, software, lanes, discrete].into_iter().chain(preferring).collect()
 }
 
 #[test]
@@ -49,7 +65,14 @@ fn every_shader_of_every_case_translates_for_every_kind_of_device() {
     let cpu = Device::cpu();
     let mut seen = HashSet::new();
     common::every_case(|case| {
-        for capabilities in kinds() {
+        // A kind that prefers a variant of one op is of use to that op's cases.
+        let op = case.name.split('/').next().unwrap_or_default().to_lowercase();
+        let matters = |kind: &Capabilities| {
+            kind.preferred
+                .iter()
+                .all(|name| name.replace('_', "").split('.').next().is_some_and(|own| op.starts_with(own)))
+        };
+        for capabilities in kinds().into_iter().filter(matters) {
             for dispatch in common::kernels(&cpu, case, &capabilities)? {
                 if seen.insert(dispatch.source.clone()) {
                     translate(&dispatch.source)
@@ -59,6 +82,9 @@ fn every_shader_of_every_case_translates_for_every_kind_of_device() {
         }
         Ok(())
     });
+    for side in ["coop_mat8x8", "coop_mat16x16"] {
+        assert!(seen.iter().any(|text| text.contains(side)), "no text with {side}");
+    }
     assert!(seen.len() > 100, "only {} texts", seen.len());
 }
 

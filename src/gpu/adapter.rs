@@ -52,6 +52,20 @@ fn adapters(backends: wgpu::Backends) -> Vec<(DeviceInfo, wgpu::Adapter)> {
     all
 }
 
+/// Side of the largest square f16 matrices that an adapter multiplies with sums in f32.
+fn cooperative_side(adapter: &wgpu::Adapter) -> Option<u32> {
+    let needs = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+    if !adapter.features().contains(needs) {
+        return None;
+    }
+    let square = |p: &wgpu::CooperativeMatrixProperties| p.m_size == p.n_size && p.n_size == p.k_size;
+    let half = |p: &wgpu::CooperativeMatrixProperties| {
+        p.ab_type == wgpu::CooperativeScalarType::F16 && p.cr_type == wgpu::CooperativeScalarType::F32
+    };
+    let all = adapter.cooperative_matrix_properties();
+    all.iter().filter(|p| square(p) && half(p)).map(|p| p.m_size).max()
+}
+
 impl Gpu {
     /// Every adapter, best first.
     pub fn list() -> Vec<DeviceInfo> {
@@ -102,12 +116,20 @@ impl Gpu {
             | wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
             | wgpu::Features::PIPELINE_CACHE;
-        let features = adapter.features() & wanted;
+        let mut features = adapter.features() & wanted;
+        let cooperative = cooperative_side(adapter);
+        if cooperative.is_some() {
+            features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        }
         let limits = adapter.limits();
         let raw = adapter.get_info();
+        // SAFETY: of the experimental features only matrices are asked for, by a kernel of this crate that loads and multiplies
+        // them in uniform control flow and within its own workgroup memory.
+        let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("kiln"),
             required_features: features,
+            experimental_features: if cooperative.is_some() { experimental } else { Default::default() },
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
@@ -138,11 +160,13 @@ impl Gpu {
             capabilities: Mutex::new(Arc::new(Capabilities {
                 f16,
                 software: info.kind == "software",
+                integrated: info.kind == "integrated",
                 subgroup: (features.contains(wgpu::Features::SUBGROUP)
                     && raw.subgroup_min_size == raw.subgroup_max_size)
                     .then_some(raw.subgroup_max_size),
                 storage_buffers: limits.max_storage_buffers_per_shader_stage.min(16) as usize,
                 binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
+                cooperative,
                 ..Capabilities::default()
             })),
             device,

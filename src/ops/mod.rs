@@ -311,6 +311,7 @@ mod losses;
 pub mod pool;
 pub mod product;
 pub(crate) mod rows;
+pub(crate) mod tiles;
 
 /// The candidate that was measured to be the fastest, else the one that the device prefers by name, else the first: a
 /// table's default. One that the driver has refused is taken only if there is no other.
@@ -328,6 +329,9 @@ pub(crate) fn preferred<T>(mut candidates: Vec<T>, name: impl Fn(&T) -> &str, ca
     let place = place.or_else(|| candidates.iter().position(allowed)).unwrap_or(0);
     candidates.swap_remove(place)
 }
+
+/// The kernel of a matrix product, for ops that are one (a convolution with a single tap).
+pub(crate) use matmul::kernel::{Operand as ProductOperand, kernel as product_kernel};
 
 /// Kernels that wrote `splits` partial results of `output`, and one that adds these in order.
 pub(crate) fn split_sum(mut kernels: Vec<Kernel>, splits: usize, output: &Meta) -> Lowering {

@@ -178,7 +178,7 @@ impl<'a> Emitter<'a> {
         // A text that stores `OUT` stores a float of any width.
         let any_float = meta.dtype.is_float()
             && matches!(&self.graph.nodes[kernel].work, Work::Kernels { kernels, .. }
-                if kernels.iter().all(|kernel| !kernel.epilogue || kernel.source.contains("array<OUT>")));
+                if kernels.iter().all(|kernel| !kernel.epilogue || ["array<OUT>", "array<vec4<OUT>>"].iter().any(|text| kernel.source.contains(text))));
         let fits = |dtype: DType| dtype == meta.dtype || (any_float && dtype.is_float());
         let primary = if stored.contains(&kernel) || stored.is_empty() {
             kernel

@@ -186,6 +186,8 @@ impl Placer<'_> {
                 false if half => format!("enable f16;\n{}", kernel.source),
                 false => kernel.source.clone(),
             };
+            let matrices = kernel.source.contains("coop_mat");
+            let source = if matrices { format!("enable wgpu_cooperative_matrix;\n{source}") } else { source };
             let mut name = kernel.name.to_string();
             if kernel.epilogue && (emitted.primary != Some(node) || !emitted.writes.is_empty()) {
                 name += &format!(" +{}", names.len().max(1));
@@ -268,6 +270,10 @@ impl Placer<'_> {
 /// The emitted functions around a hand-written text; `enable` lines must come first.
 fn fused_text(emitted: &Emitted, kernel: &Kernel) -> String {
     let mut text = emitted.text.clone();
+    if kernel.source.contains("coop_mat") {
+        // There B is the place of a matrix in a product.
+        text = text::substitute(&text, &[("B".to_string(), "TRUTH".to_string())].into());
+    }
     // Hand-written shaders call the functions of pointwise.wgsl too: one exact exp for all.
     for helper in text::helpers(&kernel.source) {
         if !text.contains(helper) {

@@ -32,6 +32,37 @@ pub fn backend(name: &str) -> Device {
     Device::named(name).unwrap_or_else(|error| panic!("this test needs a {name} driver: {error}"))
 }
 
+/// Kernel variants that a table's default may not pick on the driver at hand; true for those of software drivers.
+pub const VARIANTS: &[(&str, bool)] = &[
+    ("matmul.wide", true),
+    ("matmul.registers", true),
+    ("matmul.registers", false),
+    ("matmul.registers.thin", false),
+    ("matmul.vector", false),
+    ("matmul.tiled.128", false),
+    ("matmul.tiled.64", false),
+    ("matmul.tiled.32", false),
+    ("conv2d", true),
+    ("conv2d", false),
+    ("conv2d.product", true),
+    ("conv2d_data_grad.product", true),
+    ("conv2d_weight_grad.product", true),
+    ("conv2d.depthwise", false),
+    ("conv2d.blocks.128", false),
+    ("conv2d.blocks.64", false),
+    ("conv2d.blocks.32", false),
+    ("conv2d_data_grad", false),
+    ("conv2d_data_grad.depthwise", false),
+    ("conv2d_data_grad.blocks.128", false),
+    ("conv2d_data_grad.blocks.64", false),
+    ("conv2d_data_grad.blocks.32", false),
+    ("conv2d_weight_grad", false),
+    ("conv2d_weight_grad.depthwise", false),
+    ("conv2d_weight_grad.blocks.128", false),
+    ("conv2d_weight_grad.blocks.64", false),
+    ("conv2d_weight_grad.blocks.32", false),
+];
+
 /// Draws the elements of a case's input, rounded to what both sides can hold.
 pub fn draw(input: &CaseInput, rng: &mut Philox) -> Array {
     let shape = Shape::new(&input.shape).expect("a case's shape");

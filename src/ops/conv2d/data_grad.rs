@@ -1,6 +1,7 @@
 //! Gradient of a convolution with respect to its images, as a gather: each element of the result has one owner.
 
 use super::geometry::{self, Geometry, Texts, Tile};
+use super::special::{self, Pass};
 use super::{Conv2d, Conv2dOptions, Conv2dWeightGrad, cases};
 use crate::array::Array;
 use crate::kernel::Capabilities;
@@ -84,6 +85,9 @@ impl Op for Conv2dDataGrad {
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
         let g = self.geometry(&inputs[0].shape, &inputs[1].shape, output);
+        if let Some(lowering) = special::lowering(&g, Pass::DataGrad, self.product, inputs, output, capabilities) {
+            return lowering;
+        }
         let stride = self.options.stride;
         // A stride divides the image into phases; a workgroup works on one of them.
         let [rows, width] = [0, 1].map(|axis| g.input[axis].div_ceil(stride[axis]));

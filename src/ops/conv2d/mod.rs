@@ -5,18 +5,27 @@
 //! with 8 lanes) loads a weight once a subgroup and broadcasts it: 22 GFLOP/s where the portable kernel has 8
 //! (64 x 32 x 14 x 14 -> 64, 3 x 3, lavapipe, 2 cores).
 //!
+//! Besides the direct kernels described above (`special.rs` has the table): `depthwise` ones slide down strips of single planes;
+//! `blocks` form products in workgroup memory on GPUs; `product` takes a convolution with a single tap as matrix products
+//! on software drivers.
+//!
 //! Tried and lost on lavapipe: tiles of more than 35 taps x columns, or a loop over the row blocks around the taps (the
 //! driver stops unrolling: 2-4 s compile, 1-3 GFLOP/s; hence the second block is written out in the shader);
 //! 7 columns at 7 x 7 kernels (14 GFLOP/s, 4 columns 24).
 
+mod blocks;
 mod cases;
 mod data_grad;
+mod depthwise;
 mod geometry;
+mod single;
+mod special;
 mod weight_grad;
 
 pub use data_grad::Conv2dDataGrad;
 pub use geometry::Conv2dOptions;
 use geometry::{Geometry, Texts, Tile};
+use special::Pass;
 pub use weight_grad::Conv2dWeightGrad;
 
 use crate::array::Array;
@@ -109,6 +118,9 @@ impl Op for Conv2d {
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
         let g = Geometry::known(&inputs[0].shape, &inputs[1].shape, &output.shape, &self.options);
+        if let Some(lowering) = special::lowering(&g, Pass::Forward, self.product, inputs, output, capabilities) {
+            return lowering;
+        }
         let tile = Tile::choose(&g, g.filters(), g.output[1], g.options.stride[1], capabilities);
         let spans = g.batch * g.output[0] * g.output[1].div_ceil(tile.columns);
         let workgroups = g.options.groups * g.filters().div_ceil(tile.rows) * spans.div_ceil(tile.group);

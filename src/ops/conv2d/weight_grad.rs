@@ -5,6 +5,7 @@
 //! another batch size, with another number of parts, finds both compiled.
 
 use super::geometry::{self, Geometry};
+use super::special::{self, Pass};
 use super::{Conv2d, Conv2dDataGrad, Conv2dOptions, cases};
 use crate::array::Array;
 use crate::kernel::{Binding, Capabilities, Kernel};
@@ -90,6 +91,9 @@ impl Op for Conv2dWeightGrad {
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
         let g = Geometry::known(&inputs[0].shape, &output.shape, &inputs[1].shape, &self.options);
+        if let Some(lowering) = special::lowering(&g, Pass::WeightGrad, self.product, inputs, output, capabilities) {
+            return lowering;
+        }
         let (filters, pairs) = (g.filters(), g.channels() * g.kernel[0]);
         let software = capabilities.software;
         let subgroup = software && capabilities.subgroup == Some(8) && filters >= 4;

@@ -53,6 +53,7 @@ pub(super) fn all() -> Vec<Case> {
     cases.extend([
         half("stored", [narrow, narrow], narrow, [37, 131, 75]),
         half("rounded", [wide, narrow], wide, [35, 67, 39]),
+        half("quads", [narrow, narrow], narrow, [132, 68, 140]),
         half("split", [narrow, wide], narrow, [3, 5003, 5]),
     ]);
     let of = |dtype: DType| {
@@ -68,6 +69,11 @@ pub(super) fn all() -> Vec<Case> {
     cases.extend([DType::F16, DType::F32].map(of));
     // Tiles that are cut on both sides, an operand at a time along its other axis, a split of tiled ones.
     cases.extend([
+        case("quads", &[132, 68], &[68, 140], plain),
+        case("quads_turned", &[68, 132], &[140, 68], |a, b| a.transpose(0, 1).matmul(&b.transpose(0, 1))),
+        case("quads_batched", &[3, 36, 20], &[20, 44], |a, b| a.matmul(&b.reshape(&[1, 20, 44]))),
+        case("quads_split", &[8, 2064], &[2064, 12], plain),
+        case("quads_off_start", &[40, 36], &[36, 44], |a, b| a.slice_fixed(0, 1, 33).matmul(&b.slice_fixed(1, 2, 42))),
         case("67x35x131_turned", &[67, 35], &[131, 35], |a, b| a.matmul(&b.transpose(0, 1))),
         case("split_3x5003x5", &[3, 5003], &[5003, 5], plain),
     ]);

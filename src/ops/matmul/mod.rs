@@ -7,7 +7,11 @@
 //!   other axis: 1.8 times the speed of `subgroup` (30 GFLOP/s where that has 16 by processor time, 512^3, lavapipe);
 //! - `subgroup`: software drivers with 8 lanes. A load there costs as much as 8 scalar ones, so a lane loads a row's
 //!   element once and broadcasts it: 18 GFLOP/s where `registers` has 6 (512^3, lavapipe, 2 cores);
-//! - `tiled`: workgroup memory, for GPUs. On a software driver its barriers leave 2 GFLOP/s;
+//! - `tiled.128`, `.64`, `.32`: square blocks in workgroup memory, for GPUs (see `shaders/tiles.wgsl`). Not timed on one: none
+//!   was at hand. On a software driver barriers leave 2 GFLOP/s;
+//! - `cooperative`: blocks by matrix units, for f16 where the adapter lists square matrices and has subgroups of 32; held to
+//!   translation only, no driver at hand has them;
+//! - `vector`: one row or one column, for GPUs;
 //! - `registers`: everything else.
 //!
 //! Tried and lost on lavapipe: unrolling k by 4 with loads of one element (no gain, 3x the compile time) and vec4 loads of b
@@ -16,14 +20,16 @@
 //! compile time), 16 x 64 and 16 x 32 (0.5-0.7x); selecting zeros for k past the end in every turn (0.7x).
 
 mod cases;
+pub(crate) mod kernel;
 mod variants;
 
-use variants::{Shader, Sizes, fours};
+use kernel::Operand;
 
 use crate::array::{Array, parallel};
-use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::kernel::Capabilities;
+use crate::ops::tiles::Sizes;
 use crate::ops::product::{self, Product};
-use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem, preferred, split_sum};
+use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem, split_sum};
 use crate::plan::Strided;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -206,56 +212,17 @@ impl Op for Matmul {
                 Some(axis) if back <= 2 || view.shape[axis] > 1 => view.strides[axis],
                 _ => 0,
             };
-            (view.offset, [stride(4), stride(3), stride(2), stride(1)])
+            let strides = [stride(4), stride(3), stride(2), stride(1)];
+            Operand { input: k, meta: inputs[k], start: view.offset, strides }
         };
-        let batch = |back: usize| if rank >= back { output.shape[rank - back] } else { 1 };
-        let ((a_start, a), (b_start, b)) = (operand(0), operand(1));
-        let (rows, columns) = (output.shape[rank - 2], output.shape[rank - 1]);
-        let depth = inputs[0].shape[inputs[0].shape.rank() - 1];
-        let a_along = fours(a_start, [a[0], a[1]], [(rows, a[2]), (depth, a[3])]);
-        let b_along = fours(b_start, [b[0], b[1]], [(columns, b[3]), (depth, b[2])]);
-        let sizes = Sizes { rows, columns, depth, batches: batch(4) * batch(3), along_k: a_along.zip(b_along) };
-        let variant = preferred(variants::candidates(&sizes, capabilities), |variant| variant.name, capabilities);
-        let (splits, split_depth) = variant.splits(&sizes, capabilities.software);
-        let shader = match variant.shader {
-            Shader::Wide => include_str!("../../../shaders/matmul_subgroup_wide.wgsl"),
-            Shader::Subgroup => include_str!("../../../shaders/matmul_subgroup.wgsl"),
-            Shader::Tiled => include_str!("../../../shaders/matmul_tiled.wgsl"),
-            Shader::Registers => include_str!("../../../shaders/matmul_registers.wgsl"),
+        let batch = [4, 3].map(|back| if rank >= back { output.shape[rank - back] } else { 1 });
+        let sizes = Sizes {
+            rows: output.shape[rank - 2],
+            columns: output.shape[rank - 1],
+            depth: inputs[0].shape[inputs[0].shape.rank() - 1],
+            batches: batch[0] * batch[1],
         };
-        let constants = match variant.shader {
-            Shader::Wide => {
-                let (a, b) = sizes.along_k.unwrap_or_default();
-                format!("const A_ALONG_K: bool = {a};\nconst B_ALONG_K: bool = {b};\n")
-            }
-            Shader::Subgroup => {
-                let [rows, columns] = variant.each;
-                format!("const ROW_LOADS: u32 = {rows}u;\nconst COLUMNS: u32 = {columns}u;\n")
-            }
-            Shader::Tiled => {
-                // Neighbours load neighbouring elements: along k where that is the contiguous axis.
-                let along = [a[3] == 1, b[2] == 1 && b[3] != 1];
-                let [a, b] = along;
-                format!("const A_DEPTH_CONTIGUOUS: bool = {a};\nconst B_DEPTH_CONTIGUOUS: bool = {b};\n")
-            }
-            Shader::Registers => {
-                let ([rows, columns], [y, x]) = (variant.each, variant.group);
-                format!(
-                    "const ROWS: u32 = {rows}u;\nconst COLUMNS: u32 = {columns}u;\n\
-                     const GROUP_X: u32 = {x}u;\nconst GROUP_Y: u32 = {y}u;\n"
-                )
-            }
-        };
-        let types = self.product.types(inputs, capabilities);
-        let mut kernel = Kernel::own(variant.name, constants + &types + shader);
-        kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
-        let sizes_words = [sizes.rows, sizes.columns, sizes.depth, batch(4), batch(3), splits, split_depth];
-        let words = [&sizes_words[..], &a, &b, &[a_start, b_start]].concat();
-        kernel.params = words.into_iter().map(|word| word as u32).collect();
-        kernel.workgroups = (variant.count(&sizes) * splits) as u64;
-        kernel.iterations = variant.iterations(split_depth.min(sizes.depth));
-        kernel.epilogue = true;
-        kernel.flops = 2 * (sizes.rows * sizes.columns * sizes.batches) as u64 * sizes.depth as u64;
+        let (kernel, splits) = kernel::kernel(self.product, sizes, batch, operand(0), operand(1), capabilities);
         if splits == 1 { Lowering::kernel(kernel) } else { split_sum(vec![kernel], splits, output) }
     }
 

@@ -1,16 +1,8 @@
 //! The kernels of a product, which of them may run where, and which is the default.
 
+use super::kernel::Operand;
 use crate::kernel::Capabilities;
-
-/// Sizes of a product.
-pub(super) struct Sizes {
-    pub rows: usize,
-    pub columns: usize,
-    pub depth: usize,
-    pub batches: usize,
-    /// Where both operands can be read four elements at a time: whether a and b are contiguous along k.
-    pub along_k: Option<(bool, bool)>,
-}
+use crate::ops::tiles::{self, Sizes};
 
 /// Whether the contiguous axis of an operand is k (true) or its own (false), if it can be read four elements at a time:
 /// `axes` are (length, stride) of its own axis and of k.
@@ -33,10 +25,14 @@ pub(super) enum Shader {
     Wide,
     /// Loads shared by broadcast among the 8 lanes of a subgroup.
     Subgroup,
-    /// A tile in workgroup memory.
+    /// A square block in workgroup memory.
     Tiled,
     /// A tile in an invocation's registers.
     Registers,
+    /// A block formed by matrix units, in half precision.
+    Cooperative,
+    /// One row or one column.
+    Vector,
 }
 
 /// A named kernel with its tile.
@@ -55,52 +51,120 @@ const fn variant(name: &'static str, shader: Shader, each: [usize; 2], group: [u
 }
 
 /// Kernels for a product of this class, the default first. Classes are wide, so that another batch size rarely means
-/// another pipeline.
-pub(super) fn candidates(sizes: &Sizes, capabilities: &Capabilities) -> Vec<Variant> {
-    let lanes = capabilities.subgroup == Some(8);
-    let thin = sizes.rows.min(sizes.columns) <= 4;
-    let subgroup = || match thin {
-        true => variant("matmul.subgroup.thin", Shader::Subgroup, [1, 2], [8, 8]),
-        false => variant("matmul.subgroup", Shader::Subgroup, [4, 4], [8, 8]),
-    };
-    let registers = || match (capabilities.software, thin) {
+/// another pipeline. `along_k`: see [`fours`], of a and b where it holds for both. `half`: operands are rounded to f16.
+pub(super) fn candidates(
+    sizes: &Sizes,
+    along_k: Option<(bool, bool)>,
+    half: bool,
+    capabilities: &Capabilities,
+) -> Vec<Variant> {
+    let shorter = sizes.rows.min(sizes.columns);
+    let thin = shorter <= 4;
+    let registers = match (capabilities.software, thin) {
         (true, _) => variant("matmul.registers", Shader::Registers, [8, 8], [1, 8]),
         (false, true) => variant("matmul.registers.thin", Shader::Registers, [1, 1], [16, 16]),
         (false, false) => variant("matmul.registers", Shader::Registers, [4, 4], [4, 16]),
     };
-    let tiled = || variant("matmul.tiled", Shader::Tiled, [4, 4], [16, 16]);
-    let mut list = vec![];
     if capabilities.software {
-        if lanes {
-            if sizes.along_k.is_some() && !thin {
-                list.push(variant("matmul.wide", Shader::Wide, [4, 4], [8, 8]));
-            }
-            list.push(subgroup());
-        }
-        list.extend([registers(), tiled()]);
-    } else {
-        list.extend([registers(), tiled()]);
-        if sizes.rows.min(sizes.columns) >= 32 {
-            list.reverse();
-        }
+        let subgroup = match thin {
+            true => variant("matmul.subgroup.thin", Shader::Subgroup, [1, 2], [8, 8]),
+            false => variant("matmul.subgroup", Shader::Subgroup, [4, 4], [8, 8]),
+        };
+        let wide = (along_k.is_some() && !thin).then_some(variant("matmul.wide", Shader::Wide, [4, 4], [8, 8]));
+        let lanes = if capabilities.subgroup == Some(8) { vec![wide, Some(subgroup)] } else { vec![] };
+        return lanes.into_iter().flatten().chain([registers]).collect();
     }
+    if shorter == 1 {
+        return vec![variant("matmul.vector", Shader::Vector, [1, 1], [1, 4]), registers];
+    }
+    let mut list: Vec<Variant> = sizes.sides(capabilities).into_iter().map(|side| match side {
+        128 => variant("matmul.tiled.128", Shader::Tiled, [8, 8], [16, 16]),
+        64 => variant("matmul.tiled.64", Shader::Tiled, [8, 4], [8, 16]),
+        _ => variant("matmul.tiled.32", Shader::Tiled, [4, 4], [8, 8]),
+    }).collect();
+    if let Some(matrix) = matrix_side(half, capabilities) {
+        let side = 8 * matrix;
+        let cooperative = variant("matmul.cooperative", Shader::Cooperative, [side, side], [1, 1]);
+        list.insert(if 2 * shorter >= side { 0 } else { list.len() }, cooperative);
+    }
+    // Blocks that would be mostly edge come last.
+    list.insert(if shorter <= 8 { 0 } else { list.len() }, registers);
     list
 }
 
+/// Side of the matrices that the adapter multiplies, where this shader can use them: it counts on subgroups of 32.
+fn matrix_side(half: bool, capabilities: &Capabilities) -> Option<usize> {
+    let fits = half && capabilities.f16 && capabilities.subgroup == Some(32);
+    capabilities.cooperative.filter(|side| fits && matches!(side, 8 | 16)).map(|side| side as usize)
+}
+
 impl Variant {
+    /// The lines that go in front of the shader, for these operands. A product with a vector takes its tile from the matrix' layout.
+    pub fn constants(&mut self, a: &Operand, b: &Operand, fours: [Option<bool>; 2]) -> String {
+        let ([rows, columns], [y, x]) = (self.each, self.group);
+        match self.shader {
+            Shader::Wide => {
+                let [a, b] = fours.map(Option::unwrap_or_default);
+                format!("const A_ALONG_K: bool = {a};\nconst B_ALONG_K: bool = {b};\n")
+            }
+            Shader::Subgroup => format!("const ROW_LOADS: u32 = {rows}u;\nconst COLUMNS: u32 = {columns}u;\n"),
+            Shader::Registers => format!(
+                "const ROWS: u32 = {rows}u;\nconst COLUMNS: u32 = {columns}u;\n\
+                 const GROUP_X: u32 = {x}u;\nconst GROUP_Y: u32 = {y}u;\n"
+            ),
+            Shader::Vector => {
+                let along = b.strides[2] == 1 || b.strides[3] != 1;
+                self.group[1] = if along { 4 } else { 64 };
+                format!("const ALONG_DEPTH: bool = {along};\nconst OUTPUTS: u32 = {}u;\n", self.group[1])
+            }
+            Shader::Tiled | Shader::Cooperative => {
+                // Neighbours load neighbouring elements: along k where that is the contiguous axis.
+                let strides = [a.strides[3] == 1, b.strides[2] == 1 && b.strides[3] != 1];
+                let [a_along, b_along] = [0, 1].map(|k| fours[k].unwrap_or(strides[k]));
+                let [a_whole, b_whole] = fours.map(|along| along.is_some());
+                let block = match self.shader {
+                    Shader::Tiled => tiles::constants(rows * y),
+                    _ => {
+                        let (side, matrix) = (rows, rows / 8);
+                        let kind = format!("coop_mat{matrix}x{matrix}");
+                        format!(
+                            "const SIDE: u32 = {side}u;\nconst MATRIX: u32 = {matrix}u;\n\
+                             alias Left = {kind}<f16, A>;\nalias Right = {kind}<f16, B>;\nalias Sum = {kind}<f32, C>;\n"
+                        )
+                    }
+                };
+                block
+                    + &format!("const A_ALONG_DEPTH: bool = {a_along};\nconst B_ALONG_DEPTH: bool = {b_along};\n")
+                    + &format!("const A_WHOLE: bool = {a_whole};\nconst B_WHOLE: bool = {b_whole};\n")
+            }
+        }
+    }
+
+    /// Rows and columns of a workgroup's tile.
+    pub fn tile(&self) -> [usize; 2] {
+        [0, 1].map(|axis| self.each[axis] * self.group[axis])
+    }
+
     /// Tiles of the whole product, batches included.
     pub fn count(&self, sizes: &Sizes) -> usize {
-        let [rows, columns] = [0, 1].map(|axis| self.each[axis] * self.group[axis]);
+        let [rows, columns] = self.tile();
         sizes.rows.div_ceil(rows) * sizes.columns.div_ceil(columns) * sizes.batches
     }
 
+    fn is_blocks(&self) -> bool {
+        matches!(self.shader, Shader::Tiled | Shader::Cooperative)
+    }
+
     /// Parts of the sum over k, and the length of each.
-    pub fn splits(&self, sizes: &Sizes, software: bool) -> (usize, usize) {
+    pub fn splits(&self, sizes: &Sizes, capabilities: &Capabilities) -> (usize, usize) {
         // The loop bound of an invocation, see `iterations`.
-        let longest = if self.shader == Shader::Tiled { 40_000 } else { 56_000 };
+        let longest = if self.is_blocks() { 50_000 } else { 56_000 };
         let count = self.count(sizes);
-        // A software driver has a few cores and pays for each dispatch; a GPU wants some hundred workgroups.
-        let (enough, shortest) = if software { (4, 2048) } else { (256, 256) };
+        // A software driver has a few cores and pays for each dispatch.
+        let (enough, shortest) = match capabilities.software {
+            true => (4, 2048),
+            false => (2 * capabilities.enough_workgroups(), 256),
+        };
         let wanted = if count < enough { (enough / count).min(sizes.depth / shortest).max(1) } else { 1 };
         let split_depth = sizes.depth.div_ceil(wanted.max(sizes.depth.div_ceil(longest)));
         match split_depth >= sizes.depth {
@@ -114,11 +178,10 @@ impl Variant {
 
     /// Loop iterations of an invocation at most.
     pub fn iterations(&self, depth: usize) -> u64 {
-        let steps = match self.shader {
-            Shader::Tiled => depth.div_ceil(16) * 21 + 8,
-            Shader::Wide => depth / 4 + 64,
-            Shader::Subgroup | Shader::Registers => depth + 64,
-        };
-        steps as u64
+        match self.shader {
+            Shader::Tiled | Shader::Cooperative => tiles::iterations(depth),
+            Shader::Wide => depth as u64 / 4 + 64,
+            _ => depth as u64 + 64,
+        }
     }
 }

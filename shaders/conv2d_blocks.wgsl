@@ -1,0 +1,143 @@
+// Convolution over two axes, NCHW, as a product of blocks (conv2d_blocks_common.wgsl stands in front, tiles.wgsl follows):
+//   y[n, g*F + o, i, j] = epilogue(sum over k = (c, u, v) of w[g*F + o, k] * x[n, g*C + c, i*stride - padding + u*dilation, ..])
+// A row of the product is a filter o of group g, a column a position (n, i, j) of the result; k goes over channels, then taps.
+// Positions outside the plane count as 0.
+//
+// binding 0  x [batch, in_channels, in_height, in_width]
+// binding 1  w [out_channels, in_channels / groups, KERNEL_HEIGHT, KERNEL_WIDTH], in quads
+// binding 2  y [splits, batch, out_channels, out_height, out_width], through `epilogue`; partial sums with splits > 1
+//
+// area_reciprocal, width_reciprocal: of out_height * out_width, of out_width.
+// Grid: splits * groups * ceil(out_channels / groups / SIDE) * ceil(batch * out_height * out_width / SIDE) workgroups,
+//       folded freely over x and y.
+
+@group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
+@group(0) @binding(1) var<storage, read> w: array<vec4<B_TYPE>>;
+@group(0) @binding(2) var<storage, read_write> y: array<OUT>;
+
+const A_ALONG_DEPTH: bool = true;
+const B_ALONG_DEPTH: bool = false;
+
+struct Block {
+    outside: bool,
+    row: u32,
+    column: u32,
+    count: u32,
+    begin: u32,
+    part: u32,
+    // First channels of the group.
+    in_channel: u32,
+    out_channel: u32,
+}
+
+fn positions() -> u32 {
+    return p.batch * p.out_height * p.out_width;
+}
+
+fn find_block(group_index: u32) -> Block {
+    let place = place_of(group_index, p.out_channels / p.groups, positions());
+    let part = place.plane / p.groups;
+    let weight_group = place.plane - part * p.groups;
+    let channels = p.in_channels / p.groups;
+    let begin = min(part * p.split_depth, channels * TAPS);
+    var block: Block;
+    block.outside = part >= p.splits;
+    block.row = place.row;
+    block.column = place.column;
+    block.count = min(p.split_depth, channels * TAPS - begin);
+    block.begin = begin;
+    block.part = part;
+    block.in_channel = weight_group * channels;
+    block.out_channel = weight_group * (p.out_channels / p.groups);
+    return block;
+}
+
+// Rows and columns past the edge read the last one; their sums are never stored.
+fn a_slot(block: Block, row: u32) -> Slot {
+    let filters = p.out_channels / p.groups;
+    let depth = p.in_channels / p.groups * TAPS;
+    let filter_row = vec4<u32>(block.out_channel) + min(vec4<u32>(row) + LANES, vec4<u32>(filters - 1u));
+    return Slot(filter_row * depth + vec4<u32>(block.begin), vec4<u32>(), vec4<u32>());
+}
+
+fn b_slot(block: Block, column: u32) -> Slot {
+    let area = p.out_height * p.out_width;
+    let position = min(vec4<u32>(column) + LANES, vec4<u32>(positions() - 1u));
+    let image = divide_quad(position, area, p.area_reciprocal);
+    let rest = position - image * area;
+    let i = divide_quad(rest, p.out_width, p.width_reciprocal);
+    let j = rest - i * p.out_width;
+    // Positions left of or above the plane wrap to huge numbers and fail the one test against the size.
+    let row = i * STRIDE_HEIGHT - vec4<u32>(p.padding_height);
+    let line = j * STRIDE_WIDTH - vec4<u32>(p.padding_width);
+    let plane = (image * p.in_channels + vec4<u32>(block.in_channel)) * (p.in_height * p.in_width);
+    return Slot(plane + row * p.in_width + line, row, line);
+}
+
+fn w_at(at: u32) -> f32 {
+    return from_b(w[at / 4u][at % 4u]);
+}
+
+fn w_quad(at: u32, k: u32, count: u32) -> vec4<f32> {
+    if WHOLE {
+        let inside = k < count;
+        let quad = w[select(0u, at + k, inside) / 4u];
+        return select(vec4<f32>(), vec4<f32>(from_b(quad.x), from_b(quad.y), from_b(quad.z), from_b(quad.w)), inside);
+    }
+    let inside = vec4<u32>(k) + LANES < vec4<u32>(count);
+    let i = select(vec4<u32>(), vec4<u32>(at + k) + LANES, inside);
+    return select(vec4<f32>(), vec4<f32>(w_at(i.x), w_at(i.y), w_at(i.z), w_at(i.w)), inside);
+}
+
+fn a_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
+    let n = block.count;
+    return transpose(mat4x4<f32>(
+        w_quad(slot.at.x, k, n),
+        w_quad(slot.at.y, k, n),
+        w_quad(slot.at.z, k, n),
+        w_quad(slot.at.w, k, n),
+    ));
+}
+
+// Four neighbouring positions under tap k.
+fn x_quad(block: Block, slot: Slot, k: u32) -> vec4<f32> {
+    let whole = block.begin + k;
+    let channel = whole / TAPS;
+    let tap = whole - channel * TAPS;
+    let u = tap / KERNEL_WIDTH;
+    let down = u * DILATION_HEIGHT;
+    let right = (tap - u * KERNEL_WIDTH) * DILATION_WIDTH;
+    let row_inside = slot.row + vec4<u32>(down) < vec4<u32>(p.in_height);
+    let line_inside = slot.column + vec4<u32>(right) < vec4<u32>(p.in_width);
+    let inside = row_inside & line_inside & vec4<bool>(k < block.count);
+    let i = select(vec4<u32>(), slot.at + vec4<u32>((channel * p.in_height + down) * p.in_width + right), inside);
+    return select(vec4<f32>(), vec4<f32>(from_a(x[i.x]), from_a(x[i.y]), from_a(x[i.z]), from_a(x[i.w])), inside);
+}
+
+fn b_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        x_quad(block, slot, k),
+        x_quad(block, slot, k + 1u),
+        x_quad(block, slot, k + 2u),
+        x_quad(block, slot, k + 3u),
+    );
+}
+
+fn store_one(block: Block, row: u32, position: u32, value: f32) {
+    if position < positions() {
+        let area = p.out_height * p.out_width;
+        let image = divide(position, area, p.area_reciprocal);
+        let plane = (block.part * p.batch + image) * p.out_channels + block.out_channel + row;
+        let index = plane * area + position - image * area;
+        y[index] = epilogue(value, index);
+    }
+}
+
+fn store(block: Block, row: u32, column: u32, values: vec4<f32>) {
+    if row < p.out_channels / p.groups {
+        store_one(block, row, column, values.x);
+        store_one(block, row, column + 1u, values.y);
+        store_one(block, row, column + 2u, values.z);
+        store_one(block, row, column + 3u, values.w);
+    }
+}

@@ -1,0 +1,99 @@
+// Depthwise convolution, NCHW (conv2d_depthwise_common.wgsl stands in front, one of conv2d_depthwise_quads.wgsl and
+// conv2d_depthwise_elements.wgsl follows):
+//   y[n, c, i, j] = epilogue(sum over (u, v) of w[c, u, v] * x[n, c, i*stride - padding + u, j*stride - padding + v])
+// Order of the sum: u, then v. Positions outside the plane count as 0. With FLIPPED the taps are taken from the last to the
+// first: that, of dy and with a padding of kernel - 1 - padding, is the gradient with respect to x where the stride is 1.
+//
+// binding 0  x [planes, in_height, in_width], in quads
+// binding 1  w [channels, KERNEL_HEIGHT, KERNEL_WIDTH]
+// binding 2  result: y [planes, out_height, out_width], through `epilogue`
+//
+// Constants besides those of the common part: FLIPPED: bool.
+// Grid: ceil(planes * ceil(out_height / each) * ceil(out_width / COLUMNS) / GROUP) workgroups, folded freely over x and y.
+// Loops: each + KERNEL_HEIGHT iterations an invocation, times 2 * COLUMNS where nothing is unrolled.
+
+@group(0) @binding(0) var<storage, read> x: array<vec4<A_TYPE>>;
+@group(0) @binding(1) var<storage, read> w: array<B_TYPE>;
+
+// Rows of the result that a row of the image takes part in.
+const ACTIVE: u32 = (KERNEL_HEIGHT + STRIDE_HEIGHT - 1u) / STRIDE_HEIGHT;
+const WINDOW: u32 = (COLUMNS - 1u) * STRIDE_WIDTH + KERNEL_WIDTH;
+// Elements of the first quad before the window.
+const BEFORE: u32 = (4u - PADDING_WIDTH % 4u) % 4u;
+const QUADS: u32 = (BEFORE + WINDOW + 3u) / 4u;
+
+@compute @workgroup_size(GROUP, 1, 1)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) group_count: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let segments = (p.out_width + COLUMNS - 1u) / COLUMNS;
+    let bands = (p.out_height + p.each - 1u) / p.each;
+    let span = (group.x + group.y * group_count.x) * GROUP + local;
+    let strip = span / segments;
+    let plane = strip / bands;
+    if plane >= p.planes {
+        return;
+    }
+    let first_column = (span - strip * segments) * COLUMNS;
+    let first_row = (strip - plane * bands) * p.each;
+    let rows = min(p.each, p.out_height - first_row);
+    // Positions left of or above the plane wrap to huge numbers and fail the one test against the size.
+    let left = first_column * STRIDE_WIDTH - PADDING_WIDTH;
+
+    var weight: array<f32, TAPS>;
+    for (var t = 0u; t < TAPS; t++) {
+        weight[t] = from_b(w[plane % p.channels * TAPS + select(t, TAPS - 1u - t, FLIPPED)]);
+    }
+    // sum[0] belongs to the row of the result that is finished next, the last to the newest.
+    var sum: array<array<f32, COLUMNS>, ACTIVE>;
+    for (var t = 0u; t < rows + ACTIVE - 1u; t++) {
+        for (var q = 0u; q < min(STRIDE_HEIGHT, KERNEL_HEIGHT); q++) {
+            let row = (first_row + t) * STRIDE_HEIGHT + q - p.padding_height;
+            let row_inside = row < p.in_height;
+            let line = (plane * p.in_height + row) * p.in_width;
+            var window: array<f32, 4u * QUADS>;
+            if WHOLE_X {
+                for (var k = 0u; k < QUADS; k++) {
+                    let column = left - BEFORE + 4u * k;
+                    let inside = row_inside && column < p.in_width;
+                    let quad = x[select(0u, line + column, inside) / 4u];
+                    window[4u * k] = select(0.0, from_a(quad.x), inside);
+                    window[4u * k + 1u] = select(0.0, from_a(quad.y), inside);
+                    window[4u * k + 2u] = select(0.0, from_a(quad.z), inside);
+                    window[4u * k + 3u] = select(0.0, from_a(quad.w), inside);
+                }
+            } else {
+                for (var k = BEFORE; k < BEFORE + WINDOW; k++) {
+                    let column = left - BEFORE + k;
+                    let inside = row_inside && column < p.in_width;
+                    let at = select(0u, line + column, inside);
+                    window[k] = select(0.0, from_a(x[at / 4u][at % 4u]), inside);
+                }
+            }
+            for (var a = 0u; a < ACTIVE; a++) {
+                let u = (ACTIVE - 1u - a) * STRIDE_HEIGHT + q;
+                if u < KERNEL_HEIGHT {
+                    for (var v = 0u; v < KERNEL_WIDTH; v++) {
+                        for (var j = 0u; j < COLUMNS; j++) {
+                            sum[a][j] += weight[u * KERNEL_WIDTH + v] * window[BEFORE + j * STRIDE_WIDTH + v];
+                        }
+                    }
+                }
+            }
+        }
+        if t + 1u >= ACTIVE {
+            let at = (plane * p.out_height + first_row + t + 1u - ACTIVE) * p.out_width;
+            for (var j = 0u; j < COLUMNS; j += 4u) {
+                store(at, first_column + j, p.out_width, vec4<f32>(sum[0][j], sum[0][j + 1u], sum[0][j + 2u], sum[0][j + 3u]));
+            }
+        }
+        // Loops that count down and copies of whole rows go wrong on some GL drivers.
+        for (var a = 0u; a < ACTIVE; a++) {
+            for (var j = 0u; j < COLUMNS; j++) {
+                sum[a][j] = select(0.0, sum[min(a + 1u, ACTIVE - 1u)][j], a + 1u < ACTIVE);
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+// Gradient of a convolution with respect to its filters, as a product of blocks (conv2d_blocks_common.wgsl stands in front,
+// tiles.wgsl follows):
+//   dw[g*F + o, c, u, v] = sum over k = (n, i, j) of dy[n, g*F + o, i, j] * x[n, g*C + c, i*stride - padding + u*dilation, ..]
+// A row of the product is a filter o of group g, a column a weight (c, u, v) of it; k goes over all positions of all images and
+// is cut into parts.
+//
+// binding 0  x  [batch, in_channels, in_height, in_width]
+// binding 1  dy [batch, out_channels, out_height, out_width], in quads
+// binding 2  dw [splits, out_channels, in_channels / groups, KERNEL_HEIGHT, KERNEL_WIDTH]: partial sums, which a second kernel
+//            adds in ascending order
+//
+// area_reciprocal, width_reciprocal: of out_height * out_width, of out_width.
+// Grid: splits * groups * ceil(out_channels / groups / SIDE) * ceil(in_channels / groups * TAPS / SIDE) workgroups, folded freely.
+
+@group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
+@group(0) @binding(1) var<storage, read> dy: array<vec4<B_TYPE>>;
+@group(0) @binding(2) var<storage, read_write> dw: array<OUT>;
+
+const A_ALONG_DEPTH: bool = true;
+const B_ALONG_DEPTH: bool = true;
+
+struct Block {
+    outside: bool,
+    row: u32,
+    column: u32,
+    count: u32,
+    begin: u32,
+    part: u32,
+    // First channels of the group.
+    in_channel: u32,
+    out_channel: u32,
+}
+
+fn weights() -> u32 {
+    return p.in_channels / p.groups * TAPS;
+}
+
+fn find_block(group_index: u32) -> Block {
+    let filters = p.out_channels / p.groups;
+    let place = place_of(group_index, filters, weights());
+    let part = place.plane / p.groups;
+    let weight_group = place.plane - part * p.groups;
+    let depth = p.batch * p.out_height * p.out_width;
+    var block: Block;
+    block.outside = part >= p.splits;
+    block.row = place.row;
+    block.column = place.column;
+    block.begin = min(part * p.split_depth, depth);
+    block.count = min(p.split_depth, depth - block.begin);
+    block.part = part;
+    block.in_channel = weight_group * (p.in_channels / p.groups);
+    block.out_channel = weight_group * filters;
+    return block;
+}
+
+// Rows and columns past the edge read the last one; their sums are never stored.
+fn a_slot(block: Block, row: u32) -> Slot {
+    let out_channel = vec4<u32>(block.out_channel) + min(vec4<u32>(row) + LANES, vec4<u32>(p.out_channels / p.groups - 1u));
+    return Slot(out_channel * (p.out_height * p.out_width), vec4<u32>(), vec4<u32>());
+}
+
+fn b_slot(block: Block, column: u32) -> Slot {
+    let weight = min(vec4<u32>(column) + LANES, vec4<u32>(weights() - 1u));
+    let channel = weight / TAPS;
+    let tap = weight - channel * TAPS;
+    let u = tap / KERNEL_WIDTH;
+    let v = tap - u * KERNEL_WIDTH;
+    // Positions left of or above the plane wrap to huge numbers and fail the one test against the size.
+    let row = u * DILATION_HEIGHT - vec4<u32>(p.padding_height);
+    let line = v * DILATION_WIDTH - vec4<u32>(p.padding_width);
+    let plane = (vec4<u32>(block.in_channel) + channel) * p.in_height;
+    return Slot((plane + row) * p.in_width + line, row, line);
+}
+
+fn dy_at(at: u32) -> f32 {
+    return from_b(dy[at / 4u][at % 4u]);
+}
+
+fn dy_quad(row: u32, at: vec4<u32>, inside: vec4<bool>) -> vec4<f32> {
+    if WHOLE {
+        let quad = dy[select(0u, row + at.x, inside.x) / 4u];
+        return select(vec4<f32>(), vec4<f32>(from_b(quad.x), from_b(quad.y), from_b(quad.z), from_b(quad.w)), inside.x);
+    }
+    let i = select(vec4<u32>(), vec4<u32>(row) + at, inside);
+    return select(vec4<f32>(), vec4<f32>(dy_at(i.x), dy_at(i.y), dy_at(i.z), dy_at(i.w)), inside);
+}
+
+fn a_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
+    let area = p.out_height * p.out_width;
+    let position = vec4<u32>(block.begin + k) + LANES;
+    let inside = vec4<u32>(k) + LANES < vec4<u32>(block.count);
+    let at = position + divide_quad(position, area, p.area_reciprocal) * ((p.out_channels - 1u) * area);
+    return transpose(mat4x4<f32>(
+        dy_quad(slot.at.x, at, inside),
+        dy_quad(slot.at.y, at, inside),
+        dy_quad(slot.at.z, at, inside),
+        dy_quad(slot.at.w, at, inside),
+    ));
+}
+
+// Four neighbouring weights' elements of x for position k.
+fn x_quad(block: Block, slot: Slot, k: u32) -> vec4<f32> {
+    let area = p.out_height * p.out_width;
+    let position = block.begin + k;
+    let image = divide(position, area, p.area_reciprocal);
+    let rest = position - image * area;
+    let i = divide(rest, p.out_width, p.width_reciprocal);
+    let down = i * STRIDE_HEIGHT;
+    let right = (rest - i * p.out_width) * STRIDE_WIDTH;
+    let row_inside = slot.row + vec4<u32>(down) < vec4<u32>(p.in_height);
+    let line_inside = slot.column + vec4<u32>(right) < vec4<u32>(p.in_width);
+    let inside = row_inside & line_inside & vec4<bool>(k < block.count);
+    let step = (image * p.in_channels * p.in_height + down) * p.in_width + right;
+    let at = select(vec4<u32>(), slot.at + vec4<u32>(step), inside);
+    return select(vec4<f32>(), vec4<f32>(from_a(x[at.x]), from_a(x[at.y]), from_a(x[at.z]), from_a(x[at.w])), inside);
+}
+
+fn b_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        x_quad(block, slot, k),
+        x_quad(block, slot, k + 1u),
+        x_quad(block, slot, k + 2u),
+        x_quad(block, slot, k + 3u),
+    );
+}
+
+fn store(block: Block, row: u32, column: u32, values: vec4<f32>) {
+    if row >= p.out_channels / p.groups {
+        return;
+    }
+    let at = (block.part * p.out_channels + block.out_channel + row) * weights() + column;
+    for (var i = 0u; i < 4u; i++) {
+        if column + i < weights() {
+            dw[at + i] = epilogue(values[i], at + i);
+        }
+    }
+}

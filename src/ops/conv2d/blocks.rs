@@ -1,0 +1,109 @@
+//! The three kernels of a convolution as products of blocks in workgroup memory, for GPUs: nothing is laid out anew, the
+//! blocks' patches are gathered from where they are.
+
+use super::geometry::Geometry;
+use super::special::Pass;
+use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::ops::tiles::{self, Sizes};
+use crate::ops::{Lowering, Meta, split_sum};
+
+/// Numbers below this are divided with a reciprocal, see `divide` in the shader.
+const SMALL: usize = 1 << 24;
+
+/// The product that a pass is: one a group, and one a phase of the data gradient.
+pub(super) fn product(g: &Geometry, pass: Pass) -> Sizes {
+    let (taps, groups) = (g.kernel[0] * g.kernel[1], g.options.groups);
+    let positions = g.batch * g.output[0] * g.output[1];
+    match pass {
+        Pass::Forward => {
+            Sizes { rows: g.filters(), columns: positions, depth: g.channels() * taps, batches: groups }
+        }
+        Pass::DataGrad => {
+            let stride = g.options.stride;
+            let [height, width] = [0, 1].map(|axis| g.input[axis].div_ceil(stride[axis]));
+            // No phase has more taps than the first that has any.
+            let [up, across] = [0, 1].map(|axis| g.kernel[axis].div_ceil(step(g, axis)));
+            let batches = groups * stride[0] * stride[1];
+            Sizes { rows: g.channels(), columns: g.batch * height * width, depth: g.filters() * up * across, batches }
+        }
+        Pass::WeightGrad => {
+            Sizes { rows: g.filters(), columns: g.channels() * taps, depth: positions, batches: groups }
+        }
+    }
+}
+
+/// Taps between those that reach the same phase of the image.
+fn step(g: &Geometry, axis: usize) -> usize {
+    let (stride, dilation) = (g.options.stride[axis], g.options.dilation[axis]);
+    let (mut a, mut b) = (stride, dilation);
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    stride / a
+}
+
+/// The kernels of a pass with blocks of this side.
+pub(super) fn lowering(
+    name: &'static str,
+    types: &str,
+    side: usize,
+    g: &Geometry,
+    pass: Pass,
+    output: &Meta,
+    capabilities: &Capabilities,
+) -> Lowering {
+    let product = product(g, pass);
+    // Partial results of at most 64 MiB.
+    let most = ((16 << 20) / output.elements()).max(1);
+    let (splits, split_depth) = product.splits(side, most, capabilities);
+    let (area, width) = match pass {
+        Pass::DataGrad => (product.columns / g.batch, g.input[1].div_ceil(g.options.stride[1])),
+        _ => (g.output[0] * g.output[1], g.output[1]),
+    };
+    // What is read as quads starts and ends with whole ones.
+    let whole = match pass {
+        Pass::Forward => product.depth.is_multiple_of(4),
+        Pass::DataGrad => false,
+        Pass::WeightGrad => area.is_multiple_of(4),
+    };
+    let small = product.columns.max(product.depth).max(g.batch * area) + side < SMALL;
+    let (options, text) = (&g.options, |n: usize| format!("{n}u"));
+    let mut source = tiles::constants(side);
+    for (axis, letter) in ["HEIGHT", "WIDTH"].into_iter().enumerate() {
+        let all = [
+            ("KERNEL", g.kernel[axis]),
+            ("STRIDE", options.stride[axis]),
+            ("DILATION", options.dilation[axis]),
+            ("STEP", step(g, axis)),
+        ];
+        for (what, number) in all {
+            source += &format!("const {what}_{letter}: u32 = {};\n", text(number));
+        }
+    }
+    source += &format!("const WHOLE: bool = {whole};\nconst SMALL: bool = {small};\n");
+    source += types;
+    source += include_str!("../../../shaders/conv2d_blocks_common.wgsl");
+    source += match pass {
+        Pass::Forward => include_str!("../../../shaders/conv2d_blocks.wgsl"),
+        Pass::DataGrad => include_str!("../../../shaders/conv2d_data_grad_blocks.wgsl"),
+        Pass::WeightGrad => include_str!("../../../shaders/conv2d_weight_grad_blocks.wgsl"),
+    };
+    source += tiles::PLACE;
+    source += tiles::SHADER;
+    let mut kernel = Kernel::own(name, source);
+    kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
+    let sizes = [g.batch, g.in_channels, g.input[0], g.input[1], g.out_channels, g.output[0], g.output[1]];
+    let rest = [options.groups, options.padding[0], options.padding[1], splits, split_depth];
+    kernel.params = sizes.into_iter().chain(rest).map(|word| word as u32).collect();
+    kernel.params.extend([area, width].map(|divisor| (1.0 / divisor as f32).to_bits()));
+    kernel.workgroups = (product.count(side) * splits) as u64;
+    let searched: usize = (0..2).map(|axis| step(g, axis).min(g.kernel[axis])).sum();
+    kernel.iterations = tiles::iterations(split_depth.min(product.depth)) + searched as u64;
+    kernel.epilogue = true;
+    kernel.flops = g.flops();
+    // The weight gradient always has its second kernel: another batch size, with another number of parts, finds both made.
+    match splits == 1 && pass != Pass::WeightGrad {
+        true => Lowering::kernel(kernel),
+        false => split_sum(vec![kernel], splits, output),
+    }
+}

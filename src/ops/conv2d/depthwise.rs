@@ -1,0 +1,141 @@
+//! Depthwise convolutions (one channel a group), on every kind of device. A plane has little to reuse, so what pays is reading
+//! each element once and four at a time; see `shaders/conv2d_depthwise_common.wgsl`.
+
+use super::geometry::Geometry;
+use super::special::Pass;
+use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::ops::{Lowering, Meta, split_sum};
+
+/// Loop iterations that an invocation may do, with some left for what is not counted.
+const ITERATIONS: usize = 56_000;
+
+/// How a pass is cut up.
+struct Strips {
+    /// Columns of an invocation.
+    columns: usize,
+    /// Rows that it slides over or (weight gradient) strips that it adds up.
+    each: usize,
+    /// Invocations.
+    count: usize,
+    /// Loop iterations of one.
+    iterations: usize,
+}
+
+/// True where these kernels can form the pass.
+pub(super) fn fits(g: &Geometry, pass: Pass) -> bool {
+    let options = &g.options;
+    let plain = options.groups == g.in_channels && options.groups == g.out_channels && options.dilation == [1, 1];
+    let small = (0..2).all(|axis| g.kernel[axis] <= 7 && options.stride[axis] <= 4 && options.padding[axis] <= 64);
+    plain && small && (pass != Pass::WeightGrad || (g.output[0] + 9) * per_row(g, columns(g, g.output[1])) < ITERATIONS)
+}
+
+/// Columns of an invocation over rows of `width`: 8 where few are wasted and the taps leave room for them.
+fn columns(g: &Geometry, width: usize) -> usize {
+    let wide = g.kernel[0] * g.kernel[1] <= 25 && width.next_multiple_of(8) - width <= width / 4;
+    if wide { 8 } else { 4 }
+}
+
+/// Loop iterations of a row, nothing unrolled.
+fn per_row(g: &Geometry, columns: usize) -> usize {
+    let [height, width] = g.kernel;
+    let stride = g.options.stride;
+    let window = columns * stride[1] + width + 8 + g.options.padding[1];
+    let taps = height * (2 + width * (1 + columns));
+    3 * columns + stride[0] * (2 + window + columns) + taps + 16
+}
+
+impl Strips {
+    /// For planes of `height` x `width` results.
+    fn slide(g: &Geometry, [height, width]: [usize; 2], columns: usize, capabilities: &Capabilities) -> Strips {
+        let per_row = per_row(g, columns);
+        let strips = g.batch * g.in_channels * width.div_ceil(columns);
+        // Shorter strips read the rows between them twice: only as many as the device needs to be busy.
+        let wanted = if capabilities.software { 64 } else { 64 * capabilities.enough_workgroups() };
+        let bands = wanted.div_ceil(strips).min(height.div_ceil(4));
+        let each = height.div_ceil(bands).min(ITERATIONS / per_row - 9).max(1);
+        Strips { columns, each, count: strips * height.div_ceil(each), iterations: (each + 9) * per_row }
+    }
+
+    fn add(g: &Geometry, output: &Meta, capabilities: &Capabilities) -> (Strips, usize) {
+        let columns = columns(g, g.output[1]);
+        let one = (g.output[0] + 9) * per_row(g, columns);
+        let strips = g.batch * g.output[1].div_ceil(columns);
+        // As many parts as the device needs to be busy; partial results of at most 64 MiB.
+        let wanted = if capabilities.software { 128 } else { 64 * capabilities.enough_workgroups() };
+        let room = ((16 << 20) / output.elements()).clamp(1, ITERATIONS);
+        let parts = wanted.div_ceil(g.in_channels).min(room).max(1);
+        let each = strips.div_ceil(parts).min(ITERATIONS / one).max(1);
+        let splits = strips.div_ceil(each);
+        (Strips { columns, each, count: g.in_channels * splits, iterations: each * one }, splits)
+    }
+}
+
+/// The kernels of a pass.
+pub(super) fn lowering(
+    name: &'static str,
+    types: &str,
+    g: &Geometry,
+    pass: Pass,
+    output: &Meta,
+    capabilities: &Capabilities,
+) -> Lowering {
+    let options = &g.options;
+    let (mut input, mut result, mut padding) = (g.input, g.output, options.padding);
+    // With a stride of 1 the gradient is the convolution of dy with the filter turned round.
+    let is_flipped = pass == Pass::DataGrad
+        && options.stride == [1, 1]
+        && (0..2).all(|axis| padding[axis] < g.kernel[axis]);
+    if is_flipped {
+        (input, result) = (g.output, g.input);
+        padding = [0, 1].map(|axis| g.kernel[axis] - 1 - padding[axis]);
+    }
+    let scatters = pass == Pass::DataGrad && !is_flipped;
+    let group = if capabilities.software { 8 } else { 64 };
+    let (strips, splits) = match pass {
+        Pass::WeightGrad => Strips::add(g, output, capabilities),
+        _ if scatters => {
+            let columns = if options.stride[1] == 3 { 12 } else { columns(g, input[1]) };
+            (Strips::slide(g, input, columns, capabilities), 1)
+        }
+        _ => (Strips::slide(g, result, columns(g, result[1]), capabilities), 1),
+    };
+    let common = include_str!("../../../shaders/conv2d_depthwise_common.wgsl");
+    let text = match pass {
+        Pass::WeightGrad => include_str!("../../../shaders/conv2d_depthwise_weight_grad.wgsl"),
+        _ if scatters => include_str!("../../../shaders/conv2d_depthwise_data_grad.wgsl"),
+        _ => include_str!("../../../shaders/conv2d_depthwise.wgsl"),
+    };
+    let stored = if scatters { input[1] } else { result[1] };
+    let store = match pass {
+        Pass::WeightGrad => "",
+        _ if stored.is_multiple_of(4) => include_str!("../../../shaders/conv2d_depthwise_quads.wgsl"),
+        _ => include_str!("../../../shaders/conv2d_depthwise_elements.wgsl"),
+    };
+    let numbers = [
+        ("KERNEL_HEIGHT", g.kernel[0]),
+        ("KERNEL_WIDTH", g.kernel[1]),
+        ("STRIDE_HEIGHT", options.stride[0]),
+        ("STRIDE_WIDTH", options.stride[1]),
+        ("PADDING_WIDTH", padding[1]),
+        ("COLUMNS", strips.columns),
+        ("GROUP", group),
+    ];
+    let mut source: String = numbers.iter().map(|(name, n)| format!("const {name}: u32 = {n}u;\n")).collect();
+    let whole = [input[1], result[1]].map(|width| width.is_multiple_of(4));
+    let flags = [("WHOLE_X", whole[0]), ("WHOLE_Y", whole[1]), ("FLIPPED", is_flipped)];
+    source.extend(flags.iter().map(|(name, flag)| format!("const {name}: bool = {flag};\n")));
+    let mut kernel = Kernel::own(name, source + types + common + text + store);
+    kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
+    let planes = g.batch * g.in_channels;
+    let sizes = [planes, g.in_channels, input[0], input[1], result[0], result[1], padding[0], strips.each, splits];
+    kernel.params = sizes.map(|word| word as u32).to_vec();
+    kernel.workgroups = strips.count.div_ceil(group) as u64;
+    kernel.iterations = strips.iterations as u64;
+    kernel.epilogue = true;
+    kernel.flops = g.flops();
+    match pass {
+        // The second kernel is always there: another batch size, with another number of parts, finds both made.
+        Pass::WeightGrad => split_sum(vec![kernel], splits, output),
+        _ => Lowering::kernel(kernel),
+    }
+}

@@ -1,0 +1,58 @@
+//! A convolution with a single tap, stride 1 and no padding, as a matrix product an image: for software drivers, where the
+//! product's kernel has 1.1 to 2 times the speed of the direct ones (lavapipe, 2 cores: 64 x 32 x 28 x 28 -> 64 forward 4.3 and 3.8
+//! GFLOP/s, data gradient 5.4 and 3.6, weight gradient 8.3 and 5.2; 16 x 64 x 14 x 14 -> 256: 7.9 and 3.8, 8.5 and 4.5, 7.2 and 5.6).
+
+use super::geometry::Geometry;
+use super::special::Pass;
+use crate::kernel::Capabilities;
+use crate::ops::product::Product;
+use crate::ops::tiles::Sizes;
+use crate::ops::{Lowering, Meta, ProductOperand, product_kernel, split_sum};
+
+/// True where a pass is such a product, and the partial results of the weight gradient, one an image, have room in 64 MiB.
+pub(super) fn fits(g: &Geometry, pass: Pass) -> bool {
+    let options = &g.options;
+    let plain = options.stride == [1, 1] && options.padding == [0, 0] && options.groups == 1 && g.kernel == [1, 1];
+    let partial = g.batch * g.in_channels * g.out_channels;
+    plain && (pass != Pass::WeightGrad || (partial <= 16 << 20 && g.batch <= 50_000))
+}
+
+/// The kernels of a pass.
+pub(super) fn lowering(
+    name: &'static str,
+    precision: Product,
+    inputs: &[Meta],
+    g: &Geometry,
+    pass: Pass,
+    output: &Meta,
+    capabilities: &Capabilities,
+) -> Lowering {
+    let area = g.output[0] * g.output[1];
+    let (channels, filters) = (g.in_channels, g.out_channels);
+    let operand = |input: usize, strides: [usize; 4]| ProductOperand { input, meta: inputs[input], start: 0, strides };
+    // y = w x, dx = w^T dy, dw = sum over images of dy x^T.
+    let ([rows, columns, depth], a, b) = match pass {
+        Pass::Forward => (
+            [filters, area, channels],
+            operand(1, [0, 0, channels, 1]),
+            operand(0, [0, channels * area, area, 1]),
+        ),
+        Pass::DataGrad => {
+            ([channels, area, filters], operand(1, [0, 0, 1, channels]), operand(0, [0, filters * area, area, 1]))
+        }
+        Pass::WeightGrad => (
+            [filters, channels, area],
+            operand(1, [0, filters * area, area, 1]),
+            operand(0, [0, channels * area, 1, area]),
+        ),
+    };
+    let sizes = Sizes { rows, columns, depth, batches: g.batch };
+    let (mut kernel, splits) = product_kernel(precision, sizes, [1, g.batch], a, b, capabilities);
+    kernel.name = name.into();
+    match pass {
+        // The second kernel is always there: another batch size, with another number of parts, finds both made.
+        Pass::WeightGrad => split_sum(vec![kernel], splits * g.batch, output),
+        _ if splits == 1 => Lowering::kernel(kernel),
+        _ => split_sum(vec![kernel], splits, output),
+    }
+}

@@ -1,0 +1,60 @@
+//! Sizess of blocks in workgroup memory (see `shaders/tiles.wgsl`): what the GPU kernels of matrix products and
+//! convolutions have in common. Not an op; ops put their own functions in front of the text.
+
+use crate::kernel::Capabilities;
+
+/// The place of a block, which every loop over blocks needs.
+pub(crate) const PLACE: &str = include_str!("../../shaders/tiles_place.wgsl");
+/// The loop over k. Both follow an op's text.
+pub(crate) const SHADER: &str = include_str!("../../shaders/tiles.wgsl");
+/// Sides of the blocks of c that a workgroup may form.
+pub(crate) const SIDES: [usize; 3] = [128, 64, 32];
+/// Longest part of a sum that one loop runs over, within the bound on iterations.
+const LONGEST: usize = 50_000;
+
+/// Sizes of a product, `batches` times.
+pub(crate) struct Sizes {
+    pub rows: usize,
+    pub columns: usize,
+    pub depth: usize,
+    pub batches: usize,
+}
+
+impl Sizes {
+    /// Blocks of all matrices.
+    pub fn count(&self, side: usize) -> usize {
+        self.rows.div_ceil(side) * self.columns.div_ceil(side) * self.batches
+    }
+
+    /// The sides, the default first: larger blocks read less, smaller ones fill more of the chip and waste less at the edges.
+    /// So the largest that fills it, with the sum in parts where it is long.
+    pub fn sides(&self, capabilities: &Capabilities) -> Vec<usize> {
+        let shorter = self.rows.min(self.columns);
+        let parts = (self.depth / 512).max(1);
+        let fills =
+            |&side: &usize| shorter * 4 >= side * 3 && self.count(side) * parts >= capabilities.enough_workgroups();
+        let mut sides = SIDES.to_vec();
+        let place = sides.iter().position(fills).unwrap_or(2);
+        sides[..=place].rotate_right(1);
+        sides
+    }
+
+    /// Parts of the sum over k and the length of each, a multiple of 16: as many as fill the chip twice, none shorter than
+    /// 256, at most `most`.
+    pub fn splits(&self, side: usize, most: usize, capabilities: &Capabilities) -> (usize, usize) {
+        let enough = (2 * capabilities.enough_workgroups()).div_ceil(self.count(side));
+        let wanted = enough.min(self.depth / 256).min(most).max(self.depth.div_ceil(LONGEST)).max(1);
+        let split_depth = self.depth.div_ceil(wanted).next_multiple_of(16);
+        (self.depth.div_ceil(split_depth).max(1), split_depth)
+    }
+}
+
+/// The constants of a block with this side.
+pub(crate) fn constants(side: usize) -> String {
+    format!("const SIDE: u32 = {side}u;\nconst TALL: bool = {};\nconst WIDE: bool = {};\n", side >= 64, side >= 128)
+}
+
+/// Loop iterations of an invocation over `depth` terms.
+pub(crate) fn iterations(depth: usize) -> u64 {
+    (depth.div_ceil(16) * 17 + 16) as u64
+}
