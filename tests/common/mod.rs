@@ -47,6 +47,7 @@ pub const VARIANTS: &[(&str, bool)] = &[
     ("conv2d.product", true),
     ("conv2d_data_grad.product", true),
     ("conv2d_weight_grad.product", true),
+    ("conv2d.first", false),
     ("conv2d.depthwise", false),
     ("conv2d.blocks.128", false),
     ("conv2d.blocks.64", false),

@@ -7,7 +7,7 @@
 //!
 //! Besides the direct kernels described above (`special.rs` has the table): `depthwise` ones slide down strips of single planes;
 //! `blocks` form products in workgroup memory on GPUs; `product` takes a convolution with a single tap as matrix products
-//! on software drivers.
+//! on software drivers; `first` is for images with few channels, on GPUs.
 //!
 //! Tried and lost on lavapipe: tiles of more than 35 taps x columns, or a loop over the row blocks around the taps (the
 //! driver stops unrolling: 2-4 s compile, 1-3 GFLOP/s; hence the second block is written out in the shader);
@@ -17,6 +17,7 @@ mod blocks;
 mod cases;
 mod data_grad;
 mod depthwise;
+mod first;
 mod geometry;
 mod single;
 mod special;

@@ -47,7 +47,9 @@ pub(super) fn lowering(
         ),
     };
     let sizes = Sizes { rows, columns, depth, batches: g.batch };
-    let (mut kernel, splits) = product_kernel(precision, sizes, [1, g.batch], a, b, capabilities);
+    // What there is to choose from has been noted: the product takes the default of its own table.
+    let plain = Capabilities { offers: Default::default(), chosen: None, ..capabilities.clone() };
+    let (mut kernel, splits) = product_kernel(precision, sizes, [1, g.batch], a, b, &plain);
     kernel.name = name.into();
     match pass {
         // The second kernel is always there: another batch size, with another number of parts, finds both made.

@@ -1,6 +1,6 @@
 //! Kernels of a convolution besides the direct ones, and the table that chooses.
 
-use super::{blocks, depthwise, single};
+use super::{blocks, depthwise, first, single};
 use super::geometry::Geometry;
 use crate::kernel::Capabilities;
 use crate::ops::product::Product;
@@ -21,6 +21,8 @@ enum Way {
     Direct,
     /// Strips of single planes.
     Depthwise,
+    /// All filters of a few channels.
+    First,
     /// A matrix product an image.
     Product,
     /// Blocks with this side in workgroup memory.
@@ -36,6 +38,7 @@ impl Way {
             (Way::Depthwise, Pass::Forward) => "conv2d.depthwise",
             (Way::Depthwise, Pass::DataGrad) => "conv2d_data_grad.depthwise",
             (Way::Depthwise, Pass::WeightGrad) => "conv2d_weight_grad.depthwise",
+            (Way::First, _) => "conv2d.first",
             (Way::Product, Pass::Forward) => "conv2d.product",
             (Way::Product, Pass::DataGrad) => "conv2d_data_grad.product",
             (Way::Product, Pass::WeightGrad) => "conv2d_weight_grad.product",
@@ -71,6 +74,9 @@ fn candidates(g: &Geometry, pass: Pass, capabilities: &Capabilities) -> Vec<Way>
     let narrow = product.rows.min(product.columns) <= 8 || product.depth < 16;
     let place = if narrow || list.len() == 2 { list.len() } else { 0 };
     list.splice(place..place, sides);
+    if pass == Pass::Forward && first::fits(g) {
+        list.insert(0, Way::First);
+    }
     list
 }
 
@@ -88,6 +94,7 @@ pub(super) fn lowering(
     match way {
         Way::Direct => None,
         Way::Product => Some(single::lowering(way.name(pass), precision, inputs, g, pass, output, capabilities)),
+        Way::First => Some(first::lowering(way.name(pass), types, g)),
         Way::Depthwise => Some(depthwise::lowering(way.name(pass), types, g, pass, output, capabilities)),
         Way::Blocks(side) => Some(blocks::lowering(way.name(pass), types, side, g, pass, output, capabilities)),
     }

@@ -87,8 +87,8 @@ pub(super) fn candidates(
         let cooperative = variant("matmul.cooperative", Shader::Cooperative, [side, side], [1, 1]);
         list.insert(if 2 * shorter >= side { 0 } else { list.len() }, cooperative);
     }
-    // Blocks that would be mostly edge come last.
-    list.insert(if shorter <= 8 { 0 } else { list.len() }, registers);
+    // Blocks that would be mostly edge come last. Small kernels without barriers can share a dispatch, too.
+    list.insert(if shorter < 32 { 0 } else { list.len() }, registers);
     list
 }
 

@@ -1,0 +1,29 @@
+//! The forward pass over images with few channels, for GPUs: see `shaders/conv2d_first.wgsl`. Not timed on one: none was at hand.
+
+use super::geometry::Geometry;
+use crate::kernel::{Binding, Kernel};
+use crate::ops::Lowering;
+
+/// True where this kernel can form the forward pass: its weights have room in 16 KiB of workgroup memory.
+pub(super) fn fits(g: &Geometry) -> bool {
+    let reach = 3 * g.options.stride[1] + (g.kernel[1] - 1) * g.options.dilation[1] + 1;
+    g.options.groups == 1 && g.in_channels <= 4 && g.in_channels * g.kernel[0] * g.kernel[1] <= 256 && reach <= 64
+}
+
+/// The kernel.
+pub(super) fn lowering(name: &'static str, types: &str, g: &Geometry) -> Lowering {
+    let mut source = g.constants();
+    for (what, number) in [("CHANNELS", g.in_channels), ("KERNEL_HEIGHT", g.kernel[0])] {
+        source += &format!("const {what}: u32 = {number}u;\n");
+    }
+    let mut kernel = Kernel::own(name, source + types + include_str!("../../../shaders/conv2d_first.wgsl"));
+    kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
+    kernel.params = g.words();
+    let spans = g.batch * g.output[0] * g.output[1].div_ceil(4);
+    kernel.workgroups = (g.out_channels.div_ceil(16) * spans.div_ceil(64)) as u64;
+    let taps = g.in_channels * g.kernel[0] * g.kernel[1];
+    kernel.iterations = (g.in_channels * g.kernel[0] * (1 + 64 + 5 * g.kernel[1]) + taps + 16) as u64;
+    kernel.epilogue = true;
+    kernel.flops = g.flops();
+    Lowering::kernel(kernel)
+}
