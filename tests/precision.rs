@@ -133,40 +133,40 @@ fn overflow_skips_halves_and_recovers() {
 
 #[test]
 fn a_scale_at_its_floor_is_an_error_that_names_the_op_in_check_mode() {
-    for device in [Device::cpu(), Device::best().unwrap()] {
-        let net = mixed(&device);
-        let scale = LossScale { initial: 8.0, floor: 2.0, ..Default::default() };
-        let mut adamw = common::net::adamw(&net).loss_scaling(Some(scale));
-        device.set_check(true);
-        let (x, labels) = batch(&device, 5, 0);
-        let mut step = || {
-            let wrong = (net.forward(&x) * 0.0).log();
-            adamw.step(&wrong.cross_entropy(&labels))
-        };
-        // 8, 4, 2, and the floor is reached.
-        (0..3).for_each(|_| step().unwrap());
-        let error = step().unwrap_err();
-        device.set_check(false);
-        assert!(matches!(error, Error::LossScale { step: 3, floor: 2.0, found: Some(_) }), "{error}");
-        let text = error.to_string();
-        assert!(text.contains("first in log at tests/precision.rs:"), "{text}");
-    }
+    // A device of its own: its failures are not for other tests.
+    let device = Device::best().unwrap();
+    let net = mixed(&device);
+    let scale = LossScale { initial: 8.0, floor: 2.0, ..Default::default() };
+    let mut adamw = common::net::adamw(&net).loss_scaling(Some(scale));
+    device.set_check(true);
+    let (x, labels) = batch(&device, 5, 0);
+    let mut step = || {
+        let wrong = (net.forward(&x) * 0.0).log();
+        adamw.step(&wrong.cross_entropy(&labels))
+    };
+    // 8, 4, 2, and the floor is reached.
+    (0..3).for_each(|_| step().unwrap());
+    let error = step().unwrap_err();
+    device.set_check(false);
+    assert!(matches!(error, Error::LossScale { step: 3, floor: 2.0, found: Some(_) }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("first in log at tests/precision.rs:"), "{text}");
 }
 
 #[test]
 fn without_scaling_check_mode_names_the_op_and_the_update_is_an_error() {
-    for device in [Device::cpu(), Device::best().unwrap()] {
-        let net = Net::new(&device);
-        let mut adamw = common::net::adamw(&net);
-        device.set_check(true);
-        let (x, labels) = batch(&device, 5, 0);
-        // The slope of a root is infinite at 0, whose value is fine.
-        adamw.step(&(net.forward(&x) * 0.0).sqrt().mean_all()).unwrap();
-        let error = adamw.step(&net.forward(&x).cross_entropy(&labels)).unwrap_err();
-        device.set_check(false);
-        assert!(matches!(error, Error::NonFinite { step: 1, found: Some(_) }), "{error}");
-        assert!(error.to_string().contains("in the backward pass"), "{error}");
-    }
+    // A device of its own: its failures are not for other tests.
+    let device = Device::best().unwrap();
+    let net = Net::new(&device);
+    let mut adamw = common::net::adamw(&net);
+    device.set_check(true);
+    let (x, labels) = batch(&device, 5, 0);
+    // The slope of a root is infinite at 0, whose value is fine.
+    adamw.step(&(net.forward(&x) * 0.0).sqrt().mean_all()).unwrap();
+    let error = adamw.step(&net.forward(&x).cross_entropy(&labels)).unwrap_err();
+    device.set_check(false);
+    assert!(matches!(error, Error::NonFinite { step: 1, found: Some(_) }), "{error}");
+    assert!(error.to_string().contains("in the backward pass"), "{error}");
 }
 
 #[test]
