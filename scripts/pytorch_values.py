@@ -106,6 +106,17 @@ Normalisation:
                                                 {"momentum": f}
   Outputs of the last: the two after one forward pass in training.
 
+Transformers:
+    embedding        table [rows, features], index [..]
+                                  {"padding": i or null}   that row of the
+                                  table gets no gradient
+    attention        queries [.., q, f], keys [.., k, f], values [.., k, v],
+                     mask (may be absent; I32: true where a query sees a key)
+                                  {"causal": bool, "scale": f or null}
+    multi_head_attention   x [batch, length, features], then the weight and bias
+                     of the first projection, those of the last
+                                  {"heads": n, "causal": bool}
+
 Losses:
     softmax          x                          {"axis": i}
     log_softmax      x                          {"axis": i}
@@ -728,6 +739,68 @@ def pool_cases():
 # Losses
 
 
+def transformer_cases():
+    for suffix, shape, padding in [("plain", (2, 7), None), ("padding", (3, 5), 2)]:
+        name = f"embedding_{suffix}"
+        rng = generator(name)
+        table, index = normal(rng, (5, 4)), integers(rng, shape, 5)
+        case(
+            name,
+            "embedding",
+            {"padding": padding},
+            [table, index],
+            lambda t, i: F.embedding(i, t, padding_idx=padding),
+        )
+
+    def attention(name, lead, lengths, mask=None, causal=False, scale=None):
+        name = f"attention_{name}"
+        rng = generator(name)
+        q, k, f, v = lengths
+        inputs = [normal(rng, lead + tail) for tail in [(q, f), (k, f), (k, v)]]
+        if mask == "bool":
+            # The first query sees nothing.
+            mask = np.array(rng.random(lead[:1] + (1, q, k)) < 0.6, dtype=np.int32)
+            mask[..., 0, :] = 0
+            inputs.append(mask)
+        elif mask == "added":
+            inputs.append(normal(rng, (q, k)))
+
+        def function(query, key, value, mask=None):
+            if mask is not None and not mask.is_floating_point():
+                mask = mask.bool()
+            return F.scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, is_causal=causal, scale=scale
+            )
+
+        attrs = {"causal": causal, "scale": scale}
+        case(name, "attention", attrs, inputs, function)
+
+    attention("plain", (2, 3), (5, 7, 4, 3))
+    attention("scale", (2, 1), (3, 4, 4, 4), scale=0.25)
+    attention("causal", (1, 2), (6, 6, 4, 5), causal=True)
+    attention("causal_more_keys", (1, 2), (4, 7, 3, 3), causal=True)
+    attention("causal_more_queries", (1, 2), (7, 4, 3, 3), causal=True)
+    attention("bool", (2, 3), (5, 7, 4, 3), mask="bool")
+    attention("added", (2, 3), (5, 7, 4, 3), mask="added")
+
+    for suffix, causal in [("plain", False), ("causal", True)]:
+        name = f"multi_head_attention_{suffix}"
+        rng = generator(name)
+        layer = torch.nn.MultiheadAttention(6, 2, batch_first=True).double()
+        names = ["in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"]
+        shapes = [(2, 5, 6), (18, 6), (18,), (6, 6), (6,)]
+        blocked = torch.ones(5, 5, dtype=torch.bool).triu(1) if causal else None
+
+        def function(x, *parameters):
+            given = dict(zip(names, parameters))
+            call = {"attn_mask": blocked, "need_weights": False}
+            return torch.func.functional_call(layer, given, (x, x, x), call)[0]
+
+        attrs = {"heads": 2, "causal": causal}
+        inputs = [normal(rng, shape) for shape in shapes]
+        case(name, "multi_head_attention", attrs, inputs, function)
+
+
 def loss_cases():
     for op, function in {"softmax": F.softmax, "log_softmax": F.log_softmax}.items():
         for suffix, shape, axis, scale in [
@@ -1073,6 +1146,7 @@ def main():
     conv_cases()
     pool_cases()
     norm_cases()
+    transformer_cases()
     loss_cases()
     optimizer_cases()
     clip_cases()

@@ -3,15 +3,17 @@
 // where a row is what one element of the axes before is followed by: `total` elements in the result, of which `span`
 // from `start` on come from these inputs.
 //
-// Put in front of this text: the bindings (inputs, then `result`), `load` and `store`.
-// Workgroups: ceil(elements / 64). Iterations: 0.
+// Elements of the inputs come in units of WIDTH, one or four. Put in front of this text: `const WIDTH: u32`, the bindings
+// (inputs, in units, then `result`, in elements), `load` and `store`. Workgroups: ceil(units / 64). Iterations: 0.
 
 struct Params {
-    elements: u32,
+    units: u32,
+    // Units.
     span: u32,
+    // Elements.
     start: u32,
     total: u32,
-    // Elements of a row of each input.
+    // Units of a row of each input.
     lengths: array<vec4<u32>, 2>,
 }
 
@@ -24,10 +26,10 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let i = (group.x + group.y * groups.x) * 64u + lane;
-    if i >= p.elements {
+    if i >= p.units {
         return;
     }
     let row = i / p.span;
     let r = i - row * p.span;
-    store(row * p.total + p.start + r, load(row, r));
+    store(row * p.total + p.start + r * WIDTH, load(row, r));
 }

@@ -49,18 +49,20 @@ pub(crate) fn check_scalar(loss: &Tensor, at: &'static Location<'static>) -> Res
 pub(crate) fn backward(loss: &Tensor, seed: Option<Tensor>, targets: &[Arc<Node>]) -> Result<Vec<Option<Tensor>>> {
     let order = reachable(loss.node());
     let mut regions = Regions::of(&order, loss.node());
-    let mut gradients: HashMap<*const Node, Tensor> = HashMap::new();
+    // What each consumer contributes, the last recorded first.
+    let mut gradients: HashMap<*const Node, Vec<Tensor>> = HashMap::new();
     let seed = match seed {
         Some(seed) => seed.reshape(loss.dims()).cast(loss.meta().dtype),
         None => loss.ones_like(),
     };
-    gradients.insert(Arc::as_ptr(loss.node()), seed);
+    gradients.insert(Arc::as_ptr(loss.node()), vec![seed]);
     for node in order {
         let Source::Op(op) = &node.source else { continue };
         let is_target = targets.iter().any(|target| Arc::ptr_eq(target, &node));
-        let Some(mut grad) = gradients.get(&Arc::as_ptr(&node)).cloned() else { continue };
-        if !is_target {
-            gradients.remove(&Arc::as_ptr(&node));
+        let Some(parts) = gradients.remove(&Arc::as_ptr(&node)) else { continue };
+        let mut grad = in_rule(|| Tensor::sum_of_parts(parts));
+        if is_target {
+            gradients.insert(Arc::as_ptr(&node), vec![grad.clone()]);
         }
         // The gradient of an f16 value may be an f32 sum; only a cast from f32 has use for all its bits.
         if op.name() != "cast" {
@@ -87,16 +89,17 @@ pub(crate) fn backward(loss: &Tensor, seed: Option<Tensor>, targets: &[Arc<Node>
                     input.meta.shape
                 )));
             }
-            let total = match gradients.remove(&Arc::as_ptr(input)) {
-                Some(first) if first.meta().dtype == part.meta().dtype => first + part,
-                Some(first) => first.widen() + part.widen(),
-                None => part,
-            };
-            gradients.insert(Arc::as_ptr(input), total);
+            gradients.entry(Arc::as_ptr(input)).or_default().push(part);
         }
     }
-    let gradient = |target: &Arc<Node>| Some(gradients.get(&Arc::as_ptr(target))?.cast(target.meta.dtype));
-    Ok(targets.iter().map(gradient).collect())
+    let mut gradient = |target: &Arc<Node>| {
+        let parts = gradients.remove(&Arc::as_ptr(target))?;
+        let total = in_rule(|| Tensor::sum_of_parts(parts));
+        // A target may be asked for twice.
+        gradients.insert(Arc::as_ptr(target), vec![total.clone()]);
+        Some(total.cast(target.meta.dtype))
+    };
+    Ok(targets.iter().map(&mut gradient).collect())
 }
 
 /// Nodes below `loss` through which gradients flow, consumers before producers.

@@ -142,8 +142,8 @@ pub use tensor::{Element, Tensor, no_grad, with_precision};
 /// What a training program uses.
 pub mod prelude {
     pub use crate::nn::{
-        AvgPool2d, BatchNorm1d, BatchNorm2d, Conv2d, Conv2dConfig, Dropout, Flatten, LayerNorm, Linear, MaxPool2d,
-        Mode, Module, Sequential,
+        AvgPool2d, BatchNorm1d, BatchNorm2d, Conv2d, Conv2dConfig, Dropout, Embedding, Flatten, LayerNorm, Linear,
+        MaxPool2d, Mode, Module, MultiHeadAttention, MultiHeadAttentionConfig, Sequential,
     };
     pub use crate::optim::{AdamW, AdamWConfig, Optimizer, Sgd, SgdConfig};
     pub use crate::{DType, Device, Error, Init, Param, ParamStore, Path, Precision, Result, Tensor, no_grad};

@@ -11,8 +11,8 @@ use kiln::{Array, DType, Device, Shape, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-/// Held to PyTorch elsewhere: these are steps of training, not ops.
-const ELSEWHERE: &[&str] = &["sgd", "adamw", "clip_grad_norm", "cnn_losses"];
+/// Held to PyTorch elsewhere: these are steps of training and layers, not ops.
+const ELSEWHERE: &[&str] = &["sgd", "adamw", "clip_grad_norm", "cnn_losses", "multi_head_attention"];
 
 /// A case of the file.
 struct Case {
@@ -216,8 +216,9 @@ fn running(momentum: f64, x: &[Tensor]) -> Vec<Tensor> {
     vec![norm.running_mean.get(), norm.running_var.get()]
 }
 
-/// Products and poolings.
+/// Products, poolings and what transformers are made of.
 fn products(op: &str, attrs: &Value, x: &[Tensor]) -> Option<Vec<Tensor>> {
+    use kiln::ops::attention::AttentionOptions;
     use kiln::ops::conv2d::Conv2dOptions;
     let pair = |key: &str| -> [usize; 2] { integers(attrs, key).try_into().expect("a pair") };
     let turned = |x: &Tensor, key: &str| {
@@ -242,6 +243,17 @@ fn products(op: &str, attrs: &Value, x: &[Tensor]) -> Option<Vec<Tensor>> {
             x.get(2).map_or(product.clone(), |bias| &product + bias.unsqueeze(1).unsqueeze(2))
         }
         "max_pool2d" => x[0].max_pool2d(pair("kernel"), pair("stride"), pair("padding")),
+        "embedding" => x[0].embedding(&x[1], attrs["padding"].as_u64().map(|row| row as usize)),
+        "attention" => {
+            // A mask of whole numbers stands for bools.
+            let mask = x.get(3).map(|mask| match mask.dtype() {
+                Ok(DType::I32) => mask.cast(DType::Bool),
+                _ => mask.clone(),
+            });
+            let (causal, scale) = (attrs["causal"] == true, attrs["scale"].as_f64());
+            let options = AttentionOptions { causal, scale, mask: mask.as_ref(), ..AttentionOptions::default() };
+            x[0].scaled_dot_product_attention(&x[1], &x[2], &options)
+        }
         "avg_pool2d" => {
             x[0].avg_pool2d(pair("kernel"), pair("stride"), pair("padding"), attrs["count_include_pad"] == true)
         }

@@ -22,6 +22,7 @@ mod norms;
 mod products;
 mod report;
 mod suite;
+mod transformer;
 
 use std::path::PathBuf;
 
@@ -64,6 +65,7 @@ fn main() -> anyhow::Result<()> {
         networks::run(&mut suite);
         bandwidth::run(&mut suite);
         norms::run(&mut suite);
+        transformer::run(&mut suite);
         suite.into_lines()
     } else {
         report::read(&args.from)?

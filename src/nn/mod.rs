@@ -4,16 +4,20 @@
 //! Shapes are checked by the ops, so a layer never fails: an input that does not fit gives a tensor that carries the
 //! error. Any function of a tensor is a module too: `Sequential::new().add(Tensor::relu)`.
 
+mod attention;
 mod conv;
 mod dropout;
+mod embedding;
 mod linear;
 mod norm;
 mod pool;
 mod recompute;
 mod sequential;
 
+pub use attention::{MultiHeadAttention, MultiHeadAttentionConfig};
 pub use conv::{Conv2d, Conv2dConfig};
 pub use dropout::Dropout;
+pub use embedding::Embedding;
 pub use linear::Linear;
 pub use norm::{BatchNorm, BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RmsNorm};
 pub use pool::{AvgPool2d, MaxPool2d};

@@ -138,14 +138,16 @@ impl Op for Concat {
         for (group, metas) in inputs.chunks(most).enumerate() {
             let lengths: Vec<usize> = metas.iter().map(|meta| meta.shape[self.axis] * inner).collect();
             let span: usize = lengths.iter().sum();
-            let mut words: Vec<u32> = [outer * span, span, start, total].map(|x| x as u32).to_vec();
-            words.extend(lengths.iter().map(|&length| length as u32));
+            // Elements in fours where none of them crosses a bound.
+            let width = if lengths.iter().all(|length| length.is_multiple_of(4)) { 4 } else { 1 };
+            let mut words: Vec<u32> = [outer * span / width, span / width, start, total].map(|x| x as u32).to_vec();
+            words.extend(lengths.iter().map(|&length| (length / width) as u32));
             words.resize(4 + MOST, 0);
-            let mut kernel = Kernel::own("concat", text(output.dtype, metas.len(), epilogue));
+            let mut kernel = Kernel::own("concat", text(output.dtype, metas.len(), epilogue, width));
             kernel.bindings = (0..metas.len()).map(|k| Binding::input(group * most + k)).collect();
             kernel.bindings.push(Binding::output());
             kernel.params = words;
-            kernel.workgroups = ((outer * span) as u64).div_ceil(64);
+            kernel.workgroups = ((outer * span / width) as u64).div_ceil(64);
             kernel.epilogue = epilogue;
             kernels.push(kernel);
             start += span;
@@ -168,6 +170,8 @@ impl Op for Concat {
             exact(Case::new("last", join(2)).normal(&[3, 5, 1]).normal(&[3, 5, 4]).normal(&[3, 5, 2])),
             exact(Case::new("stack", |x| Tensor::stack(&[&x[0], &x[1]], 1)).normal(&[7, 5]).normal(&[7, 5])),
             exact(many),
+            exact(Case::new("fours", join(1)).normal(&[3, 2, 6]).normal(&[3, 4, 6]).normal(&[3, 2, 6])),
+            exact(Case::new("fours_last", join(1)).normal(&[5, 12]).normal(&[5, 4])),
             exact(integers.input(&[2, 3], DType::I32, Draw::Below(99))).not_differentiable(),
             exact(flags.input(&[5, 4], DType::Bool, Draw::Below(2))).not_differentiable(),
             exact(halves).not_differentiable(),
@@ -179,28 +183,37 @@ impl Op for Concat {
     }
 }
 
-/// The kernel for `count` inputs: their bindings, and `load`, which finds element `r` of a row of all of them.
-fn text(dtype: DType, count: usize, epilogue: bool) -> String {
+/// The kernel for `count` inputs: their bindings, `load`, which finds unit `r` of a row of all of them, and `store`; a unit
+/// is one element or four.
+fn text(dtype: DType, count: usize, epilogue: bool, width: usize) -> String {
     let element = match dtype {
         DType::F32 | DType::F16 => "f32",
         DType::I32 => "i32",
         DType::U32 | DType::Bool => "u32",
     };
-    let mut text = String::new();
+    let unit = if width == 4 { format!("vec4<{element}>") } else { element.to_string() };
+    let mut text = format!("const WIDTH: u32 = {width}u;\n");
     for k in 0..count {
-        text += &format!("@group(0) @binding({k}) var<storage, read> in{k}: array<{element}>;\n");
+        text += &format!("@group(0) @binding({k}) var<storage, read> in{k}: array<{unit}>;\n");
     }
     text += &format!("@group(0) @binding({count}) var<storage, read_write> result: array<{element}>;\n");
-    text += &format!("fn load(row: u32, r: u32) -> {element} {{\n    var at = r;\n");
+    text += &format!("fn load(row: u32, r: u32) -> {unit} {{\n    var at = r;\n");
     for k in 0..count - 1 {
         let length = format!("p.lengths[{}][{}]", k / 4, k % 4);
         text += &format!("    if at < {length} {{\n        return in{k}[row * {length} + at];\n    }}\n    at -= {length};\n");
     }
     let last = count - 1;
     text += &format!("    return in{last}[row * p.lengths[{}][{}] + at];\n}}\n", last / 4, last % 4);
-    let value = if epilogue { "epilogue(value, at)" } else { "value" };
-    text += &format!("fn store(at: u32, value: {element}) {{\n    result[at] = {value};\n}}\n");
-    text + include_str!("../../shaders/concat.wgsl")
+    text += &format!("fn store(at: u32, value: {unit}) {{\n");
+    for k in 0..width {
+        let (at, value) = match width {
+            1 => ("at".to_string(), "value".to_string()),
+            _ => (format!("at + {k}u"), format!("value[{k}]")),
+        };
+        let value = if epilogue { format!("epilogue({value}, {at})") } else { value };
+        text += &format!("    result[{at}] = {value};\n");
+    }
+    text + "}\n" + include_str!("../../shaders/concat.wgsl")
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! Elements picked along one axis by an index tensor (gather) or an index vector (index_select), and their gradient.
 //!
 //! The gradient is formed from the picked element's side: each sums what picked it in a fixed order, without atomics, so
-//! it has the same bits in every run. It reads the whole index for each element of the input.
+//! it has the same bits in every run. For a whole index tensor each element of the input reads the index along the axis.
+//! For a vector of n (embeddings) the positions are first sorted by what they pick: each counts the positions before it,
+//! n^2 / 4 steps over vectors in all, whatever the length of the axis and of the slices; a slice then sums its own run of
+//! the sorted positions.
 
 use crate::array::Array;
 use crate::dtype::DType;
@@ -20,6 +23,8 @@ pub struct Gather {
     pub axis: usize,
     /// True if the index is a vector that all other coordinates share.
     pub vector: bool,
+    /// A place on the axis, of a vector's, that gets no gradient.
+    pub padding: Option<usize>,
 }
 
 /// Gradient of [`Gather`]: input 1, the gradient of what was picked, summed at the places in input 0.
@@ -31,6 +36,8 @@ pub struct GatherBackward {
     pub vector: bool,
     /// Shape of the gather's input.
     pub shape: Shape,
+    /// A place on the axis, of a vector's, that gets no gradient.
+    pub padding: Option<usize>,
 }
 
 impl Tensor {
@@ -57,19 +64,60 @@ impl Tensor {
         self.picked("index_select", axis, index, true)
     }
 
+    /// Rows of this table `[rows, features]` at the places in `index`, u32 or i32 of any shape: `[.., features]`, as
+    /// `torch.nn.functional.embedding`. Row `padding`, if there is one, gets no gradient.
+    ///
+    /// The gradient has the table's shape. It costs one pass over the table and a sorting of the n indices, n^2 / 4 steps
+    /// over vectors of them, whatever the number of rows; repeated indices add up in their order, with the same bits in
+    /// every run.
+    ///
+    /// # Errors
+    /// The result carries [`crate::Error::Shape`] unless this is a matrix, [`crate::Error::Value`] for a padding that is no
+    /// row; else as [`Tensor::gather`].
+    #[track_caller]
+    pub fn embedding(&self, index: &Tensor, padding: Option<usize>) -> Tensor {
+        const OP: &str = "embedding";
+        if let Some(broken) = [self, index].into_iter().find(|x| x.error().is_some()) {
+            return broken.clone();
+        }
+        let &[rows, features] = &self.dims()[..] else {
+            let what = format!("a table of shape {}", self.dims());
+            return self.problem(OP, Problem::Shape(what, "pass a table [rows, features]"));
+        };
+        if let Some(row) = padding.filter(|&row| row >= rows) {
+            let what = format!("padding row {row} of a table of {rows} rows");
+            return self.problem(OP, Problem::Value(what, "name a row of the table"));
+        }
+        if let Some(problem) = self.leaves_axis(0, index) {
+            return self.problem(OP, problem);
+        }
+        let flat = index.reshape(&[index.dims().elements()]);
+        let picked = Tensor::apply(Gather { axis: 0, vector: true, padding }, &[&self.widen(), &flat]);
+        picked.cast(self.meta().dtype).reshape(&[&index.dims()[..], &[features]].concat())
+    }
+
     #[track_caller]
     fn picked(&self, op: &'static str, axis: usize, index: &Tensor, vector: bool) -> Tensor {
-        if let (None, Some(&length), Some((least, largest))) =
-            (self.error(), self.dims().get(axis), index.known_range())
-        {
-            let wrong = if least < 0 { least } else { largest };
-            if wrong < 0 || wrong >= length as i64 {
-                let what = format!("index {wrong} leaves axis {axis} of shape {}", self.dims());
-                let next = "indices count from 0: pass indices below the length of the axis";
-                return self.problem(op, Problem::Value(what, next));
+        match self.leaves_axis(axis, index) {
+            Some(problem) => self.problem(op, problem),
+            None => {
+                let gather = Gather { axis, vector, padding: None };
+                Tensor::apply(gather, &[&self.widen(), index]).cast(self.meta().dtype)
             }
         }
-        Tensor::apply(Gather { axis, vector }, &[&self.widen(), index]).cast(self.meta().dtype)
+    }
+
+    /// What is wrong with an uploaded index.
+    fn leaves_axis(&self, axis: usize, index: &Tensor) -> Option<Problem> {
+        let (None, Some(&length), Some((least, largest))) = (self.error(), self.dims().get(axis), index.known_range())
+        else {
+            return None;
+        };
+        let wrong = if least < 0 { least } else { largest };
+        (wrong < 0 || wrong >= length as i64).then(|| {
+            let what = format!("index {wrong} leaves axis {axis} of shape {}", self.dims());
+            Problem::Value(what, "indices count from 0: pass indices below the length of the axis")
+        })
     }
 }
 
@@ -127,7 +175,7 @@ impl Op for Gather {
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {
-        words.push(self.axis as u64);
+        words.extend([self.axis as u64, self.padding.map_or(0, |row| row as u64 + 1)]);
     }
 
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
@@ -136,7 +184,8 @@ impl Op for Gather {
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
-        let op = GatherBackward { axis: self.axis, vector: self.vector, shape: *backward.inputs[0].dims() };
+        let Gather { axis, vector, padding } = *self;
+        let op = GatherBackward { axis, vector, shape: *backward.inputs[0].dims(), padding };
         vec![Some(Tensor::apply(op, &[&backward.inputs[1], backward.grad])), None]
     }
 
@@ -194,6 +243,13 @@ impl Op for Gather {
             let case = case.input(&[count], DType::I32, Draw::Below(shape[axis] as u32));
             case.tolerance(Tolerance::Exact).gradient_tolerance(Tolerance::Sum { terms: count })
         };
+        let embedding = |name: &str, table: &[usize], index: &[usize], padding: Option<usize>| {
+            let case = Case::new(name, move |x| x[0].embedding(&x[1], padding)).normal(table);
+            let case = case.input(index, DType::U32, Draw::Below(table[0] as u32));
+            // The gradient that finite differences find for the padding row is not zero.
+            let case = if padding.is_some() { case.not_differentiable() } else { case };
+            case.tolerance(Tolerance::Exact).gradient_tolerance(Tolerance::Sum { terms: index.iter().product() })
+        };
         let exact = |case: Case| case.tolerance(Tolerance::Exact).not_differentiable();
         // Whole numbers that the device shifts: some leave the axis.
         let computed = |by: i32| move |x: &[Tensor]| x[0].gather(1, &x[1].plus(by));
@@ -208,6 +264,10 @@ impl Op for Gather {
             select("select_first", 0, &[37, 5, 3], 11),
             select("select_middle", 1, &[3, 37, 5], 67),
             select("select_last", 2, &[3, 5, 7], 4),
+            embedding("embedding", &[37, 5], &[3, 43], None),
+            embedding("embedding_of_fours", &[131, 12], &[261], None),
+            embedding("embedding_large", &[5003, 4], &[67], None),
+            embedding("embedding_padding", &[7, 3], &[2, 5, 3], Some(3)),
             exact(Case::new("above", computed(2)).normal(&[7, 5]).input(&[7, 3], DType::I32, shift.clone())),
             exact(Case::new("below", computed(-2)).normal(&[7, 5]).input(&[7, 3], DType::I32, shift.clone())),
             exact(Case::new("i32", integers).input(&[7, 5], DType::I32, Draw::Below(99)).input(
@@ -226,7 +286,7 @@ impl Op for GatherBackward {
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {
-        words.push(self.axis as u64);
+        words.extend([self.axis as u64, self.padding.map_or(0, |row| row as u64 + 1)]);
         words.extend(self.shape.iter().map(|&dim| dim as u64));
     }
 
@@ -242,13 +302,17 @@ impl Op for GatherBackward {
     /// What the index picks from the gradient of this op's result; nothing where it leaves the axis.
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         let index = &backward.inputs[0];
-        let picked = Tensor::apply(Gather { axis: self.axis, vector: self.vector }, &[backward.grad, index]);
+        let gather = Gather { axis: self.axis, vector: self.vector, padding: self.padding };
+        let picked = Tensor::apply(gather, &[backward.grad, index]);
         let mut dims = vec![1; self.shape.rank()];
         dims[self.axis] = index.dims().elements();
         let index = if self.vector { index.reshape(&dims) } else { index.clone() };
         // Negative numbers become 0 as u32, so both ends are compared as they are.
         let bound = |value: usize| index.device().fixed(&[], index.meta().dtype, value as f64);
-        let inside = index.ge(&bound(0)).logical_and(&index.lt(&bound(self.shape[self.axis])));
+        let mut inside = index.ge(&bound(0)).logical_and(&index.lt(&bound(self.shape[self.axis])));
+        if let Some(row) = self.padding {
+            inside = inside.logical_and(&index.ne(&bound(row)));
+        }
         vec![None, Some(inside.where_(&picked, &picked.scalar(0.0)))]
     }
 
@@ -260,7 +324,8 @@ impl Op for GatherBackward {
             let mut at = [0; MAX_RANK];
             Array::unravel(picked, linear, &mut at[..picked.rank()]);
             let index = inputs[0].data[(0..picked.rank()).map(|axis| at[axis] * places[axis]).sum::<usize>()];
-            if index >= 0.0 && index < output.shape[self.axis] as f64 {
+            let padding = self.padding.is_some_and(|row| index == row as f64);
+            if index >= 0.0 && index < output.shape[self.axis] as f64 && !padding {
                 at[self.axis] = index as usize;
                 data[(0..picked.rank()).map(|axis| at[axis] * strides[axis]).sum::<usize>()] += gradient;
             }
@@ -270,6 +335,9 @@ impl Op for GatherBackward {
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
         let picked = inputs[1].shape;
+        if self.vector {
+            return self.sorted(&picked, output);
+        }
         let (strides, places) = (picked.strides(), index_strides(self.axis, self.vector, &picked));
         let rank = output.shape.rank();
         let (elements, count) = (output.elements(), picked[self.axis]);
@@ -306,7 +374,8 @@ impl Op for GatherBackward {
 
     fn cases() -> Vec<Case> {
         let back = |name: &str, axis: usize, vector: bool, shape: &'static [usize], index: &[usize], picked: &[usize]| {
-            let op = move || GatherBackward { axis, vector, shape: Shape::new(shape).unwrap_or(Shape::SCALAR) };
+            let shape_of = move || Shape::new(shape).unwrap_or(Shape::SCALAR);
+            let op = move || GatherBackward { axis, vector, shape: shape_of(), padding: None };
             // Indices run from -1 to one beyond the axis; those outside are left out.
             let case = Case::new(name, move |x| Tensor::apply(op(), &[&x[0].plus(-1), &x[1]]));
             let case = case.input(index, DType::I32, Draw::Below(shape[axis] as u32 + 2)).normal(picked);
@@ -315,9 +384,61 @@ impl Op for GatherBackward {
         vec![
             back("gather", 1, false, &[5, 7, 3], &[2, 13, 2], &[2, 13, 2]),
             back("select", 0, true, &[37, 5], &[67], &[67, 5]),
+            back("select_middle", 1, true, &[3, 37, 8], &[67], &[3, 67, 8]),
+            back("select_last", 1, true, &[5, 131], &[259], &[5, 259]),
             // More than one dispatch may pass over.
-            back("long", 0, true, &[3, 2], &[2 * RUN + 7], &[2 * RUN + 7, 2]),
+            back("long", 0, false, &[3, 2], &[2 * RUN + 7, 2], &[2 * RUN + 7, 2]),
         ]
+    }
+}
+
+impl GatherBackward {
+    /// The gradient of a vector's slices: positions sorted by what they pick, where each slice's run begins, the sums.
+    fn sorted(&self, picked: &Shape, output: &Meta) -> Lowering {
+        let (count, length) = (picked[self.axis], output.shape[self.axis]);
+        let inner: usize = output.shape[self.axis + 1..].iter().product();
+        let wide = inner.is_multiple_of(4);
+        let [rank, order, starts] = [0, 1, 2];
+        let mut kernels = vec![];
+        let kernel = |name: &'static str, text: String, bindings: Vec<Binding>, params: Vec<usize>, invocations: usize| {
+            let mut kernel = Kernel::own(name, text);
+            kernel.bindings = bindings;
+            kernel.params = params.into_iter().map(|word| word as u32).collect();
+            kernel.workgroups = invocations.div_ceil(64) as u64;
+            kernel
+        };
+        for first in (0..count).step_by(4 * RUN) {
+            let last = count.min(first + 4 * RUN);
+            let bindings = vec![Binding::input(0), Binding::write(rank), Binding::write(order)];
+            let text = include_str!("../../shaders/gather_sort.wgsl").to_string();
+            let mut sort = kernel("gather_sort", text, bindings, vec![count, first, last, 0], count);
+            sort.iterations = (last - first).div_ceil(4) as u64 + 4;
+            kernels.push(sort);
+        }
+        let bindings = vec![Binding::input(0), Binding::read(order), Binding::write(starts)];
+        let text = include_str!("../../shaders/gather_starts.wgsl").to_string();
+        let padding = self.padding.map_or(u32::MAX as usize, |row| row);
+        let mut begin = kernel("gather_starts", text, bindings, vec![count, length, padding, 0], length);
+        begin.iterations = 64;
+        kernels.push(begin);
+        for first in (0..count).step_by(RUN) {
+            let runs = count.div_ceil(RUN);
+            let text = format!(
+                "const WIDE: bool = {wide};\n{}{}",
+                store(DType::F32, runs == 1),
+                include_str!("../../shaders/gather_sum.wgsl")
+            );
+            let last = count.min(first + RUN);
+            let columns = if wide { inner / 4 } else { inner };
+            let units = output.elements() / inner * columns;
+            let params = vec![units, length, columns, inner, count, first, last, usize::from(first > 0)];
+            let bindings = vec![Binding::read(order), Binding::read(starts), Binding::input(1), Binding::output()];
+            let mut sum = kernel("gather_sum", text, bindings, params, units);
+            sum.iterations = (last - first) as u64;
+            sum.epilogue = runs == 1;
+            kernels.push(sum);
+        }
+        Lowering::Kernels { kernels, temporaries: vec![count, count, 2 * length] }
     }
 }
 

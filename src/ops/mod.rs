@@ -307,6 +307,7 @@ pub(crate) fn check_axis(axis: usize, rank: usize) -> Result<(), Problem> {
     if axis < rank { Ok(()) } else { Err(Problem::Axis(axis, rank)) }
 }
 
+pub mod attention;
 mod losses;
 pub mod pool;
 pub mod product;
@@ -362,7 +363,7 @@ macro_rules! op_list {
 
         /// Every op's cases, named `op/case`.
         pub fn all_cases() -> Vec<Case> {
-            let mut all = vec![];
+            let mut all = attention::cases();
             $($(all.extend(<$module::$op as Op>::cases().into_iter().map(|mut case| {
                 case.name = format!("{}/{}", stringify!($op), case.name);
                 case

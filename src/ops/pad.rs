@@ -2,6 +2,7 @@
 
 use crate::array::Array;
 use crate::dtype::DType;
+use crate::graph::Source;
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance};
 use crate::shape::{MAX_RANK, Shape};
@@ -41,6 +42,55 @@ impl Tensor {
         let placed = Tensor::apply(Place { axis, total }, &[&self.cast(DType::F32), start]);
         if half { placed.cast(DType::F16) } else { placed }
     }
+}
+
+impl Tensor {
+    /// The sum of a tensor's gradients, formed in this order. Those of the pieces of a split, which cover it without
+    /// overlapping, are joined instead.
+    pub(crate) fn sum_of_parts(parts: Vec<Tensor>) -> Tensor {
+        if let Some(joined) = joined(&parts) {
+            return joined;
+        }
+        let add = |sum: Tensor, part: Tensor| match sum.meta().dtype == part.meta().dtype {
+            true => sum + part,
+            false => sum.widen() + part.widen(),
+        };
+        parts.into_iter().reduce(add).unwrap_or_else(|| Tensor::concat(&[], 0))
+    }
+}
+
+/// The join of parts that were all put into zeros along one axis, each behind the one before; nothing for other parts.
+fn joined(parts: &[Tensor]) -> Option<Tensor> {
+    let mut pieces = vec![];
+    let mut place = None;
+    let dtype = parts.first()?.meta().dtype;
+    for part in parts {
+        let mut node = part.node();
+        // Half precision is put into zeros by way of f32.
+        if part.meta().dtype == DType::F16 && node.name() == "cast" {
+            node = node.inputs.first()?;
+        }
+        let (Source::Op(op), [input, start]) = (&node.source, &node.inputs[..]) else { return None };
+        let Source::Op(constant) = &start.source else { return None };
+        let (mut words, mut value) = (vec![], vec![]);
+        op.attributes(&mut words);
+        constant.attributes(&mut value);
+        if op.name() != "place" || constant.name() != "constant" || *place.get_or_insert(words.clone()) != words {
+            return None;
+        }
+        pieces.push((f64::from_bits(*value.get(1)?) as usize, Tensor::from_node(input.clone())));
+    }
+    let (axis, total) = (*place.as_ref()?.first()? as usize, *place.as_ref()?.get(1)? as usize);
+    pieces.sort_by_key(|(start, _)| *start);
+    let mut end = 0;
+    for (start, piece) in &pieces {
+        if *start != end {
+            return None;
+        }
+        end += piece.dims()[axis];
+    }
+    let pieces: Vec<&Tensor> = pieces.iter().map(|(_, piece)| piece).collect();
+    (end == total).then(|| Tensor::concat(&pieces, axis).cast(dtype))
 }
 
 /// Words of the shared kernel: elements, value, then (length, input length, stride, before) an axis, innermost first.

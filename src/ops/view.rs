@@ -139,7 +139,8 @@ impl Tensor {
         Tensor::apply(Slice { axis, length }, &[self, start])
     }
 
-    /// Pieces of `sizes` elements along `axis`, in order.
+    /// Pieces of `sizes` elements along `axis`, in order; as `torch.split`. Where the pieces begin is part of the graph's
+    /// structure, so that kernels read them where they are.
     ///
     /// # Errors
     /// Every piece carries [`crate::Error::Shape`] unless the sizes add up to the axis.
@@ -154,7 +155,7 @@ impl Tensor {
         let mut start = 0;
         let mut piece = |&size: &usize| {
             start += size;
-            self.slice(axis, start - size, size)
+            if self.error().is_some() { self.clone() } else { self.slice_fixed(axis, start - size, size) }
         };
         sizes.iter().map(&mut piece).collect()
     }

@@ -198,7 +198,10 @@ impl Fuser<'_> {
         uses.iter().all(|used| match self.unit_of[used.consumer] {
             Some(unit) => self.within_limits(unit),
             // The consumer is inlined itself: its own consumers were checked when it was; check them with this one.
-            None => self.units.iter().enumerate().all(|(i, unit)| unit.members.is_empty() || self.within_limits(i)),
+            None => self.units.iter().enumerate().all(|(i, unit)| {
+                let needed = unit.members.iter().any(|&member| self.live[member]);
+                !needed || self.within_limits(i)
+            }),
         })
     }
 

@@ -1,0 +1,54 @@
+// The positions of an index vector sorted by what they pick, equal ones in their order: order[rank(p)] = p with
+// rank(p) = number of q that pick something less, or the same and q < p. Each position counts for itself: no atomics.
+//
+// A long vector is passed over in several dispatches, q from first to last in each; the last one writes the order.
+// Put in front of this text: nothing. Bindings: 0 index (read), 1 rank (written), 2 order (written).
+// Workgroups: ceil(count / 64). Iterations: (last - first) / 4 + 4.
+
+struct Params {
+    count: u32,
+    first: u32,
+    last: u32,
+}
+
+@group(0) @binding(0) var<storage, read> index: array<u32>;
+@group(0) @binding(1) var<storage, read_write> rank: array<u32>;
+@group(0) @binding(2) var<storage, read_write> order: array<u32>;
+@group(0) @binding(15) var<uniform> p: Params;
+
+fn before(q: u32, key: u32, position: u32) -> u32 {
+    let other = index[q];
+    return u32(other < key || (other == key && q < position));
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let position = (group.x + group.y * groups.x) * 64u + lane;
+    if position >= p.count {
+        return;
+    }
+    let key = index[position];
+    var total = 0u;
+    if p.first > 0u {
+        total = rank[position];
+    }
+    var q = p.first;
+    while q + 3u < p.last {
+        total += before(q, key, position) + before(q + 1u, key, position);
+        total += before(q + 2u, key, position) + before(q + 3u, key, position);
+        q += 4u;
+    }
+    while q < p.last {
+        total += before(q, key, position);
+        q += 1u;
+    }
+    if p.last == p.count {
+        order[total] = position;
+    } else {
+        rank[position] = total;
+    }
+}

@@ -1,0 +1,67 @@
+// Gradient of slices picked by an index vector: result[o, v, i] = sum over the positions r that picked v, in order, of
+// grad[o, r, i]. The positions are sorted by what they pick; each place of the axis knows its run of them.
+//
+// An invocation forms one element, or with `const WIDE` four. A long run is split over several dispatches (sorted positions
+// from first to last in each), which add to what earlier ones left.
+// Put in front of this text: `const WIDE: bool`, `alias V` and `store`. Bindings: 0 order (read), 1 runs (read): (begin, end) a place, 2 grad
+// (read), 3 result (written). Workgroups: ceil(units / 64). Iterations: last - first.
+
+struct Params {
+    // Invocations with work: elements, or quarters of them.
+    units: u32,
+    length: u32,
+    // Units in a slice, and its elements.
+    columns: u32,
+    inner: u32,
+    count: u32,
+    first: u32,
+    last: u32,
+    add: u32,
+}
+
+@group(0) @binding(0) var<storage, read> order: array<u32>;
+@group(0) @binding(1) var<storage, read> runs: array<vec2<u32>>;
+@group(0) @binding(2) var<storage, read> grad: array<f32>;
+@group(0) @binding(3) var<storage, read_write> result: array<V>;
+@group(0) @binding(15) var<uniform> p: Params;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let unit = (group.x + group.y * groups.x) * 64u + lane;
+    if unit >= p.units {
+        return;
+    }
+    let width = select(1u, 4u, WIDE);
+    let row = unit / p.columns;
+    let column = (unit - row * p.columns) * width;
+    let outer = row / p.length;
+    let run = runs[row - outer * p.length];
+    let at = row * p.inner + column;
+    var total = vec4<f32>(0.0);
+    if p.add == 1u {
+        total.x = result[at];
+        if WIDE {
+            total = vec4<f32>(total.x, result[at + 1u], result[at + 2u], result[at + 3u]);
+        }
+    }
+    let last = min(run.y, p.last);
+    for (var s = max(run.x, p.first); s < last; s++) {
+        let start = (outer * p.count + order[s]) * p.inner + column;
+        total.x += grad[start];
+        if WIDE {
+            total.y += grad[start + 1u];
+            total.z += grad[start + 2u];
+            total.w += grad[start + 3u];
+        }
+    }
+    store(at, total.x);
+    if WIDE {
+        store(at + 1u, total.y);
+        store(at + 2u, total.z);
+        store(at + 3u, total.w);
+    }
+}

@@ -1,0 +1,34 @@
+//! Tables of vectors that are looked up by number.
+
+use crate::init::Init;
+use crate::params::{Param, Path};
+use crate::tensor::Tensor;
+
+/// A vector of features for each of some numbers (words, characters, positions), as `torch.nn.Embedding`.
+#[derive(Debug, Clone)]
+pub struct Embedding {
+    /// `[numbers, features]`.
+    pub weight: Param,
+    /// The number that gets no gradient.
+    pub padding: Option<usize>,
+}
+
+impl Embedding {
+    /// For numbers below `numbers`; standard normal initial values, as PyTorch's.
+    #[track_caller]
+    pub fn new(path: &Path, numbers: usize, features: usize) -> Embedding {
+        Embedding::with(path, numbers, features, None, Init::Normal { mean: 0.0, deviation: 1.0 })
+    }
+
+    /// With a number that gets no gradient (its vector keeps its initial value) and a choice of initial values.
+    #[track_caller]
+    pub fn with(path: &Path, numbers: usize, features: usize, padding: Option<usize>, init: Init) -> Embedding {
+        Embedding { weight: path.param("weight", &[numbers, features], init), padding }
+    }
+
+    /// The vectors of `index`, u32 or i32 of any shape: `[.., features]`. See [`Tensor::embedding`].
+    #[track_caller]
+    pub fn forward(&self, index: &Tensor) -> Tensor {
+        self.weight.tensor().embedding(index, self.padding)
+    }
+}
