@@ -24,7 +24,7 @@ pub(crate) fn current_region() -> u64 {
 /// # use kiln::prelude::*;
 /// # let device = Device::cpu();
 /// # let x = device.tensor(&[1.0_f32, 2.0], &[2]).variable();
-/// let y = kiln::recompute(|| x.exp().sin().exp());
+/// let y = kiln::recompute(|| x.exp().tanh().exp());
 /// let gradient = y.sum_all().gradients(&[&x])?;
 /// # gradient[0].to_vec::<f32>()?;
 /// # Ok::<(), Error>(())
