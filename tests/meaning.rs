@@ -336,6 +336,43 @@ fn labels_out_of_range_are_refused_when_the_loss_is_recorded() {
 }
 
 #[test]
+fn a_gradient_may_be_formed_from_another_of_its_arena() {
+    type Model = fn(&[Tensor]) -> Tensor;
+    let models: [(&[&[usize]], Model); 5] = [
+        (&[&[37, 5], &[37, 5]], |p| (&p[0] + &p[1]).square().sum_all()),
+        (&[&[37, 5], &[5]], |p| (&p[0] + &p[1]).softmax(1).square().sum_all()),
+        (&[&[37, 5], &[5, 37]], |p| (&p[0] + p[1].permute(&[1, 0])).square().sum_all()),
+        (&[&[37, 5], &[5], &[5, 7]], |p| (&p[0] + &p[1]).matmul(&p[2]).square().sum_all()),
+        (&[&[37, 5], &[5, 5], &[37, 5]], |p| (p[0].matmul(&p[1]) + &p[2]).softmax(1).square().sum_all()),
+    ];
+    let [cpu, gpu] = devices();
+    let hardware = Device::named_as_if("vulkan", |capabilities| capabilities.software = false).unwrap();
+    for (number, (shapes, model)) in models.iter().enumerate() {
+        let train = |device: &Device| -> Vec<f64> {
+            let params = ParamStore::new(device, 3);
+            let init = Init::Normal { mean: 0.0, deviation: 1.0 };
+            let param = |(i, shape): (usize, &&[usize])| params.root().param(format!("p{i}"), shape, init);
+            let all: Vec<Param> = shapes.iter().enumerate().map(param).collect();
+            let loss = || model(&all.iter().map(Param::tensor).collect::<Vec<_>>());
+            let mut optimizer = sgd(&params);
+            optimizer.step(&(loss() * 0.1)).unwrap();
+            optimizer.accumulate(&(loss() * 0.1)).unwrap();
+            optimizer.step(&(loss() * 0.1)).unwrap();
+            all.iter().flat_map(|param| param.values().unwrap()).collect()
+        };
+        let want = train(&cpu);
+        for device in [&gpu, &hardware] {
+            for fusion in [true, false] {
+                device.set_fusion(fusion);
+                for (g, w) in train(device).iter().zip(&want) {
+                    assert!((g - w).abs() < 1e-4 * w.abs().max(1.0), "model {number}, fusion {fusion}: {g} {w}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn partial_batches_and_changing_batch_sizes_give_the_reference_s_values() {
     let [cpu, gpu] = devices();
     let digits = data::digits().train.limit(150);

@@ -219,6 +219,7 @@ impl Placer<'_> {
                 dispatch.name, dispatch.iterations
             )));
         }
+        self.share_arenas(&mut dispatch);
         dispatch.grid = fold_workgroups(workgroups).ok_or_else(|| Error::Limit {
             what: format!("workgroups of {}", dispatch.name),
             bytes: workgroups,
@@ -230,6 +231,25 @@ impl Placer<'_> {
             self.plan.dispatches.push(dispatch);
         }
         Ok(())
+    }
+
+    /// A buffer is bound for reading or for writing in one dispatch, not for both. A gradient that is formed from another
+    /// one of its arena is: the other is then bound for writing too.
+    fn share_arenas(&self, dispatch: &mut Dispatch) {
+        let arena = |slot: usize| match &self.plan.slots[slot].kind {
+            SlotKind::Arena(arena, ..) => Some(arena.id),
+            _ => None,
+        };
+        let written: Vec<u64> =
+            dispatch.bindings.iter().filter(|binding| binding.2).filter_map(|binding| arena(binding.1)).collect();
+        for (binding, slot, write) in &mut dispatch.bindings {
+            if !*write
+                && arena(*slot).is_some_and(|id| written.contains(&id))
+                && let Some(text) = text::writable(&dispatch.source, *binding)
+            {
+                (dispatch.source, *write) = (text.into(), true);
+            }
+        }
     }
 
     fn outputs(&mut self) -> Result<()> {

@@ -64,6 +64,18 @@ pub fn helpers(text: &str) -> Vec<&'static str> {
     all.iter().filter(|(name, _)| wanted.contains(name)).map(|(_, body)| *body).collect()
 }
 
+/// `source` with storage `binding` declared as `read_write`; `None` if it declares no such binding.
+pub fn writable(source: &str, binding: u32) -> Option<String> {
+    let start = source.find(&format!("@binding({binding})"))?;
+    let open = start + source[start..].find("var<")? + "var<".len();
+    let close = open + source[open..].find('>')?;
+    source[open..close].trim_start().starts_with("storage").then(|| {
+        let mut text = source.to_string();
+        text.replace_range(open..close, "storage, read_write");
+        text
+    })
+}
+
 /// `text` with each name that `rename` knows replaced: not members after a dot, nor members being declared in a struct.
 pub fn substitute_names(text: &str, rename: &dyn Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len() * 2);
