@@ -70,6 +70,15 @@ pub(crate) fn in_rule<R>(rule: impl FnOnce() -> R) -> R {
     with(&IN_RULE, true, rule)
 }
 
+/// `Err` inside a gradient rule, for what only a program may do: rules run while a step is planned, not at each step.
+pub(crate) fn outside_rules(op: &'static str, at: &'static Location<'static>) -> Result<()> {
+    if !IN_RULE.get() {
+        return Ok(());
+    }
+    let what = "a gradient rule asked for values".into();
+    Err(Error::Value { op, at, what, next: "form the gradient from ops: rules are run when a step is planned" })
+}
+
 /// A handle to one node of a recorded graph. Cloning copies the handle.
 ///
 /// Ops return tensors, never `Result`s: an invalid op gives a tensor that carries an [`Error`] with the op's name, the

@@ -290,3 +290,18 @@ fn small_independent_kernels_run_in_one_dispatch() {
         assert!((g - w).abs() < 1e-5 * w.abs().max(1.0), "{g} instead of {w}");
     }
 }
+
+#[test]
+fn scratch_that_is_outgrown_is_given_back() {
+    let bytes = |rows: &[usize]| {
+        let device = common::backend("vulkan");
+        for &rows in rows {
+            let x = device.array(&common::normals(&[rows, 64], 1));
+            let y = x.matmul(&x.transpose(0, 1)).softmax(1).matmul(&x).softmax(1);
+            y.sum_all().item().unwrap();
+        }
+        device.memory().1
+    };
+    // 500 x 500 numbers are two megabytes with their softmax.
+    assert!(bytes(&[500, 1000]) < bytes(&[1000]) + 500_000);
+}

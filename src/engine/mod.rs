@@ -18,6 +18,7 @@ use crate::graph::{HostData, Node, Snapshot, Source, Value};
 use crate::kernel::Capabilities;
 use crate::plan::{self, Destination, Plan, Request};
 use crate::profile::Phase;
+use crate::tensor::outside_rules;
 
 pub use step::{ArenaKernel, Bound, Found, Update};
 pub(crate) use step::{Gradients, step, step_plan};
@@ -74,6 +75,7 @@ struct Made {
 
 /// Runs what `roots` need and stores their values, and those of every node on the way that a user holds.
 pub(crate) fn evaluate(device: &Device, roots: &[Arc<Node>]) -> Result<()> {
+    roots.iter().try_for_each(|root| outside_rules("eval", root.at))?;
     device.take_failure()?;
     let engine = &mut *device.engine();
     let span = device.span(Phase::Key, "collect");
@@ -186,6 +188,12 @@ impl Engine {
                 entries.len() - 1
             }
         };
+        let outgrows =
+            |entries: &Vec<Entry>| entries.get(known).is_some_and(|entry| gpu.outgrow_scratch(&entry.compiled.plan));
+        if self.plans.get(&hash).is_some_and(outgrows) {
+            // Two sets of scratch may not fit: no other plan shall keep the old one.
+            self.plans.values_mut().flatten().for_each(|entry| entry.compiled.forget_scratch());
+        }
         let Some(entry) = self.plans.get_mut(&hash).and_then(|entries| entries.get_mut(known)) else {
             return Err(Error::internal("a plan was dropped while it was made"));
         };
@@ -301,6 +309,7 @@ pub(crate) fn read(node: &Arc<Node>) -> Result<Arc<HostData>> {
     if let Some(error) = node.error() {
         return Err(error.clone());
     }
+    outside_rules("read", node.at)?;
     let device = &node.device;
     if !node.has_value() {
         match &node.source {
@@ -338,6 +347,7 @@ pub(crate) fn read(node: &Arc<Node>) -> Result<Arc<HostData>> {
 
 /// [`read`] without blocking the thread: what is recorded is submitted now, and a thread of its own does the waiting.
 pub(crate) async fn read_async(node: Arc<Node>) -> Result<Arc<HostData>> {
+    outside_rules("read", node.at)?;
     if !node.has_value() && matches!(node.source, Source::Op(_)) && !node.device.is_cpu() {
         evaluate(&node.device, std::slice::from_ref(&node))?;
     }

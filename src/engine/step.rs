@@ -12,7 +12,7 @@ use crate::graph::{LeafKind, Node, Snapshot};
 use crate::kernel::{Capabilities, Kernel, OPERANDS, fold_workgroups};
 use crate::plan::{self, Destination, Dispatch, Plan, Request, Slot, SlotKind};
 use crate::profile::Phase;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, outside_rules};
 
 /// A kernel over arenas that a step runs after the gradients are there.
 pub struct ArenaKernel {
@@ -135,6 +135,7 @@ pub(crate) fn step(
     device: &Device,
     at: &'static std::panic::Location<'static>,
 ) -> Result<()> {
+    outside_rules("step", at)?;
     let states = update.store().states();
     let assigned: Vec<Tensor> = states.iter().filter_map(|state| state.pending()).collect();
     let result = match assigned.iter().find_map(Tensor::error) {

@@ -210,6 +210,18 @@ impl Gpu {
         Ok((scratch.buffers[..sizes.len()].to_vec(), scratch.generation))
     }
 
+    /// Gives back the scratch buffers that are too small for `plan`, with all after them; true if there were any. What was
+    /// made to bind them is then stale.
+    pub fn outgrow_scratch(&self, plan: &Plan) -> bool {
+        let scratch = &mut *lock(&self.0.scratch);
+        let small = scratch.buffers.iter().zip(&plan.scratch).position(|(buffer, &bytes)| buffer.bytes() < bytes);
+        if let Some(first) = small {
+            scratch.buffers.truncate(first);
+            scratch.generation += 1;
+        }
+        small.is_some()
+    }
+
     /// `Err` if the buffers of `plan` would pass the memory limit: found before any of them is made.
     pub fn check_fits(&self, plan: &Plan) -> Result<()> {
         let scratch = lock(&self.0.scratch);

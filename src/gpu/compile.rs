@@ -275,6 +275,14 @@ impl Gpu {
 }
 
 impl Compiled {
+    /// Lets go of the scratch buffers that its frames bind; those of its results stay, for the frames to come.
+    pub fn forget_scratch(&mut self) {
+        for frame in &mut self.frames {
+            frame.groups.clear();
+            frame.scratch.clear();
+        }
+    }
+
     /// What a profile calls its dispatches.
     pub fn labels(&mut self) -> Arc<[Label]> {
         let plan = &self.plan;

@@ -144,7 +144,8 @@ pub trait Op: Debug + Send + Sync + 'static {
     /// The broken rule.
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem>;
 
-    /// Gradients of the loss with respect to each input, written in ops. `None`: no gradient flows there.
+    /// Gradients of the loss with respect to each input, written in ops. `None`: no gradient flows there. It runs when a step
+    /// is planned, not at each step: it may not read a tensor, nor make one from host data.
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>>;
 
     /// The result in f64 by plain loops: the judge of every kernel.

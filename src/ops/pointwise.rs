@@ -327,8 +327,9 @@ impl Op for Pointwise {
             }
             Kind::Float if !first.is_float() => return refuse(first),
             Kind::Number if first == DType::Bool => return refuse(first),
+            Kind::Signed if matches!(first, DType::Bool | DType::U32) => return refuse(first),
             Kind::Logical if first != DType::Bool => return refuse(first),
-            Kind::Float | Kind::Number | Kind::Logical => {
+            Kind::Float | Kind::Number | Kind::Signed | Kind::Logical => {
                 same(inputs)?;
                 first
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::place;
 use super::strided::Strided;
 use super::tune::{Chosen, Open, Site};
-use super::{Plan, fuse};
+use super::{Plan, Slot, SlotKind, fuse};
 use crate::device::Arena;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -92,12 +92,29 @@ pub struct Graph {
 /// [`Error::Limit`] where a tensor or grid passes the adapter's limits, [`Error::Internal`] for a broken rule.
 pub fn build(request: &Request<'_>) -> Result<Plan> {
     let mut graph = Graph::new(request)?;
-    graph.resolve_outputs(request)?;
+    graph.resolve_outputs();
     graph.index_users();
     let fusion = fuse::fuse(&graph, request.fusion, request.capabilities.storage_buffers);
     let mut plan = place::place(&graph, &fusion, request.scalars, request.fusion)?;
+    check_bindings(&plan, request.capabilities.binding_bytes)?;
     (plan.choices, plan.open) = (graph.choices, graph.open);
     Ok(plan)
+}
+
+/// `Err` if a buffer that is not an arena's, whose store saw to that, is longer than an adapter binds.
+fn check_bindings(plan: &Plan, limit: u64) -> Result<()> {
+    let arena = |slot: &Slot| matches!(slot.kind, SlotKind::Arena(..));
+    let Some(slot) = plan.slots.iter().find(|slot| !arena(slot) && slot.bytes > limit) else { return Ok(()) };
+    Err(Error::Limit {
+        what: match slot.shape {
+            Some(shape) => format!("a tensor of shape {shape} ({})", slot.name),
+            None => format!("scratch memory of {}", slot.name),
+        },
+        bytes: slot.bytes,
+        limit,
+        device: "this device".into(),
+        next: "use a smaller batch, or split the tensor",
+    })
 }
 
 impl Graph {
@@ -260,7 +277,7 @@ impl Graph {
     }
 
     /// Gives every result a stored node of its own.
-    fn resolve_outputs(&mut self, request: &Request<'_>) -> Result<()> {
+    fn resolve_outputs(&mut self) {
         let mut taken: Vec<usize> = vec![];
         for k in 0..self.outputs.len() {
             let node = self.outputs[k].0;
@@ -278,21 +295,6 @@ impl Graph {
             taken.push(stored);
             self.outputs[k].0 = stored;
         }
-        let limit = request.capabilities.binding_bytes;
-        for node in &self.nodes {
-            let bytes = node.meta.elements() as u64 * 4;
-            let in_memory = matches!(node.work, Work::Kernels { .. } | Work::Leaf(LeafKind::Upload, _));
-            if in_memory && bytes > limit {
-                return Err(Error::Limit {
-                    what: format!("a tensor of shape {} ({})", node.meta.shape, node.name),
-                    bytes,
-                    limit,
-                    device: "this device".into(),
-                    next: "use a smaller batch, or split the tensor",
-                });
-            }
-        }
-        Ok(())
     }
 
     pub fn index_users(&mut self) {

@@ -10,6 +10,8 @@ pub enum Kind {
     Float,
     /// Floats or integers to the same.
     Number,
+    /// Floats or i32 to the same.
+    Signed,
     /// Two of any one dtype to bool.
     Comparison,
     /// Bools to bool.
@@ -98,13 +100,13 @@ rows! {
     LOG "log" Float "log_full(a)", |a, _, _| a.ln(), Some(|w| one(w.grad / &w.inputs[0]));
     SQRT "sqrt" Float "sqrt(a)", |a, _, _| a.sqrt(), Some(|w| one((w.grad / w.output).scale(0.5)));
     ABS "abs" Number "abs(a)", |a, _, _| a.abs(), Some(|w| one(w.grad * w.inputs[0].sign()));
-    SIGN "sign" Number "select(select(a, F(-1.0), a < F(0.0)), F(1.0), a > F(0.0))" int "sign(a)",
+    SIGN "sign" Signed "select(select(a, F(-1.0), a < F(0.0)), F(1.0), a > F(0.0))" int "sign(a)",
         |a, _, _| if a > 0.0 { 1.0 } else if a < 0.0 { -1.0 } else { a }, None;
-    NEG "neg" Number "-a", |a, _, _| -a, Some(|w| one(-w.grad));
+    NEG "neg" Signed "-a", |a, _, _| -a, Some(|w| one(-w.grad));
     RECIP "recip" Float "F(1.0) / a", |a, _, _| 1.0 / a, Some(|w| one(-(w.grad * w.output.square())));
     EXPM1 "expm1" Float "expm1(a)", |a, _, _| a.exp_m1(), Some(|w| one(w.grad * w.output.offset(1.0)));
     LOG1P "log1p" Float "log1p(a)", |a, _, _| a.ln_1p(), Some(|w| one(w.grad / w.inputs[0].offset(1.0)));
-    RELU "relu" Number "rectified(a)" int "max(a, I(0))", |a, _, _| if a < 0.0 { 0.0 } else { a },
+    RELU "relu" Signed "rectified(a)" int "max(a, I(0))", |a, _, _| if a < 0.0 { 0.0 } else { a },
         Some(|w| one(w.output.le(&zero(w)).where_(&zero(w), w.grad)));
     LEAKY_RELU "leaky_relu" Float "select(a * b, a, a > F(0.0))", |a, b, _| if a > 0.0 { a } else { a * b },
         Some(|w| vec![Some(w.inputs[0].gt(&zero(w)).where_(w.grad, &(w.grad * &w.inputs[1]))), None]);
