@@ -10,6 +10,10 @@ use crate::graph::Source;
 use crate::ops::Problem;
 use crate::tensor::Tensor;
 
+/// Assignments in a row that no step has carried out and nobody has read, before [`State::get`] computes them: each keeps
+/// alive what it is computed from.
+const CHAIN: usize = 32;
+
 /// A value that a program assigns to, step by step. Cloning copies the handle.
 #[derive(Debug, Clone)]
 pub struct State(pub(crate) Arc<StateCell>);
@@ -26,21 +30,25 @@ struct Slot {
     committed: Tensor,
     /// Assigned since.
     pending: Option<Tensor>,
+    /// Assignments since something was computed.
+    chain: usize,
 }
 
 impl State {
     /// A state that holds `initial` and belongs to no store: its assignments are carried out when they are read.
     pub fn new(initial: &Tensor) -> State {
-        State(Arc::new(StateCell { slot: Mutex::new(Slot { committed: initial.detach(), pending: None }) }))
+        State(Arc::new(StateCell { slot: Mutex::new(Slot { committed: initial.detach(), pending: None, chain: 0 }) }))
     }
 
     /// The present value, assignments that are still to be carried out included.
     pub fn get(&self) -> Tensor {
-        let slot = &mut *self.0.lock();
-        if let Some(stored) = slot.pending.as_ref().and_then(stored) {
-            slot.pending = Some(stored);
+        let value = self.0.lock().value();
+        if self.0.lock().chain >= CHAIN && value.error().is_none() {
+            let device = value.device();
+            // Whoever reads next is told what went wrong.
+            device.eval(&[&value]).unwrap_or_else(|error| device.fail_later(error));
         }
-        slot.pending.as_ref().unwrap_or(&slot.committed).clone()
+        self.0.lock().value()
     }
 
     /// Makes `value` the present value; no gradient flows through it.
@@ -58,11 +66,12 @@ impl State {
             value.detach()
         };
         slot.pending = Some(value);
+        slot.chain += 1;
     }
 
     /// Replaces the value at once, as loading a checkpoint does.
     pub(crate) fn set(&self, value: Tensor) {
-        *self.0.lock() = Slot { committed: value, pending: None };
+        *self.0.lock() = Slot { committed: value, pending: None, chain: 0 };
     }
 }
 
@@ -74,6 +83,16 @@ fn stored(value: &Tensor) -> Option<Tensor> {
     let leaf = Tensor::leaf(value.device(), value.meta(), Source::Stored, node.at);
     leaf.node().set_value(computed);
     Some(leaf)
+}
+
+impl Slot {
+    /// The present value, as a leaf where it has been computed.
+    fn value(&mut self) -> Tensor {
+        if let Some(stored) = self.pending.as_ref().and_then(stored) {
+            (self.pending, self.chain) = (Some(stored), 0);
+        }
+        self.pending.as_ref().unwrap_or(&self.committed).clone()
+    }
 }
 
 impl StateCell {
@@ -89,6 +108,7 @@ impl StateCell {
     /// Ends a step: the assignments are kept, or dropped where it failed.
     pub fn settle(&self, succeeded: bool) {
         let mut slot = self.lock();
+        slot.chain = 0;
         if let Some(pending) = slot.pending.take()
             && succeeded
         {

@@ -123,3 +123,28 @@ fn another_batch_size_compiles_no_kernel() {
     run(37);
     assert_eq!(device.objects_made()[2], pipelines);
 }
+
+#[test]
+fn batches_that_no_step_follows_do_not_pile_up() {
+    let peak = |batches: u64| {
+        let device = common::backend("vulkan");
+        let norm = BatchNorm2d::new(&ParamStore::new(&device, 7).root().child("bn"), 3);
+        for seed in 0..batches {
+            let x = device.array(&common::normals(&[20, 3, 8, 5], seed));
+            norm.forward(&x, Mode::Train).square().mean_all().item().unwrap();
+        }
+        (norm.running_mean.get().to_array().unwrap().data, device.memory().1)
+    };
+    let mut mean = vec![0.0; 3];
+    for seed in 0..100 {
+        let data = common::normals(&[20, 3, 8, 5], seed).data;
+        for (c, mean) in mean.iter_mut().enumerate() {
+            let sum: f64 = (0..2400).filter(|i| i / 40 % 3 == c).map(|i| data[i]).sum();
+            *mean += 0.1 * (sum / 800.0 - *mean);
+        }
+    }
+    let (got, bytes) = peak(100);
+    assert!(got.iter().zip(&mean).all(|(g, w)| (g - w).abs() < 1e-5), "{got:?} {mean:?}");
+    let twice = peak(200).1;
+    assert!(twice < bytes + bytes / 10, "{bytes} and {twice}");
+}
