@@ -132,6 +132,17 @@ fn overflow_skips_halves_and_recovers() {
 }
 
 #[test]
+fn a_floor_that_the_device_s_numbers_cannot_hold_is_refused() {
+    let model = Prescribed::new(&Device::cpu(), &[1.0]);
+    for floor in [1e-300, 1e-40, 0.0, f64::NAN] {
+        let scale = LossScale { floor, ..Default::default() };
+        let mut sgd = Sgd::new(&model.store, SgdConfig::default()).loss_scaling(Some(scale));
+        let error = sgd.step(&model.loss(&[1.0])).unwrap_err();
+        assert!(matches!(error, Error::Value { .. }), "{error}");
+    }
+}
+
+#[test]
 fn a_scale_at_its_floor_is_an_error_that_names_the_op_in_check_mode() {
     // A device of its own: its failures are not for other tests.
     let device = Device::best().unwrap();

@@ -49,12 +49,13 @@ impl LossScale {
             && self.backoff > 0.0
             && self.backoff < 1.0
             && self.interval > 0
-            && self.floor > 0.0
+            // The device keeps the scale in f32.
+            && self.floor as f32 >= f32::MIN_POSITIVE
             && self.initial >= self.floor;
         if sound && self.initial as f32 <= f32::MAX {
             return Ok(());
         }
-        let next = "a growth of at least 1, a backoff between 0 and 1, an interval, and a floor from above 0 to the initial scale";
+        let next = "a growth of at least 1, a backoff between 0 and 1, an interval, and a floor from 1.2e-38 to the initial scale";
         Err(Problem::Value(format!("{self:?}"), next))
     }
 }
