@@ -14,8 +14,9 @@
 //            bind the identity epilogue and add the parts in ascending order with a second kernel.
 //
 // Constants (host prepends): A_ALONG_K, B_ALONG_K   true where k is the contiguous axis
+// and `store(value, line, column)`, which has four elements of c's row at `line` (see `matmul_subgroup_wide_quads.wgsl`).
 // Workgroup: (8, 1, 1), one subgroup. Grid: splits * batches * ceil(rows / 32) * ceil(columns / 32), folded freely.
-// Loops: min(split_depth, depth) / 4 + 44 iterations an invocation.
+// Loops: min(split_depth, depth) / 4 + 47 iterations an invocation.
 // Part s covers k in [s * split_depth, min((s + 1) * split_depth, depth)); split_depth is a multiple of 4.
 
 struct Params {
@@ -40,7 +41,6 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> a: array<vec4<A_TYPE>>;
 @group(0) @binding(1) var<storage, read> b: array<vec4<B_TYPE>>;
-@group(0) @binding(2) var<storage, read_write> c: array<OUT>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 const TILE: u32 = 32u;
@@ -73,6 +73,40 @@ fn multiply(sum: ptr<function, array<vec4<f32>, 8>>, rows: vec4<f32>, columns: m
     (*sum)[6] = (*sum)[6] + r6.x * columns[0] + r6.y * columns[1] + r6.z * columns[2] + r6.w * columns[3];
     let r7 = subgroupBroadcast(rows, 7u);
     (*sum)[7] = (*sum)[7] + r7.x * columns[0] + r7.y * columns[1] + r7.z * columns[2] + r7.w * columns[3];
+}
+
+// The same of one k.
+fn add_one(sum: ptr<function, array<vec4<f32>, 8>>, row: f32, columns: vec4<f32>) {
+    (*sum)[0] = (*sum)[0] + subgroupBroadcast(row, 0u) * columns;
+    (*sum)[1] = (*sum)[1] + subgroupBroadcast(row, 1u) * columns;
+    (*sum)[2] = (*sum)[2] + subgroupBroadcast(row, 2u) * columns;
+    (*sum)[3] = (*sum)[3] + subgroupBroadcast(row, 3u) * columns;
+    (*sum)[4] = (*sum)[4] + subgroupBroadcast(row, 4u) * columns;
+    (*sum)[5] = (*sum)[5] + subgroupBroadcast(row, 5u) * columns;
+    (*sum)[6] = (*sum)[6] + subgroupBroadcast(row, 6u) * columns;
+    (*sum)[7] = (*sum)[7] + subgroupBroadcast(row, 7u) * columns;
+}
+
+// Four k of this lane's rows, a row a column of the matrix.
+fn a_fours(at: vec4<u32>, k: u32) -> mat4x4<f32> {
+    if A_ALONG_K {
+        let place = at + k / 4u;
+        return mat4x4<f32>(a_four(place.x), a_four(place.y), a_four(place.z), a_four(place.w));
+    }
+    let step = p.a_column / 4u;
+    let place = at.x + k * step;
+    return transpose(mat4x4<f32>(a_four(place), a_four(place + step), a_four(place + 2u * step), a_four(place + 3u * step)));
+}
+
+// Four k of this lane's columns, a k a column of the matrix.
+fn b_fours(at: vec4<u32>, k: u32) -> mat4x4<f32> {
+    if B_ALONG_K {
+        let place = at + k / 4u;
+        return transpose(mat4x4<f32>(b_four(place.x), b_four(place.y), b_four(place.z), b_four(place.w)));
+    }
+    let step = p.b_row / 4u;
+    let place = at.x + k * step;
+    return mat4x4<f32>(b_four(place), b_four(place + step), b_four(place + 2u * step), b_four(place + 3u * step));
 }
 
 fn shift(sum: ptr<function, array<vec4<f32>, 8>>) {
@@ -108,8 +142,6 @@ fn main(
     // Rows and columns past the edge read the last ones; their sums are never stored. All places count fours.
     let a_base = (p.a_start + outer * p.a_batch_outer + inner * p.a_batch_inner + begin * p.a_column) / 4u;
     let b_base = (p.b_start + outer * p.b_batch_outer + inner * p.b_batch_inner + begin * p.b_row) / 4u;
-    let a_k = p.a_column / 4u;
-    let b_k = p.b_row / 4u;
     let own = row + local.x * 4u;
     var a_at: vec4<u32>;
     var b_at: vec4<u32>;
@@ -129,59 +161,36 @@ fn main(
     var sum1: array<vec4<f32>, 8>;
     var sum2: array<vec4<f32>, 8>;
     var sum3: array<vec4<f32>, 8>;
-    for (var k = 0u; k < count; k += 4u) {
-        var rows: mat4x4<f32>;
-        var columns: mat4x4<f32>;
-        if k + 4u <= count {
-            if A_ALONG_K {
-                let at = a_at + k / 4u;
-                rows = mat4x4<f32>(a_four(at.x), a_four(at.y), a_four(at.z), a_four(at.w));
-            } else {
-                let at = a_at.x + k * a_k;
-                rows = transpose(mat4x4<f32>(a_four(at), a_four(at + a_k), a_four(at + 2u * a_k), a_four(at + 3u * a_k)));
-            }
-            if B_ALONG_K {
-                let at = b_at + k / 4u;
-                columns = transpose(mat4x4<f32>(b_four(at.x), b_four(at.y), b_four(at.z), b_four(at.w)));
-            } else {
-                let at = b_at.x + k * b_k;
-                columns = mat4x4<f32>(b_four(at), b_four(at + b_k), b_four(at + 2u * b_k), b_four(at + 3u * b_k));
-            }
-        } else {
-            // Only where neither is contiguous along k. What is past the end counts as zero on both sides.
-            let a_last = a_at.x + k * a_k;
-            let b_last = b_at.x + k * b_k;
-            rows[0] = a_four(a_last);
-            columns[0] = b_four(b_last);
-            if k + 1u < count {
-                rows[1] = a_four(a_last + a_k);
-                columns[1] = b_four(b_last + b_k);
-            }
-            if k + 2u < count {
-                rows[2] = a_four(a_last + 2u * a_k);
-                columns[2] = b_four(b_last + 2u * b_k);
-            }
-            rows = transpose(rows);
-        }
+    // Nothing here is assigned on two ways: what is, a driver keeps in memory, and takes long to compile.
+    let whole = count - count % 4u;
+    for (var k = 0u; k < whole; k += 4u) {
+        let rows = a_fours(a_at, k);
+        let columns = b_fours(b_at, k);
         multiply(&sum0, rows[0], columns);
         multiply(&sum1, rows[1], columns);
         multiply(&sum2, rows[2], columns);
         multiply(&sum3, rows[3], columns);
     }
+    // Some k may be left only where neither is contiguous along it.
+    if !A_ALONG_K && !B_ALONG_K {
+        for (var k = whole; k < count; k++) {
+            let rows = a_four(a_at.x + k * (p.a_column / 4u));
+            let columns = b_four(b_at.x + k * (p.b_row / 4u));
+            add_one(&sum0, rows.x, columns);
+            add_one(&sum1, rows.y, columns);
+            add_one(&sum2, rows.z, columns);
+            add_one(&sum3, rows.w, columns);
+        }
+    }
 
-    // Four rows a turn, then the others move up: four copies of the epilogue instead of one an element.
+    // Four rows a turn, then the others move up: one call of `store` instead of 32.
     let row_end = min(row + TILE, p.rows);
     for (var four = row; four < row_end; four += 4u) {
         let last = min(four + 4u, row_end);
         for (var store_row = four; store_row < last; store_row++) {
             let i = store_row - four;
             let value = select(select(sum0[0], sum1[0], i == 1u), select(sum2[0], sum3[0], i == 3u), i > 1u);
-            let at = (plane * p.rows + store_row) * p.columns + column;
-            for (var j = 0u; j < 4u; j++) {
-                if column + j < p.columns {
-                    c[at + j] = epilogue(value[j], at + j);
-                }
-            }
+            store(value, (plane * p.rows + store_row) * p.columns, column);
         }
         shift(&sum0);
         shift(&sum1);

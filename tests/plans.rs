@@ -52,6 +52,21 @@ fn pointwise_ops_before_and_after_a_reduction_run_inside_it() {
 }
 
 #[test]
+fn a_small_product_takes_the_tile_that_compiles_fast_for_any_batch() {
+    let capabilities =
+        Capabilities { software: true, subgroup: Some(8), storage_buffers: 8, ..Capabilities::default() };
+    let name = |m: usize, k: usize, n: usize| {
+        let y = input(&[m, k], 1).matmul(&input(&[k, n], 2));
+        Device::cpu().plan_for(&[&y], &capabilities, true).expect("a plan").dispatches[0].name.clone()
+    };
+    for batch in [5, 32, 64, 2048] {
+        assert_eq!(name(batch, 32, 16), "matmul.subgroup.thin", "forward, {batch}");
+        assert_eq!(name(32, batch, 16), "matmul.subgroup.thin", "a weight's gradient, {batch}");
+    }
+    assert_eq!(name(64, 32, 64), "matmul.wide");
+}
+
+#[test]
 fn views_cost_no_kernel() {
     let x = input(&[3, 5, 7], 1);
     let y = x.permute(&[2, 0, 1]).slice(0, 1, 4).reshape(&[4, 15]).exp();

@@ -4,6 +4,7 @@
 //! ```text
 //! cargo bench --bench peers                                         every workload, then a table
 //! cargo bench --bench peers -- --only cnn,mlp --samples 7           those whose names begin so
+//! cargo bench --bench peers -- --first-only --only gpt              the first step alone
 //! cargo bench --bench peers -- --json > kiln.jsonl                  lines alone
 //! cargo bench --bench peers -- --from kiln.jsonl --against burn.jsonl torch.jsonl
 //! ```
@@ -42,6 +43,9 @@ struct Args {
     /// Seconds that sampling one workload may take
     #[arg(long, default_value_t = 8.0)]
     budget: f64,
+    /// Stops after the first step or call of each workload: what a start costs
+    #[arg(long)]
+    first_only: bool,
     /// Prints the JSON lines alone
     #[arg(long)]
     json: bool,
@@ -59,7 +63,7 @@ struct Args {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let lines = if args.from.is_empty() {
-        let mut suite = Suite::new(args.only, args.samples, args.budget);
+        let mut suite = Suite::new(args.only, args.samples, args.budget, args.first_only);
         suite.device_init();
         products::run(&mut suite);
         networks::run(&mut suite);

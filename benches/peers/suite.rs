@@ -12,6 +12,7 @@ pub struct Suite {
     only: Vec<String>,
     samples: usize,
     budget: f64,
+    first_only: bool,
     lines: Vec<Value>,
 }
 
@@ -22,12 +23,14 @@ pub struct Bench {
     pub device: Device,
     samples: usize,
     budget: f64,
+    /// True if nothing is timed after the first step or call.
+    first_only: bool,
 }
 
 impl Suite {
     /// No lines yet.
-    pub fn new(only: Vec<String>, samples: usize, budget: f64) -> Suite {
-        Suite { only, samples: samples.max(1), budget, lines: vec![] }
+    pub fn new(only: Vec<String>, samples: usize, budget: f64, first_only: bool) -> Suite {
+        Suite { only, samples: samples.max(1), budget, first_only, lines: vec![] }
     }
 
     /// The lines, as printed.
@@ -49,9 +52,9 @@ impl Suite {
         if !self.only.is_empty() && !self.only.iter().any(|prefix| name.starts_with(prefix.as_str())) {
             return;
         }
-        let (samples, budget) = (self.samples, self.budget);
+        let (samples, budget, first_only) = (self.samples, self.budget, self.first_only);
         let mut line = json!({ "peer": "kiln", "device": null, "workload": name });
-        let bench = Device::best().map(|device| Bench { device, samples, budget });
+        let bench = Device::best().map(|device| Bench { device, samples, budget, first_only });
         let measured = bench.map_err(Into::into).and_then(|bench| {
             line["device"] = bench.device.name().into();
             // Not ours to panic, but a driver's library may.
@@ -91,6 +94,9 @@ impl Bench {
         };
         self.device.synchronize()?;
         let first = synchronized(1)?;
+        if self.first_only {
+            return self.line(metric, vec![], json!({ "first_call_s": first }));
+        }
         let one = self.warm_up(|| synchronized(1))?;
         let calls = ((0.15 / one) as usize).clamp(1, 5000);
         let values = (0..self.sample_count(one * calls as f64))
@@ -104,6 +110,9 @@ impl Bench {
         let started = Instant::now();
         let first_loss = step()?.item()?;
         let first = started.elapsed().as_secs_f64();
+        if self.first_only {
+            return self.line(metric, vec![], json!({ "first_step_s": first, "loss_first": first_loss }));
+        }
         let mut last_loss = first_loss;
         let mut tens = |count: usize| -> Result<f64> {
             self.device.synchronize()?;
@@ -152,7 +161,7 @@ impl Bench {
         values.sort_by(f64::total_cmp);
         let mut line = json!({
             "metric": metric,
-            "median": median(&values),
+            "median": (!values.is_empty()).then(|| median(&values)),
             "min": values.first(),
             "max": values.last(),
             "n": values.len(),

@@ -339,9 +339,10 @@ pub(crate) use matmul::kernel::{Operand as ProductOperand, kernel as product_ker
 pub(crate) fn split_sum(mut kernels: Vec<Kernel>, splits: usize, output: &Meta) -> Lowering {
     let elements = output.elements();
     for kernel in &mut kernels {
-        kernel
-            .source
-            .push_str("\nalias OUT = f32;\nfn epilogue(value: f32, index: u32) -> f32 {\n    return value;\n}\n");
+        let out = if kernel.lanes == 1 { "f32" } else { "vec4<f32>" };
+        kernel.source.push_str(&format!(
+            "\nalias OUT = {out};\nfn epilogue(value: {out}, index: u32) -> {out} {{\n    return value;\n}}\n"
+        ));
         kernel.epilogue = false;
         for binding in kernel.bindings.iter_mut().filter(|binding| binding.write) {
             *binding = Binding::write(0);

@@ -88,5 +88,9 @@ pub(super) fn all() -> Vec<Case> {
         case("fours_batches", &[3, 36, 8], &[3, 8, 12], plain),
         case("fours_slice", &[12, 40], &[40, 16], |a, b| a.slice_fixed(1, 4, 36).matmul(&b.slice_fixed(0, 4, 36))),
     ]);
+    // An epilogue that reads a number a column, a number a row, and elements that do not lie side by side.
+    cases.push(case("fours_epilogue", &[36, 132], &[132, 36], |a, b| {
+        a.matmul(b) * 0.5 + b.slice_fixed(0, 3, 1) + a.slice_fixed(1, 5, 1) + a.slice_fixed(1, 8, 36).transpose(0, 1)
+    }));
     cases
 }

@@ -49,8 +49,15 @@ pub(crate) fn kernel(
     }
     let constants = variant.constants(&a, &b, [a_fours, b_fours]) + &precision.types(&[a.meta, b.meta], capabilities);
     let (splits, split_depth) = variant.splits(&sizes, capabilities);
+    let lanes = if variant.shader == Shader::Wide && sizes.columns.is_multiple_of(4) { 4 } else { 1 };
     let source = match variant.shader {
-        Shader::Wide => constants + include_str!("../../../shaders/matmul_subgroup_wide.wgsl"),
+        Shader::Wide => {
+            let store = match lanes {
+                4 => include_str!("../../../shaders/matmul_subgroup_wide_quads.wgsl"),
+                _ => include_str!("../../../shaders/matmul_subgroup_wide_elements.wgsl"),
+            };
+            constants + include_str!("../../../shaders/matmul_subgroup_wide.wgsl") + store
+        }
         Shader::Subgroup => constants + include_str!("../../../shaders/matmul_subgroup.wgsl"),
         Shader::Tiled => constants + TILED + tiles::PLACE + tiles::SHADER,
         Shader::Cooperative => {
@@ -67,6 +74,7 @@ pub(crate) fn kernel(
     kernel.workgroups = (variant.count(&sizes) * splits) as u64;
     kernel.iterations = variant.iterations(split_depth.min(sizes.depth));
     kernel.epilogue = true;
+    kernel.lanes = lanes;
     kernel.flops = 2 * (sizes.rows * sizes.columns * sizes.batches) as u64 * sizes.depth as u64;
     (kernel, splits)
 }

@@ -71,7 +71,11 @@ pub(super) fn candidates(
             false => variant("matmul.subgroup", Shader::Subgroup, [4, 4], [8, 8]),
         };
         let wide = (along_k.is_some() && !thin).then_some(variant("matmul.wide", Shader::Wide, [4, 4], [8, 8]));
-        let lanes = if capabilities.subgroup == Some(8) { vec![wide, Some(subgroup)] } else { vec![] };
+        let mut lanes = if capabilities.subgroup == Some(8) { vec![wide, Some(subgroup)] } else { vec![] };
+        if is_small(sizes) && !thin && !lanes.is_empty() {
+            // It has next to nothing to do, and other tiles take up to three times as long to compile.
+            lanes.insert(0, Some(variant("matmul.subgroup.thin", Shader::Subgroup, [1, 2], [8, 8])));
+        }
         return lanes.into_iter().flatten().chain([registers]).collect();
     }
     if shorter == 1 {
@@ -90,6 +94,13 @@ pub(super) fn candidates(
     // Blocks that would be mostly edge come last. Small kernels without barriers can share a dispatch, too.
     list.insert(if shorter < 32 { 0 } else { list.len() }, registers);
     list
+}
+
+/// True for a weight of up to 32 x 32 and any batch, or a batch of up to 32 where one side is as short.
+fn is_small(sizes: &Sizes) -> bool {
+    let mut sides = [sizes.rows, sizes.columns, sizes.depth];
+    sides.sort_unstable();
+    sizes.batches == 1 && sides[1] <= 32
 }
 
 /// Side of the matrices that the adapter multiplies, where this shader can use them: it counts on subgroups of 32.
