@@ -198,9 +198,15 @@ fn names_shapes_and_contents_must_be_the_model_s() {
         assert!(matches!(error, Error::Checkpoint { .. }), "{from}: {error}");
     }
     // Whole as weights, not as a checkpoint: its optimizer's state or its metadata is not right.
-    for (from, to) in
-        [("optimizer/m.scale", "optimizer/x.scale"), ("adamw", "other"), ("version\\\":1", "version\\\":9")]
-    {
+    for (from, to) in [
+        ("optimizer/m.scale", "optimizer/x.scale"),
+        ("adamw", "other"),
+        ("version\\\":1", "version\\\":9"),
+        ("steps\\\":1", "steps\\\":18446744073709551615"),
+        ("fc.weight\\\",1", "fc.weight\\\",18446744073709551615"),
+        ("loss_scale\\\":null", "loss_scale\\\":[\\\"NaN\\\",0]"),
+        ("loss_scale\\\":null", "loss_scale\\\":[\\\"0\\\",0]"),
+    ] {
         let path = folder("state").join("bad.safetensors");
         fs::write(&path, edited(&good(), from, to)).unwrap();
         let model = Model::new(&Device::cpu(), 1);

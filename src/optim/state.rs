@@ -1,6 +1,7 @@
 //! What a resumed run needs of an optimizer, to the host and back.
 
-use super::{Optimizer, Rule, Stepper, scale::Scaler};
+use super::scale::{SETTLED, Scaler};
+use super::{Optimizer, Rule, Stepper};
 use crate::error::Result;
 use crate::ops::Problem;
 use crate::shape::Shape;
@@ -71,6 +72,14 @@ impl<R: Rule> Stepper<R> {
         if state.rule != self.rule.name() {
             return Err(refuse(format!("the state is one of {}", state.rule)));
         }
+        if state.steps >= SETTLED || state.updates.iter().any(|(_, count)| *count >= SETTLED) {
+            return Err(refuse(format!("{} steps, and updates of {:?}, are no counts", state.steps, state.updates)));
+        }
+        if let Some((scale, _)) = state.loss_scale
+            && !((scale as f32).is_normal() && scale > 0.0)
+        {
+            return Err(refuse(format!("the loss scale is {scale}")));
+        }
         let layout = self.store.layout()?;
         let mut updates = vec![0; layout.len()];
         for (name, count) in &state.updates {
@@ -104,7 +113,9 @@ impl<R: Rule> Stepper<R> {
                 arena.write(device, 0, &all)?;
             }
         }
-        if let (None, Some(_)) = (&self.scaler, state.loss_scale) {
+        if let (None, Some(_)) = (&self.scaler, state.loss_scale)
+            && self.scaling != Some(None)
+        {
             let settings = self.scaling.flatten().unwrap_or_default();
             self.scaler = Some(Scaler::new(device, settings, &updates)?);
         }
