@@ -19,8 +19,6 @@ struct Params {
     parameters: u32,
 }
 
-alias Factors = array<vec4<f32>, 2>;
-
 @group(0) @binding(0) var<storage, read> partial: array<vec2<f32>>;
 @group(0) @binding(1) var<storage, read_write> status: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> state: array<f32>;
@@ -119,7 +117,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         if group != 0u {
             let count = counts[number] + 1.0;
             counts[number] = count;
-            let settled = Factors(operand(1u + 2u * group), operand(2u + 2u * group));
+            let settled = array<vec4<f32>, 2>(operand(1u + 2u * group), operand(2u + 2u * group));
             let now = corrected(settled, constants, count);
             factors[2u * number] = now[0];
             factors[2u * number + 1u] = now[1];

@@ -19,7 +19,8 @@ fn translate(source: &str) -> Result<(), String> {
     let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
     let info = validator.validate(&module).map_err(|error| format!("validation: {error:?}"))?;
     let spirv = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
-    naga::back::spv::write_vec(&module, &info, &spirv, None).map_err(|error| format!("SPIR-V: {error}"))?;
+    let words = naga::back::spv::write_vec(&module, &info, &spirv, None).map_err(|error| format!("SPIR-V: {error}"))?;
+    one_type_an_array(&words)?;
     // Metal has matrices of 8 x 8 only, HLSL none.
     if source.contains("coop_mat16x16") {
         return Ok(());
@@ -40,6 +41,21 @@ fn translate(source: &str) -> Result<(), String> {
     naga::back::hlsl::Writer::new(&mut text, &hlsl, &pipeline)
         .write(&module, &info, None)
         .map_err(|error| format!("HLSL: {error}"))?;
+    Ok(())
+}
+
+/// `Err` if two types of SPIR-V are the same array: values of one are no values of the other, which a validator finds where
+/// they are passed on. An alias of an array makes such a type.
+fn one_type_an_array(words: &[u32]) -> Result<(), String> {
+    const OP_TYPE_ARRAY: u32 = 28;
+    let (mut at, mut seen) = (5, HashSet::new());
+    while let Some(&word) = words.get(at) {
+        let length = (word >> 16).max(1) as usize;
+        if word & 0xffff == OP_TYPE_ARRAY && !seen.insert(words[at + 2..at + length].to_vec()) {
+            return Err("SPIR-V: an array is declared as two types; give none an alias".into());
+        }
+        at += length;
+    }
     Ok(())
 }
 
