@@ -108,3 +108,17 @@ fn power(a: F, b: F) -> F {
     let ones = (b == F(0.0)) | (a == F(1.0)) | ((a == F(-1.0)) & (abs(b) > F(3.0e38)));
     return select(with_nan(defined, a, b), F(1.0), ones);
 }
+
+// Two quads in four words of 64 bits, as they lie in memory; and one of them.
+fn pair_of(low: vec4<u32>, high: vec4<u32>) -> vec4<u64> {
+    let even = vec4<u64>(vec4<u32>(low.x, low.z, high.x, high.z));
+    let odd = vec4<u64>(vec4<u32>(low.y, low.w, high.y, high.w));
+    return even | (odd << vec4<u32>(32u));
+}
+
+fn half_of(pair: vec4<u64>, half: u32) -> vec4<u32> {
+    let two = select(pair.xy, pair.zw, half == 1u);
+    let even = vec2<u32>(two);
+    let odd = vec2<u32>(two >> vec2<u32>(32u));
+    return vec4<u32>(even.x, odd.x, even.y, odd.y);
+}

@@ -17,6 +17,7 @@
 //   rows_single.wgsl      one invocation a row
 //   rows_group.wgsl       one workgroup a row; rows_subgroup.wgsl or rows_tree.wgsl before it joins the lanes' states
 //   rows_registers.wgsl   the same, keeping the items in registers between the two passes
+//   rows_block.wgsl       one workgroup, a subgroup, several rows, which share what is read of a column; it says what it takes
 
 struct Params {
     rows: u32,
@@ -27,6 +28,8 @@ struct Params {
     // Elements of a row, and a number of the op.
     count: u32,
     number: f32,
+    // Rows that a workgroup takes, for `rows_block.wgsl`.
+    block: u32,
 }
 
 @group(0) @binding(15) var<uniform> p: Params;

@@ -87,6 +87,10 @@ pub struct Kernel {
     /// Elements that a call of `prologue` or `epilogue` takes: 1, or 4. With four, values are `vec4`, `index` is a multiple
     /// of four, and so are the functions of `shaders/pointwise.wgsl`: `F` is the type of a value either way.
     pub lanes: usize,
+    /// True if `prologue` and `epilogue` take `(pair, half)` instead of an index: `pair`, a multiple of eight, is where eight
+    /// elements begin, and `half`, 0 or 1, says which four of them are meant. What they read is bound as
+    /// `array<vec4<u64>>`, of which the two calls of a pair share the load ([`Capabilities::pairs`]).
+    pub pairs: bool,
     /// True if the compiler shall guard every loop and division besides every index. Only kernels whose bounds the
     /// crate's own tests hold to go without.
     pub checked: bool,
@@ -114,10 +118,18 @@ impl Kernel {
             epilogue: false,
             prologue: false,
             lanes: 1,
+            pairs: false,
             checked: false,
             flops: 0,
             bytes: None,
         }
+    }
+}
+
+impl Kernel {
+    /// Elements side by side that it reads at once through `prologue`.
+    pub(crate) fn width(&self) -> usize {
+        if self.pairs { 2 * self.lanes } else { self.lanes }
     }
 }
 
@@ -142,6 +154,9 @@ pub struct Capabilities {
     pub software: bool,
     /// True for GPUs that share the processor's chip and memory: they have a tenth of the compute units.
     pub integrated: bool,
+    /// True if eight elements had better be moved at once as four integers of 64 bits: a software driver runs a load or a
+    /// store as a loop over the lanes, which takes hardly longer for twice the bytes.
+    pub pairs: bool,
     /// Lanes of a subgroup where every subgroup has this many and subgroup operations exist.
     pub subgroup: Option<u32>,
     /// Side of the square f16 matrices that the adapter multiplies with sums in f32, if it has units for that.
@@ -217,6 +232,7 @@ impl Default for Capabilities {
             f16: false,
             software: false,
             integrated: false,
+            pairs: false,
             subgroup: None,
             cooperative: None,
             storage_buffers: 8,
@@ -239,6 +255,8 @@ pub(crate) enum Feature {
     Cooperative,
     /// Operations among the lanes of a subgroup.
     Subgroup,
+    /// Integers of 64 bits.
+    Pairs,
 }
 
 impl Feature {
@@ -246,6 +264,9 @@ impl Feature {
     pub fn of(text: &str) -> Option<Feature> {
         if text.contains("coop_mat") {
             return Some(Feature::Cooperative);
+        }
+        if text.contains("vec4<u64>") {
+            return Some(Feature::Pairs);
         }
         let function =
             |(at, word): (usize, &str)| text[at + word.len()..].starts_with(|c: char| c.is_ascii_uppercase());
@@ -259,6 +280,7 @@ impl Capabilities {
         match feature {
             Feature::Cooperative => self.cooperative.take().is_some(),
             Feature::Subgroup => self.subgroup.take().is_some(),
+            Feature::Pairs => std::mem::take(&mut self.pairs),
         }
     }
 }

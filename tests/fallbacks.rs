@@ -31,6 +31,18 @@ fn an_adapter_that_fails_at_subgroups_does_without() {
 }
 
 #[test]
+fn a_driver_that_fails_at_integers_of_64_bits_moves_values_one_at_a_time() {
+    let device = Device::named_with_faults("vulkan", &["pairs"]).expect("a Vulkan driver");
+    holds(&device, "LayerNorm/pairs");
+    // Other drivers than software ones, and some of those, have nothing to fail at.
+    let uses = |text: &str| text.contains(".block");
+    if uses(&device.statistics().last_plan) {
+        assert_eq!(device.warnings().len(), 1, "{:?}", device.warnings());
+        assert!(device.warnings()[0].contains("pairs operations will not be used"), "{:?}", device.warnings());
+    }
+}
+
+#[test]
 fn a_variant_that_does_not_compile_gives_way_to_the_next() {
     let as_if = |capabilities: &mut kiln::kernel::Capabilities| {
         capabilities.software = false;

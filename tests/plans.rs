@@ -290,6 +290,25 @@ fn the_gradient_that_a_mean_passes_on_costs_no_dispatch() {
 }
 
 #[test]
+fn the_kernel_of_normalised_rows_leaves_the_gradients_of_the_weights_behind() {
+    let capabilities =
+        Capabilities { software: true, subgroup: Some(8), storage_buffers: 16, ..Capabilities::default() };
+    let [x, scale, bias] =
+        [(&[37, 260][..], 1), (&[260], 2), (&[260], 3)].map(|(shape, seed)| input(shape, seed).variable());
+    let names = |x: &Tensor, wrt: &[&Tensor]| {
+        let loss = x.layer_norm(1, Some(&scale), Some(&bias), 1e-5).square().sum_all();
+        let gradients = loss.gradients(wrt).unwrap();
+        let plan = Device::cpu().plan_for(&gradients.iter().collect::<Vec<_>>(), &capabilities, true).expect("a plan");
+        plan.dispatches.into_iter().map(|dispatch| dispatch.name).collect::<Vec<_>>().join(" ")
+    };
+    let [all, weights] = [names(&x, &[&scale, &x, &bias]), names(&input(&[37, 260], 4), &[&scale, &bias])];
+    assert!(all.contains("layer_norm_backward.block") && !all.contains("weight_grad"), "{all}");
+    // What formed the moments for the weights' own kernel is not needed either.
+    assert!(!all.contains("statistics"), "{all}");
+    assert!(!weights.contains("backward.block") && weights.contains("weight_grad"), "{weights}");
+}
+
+#[test]
 fn small_independent_kernels_run_in_one_dispatch() {
     let (x, y) = (input(&[7, 5], 1), input(&[41], 2));
     let (a, b, c) = (x.sum_all(), y.max_all(), x.mean(&[0]));

@@ -14,6 +14,7 @@ fn translate(source: &str) -> Result<(), String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string(source))?;
     let capabilities = naga::valid::Capabilities::SHADER_FLOAT16
         | naga::valid::Capabilities::SUBGROUP
+        | naga::valid::Capabilities::SHADER_INT64
         | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32
         | naga::valid::Capabilities::COOPERATIVE_MATRIX;
     let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
@@ -64,6 +65,7 @@ fn kinds() -> Vec<Capabilities> {
     let common = Capabilities::default();
     let software = Capabilities { software: true, ..common.clone() };
     let lanes = Capabilities { software: true, subgroup: Some(8), f16: true, ..common.clone() };
+    let pairs = Capabilities { pairs: true, ..lanes.clone() };
     let discrete = Capabilities { f16: true, subgroup: Some(32), storage_buffers: 16, ..common.clone() };
     let preferring = common::VARIANTS.iter().map(|&(name, software)| Capabilities {
         software,
@@ -73,7 +75,7 @@ fn kinds() -> Vec<Capabilities> {
     let matrices = [8, 16].map(|side| Capabilities { cooperative: Some(side), ..discrete.clone() });
     let preferring =
         preferring.chain(matrices.map(|kind| Capabilities { preferred: vec!["matmul.cooperative"], ..kind }));
-    [common, software, lanes, discrete].into_iter().chain(preferring).collect()
+    [common, software, lanes, pairs, discrete].into_iter().chain(preferring).collect()
 }
 
 #[test]

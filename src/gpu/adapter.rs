@@ -117,6 +117,10 @@ impl Gpu {
             | wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES
             | wgpu::Features::PIPELINE_CACHE;
         let mut features = adapter.features() & wanted;
+        let software = info.kind == "software";
+        if software {
+            features |= adapter.features() & wgpu::Features::SHADER_INT64;
+        }
         let cooperative = cooperative_side(adapter);
         if cooperative.is_some() {
             features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
@@ -159,7 +163,8 @@ impl Gpu {
             f16,
             capabilities: Mutex::new(Arc::new(Capabilities {
                 f16,
-                software: info.kind == "software",
+                software,
+                pairs: software && features.contains(wgpu::Features::SHADER_INT64),
                 integrated: info.kind == "integrated",
                 subgroup: (features.contains(wgpu::Features::SUBGROUP)
                     && raw.subgroup_min_size == raw.subgroup_max_size)

@@ -108,6 +108,17 @@ pub enum Lowering {
     },
 }
 
+/// What the kernels of an op compute besides its result: the result of another op on some of the same inputs.
+#[derive(Debug)]
+pub struct Byproduct {
+    /// That op.
+    pub op: Box<dyn Op>,
+    /// Which inputs it takes.
+    pub inputs: Vec<usize>,
+    /// The temporary that holds its result.
+    pub temporary: usize,
+}
+
 impl Lowering {
     /// A single kernel.
     pub fn kernel(kernel: Kernel) -> Lowering {
@@ -128,8 +139,8 @@ pub enum Casting {
 
 /// What a node of a graph does.
 ///
-/// Only the two rules about strides and the one about mixed precision have a default: an op without a gradient rule, a
-/// reference or cases does not compile.
+/// Only the two rules about strides, the one about mixed precision and the one about byproducts have a default: an op
+/// without a gradient rule, a reference or cases does not compile.
 pub trait Op: Debug + Send + Sync + 'static {
     /// Name in errors, dumps and profiles.
     fn name(&self) -> &'static str;
@@ -173,6 +184,12 @@ pub trait Op: Debug + Send + Sync + 'static {
         capabilities: &Capabilities,
     ) -> Lowering {
         self.lowering(inputs, output, capabilities)
+    }
+
+    /// What the kernels of [`Op::lowering`] leave in its temporaries for other ops. Where such an op is met later (recorded
+    /// on an input that comes [`after`](Tensor::after) this op's result, say), the planner takes what is there.
+    fn byproducts(&self, _inputs: &[Meta], _capabilities: &Capabilities) -> Vec<Byproduct> {
+        vec![]
     }
 
     /// Shapes, attributes and dtypes that parity, gradient checks and benchmarks use.
@@ -335,27 +352,38 @@ pub(crate) fn preferred<T>(mut candidates: Vec<T>, name: impl Fn(&T) -> &str, ca
 /// The kernel of a matrix product, for ops that are one (a convolution with a single tap).
 pub(crate) use matmul::kernel::{Operand as ProductOperand, kernel as product_kernel};
 
+/// What stands for an epilogue in a text that calls one for a value that is not the op's result.
+fn no_epilogue(lanes: usize) -> String {
+    let out = if lanes == 1 { "f32" } else { "vec4<f32>" };
+    format!("\nalias OUT = {out};\nfn epilogue(value: {out}, index: u32) -> {out} {{\n    return value;\n}}\n")
+}
+
+/// A kernel that adds `splits` partial results of `elements` elements in order, from one binding into another.
+pub(crate) fn add_splits(elements: usize, splits: usize, from: Binding, to: Binding) -> Kernel {
+    let mut sum = Kernel::own("split_sum", include_str!("../../shaders/split_sum.wgsl"));
+    sum.bindings = vec![from, to];
+    sum.params = vec![elements as u32, splits as u32];
+    sum.workgroups = (elements as u64).div_ceil(64);
+    sum.iterations = splits as u64;
+    sum.flops = (splits * elements) as u64;
+    sum.epilogue = to == Binding::output();
+    if !sum.epilogue {
+        sum.source.push_str(&no_epilogue(1));
+    }
+    sum
+}
+
 /// Kernels that wrote `splits` partial results of `output`, and one that adds these in order.
 pub(crate) fn split_sum(mut kernels: Vec<Kernel>, splits: usize, output: &Meta) -> Lowering {
     let elements = output.elements();
     for kernel in &mut kernels {
-        let out = if kernel.lanes == 1 { "f32" } else { "vec4<f32>" };
-        kernel.source.push_str(&format!(
-            "\nalias OUT = {out};\nfn epilogue(value: {out}, index: u32) -> {out} {{\n    return value;\n}}\n"
-        ));
+        kernel.source.push_str(&no_epilogue(kernel.lanes));
         kernel.epilogue = false;
         for binding in kernel.bindings.iter_mut().filter(|binding| binding.write) {
             *binding = Binding::write(0);
         }
     }
-    let mut sum = Kernel::own("split_sum", include_str!("../../shaders/split_sum.wgsl"));
-    sum.bindings = vec![Binding::read(0), Binding::output()];
-    sum.params = vec![elements as u32, splits as u32];
-    sum.workgroups = (elements as u64).div_ceil(64);
-    sum.iterations = splits as u64;
-    sum.flops = (splits * elements) as u64;
-    sum.epilogue = true;
-    kernels.push(sum);
+    kernels.push(add_splits(elements, splits, Binding::read(0), Binding::output()));
     Lowering::Kernels { kernels, temporaries: vec![splits * elements] }
 }
 

@@ -12,6 +12,49 @@ pub(crate) const MAX_LENGTH: usize = 64 * MAX_PASS;
 /// Longest row, in values, for one invocation: a quarter of it in iterations to fold, and all of it to write.
 const MAX_SINGLE: usize = 45_000;
 
+/// How `rows_block.wgsl` gets at values that are moved one at a time.
+const VALUES: &str = "const HALVES: u32 = 1u;
+alias V = F;
+fn value_of(x: V, half: u32) -> F {
+    return x;
+}
+fn stored(low: F, high: F) -> V {
+    return low;
+}
+fn first_at(at: u32, half: u32) -> F {
+    return prologue(at * LANES);
+}
+fn finish(x: F, at: u32, half: u32) -> OUT {
+    return epilogue(x, at * LANES);
+}
+fn put(at: u32, low: OUT, high: OUT) {
+    result[at] = low;
+}
+";
+
+/// How it gets at pairs of values.
+const PAIRS: &str = "const HALVES: u32 = 2u;
+alias V = vec4<u64>;
+fn value_of(x: V, half: u32) -> F {
+    return bitcast<F>(half_of(x, half));
+}
+fn stored(low: F, high: F) -> V {
+    return pair_of(bitcast<U>(low), bitcast<U>(high));
+}
+fn first_at(at: u32, half: u32) -> F {
+    return prologue(at * 8u, half);
+}
+fn finish(x: F, at: u32, half: u32) -> F {
+    return epilogue(x, at * 8u, half);
+}
+fn put(at: u32, low: F, high: F) {
+    result[at] = stored(low, high);
+}
+";
+
+/// Iterations of a workgroup that takes several rows, at most.
+const MAX_BLOCK: usize = 50_000;
+
 /// Functions that form a row's maximum and its sum of exponentials.
 pub(crate) const LOG_SUM_EXP: &str = include_str!("../../shaders/rows_log_sum_exp.wgsl");
 /// Functions that form a mean and a sum of squared differences from it.
@@ -47,6 +90,14 @@ pub(crate) struct Program {
     pub first_of_row: bool,
 }
 
+/// What an op brings besides to a kernel that takes rows in blocks (see `shaders/rows_block.wgsl`).
+pub(crate) struct Block {
+    /// Members of `Kept`: the numbers of a row, f32 each, that its results hang on.
+    pub kept: &'static [&'static str],
+    /// Most blocks of a subgroup's width that a workgroup takes.
+    pub most: usize,
+}
+
 /// Who takes a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Variant {
@@ -73,6 +124,62 @@ impl Rows {
     /// Positions of a row's elements.
     pub fn positions(self, row: usize) -> impl Iterator<Item = usize> + Clone {
         (0..self.length).map(move |j| self.start(row) + j * self.stride)
+    }
+
+    /// Elements of a value along a contiguous row, whether two values are moved at once, and how many such there are.
+    fn values(&self, capabilities: &Capabilities) -> (usize, bool, usize) {
+        let width = capabilities.subgroup.unwrap_or(1) as usize;
+        match self.length {
+            n if capabilities.pairs && n.is_multiple_of(8) && n > 8 * width => (4, true, n / 8),
+            n if n.is_multiple_of(4) => (4, false, n / 4),
+            n => (1, false, n),
+        }
+    }
+
+    /// Rows that a workgroup takes of those that share what they read of a column, or `None` where rows had better be
+    /// taken one by one: on GPUs, whose caches serve such reads, and where a row is shorter than a subgroup.
+    pub fn block(&self, most: usize, capabilities: &Capabilities) -> Option<usize> {
+        let width = capabilities.subgroup.filter(|width| capabilities.software && width.is_power_of_two())? as usize;
+        let (_, _, length) = self.values(capabilities);
+        let within = MAX_BLOCK / (2 * length.div_ceil(width) + 4);
+        // A few workgroups for each core, if there are rows for them.
+        let rows = (most * width).min(self.rows.div_ceil(8)).min(within);
+        (self.stride == 1 && length > width && within >= width).then_some(rows.max(1))
+    }
+
+    /// The kernel of `program` that takes `block` rows a workgroup.
+    pub fn block_kernel(&self, program: Program, block: usize, with: &Block, capabilities: &Capabilities) -> Kernel {
+        let width = capabilities.subgroup.unwrap_or(1);
+        let (lanes, pairs, length) = self.values(capabilities);
+        let access = if pairs { PAIRS } else { VALUES };
+        // A result of pairs is f32; else the planner says what is stored.
+        let text = if pairs { program.text.replace("array<OUT>", "array<V>") } else { program.text };
+        let each = |form: &dyn Fn(&str) -> String| with.kept.iter().map(|name| form(name)).collect::<Vec<_>>();
+        let source = format!(
+            "const LANES: u32 = {lanes}u;\nconst CONTIGUOUS: bool = true;\nconst BLOCKS: u32 = {}u;\n{}{access}\
+             struct Kept {{\n{}}}\n\
+             fn choose(a: Kept, b: Kept, second: bool) -> Kept {{\n    return Kept({});\n}}\n\
+             fn kept_of(own: Kept, lane: u32) -> Kept {{\n    return Kept({});\n}}\n{}{}{}{}",
+            with.most,
+            lane_functions(lanes, lanes == 4),
+            each(&|name| format!("    {name}: f32,\n")).concat(),
+            each(&|name| format!("select(a.{name}, b.{name}, second)")).join(", "),
+            each(&|name| format!("subgroupShuffle(own.{name}, lane)")).join(", "),
+            text,
+            include_str!("../../shaders/rows.wgsl"),
+            join_lanes(width, true, program.state),
+            include_str!("../../shaders/rows_block.wgsl"),
+        );
+        let mut kernel = Kernel::own(format!("{}.block", program.name), source);
+        kernel.bindings = program.bindings;
+        let number = (program.number as f32).to_bits();
+        kernel.params = vec![self.rows as u32, length as u32, 1, 0, self.length as u32, number, block as u32];
+        kernel.workgroups = self.rows.div_ceil(block) as u64;
+        kernel.iterations = (block * (2 * length.div_ceil(width as usize) + 4)) as u64 + 64;
+        kernel.prologue = true;
+        kernel.epilogue = true;
+        (kernel.lanes, kernel.pairs) = (lanes, pairs);
+        kernel
     }
 
     /// The kernel of `program` over these rows.
@@ -131,7 +238,7 @@ impl Rows {
         let mut kernel = Kernel::own(name, format!("{head}{}{shared}{finish}{tail}", program.text));
         kernel.bindings = program.bindings;
         let number = (program.number as f32).to_bits();
-        kernel.params = vec![rows as u32, length as u32, stride as u32, 0, self.length as u32, number];
+        kernel.params = vec![rows as u32, length as u32, stride as u32, 0, self.length as u32, number, 1];
         kernel.workgroups = if variant == Variant::Single { (rows as u64).div_ceil(64) } else { rows as u64 };
         let written = if program.results == 0 { length } else { program.results };
         kernel.iterations = match variant {

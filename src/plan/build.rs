@@ -11,8 +11,8 @@ use crate::device::Arena;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::{LeafKind, Snapshot, Source};
-use crate::kernel::{Capabilities, Choice, Kernel};
-use crate::ops::{Lowering, Meta, ViewKind};
+use crate::kernel::{Capabilities, Choice, Kernel, Operand};
+use crate::ops::{Byproduct, Lowering, Meta, Op, ViewKind};
 use crate::shape::Shape;
 
 /// Where a result goes.
@@ -51,6 +51,8 @@ pub enum Work {
     Pointwise { expression: &'static str, helpers: &'static str, constants: Vec<f64> },
     /// Hand-written kernels.
     Kernels { kernels: Vec<Kernel>, temporaries: Vec<usize> },
+    /// What the kernels of a node leave in one of its temporaries.
+    Byproduct { of: usize, temporary: usize },
 }
 
 /// A planner's node.
@@ -117,6 +119,14 @@ fn check_bindings(plan: &Plan, limit: u64) -> Result<()> {
     })
 }
 
+/// Words that two ops share if they are the same op on the same inputs.
+fn key(op: &dyn Op, inputs: &[usize]) -> Vec<u64> {
+    let mut words = vec![op.name().as_ptr() as u64];
+    op.attributes(&mut words);
+    words.extend(inputs.iter().map(|&input| input as u64 | 1 << 40));
+    words
+}
+
 impl Graph {
     pub fn empty(capabilities: &Capabilities) -> Graph {
         Graph {
@@ -140,6 +150,8 @@ impl Graph {
         // Snapshot index -> planner index; equal ops on equal inputs become one node.
         let mut place = Vec::with_capacity(snapshot.nodes.len());
         let mut seen: HashMap<Vec<u64>, usize> = HashMap::new();
+        // What kernels leave besides their results, by op and inputs without regard to what these come after.
+        let mut byproducts: HashMap<Vec<u64>, usize> = HashMap::new();
         for (i, node) in snapshot.nodes.iter().enumerate() {
             let inputs: Vec<usize> = snapshot.inputs[i].iter().map(|&input| place[input as usize]).collect();
             let metas: Vec<Meta> = inputs.iter().map(|&input| graph.nodes[input].meta).collect();
@@ -157,10 +169,9 @@ impl Graph {
                     index
                 }
                 (None, Source::Op(op)) => {
-                    let mut words = vec![op.name().as_ptr() as u64];
-                    op.attributes(&mut words);
-                    words.extend(inputs.iter().map(|&input| input as u64 | 1 << 40));
-                    if let Some(&known) = seen.get(&words) {
+                    let words = key(op.as_ref(), &inputs);
+                    let known = seen.get(&words).or_else(|| byproducts.get(&graph.key_beneath(op.as_ref(), &inputs)));
+                    if let Some(&known) = known {
                         place.push(known);
                         continue;
                     }
@@ -174,8 +185,16 @@ impl Graph {
                     let Chosen { lowering, choice, open } = site.choose(request.capabilities)?;
                     graph.choices.extend(choice.filter(|choice| !graph.choices.contains(choice)));
                     graph.open.extend(open.filter(|open| graph.open.iter().all(|known| known.class != open.class)));
-                    let index = graph.lowered(op.name(), node.meta, lowering, inputs, &views);
+                    let index = graph.lowered(op.name(), node.meta, lowering, inputs.clone(), &views);
                     seen.insert(words, index);
+                    for Byproduct { op, inputs: taken, temporary } in op.byproducts(&metas, request.capabilities) {
+                        let taken: Vec<usize> = taken.iter().map(|&k| inputs[k]).collect();
+                        let metas: Vec<Meta> = taken.iter().map(|&input| graph.nodes[input].meta).collect();
+                        let meta = op.shape(&metas).map_err(|_| Error::internal("a byproduct has no shape"))?;
+                        let work = Work::Byproduct { of: index, temporary };
+                        byproducts.insert(graph.key_beneath(op.as_ref(), &taken), graph.nodes.len());
+                        graph.push(op.name(), meta, work, vec![]);
+                    }
                     index
                 }
                 _ => return Err(Error::internal(format!("node `{}` has neither op nor leaf kind", node.name()))),
@@ -186,6 +205,22 @@ impl Graph {
             graph.outputs.push((place[*output], destination.clone()));
         }
         Ok(graph)
+    }
+
+    /// [`key`] of an op on its inputs as they were before they were put after something.
+    fn key_beneath(&self, op: &dyn Op, inputs: &[usize]) -> Vec<u64> {
+        let beneath = |&input: &usize| {
+            let mut node = input;
+            while !self.nodes[node].after.is_empty() && matches!(self.nodes[node].work, Work::View) {
+                let below = self.nodes[node].inputs[0];
+                if self.nodes[below].meta != self.nodes[node].meta || self.nodes[below].map != self.nodes[node].map {
+                    break;
+                }
+                node = below;
+            }
+            node
+        };
+        key(op, &inputs.iter().map(beneath).collect::<Vec<_>>())
     }
 
     pub fn push(&mut self, name: &'static str, meta: Meta, work: Work, inputs: Vec<usize>) -> usize {
@@ -217,7 +252,7 @@ impl Graph {
             Lowering::Kernels { kernels, temporaries } => {
                 for (k, input) in inputs.iter_mut().enumerate() {
                     let node = &self.nodes[*input];
-                    let prologue = k == 0 && kernels[0].prologue && node.map.lanes(kernels[0].lanes).is_some();
+                    let prologue = k == 0 && kernels[0].prologue && node.map.lanes(kernels[0].width()).is_some();
                     let any_map = prologue || views.get(k).is_some_and(Option::is_some);
                     let operand = matches!(self.nodes[node.base].work, Work::Leaf(LeafKind::Operand, _));
                     if operand && !prologue || !(any_map || node.map.is_identity()) {
@@ -328,10 +363,23 @@ impl Graph {
         if input.meta.shape == shape { input.map.clone() } else { input.map.expand(shape) }
     }
 
+    /// True if input `k` of `node` is read: kernels may do without one.
+    fn is_read(&self, node: usize, k: usize) -> bool {
+        match &self.nodes[node].work {
+            Work::Kernels { kernels, .. } => kernels.iter().any(|kernel| {
+                k == 0 && kernel.prologue || kernel.bindings.iter().any(|bound| bound.operand == Operand::Input(k))
+            }),
+            _ => true,
+        }
+    }
+
     /// The stored or inlined nodes that `node` reads, without repeats, operands of slices included.
     pub fn reads(&self, node: usize) -> Vec<usize> {
         let mut all = vec![];
-        for &input in &self.nodes[node].inputs {
+        for (k, &input) in self.nodes[node].inputs.iter().enumerate() {
+            if !self.is_read(node, k) {
+                continue;
+            }
             let input = &self.nodes[input];
             for used in [input.base].into_iter().chain(input.map.dynamic.iter().map(|&(operand, _)| operand)) {
                 if !all.contains(&used) && used != node {
@@ -345,6 +393,9 @@ impl Graph {
     /// What `node` reads, and what must have been computed before it for another reason.
     pub fn dependencies(&self, node: usize) -> Vec<usize> {
         let mut all = self.reads(node);
+        if let Work::Byproduct { of, .. } = self.nodes[node].work {
+            all.push(of);
+        }
         for &earlier in self.nodes[node].inputs.iter().flat_map(|&input| &self.nodes[input].after) {
             if !all.contains(&earlier) && earlier != node {
                 all.push(earlier);
@@ -366,6 +417,10 @@ impl Graph {
         self.is_output[node]
     }
 
+    pub fn is_byproduct(&self, node: usize) -> bool {
+        matches!(self.nodes[node].work, Work::Byproduct { .. })
+    }
+
     pub fn operand_word(&self, node: usize) -> Option<usize> {
         self.operand_words.get(&node).copied()
     }
@@ -377,6 +432,9 @@ impl Graph {
         while let Some(node) = stack.pop() {
             if !std::mem::replace(&mut live[node], true) {
                 stack.extend(self.reads(node));
+                if let Work::Byproduct { of, .. } = self.nodes[node].work {
+                    stack.push(of);
+                }
             }
         }
         live

@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
+mod access;
+
 use super::build::{Graph, Work};
 use super::fuse::Unit;
 use super::strided::Strided;
@@ -89,6 +91,7 @@ pub fn around(graph: &Graph, state: &State, unit_id: usize, unit: &Unit, kernel:
     let mut members: Vec<usize> = unit.members.iter().copied().collect();
     members.sort_unstable();
     let mut emitter = Emitter::new(graph, state, unit_id, kernel.lanes);
+    emitter.pairs = kernel.pairs;
     let mut functions = String::new();
     if kernel.prologue {
         emitter.prologue(node)?;
@@ -111,6 +114,10 @@ struct Emitter<'a> {
     state: &'a State<'a>,
     unit: Option<usize>,
     lanes: usize,
+    /// True if functions are for half of a pair of four elements each: see [`Kernel::pairs`].
+    pairs: bool,
+    /// For each of `out.reads`, whether it is bound as pairs.
+    paired: Vec<bool>,
     out: Emitted,
     body: String,
     values: HashMap<(usize, Index), String>,
@@ -126,6 +133,8 @@ impl<'a> Emitter<'a> {
             state,
             unit: Some(unit),
             lanes,
+            pairs: false,
+            paired: vec![],
             out: Emitted::default(),
             body: String::new(),
             values: HashMap::new(),
@@ -193,11 +202,15 @@ impl<'a> Emitter<'a> {
         if any_float {
             let _ = writeln!(self.body, "alias OUT = {out};");
         }
-        let _ = writeln!(self.body, "fn epilogue(value: {wide}, index: u32) -> {out} {{");
-        let index = Index { name: "index".into(), spread: true };
+        let (index, parameters) = self.parameters();
+        let _ = writeln!(self.body, "fn epilogue(value: {wide}, {parameters}) -> {out} {{");
         // Words in a buffer, truth values in expressions; half precision is rounded to here.
         let is_bool = meta.dtype == DType::Bool;
-        let at = if self.lanes == 1 { "index" } else { "(index >> 2u)" };
+        let at = match (self.pairs, self.lanes) {
+            (true, _) => "((pair >> 2u) + half)",
+            (_, 1) => "index",
+            _ => "(index >> 2u)",
+        };
         let own = match meta.dtype {
             DType::Bool => "(value != U(0u))".to_string(),
             DType::F16 => {
@@ -232,8 +245,8 @@ impl<'a> Emitter<'a> {
 
     fn prologue(&mut self, kernel: usize) -> Result<(), Refused> {
         let dtype = self.graph.nodes[self.graph.nodes[kernel].inputs[0]].meta.dtype;
-        let _ = writeln!(self.body, "fn prologue(index: u32) -> {} {{", value_type(dtype));
-        let index = Index { name: "index".into(), spread: true };
+        let (index, parameters) = self.parameters();
+        let _ = writeln!(self.body, "fn prologue({parameters}) -> {} {{", value_type(dtype));
         let value = self.input(kernel, 0, &index)?;
         let value = if dtype == DType::Bool { format!("select(U(0u), U(1u), {value})") } else { value };
         let _ = writeln!(self.body, "    return {value};\n}}");
@@ -261,7 +274,7 @@ impl<'a> Emitter<'a> {
             // The kernel's own value is at hand only where it is being stored.
             Work::Kernels { .. } if self.state.unit_of[node] == self.unit => return Err(Refused),
             Work::View => return Err(Refused),
-            _ => self.load(node, index),
+            _ => self.load(node, index)?,
         };
         self.values.insert((node, index.clone()), name.clone());
         Ok(name)
@@ -294,6 +307,7 @@ impl<'a> Emitter<'a> {
         let lanes = match (self.lanes, index.spread) {
             (1, _) => format!("U({})", index.name),
             (_, false) => format!("U({})", index.name),
+            (_, true) if self.pairs => format!("(U({} + 4u * half) + U(0u, 1u, 2u, 3u))", index.name),
             (_, true) => format!("(U({}) + U(0u, 1u, 2u, 3u))", index.name),
         };
         names.insert("index".into(), lanes);
@@ -337,88 +351,6 @@ impl<'a> Emitter<'a> {
         })
     }
 
-    fn load(&mut self, node: usize, index: &Index) -> String {
-        let slot = match self.out.reads.iter().position(|&read| read == node) {
-            Some(slot) => slot,
-            None => {
-                self.out.reads.push(node);
-                self.out.reads.len() - 1
-            }
-        };
-        let at = &index.name;
-        let raw = match (self.lanes, index.spread) {
-            (1, _) => format!("r{slot}[{at}]"),
-            (_, true) => format!("r{slot}[{at} >> 2u]"),
-            (_, false) => format!("r{slot}[{at} >> 2u][{at} & 3u]"),
-        };
-        let text = match self.graph.nodes[node].meta.dtype {
-            DType::F32 | DType::F16 => format!("F({raw})"),
-            DType::I32 => format!("I({raw})"),
-            DType::U32 => format!("U({raw})"),
-            DType::Bool => format!("U({raw}) != U(0u)"),
-        };
-        let name = self.fresh("v");
-        let _ = writeln!(self.body, "    let {name} = {text};");
-        name
-    }
-
-    fn store(&mut self, node: usize, value: &str, at: &str) {
-        let slot = self.out.writes.len();
-        self.out.writes.push(node);
-        let value = match self.graph.nodes[node].meta.dtype {
-            DType::Bool => format!("select(U(0u), U(1u), {value})"),
-            DType::F16 if self.graph.capabilities.f16 => format!("H({value})"),
-            _ => value.into(),
-        };
-        let _ = writeln!(self.body, "    w{slot}[{at}] = {value};");
-    }
-
-    /// The index in the buffer beneath `map`, for the element `from` of the view.
-    fn index(&mut self, from: &Index, map: &Strided) -> Result<Index, Refused> {
-        let key = (from.clone(), map.clone());
-        if let Some(known) = self.indices.get(&key) {
-            return Ok(known.clone());
-        }
-        let axes = map.merged();
-        let mut spread = from.spread;
-        if self.lanes > 1 && from.spread {
-            spread = map.lanes(self.lanes).ok_or(Refused)?;
-        }
-        let mut terms = vec![];
-        if map.offset > 0 {
-            terms.push(self.word(map.offset as u32));
-        }
-        for &(operand, stride) in &map.dynamic {
-            let first = self.graph.operand_word(operand).ok_or(Refused)?;
-            let (at, stride) = (self.word(first as u32), self.word(stride as u32));
-            self.out.operands = true;
-            terms.push(format!("operand({at}) * {stride}"));
-        }
-        let mut below = 1usize;
-        for (place, &(dim, stride)) in axes.iter().enumerate().rev() {
-            if stride > 0 {
-                let mut term = from.name.clone();
-                if below > 1 {
-                    term = format!("{term} / {}", self.word(below as u32));
-                }
-                if place > 0 {
-                    term = format!("({term}) % {}", self.word(dim as u32));
-                }
-                if stride > 1 {
-                    term = format!("({term}) * {}", self.word(stride as u32));
-                }
-                terms.push(term);
-            }
-            below *= dim;
-        }
-        let name = self.fresh("i");
-        let sum = if terms.is_empty() { "0u".into() } else { terms.join(" + ") };
-        let _ = writeln!(self.body, "    let {name} = {sum};");
-        let index = Index { name, spread };
-        self.indices.insert(key, index.clone());
-        Ok(index)
-    }
-
     fn fresh(&mut self, letter: &str) -> String {
         self.next += 1;
         format!("{letter}{}", self.next)
@@ -458,16 +390,22 @@ impl<'a> Emitter<'a> {
             let _ = writeln!(text, "@group(0) @binding({OPERANDS}) var<uniform> operands: array<vec4<u32>, {length}>;");
             text.push_str("fn operand(k: u32) -> u32 {\n    return operands[k >> 2u][k & 3u];\n}\n");
         }
-        let element = |node: usize| match self.graph.nodes[node].meta.dtype {
-            float @ (DType::F32 | DType::F16) => self.wide(self.float_type(float)),
-            DType::I32 => self.wide("i32"),
-            DType::U32 | DType::Bool => self.wide("u32"),
+        let scalar = |node: usize| match self.graph.nodes[node].meta.dtype {
+            float @ (DType::F32 | DType::F16) => self.float_type(float),
+            DType::I32 => "i32",
+            DType::U32 | DType::Bool => "u32",
+        };
+        let element = |(letter, i, node): (&str, usize, usize)| match (self.pairs && letter == "r", self.paired.get(i))
+        {
+            (true, Some(true)) => "vec4<u64>".to_string(),
+            (true, _) => scalar(node).to_string(),
+            _ => self.wide(scalar(node)),
         };
         let reads = self.out.reads.iter().enumerate().map(|(i, &node)| ("r", i, "read", node));
         let writes = self.out.writes.iter().enumerate().map(|(i, &node)| ("w", i, "read_write", node));
         for (binding, (letter, i, access, node)) in reads.chain(writes).enumerate() {
             let binding = binding as u32 + EXTRA;
-            let element = element(node);
+            let element = element((letter, i, node));
             let _ =
                 writeln!(text, "@group(0) @binding({binding}) var<storage, {access}> {letter}{i}: array<{element}>;");
         }

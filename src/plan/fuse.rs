@@ -251,7 +251,7 @@ impl Fuser<'_> {
     /// Sinks the pointwise consumers of a kernel's result into its epilogue.
     fn attach_epilogue(&mut self, node: usize, uses: &[Use]) {
         let Work::Kernels { kernels, .. } = &self.graph.nodes[node].work else { return };
-        if !kernels.last().is_some_and(|kernel| kernel.epilogue) {
+        if !kernels.iter().any(|kernel| kernel.epilogue) {
             return;
         }
         let Some(mine) = self.unit_of[node] else { return };

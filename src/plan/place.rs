@@ -19,6 +19,7 @@ pub fn place(graph: &Graph, fusion: &Fusion, scalars: usize, merging: bool) -> R
         graph,
         plan: Plan { operands: graph.operands.clone(), scalars: graph.next_word, ..Plan::default() },
         slots: HashMap::new(),
+        temporaries: HashMap::new(),
         waits: vec![],
     };
     placer.plan.operand_words = graph.next_word + scalars;
@@ -51,6 +52,8 @@ struct Placer<'a> {
     plan: Plan,
     /// Slot of each stored node.
     slots: HashMap<usize, usize>,
+    /// Slot of each temporary of the nodes placed so far.
+    temporaries: HashMap<(usize, usize), usize>,
     /// (dispatch, slot that must have been written before it though it does not bind it).
     waits: Vec<(usize, usize)>,
 }
@@ -75,7 +78,11 @@ impl Placer<'_> {
     }
 
     fn slot(&mut self, node: usize) -> usize {
-        if let Some(&slot) = self.slots.get(&node) {
+        let left = match self.graph.nodes[node].work {
+            Work::Byproduct { of, temporary } => self.temporaries.get(&(of, temporary)),
+            _ => self.slots.get(&node),
+        };
+        if let Some(&slot) = left {
             return slot;
         }
         let meta = self.graph.nodes[node].meta;
@@ -161,6 +168,7 @@ impl Placer<'_> {
             .iter()
             .map(|&elements| self.new_slot(node, None, SlotKind::Scratch(usize::MAX), elements as u64 * 4))
             .collect();
+        self.temporaries.extend(temporaries.iter().enumerate().map(|(k, &slot)| ((node, k), slot)));
         let primary = emitted.iter().find_map(|emitted| emitted.primary);
         let output = self.slot(primary.unwrap_or(node));
         let names = &self.graph.nodes[node].inputs;

@@ -1,10 +1,10 @@
 //! Gradient of the rows that were normalised.
 
-use super::{affine, check_rows};
+use super::{LayerNormWeightGrad, affine, check_rows, columns};
 use crate::array::Array;
 use crate::kernel::{Binding, Capabilities};
-use crate::ops::rows::{Program, Rows};
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance};
+use crate::ops::rows::{Block, Program, Rows};
+use crate::ops::{Backward, Byproduct, Case, Lowering, Meta, Op, Problem, Tolerance, add_splits};
 use crate::tensor::Tensor;
 
 /// Gradient of normalised rows with respect to the rows: from the result's gradient, the rows, their statistics
@@ -14,10 +14,45 @@ use crate::tensor::Tensor;
 /// statistics as functions of the rows.
 #[derive(Debug)]
 pub struct LayerNormBackward {
+    /// What the statistics were formed with: a kernel may form them itself.
+    pub epsilon: f64,
     /// False if the mean was taken to be 0: then m(g) is left out.
     pub centred: bool,
     /// Whether there is a weight.
     pub weight: bool,
+}
+
+/// Blocks of rows: 32 rows a workgroup, so that few partial sums are to be added.
+const BLOCK: Block = Block { kept: &["mean", "scale", "sum", "slope"], most: 4 };
+
+impl LayerNormBackward {
+    /// One kernel for the rows' gradient and partial gradients of weight and bias, and one that adds these. The statistics
+    /// are formed on the way.
+    fn in_blocks(&self, rows: Rows, block: usize, capabilities: &Capabilities) -> Lowering {
+        let (affine, result) = columns(2, self.weight, false);
+        let mut bindings = vec![Binding::input(0), Binding::input(1)];
+        bindings.extend(self.weight.then(|| Binding::input(3)));
+        bindings.extend([Binding::output(), Binding::write(0)]);
+        let program = Program {
+            name: self.name(),
+            text: format!(
+                "const CENTRED: bool = {};\n{affine}@group(0) @binding({result}) var<storage, read_write> result: array<OUT>;\n\
+                 @group(0) @binding({}) var<storage, read_write> parts: array<V>;\n{}",
+                self.centred,
+                result + 1,
+                include_str!("../../../shaders/layer_norm_backward_block.wgsl")
+            ),
+            state: &["count", "mean", "square", "sum", "dot"],
+            bindings,
+            results: 0,
+            number: self.epsilon,
+            first_of_row: false,
+        };
+        let kernel = rows.block_kernel(program, block, &BLOCK, capabilities);
+        let (parts, sums) = (kernel.workgroups as usize, 2 * rows.length);
+        let add = add_splits(sums, parts, Binding::read(0), Binding::write(1));
+        Lowering::Kernels { kernels: vec![kernel, add], temporaries: vec![parts * sums, sums] }
+    }
 }
 
 impl Op for LayerNormBackward {
@@ -26,7 +61,7 @@ impl Op for LayerNormBackward {
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {
-        words.extend([u64::from(self.centred), u64::from(self.weight)]);
+        words.extend([self.epsilon.to_bits(), u64::from(self.centred), u64::from(self.weight)]);
     }
 
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
@@ -47,7 +82,7 @@ impl Op for LayerNormBackward {
         let weight = backward.inputs.get(3);
         let rows = x.dims()[0];
         let project = |u: &Tensor| {
-            let op = LayerNormBackward { centred: self.centred, weight: false };
+            let op = LayerNormBackward { epsilon: self.epsilon, centred: self.centred, weight: false };
             Tensor::apply(op, &[u, x, statistics])
         };
         let mean = |u: Tensor| u.mean_keep(&[1]);
@@ -82,6 +117,10 @@ impl Op for LayerNormBackward {
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
+        let rows = Rows::along(&output.shape, 1);
+        if let Some(block) = rows.block(BLOCK.most, capabilities) {
+            return self.in_blocks(rows, block, capabilities);
+        }
         let (affine, last) = affine(3, self.weight, false);
         let mut bindings: Vec<Binding> = (0..inputs.len()).map(Binding::input).collect();
         bindings.push(Binding::output());
@@ -98,14 +137,22 @@ impl Op for LayerNormBackward {
             number: 0.0,
             first_of_row: false,
         };
-        Lowering::kernel(Rows::along(&output.shape, 1).kernel(program, capabilities))
+        Lowering::kernel(rows.kernel(program, capabilities))
+    }
+
+    /// The gradients of weight and bias, where rows are taken in blocks.
+    fn byproducts(&self, inputs: &[Meta], capabilities: &Capabilities) -> Vec<Byproduct> {
+        let op = LayerNormWeightGrad { epsilon: self.epsilon, centred: self.centred };
+        let sums = Byproduct { op: Box::new(op), inputs: vec![0, 1, 2], temporary: 1 };
+        let block = Rows::along(&inputs[0].shape, 1).block(BLOCK.most, capabilities);
+        block.map(|_| sums).into_iter().collect()
     }
 
     fn cases() -> Vec<Case> {
         let case = |name: &str, centred: bool, [rows, n]: [usize; 2]| {
             let case = Case::new(name, move |x| {
                 let statistics = Tensor::apply(super::LayerNormStatistics { epsilon: 1e-2, centred }, &[&x[1]]);
-                Tensor::apply(LayerNormBackward { centred, weight: true }, &[&x[0], &x[1], &statistics, &x[2]])
+                Tensor::apply(LayerNormBackward { epsilon: 1e-2, centred, weight: true }, &[&x[0], &x[1], &statistics, &x[2]])
             });
             // Second derivatives are products of three sums over a row.
             let bound = Tolerance::Pointwise { absolute: 2e-5, relative: 2e-5 };

@@ -23,6 +23,8 @@ pub struct LayerNormStatistics {
 /// Its own gradient counts the statistics as functions of the rows.
 #[derive(Debug)]
 pub struct LayerNormWeightGrad {
+    /// What the statistics were formed with.
+    pub epsilon: f64,
     /// False if the mean was taken to be 0.
     pub centred: bool,
 }
@@ -92,7 +94,7 @@ impl Op for LayerNormWeightGrad {
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {
-        words.push(u64::from(self.centred));
+        words.extend([self.epsilon.to_bits(), u64::from(self.centred)]);
     }
 
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
@@ -110,7 +112,7 @@ impl Op for LayerNormWeightGrad {
         let column = |k: usize| statistics.slice_fixed(1, k, 1).reshape(&[rows, 1]);
         let part = |k: usize| backward.grad.slice_fixed(0, k, 1).reshape(&[n]);
         let from_dy = (x - column(0)) * column(1) * part(0) + part(1);
-        let op = super::LayerNormBackward { centred: self.centred, weight: false };
+        let op = super::LayerNormBackward { epsilon: self.epsilon, centred: self.centred, weight: false };
         let from_x = Tensor::apply(op, &[&(dy * part(0)), x, statistics]);
         vec![Some(from_dy), Some(from_x), None]
     }
@@ -171,7 +173,7 @@ impl Op for LayerNormWeightGrad {
         let case = |(name, [rows, n], centred): (&str, [usize; 2], bool)| {
             let case = Case::new(name, move |x| {
                 let statistics = Tensor::apply(LayerNormStatistics { epsilon: 0.1, centred }, &[&x[1]]);
-                Tensor::apply(LayerNormWeightGrad { centred }, &[&x[0], &x[1], &statistics])
+                Tensor::apply(LayerNormWeightGrad { epsilon: 0.1, centred }, &[&x[0], &x[1], &statistics])
             });
             let absolute = 4e-6 * (rows as f64).sqrt();
             case.normal(&[rows, n]).normal(&[rows, n]).tolerance(Tolerance::Pointwise { absolute, relative: 4e-6 })
