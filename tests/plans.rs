@@ -339,3 +339,16 @@ fn scratch_that_is_outgrown_is_given_back() {
     // 500 x 500 numbers are two megabytes with their softmax.
     assert!(bytes(&[500, 1000]) < bytes(&[1000]) + 500_000);
 }
+
+#[test]
+fn a_kernel_s_name_says_how_many_ops_are_fused_into_it() {
+    let (x, y) = (input(&[37, 13], 1), input(&[13, 11], 2));
+    let name = |tensor: &Tensor| {
+        let plan = Device::cpu().plan_for(&[tensor], &Capabilities::default(), true).unwrap();
+        plan.dispatches.last().map(|dispatch| dispatch.name.clone()).unwrap()
+    };
+    assert_eq!(name(&x.matmul(&y)), "matmul.registers");
+    assert_eq!(name(&((x.matmul(&y) + 1.0).relu() * 2.0)), "matmul.registers +3");
+    let reduced = (x.exp() * 2.0).sum_keep(&[1]).tanh();
+    assert_eq!(name(&reduced), "sum +3");
+}

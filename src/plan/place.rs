@@ -125,7 +125,7 @@ impl Placer<'_> {
         let around = |kernel: &Kernel| emit::around(self.graph, state, id, unit, kernel);
         let emitted: std::result::Result<Vec<Emitted>, _> = kernels.iter().map(around).collect();
         let emitted = emitted.map_err(|_| Error::internal("a fused kernel has no epilogue"))?;
-        self.kernels(kernel, &emitted)
+        self.kernels(kernel, unit, &emitted)
     }
 
     fn pointwise(&mut self, unit: &Unit, emitted: Emitted, lanes: u64) -> Result<()> {
@@ -160,7 +160,7 @@ impl Placer<'_> {
         all.into_iter().enumerate().map(|(i, (node, write))| (EXTRA + i as u32, self.slot(node), write)).collect()
     }
 
-    fn kernels(&mut self, node: usize, emitted: &[Emitted]) -> Result<()> {
+    fn kernels(&mut self, node: usize, unit: &Unit, emitted: &[Emitted]) -> Result<()> {
         let Work::Kernels { kernels, temporaries } = &self.graph.nodes[node].work else {
             return Err(Error::internal("a kernel unit without kernels"));
         };
@@ -171,7 +171,6 @@ impl Placer<'_> {
         self.temporaries.extend(temporaries.iter().enumerate().map(|(k, &slot)| ((node, k), slot)));
         let primary = emitted.iter().find_map(|emitted| emitted.primary);
         let output = self.slot(primary.unwrap_or(node));
-        let names = &self.graph.nodes[node].inputs;
         for (kernel, emitted) in kernels.iter().zip(emitted) {
             let mut bindings = vec![];
             for (i, binding) in kernel.bindings.iter().enumerate() {
@@ -197,8 +196,10 @@ impl Placer<'_> {
             let matrices = kernel.source.contains("coop_mat");
             let source = if matrices { format!("enable wgpu_cooperative_matrix;\n{source}") } else { source };
             let mut name = kernel.name.to_string();
-            if kernel.epilogue && (emitted.primary != Some(node) || !emitted.writes.is_empty()) {
-                name += &format!(" +{}", names.len().max(1));
+            let before = if kernel.prologue { unit.prologue.len() } else { 0 };
+            let behind = if kernel.epilogue { unit.members.len() - unit.prologue.len() } else { 0 };
+            if before + behind > 0 {
+                name += &format!(" +{}", before + behind);
             }
             self.push(
                 Dispatch {
