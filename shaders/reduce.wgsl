@@ -1,12 +1,15 @@
 // Reduction of some axes by a sum, a maximum or a minimum; also the second pass over partial results.
 //
-// result[o] = finish(combine over r of prologue(kept_index(o) + reduced_index(r)))
+// result[o] = finish(combine over r of prologue(kept_index(o) + spot_index(spot r)))
 //
-// Each output is formed by `parts` invocations, part q taking r = q, q + parts, q + 2 parts, .. with four accumulators
-// that are combined in a fixed order; with more than one part a second pass combines the partial results in order.
+// A value V has one element S, or four: four terms of one output, which `store` combines, or a term each of four outputs.
+// Numbers of outputs and of terms are in values.
 //
-// Put in front of this text: `alias V`, `combine`, `initial`, `store` (which finishes and calls epilogue, or writes a
-// partial result), `kept_index`, `reduced_index`, `Params`, `const PARTIAL: bool` (true: several parts) and
+// Each output is formed by `parts` invocations, part q taking r = q, q + parts, q + 2 parts, .. (or, on software drivers,
+// neighbours: each of its lanes then walks through memory of its own) with four accumulators that are combined in a fixed order; with more than one part a second pass combines the partial results in order.
+//
+// Put in front of this text: `alias V`, `alias S`, `combine`, `initial`, `store` (which finishes and calls epilogue, or writes a
+// partial result), `kept_index`, `first_spot`, `next_spot`, `spot_index`, `Params` (part q begins at q first, ends at the latest span behind that, and goes in steps), `const PARTIAL: bool` (true: several parts) and
 // `const PART_FASTEST: bool` (true: neighbouring invocations are parts of one output).
 //
 // Bindings: 0 input (read, through prologue), 1 result (written, through store): [outputs], or [parts][outputs].
@@ -36,26 +39,32 @@ fn main(
         }
     }
     let base = kept_index(o);
-    let stride = p.parts;
+    var r = part * p.first;
+    let end = min(r + p.span, p.reduced);
+    var spot = first_spot(r);
+    let stride = p.step;
     var a = initial();
     var b = initial();
     var c = initial();
     var d = initial();
-    var r = part;
-    if p.reduced > 3u * stride {
-        let last = p.reduced - 3u * stride;
+    if end > 3u * stride {
+        let last = end - 3u * stride;
         while r < last {
-            a = combine(a, prologue(base + reduced_index(r)));
-            b = combine(b, prologue(base + reduced_index(r + stride)));
-            c = combine(c, prologue(base + reduced_index(r + 2u * stride)));
-            d = combine(d, prologue(base + reduced_index(r + 3u * stride)));
+            a = combine(a, prologue(base + spot_index(spot)));
+            spot = next_spot(spot);
+            b = combine(b, prologue(base + spot_index(spot)));
+            spot = next_spot(spot);
+            c = combine(c, prologue(base + spot_index(spot)));
+            spot = next_spot(spot);
+            d = combine(d, prologue(base + spot_index(spot)));
+            spot = next_spot(spot);
             r += 4u * stride;
         }
     }
-    while r < p.reduced {
-        a = combine(a, prologue(base + reduced_index(r)));
+    while r < end {
+        a = combine(a, prologue(base + spot_index(spot)));
+        spot = next_spot(spot);
         r += stride;
     }
-    let total = combine(combine(a, b), combine(c, d));
-    store(total, part, o);
+    store(combine(combine(a, b), combine(c, d)), part, o);
 }

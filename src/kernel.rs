@@ -87,6 +87,9 @@ pub struct Kernel {
     /// Elements that a call of `prologue` or `epilogue` takes: 1, or 4. With four, values are `vec4`, `index` is a multiple
     /// of four, and so are the functions of `shaders/pointwise.wgsl`: `F` is the type of a value either way.
     pub lanes: usize,
+    /// As `lanes`, but for `prologue` alone where it differs: a reduction reads four elements at a time and stores one. There
+    /// the types of four lanes are called `F4`, `I4`, `U4`.
+    pub prologue_lanes: usize,
     /// True if `prologue` and `epilogue` take `(pair, half)` instead of an index: `pair`, a multiple of eight, is where eight
     /// elements begin, and `half`, 0 or 1, says which four of them are meant. What they read is bound as
     /// `array<vec4<u64>>`, of which the two calls of a pair share the load ([`Capabilities::pairs`]).
@@ -118,6 +121,7 @@ impl Kernel {
             epilogue: false,
             prologue: false,
             lanes: 1,
+            prologue_lanes: 0,
             pairs: false,
             checked: false,
             flops: 0,
@@ -129,7 +133,7 @@ impl Kernel {
 impl Kernel {
     /// Elements side by side that it reads at once through `prologue`.
     pub(crate) fn width(&self) -> usize {
-        if self.pairs { 2 * self.lanes } else { self.lanes }
+        if self.pairs { 2 * self.lanes } else { self.lanes.max(self.prologue_lanes) }
     }
 }
 

@@ -12,7 +12,7 @@ mod access;
 use super::build::{Graph, Work};
 use super::fuse::Unit;
 use super::strided::Strided;
-use super::text::{has_token, helpers_for, substitute};
+use super::text::{four_lanes, has_token, helpers_for, substitute};
 use crate::dtype::DType;
 use crate::graph::LeafKind;
 use crate::kernel::{EXTRA, FUSION, Kernel, OPERANDS};
@@ -94,8 +94,16 @@ pub fn around(graph: &Graph, state: &State, unit_id: usize, unit: &Unit, kernel:
     emitter.pairs = kernel.pairs;
     let mut functions = String::new();
     if kernel.prologue {
+        emitter.lanes = kernel.lanes.max(kernel.prologue_lanes);
         emitter.prologue(node)?;
         functions = emitter.finish_function();
+        if emitter.lanes != kernel.lanes {
+            if !emitter.helpers.is_empty() {
+                return Err(Refused);
+            }
+            functions = four_lanes(&functions);
+        }
+        emitter.lanes = kernel.lanes;
     }
     let tail: Vec<usize> = members.iter().copied().filter(|node| !unit.prologue.contains(node)).collect();
     if kernel.epilogue {
@@ -116,8 +124,8 @@ struct Emitter<'a> {
     lanes: usize,
     /// True if functions are for half of a pair of four elements each: see [`Kernel::pairs`].
     pairs: bool,
-    /// For each of `out.reads`, whether it is bound as pairs.
-    paired: Vec<bool>,
+    /// For each of `out.reads`, how many elements a load brings.
+    widths: Vec<usize>,
     out: Emitted,
     body: String,
     values: HashMap<(usize, Index), String>,
@@ -134,7 +142,7 @@ impl<'a> Emitter<'a> {
             unit: Some(unit),
             lanes,
             pairs: false,
-            paired: vec![],
+            widths: vec![],
             out: Emitted::default(),
             body: String::new(),
             values: HashMap::new(),
@@ -395,11 +403,11 @@ impl<'a> Emitter<'a> {
             DType::I32 => "i32",
             DType::U32 | DType::Bool => "u32",
         };
-        let element = |(letter, i, node): (&str, usize, usize)| match (self.pairs && letter == "r", self.paired.get(i))
-        {
-            (true, Some(true)) => "vec4<u64>".to_string(),
-            (true, _) => scalar(node).to_string(),
-            _ => self.wide(scalar(node)),
+        let element = |(letter, i, node): (&str, usize, usize)| match self.widths.get(i).filter(|_| letter == "r") {
+            Some(8) => "vec4<u64>".to_string(),
+            Some(4) => format!("vec4<{}>", scalar(node)),
+            Some(_) => scalar(node).to_string(),
+            None => self.wide(scalar(node)),
         };
         let reads = self.out.reads.iter().enumerate().map(|(i, &node)| ("r", i, "read", node));
         let writes = self.out.writes.iter().enumerate().map(|(i, &node)| ("w", i, "read_write", node));

@@ -76,6 +76,25 @@ pub fn writable(source: &str, binding: u32) -> Option<String> {
     })
 }
 
+/// Functions for four lanes, and what they call, under names that a text of one lane leaves free.
+pub fn four_lanes(functions: &str) -> String {
+    let text = helpers_for(functions) + functions;
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    for name in ["F", "I", "U", "B", "H"] {
+        names.insert(name.into(), format!("{name}4"));
+    }
+    for (at, _) in text.match_indices("fn ") {
+        let name = tokens(&text[at + 3..]).next().unwrap_or("");
+        if name != "prologue" {
+            names.insert(name.into(), format!("{name}_of_four"));
+        }
+    }
+    let aliases = ["F4 = vec4<f32>", "I4 = vec4<i32>", "U4 = vec4<u32>", "B4 = vec4<bool>"];
+    let aliases: String = aliases.iter().map(|alias| format!("alias {alias};\n")).collect();
+    let half = if has_token(&text, "H") { "alias H4 = vec4<f16>;\n" } else { "" };
+    format!("{aliases}{half}{}", substitute(&text, &names))
+}
+
 /// `text` with each name that `rename` knows replaced: not members after a dot, nor members being declared in a struct.
 pub fn substitute_names(text: &str, rename: &dyn Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len() * 2);

@@ -16,16 +16,21 @@ impl Emitter<'_> {
     pub(super) fn load(&mut self, node: usize, index: &Index) -> Result<String, Refused> {
         let dtype = self.graph.nodes[node].meta.dtype;
         let paired = self.pairs && index.spread;
+        let width = match (self.pairs, index.spread) {
+            (true, true) => 8,
+            (true, false) => 1,
+            _ => self.lanes,
+        };
         let slot = match self.out.reads.iter().position(|&read| read == node) {
             Some(slot) => slot,
             None => {
                 self.out.reads.push(node);
-                self.paired.push(paired);
+                self.widths.push(width);
                 self.out.reads.len() - 1
             }
         };
         // Pairs are of elements of four bytes, and a buffer is bound in one way.
-        if self.paired[slot] != paired || paired && self.graph.element_bytes(dtype) != 4 {
+        if self.widths[slot] != width || paired && self.graph.element_bytes(dtype) != 4 {
             return Err(Refused);
         }
         let at = &index.name;
