@@ -35,8 +35,8 @@ fn every_variant_agrees_with_the_reference_wherever_it_is_listed() {
             capabilities.preferred = vec![name];
         };
         let device = Device::named_as_if("vulkan", change).expect("a Vulkan driver");
-        // Software kernels are those of a driver with subgroups of 8, which lavapipe has.
-        let mut as_if = Capabilities { subgroup: software.then_some(8), ..Capabilities::default() };
+        // Software kernels are those of a driver with subgroups of 8 and 64-bit integers, which lavapipe has.
+        let mut as_if = Capabilities { subgroup: software.then_some(8), pairs: software, ..Capabilities::default() };
         change(&mut as_if);
         // Blocks of different sides differ in constants only: each case takes one of the three.
         let side = ["128", "64", "32"].iter().position(|side| name.ends_with(side));

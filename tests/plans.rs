@@ -67,6 +67,22 @@ fn a_small_product_takes_the_tile_that_compiles_fast_for_any_batch() {
 }
 
 #[test]
+fn a_product_reads_eight_elements_a_load_where_integers_of_64_bits_exist() {
+    let without = Capabilities { software: true, subgroup: Some(8), storage_buffers: 8, ..Capabilities::default() };
+    let name = |capabilities: &Capabilities, y: &Tensor| {
+        Device::cpu().plan_for(&[y], capabilities, true).expect("a plan").dispatches[0].name.clone()
+    };
+    let with = Capabilities { pairs: true, ..without.clone() };
+    let (x, w) = (input(&[37, 64], 1), input(&[72, 64], 2));
+    let y = x.matmul(&w.transpose(0, 1));
+    assert_eq!(name(&with, &y), "matmul.eights");
+    assert_eq!(name(&without, &y), "matmul.wide");
+    // Along k the left operand has to be contiguous.
+    let turned = input(&[64, 40], 3).transpose(0, 1).matmul(&input(&[64, 72], 4));
+    assert_eq!(name(&with, &turned), "matmul.wide");
+}
+
+#[test]
 fn views_cost_no_kernel() {
     let x = input(&[3, 5, 7], 1);
     let y = x.permute(&[2, 0, 1]).slice(0, 1, 4).reshape(&[4, 15]).exp();

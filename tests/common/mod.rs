@@ -34,6 +34,7 @@ pub fn backend(name: &str) -> Device {
 
 /// Kernel variants that a table's default may not pick on the driver at hand; true for those of software drivers.
 pub const VARIANTS: &[(&str, bool)] = &[
+    ("matmul.eights", true),
     ("matmul.wide", true),
     ("matmul.registers", true),
     ("matmul.registers", false),

@@ -88,6 +88,14 @@ pub(super) fn all() -> Vec<Case> {
         case("fours_batches", &[3, 36, 8], &[3, 8, 12], plain),
         case("fours_slice", &[12, 40], &[40, 16], |a, b| a.slice_fixed(1, 4, 36).matmul(&b.slice_fixed(0, 4, 36))),
     ]);
+    // Eight elements a load: cut tiles, either axis of the right operand, a part of a matrix, rows of results of any length.
+    cases.extend([
+        case("eights_37x72x40", &[37, 72], &[72, 40], plain),
+        case("eights_right_turned", &[67, 64], &[75, 64], |a, b| a.matmul(&b.transpose(0, 1))),
+        case("eights_split", &[8, 5008], &[5008, 16], plain),
+        case("eights_batches", &[3, 36, 40], &[3, 40, 72], plain),
+        case("eights_slice", &[12, 48], &[48, 40], |a, b| a.slice_fixed(1, 8, 40).matmul(&b.slice_fixed(0, 8, 40))),
+    ]);
     // An epilogue that reads a number a column, a number a row, and elements that do not lie side by side.
     cases.push(case("fours_epilogue", &[36, 132], &[132, 36], |a, b| {
         a.matmul(b) * 0.5 + b.slice_fixed(0, 3, 1) + a.slice_fixed(1, 5, 1) + a.slice_fixed(1, 8, 36).transpose(0, 1)

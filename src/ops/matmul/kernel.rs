@@ -1,6 +1,7 @@
 //! The kernel of a product whose operands are given by their strides.
 
-use super::variants::{self, Shader, fours};
+use super::variants::{self, Shader, along_k};
+use crate::dtype::DType;
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::ops::product::Product;
 use crate::ops::tiles::{self, Sizes};
@@ -35,12 +36,17 @@ pub(crate) fn kernel(
     mut b: Operand,
     capabilities: &Capabilities,
 ) -> (Kernel, usize) {
-    let along = |of: &Operand, own: usize, length: usize, k: usize| {
+    let along = |width: usize, of: &Operand, own: usize, length: usize, k: usize| {
         let [outer, inner, ..] = of.strides;
-        fours(of.start, [outer, inner], [(length, of.strides[own]), (sizes.depth, of.strides[k])])
+        along_k(width, of.start, [outer, inner], [(length, of.strides[own]), (sizes.depth, of.strides[k])])
     };
-    let [a_fours, b_fours] = [along(&a, 2, sizes.rows, 3), along(&b, 3, sizes.columns, 2)];
-    let list = variants::candidates(&sizes, a_fours.zip(b_fours), precision.half, capabilities);
+    let both = |width| [along(width, &a, 2, sizes.rows, 3), along(width, &b, 3, sizes.columns, 2)];
+    let [a_fours, b_fours] = both(4);
+    let [a_eights, b_eights] = both(8);
+    let single = !precision.half && a.meta.dtype == DType::F32 && b.meta.dtype == DType::F32;
+    let eights = capabilities.pairs && single && a_eights == Some(true) && b_eights.is_some();
+    let fours = a_fours.is_some() && b_fours.is_some();
+    let list = variants::candidates(&sizes, [fours, eights], precision.half, capabilities);
     let mut variant = preferred(list, |variant| variant.name, capabilities);
     if variant.shader == Shader::Vector && sizes.rows > 1 {
         // One column: the product is formed transposed.
@@ -49,15 +55,15 @@ pub(crate) fn kernel(
     }
     let constants = variant.constants(&a, &b, [a_fours, b_fours]) + &precision.types(&[a.meta, b.meta], capabilities);
     let (splits, split_depth) = variant.splits(&sizes, capabilities);
-    let lanes = if variant.shader == Shader::Wide && sizes.columns.is_multiple_of(4) { 4 } else { 1 };
+    let quads = matches!(variant.shader, Shader::Wide | Shader::Eights) && sizes.columns.is_multiple_of(4);
+    let lanes = if quads { 4 } else { 1 };
+    let store = match lanes {
+        4 => include_str!("../../../shaders/matmul_subgroup_wide_quads.wgsl"),
+        _ => include_str!("../../../shaders/matmul_subgroup_wide_elements.wgsl"),
+    };
     let source = match variant.shader {
-        Shader::Wide => {
-            let store = match lanes {
-                4 => include_str!("../../../shaders/matmul_subgroup_wide_quads.wgsl"),
-                _ => include_str!("../../../shaders/matmul_subgroup_wide_elements.wgsl"),
-            };
-            constants + include_str!("../../../shaders/matmul_subgroup_wide.wgsl") + store
-        }
+        Shader::Wide => constants + include_str!("../../../shaders/matmul_subgroup_wide.wgsl") + store,
+        Shader::Eights => constants + include_str!("../../../shaders/matmul_subgroup_eights.wgsl") + store,
         Shader::Subgroup => constants + include_str!("../../../shaders/matmul_subgroup.wgsl"),
         Shader::Tiled => constants + TILED + tiles::PLACE + tiles::SHADER,
         Shader::Cooperative => {

@@ -4,10 +4,10 @@ use super::kernel::Operand;
 use crate::kernel::Capabilities;
 use crate::ops::tiles::{self, Sizes};
 
-/// Whether the contiguous axis of an operand is k (true) or its own (false), if it can be read four elements at a time:
+/// Whether the contiguous axis of an operand is k (true) or its own (false), if it can be read `width` elements at a time:
 /// `axes` are (length, stride) of its own axis and of k.
-pub(super) fn fours(start: usize, batches: [usize; 2], axes: [(usize, usize); 2]) -> Option<bool> {
-    let even = |x: usize| x.is_multiple_of(4);
+pub(super) fn along_k(width: usize, start: usize, batches: [usize; 2], axes: [(usize, usize); 2]) -> Option<bool> {
+    let even = |x: usize| x.is_multiple_of(width);
     if !(even(start) && batches.into_iter().all(even)) {
         return None;
     }
@@ -21,6 +21,8 @@ pub(super) fn fours(start: usize, batches: [usize; 2], axes: [(usize, usize); 2]
 /// The shader of a variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shader {
+    /// As `Wide`, eight elements a load.
+    Eights,
     /// As `Subgroup`, four elements a load.
     Wide,
     /// Loads shared by broadcast among the 8 lanes of a subgroup.
@@ -51,10 +53,10 @@ const fn variant(name: &'static str, shader: Shader, each: [usize; 2], group: [u
 }
 
 /// Kernels for a product of this class, the default first. Classes are wide, so that another batch size rarely means
-/// another pipeline. `along_k`: see [`fours`], of a and b where it holds for both. `half`: operands are rounded to f16.
+/// another pipeline. `fours` and `eights`: true if both operands can be read so. `half`: operands are rounded to f16.
 pub(super) fn candidates(
     sizes: &Sizes,
-    along_k: Option<(bool, bool)>,
+    [fours, eights]: [bool; 2],
     half: bool,
     capabilities: &Capabilities,
 ) -> Vec<Variant> {
@@ -70,8 +72,9 @@ pub(super) fn candidates(
             true => variant("matmul.subgroup.thin", Shader::Subgroup, [1, 2], [8, 8]),
             false => variant("matmul.subgroup", Shader::Subgroup, [4, 4], [8, 8]),
         };
-        let wide = (along_k.is_some() && !thin).then_some(variant("matmul.wide", Shader::Wide, [4, 4], [8, 8]));
-        let mut lanes = if capabilities.subgroup == Some(8) { vec![wide, Some(subgroup)] } else { vec![] };
+        let wide = (fours && !thin).then_some(variant("matmul.wide", Shader::Wide, [4, 4], [8, 8]));
+        let eights = (eights && !thin).then_some(variant("matmul.eights", Shader::Eights, [4, 4], [8, 8]));
+        let mut lanes = if capabilities.subgroup == Some(8) { vec![eights, wide, Some(subgroup)] } else { vec![] };
         if is_small(sizes) && !thin && !lanes.is_empty() {
             // It has next to nothing to do, and other tiles take up to three times as long to compile.
             lanes.insert(0, Some(variant("matmul.subgroup.thin", Shader::Subgroup, [1, 2], [8, 8])));
@@ -114,6 +117,7 @@ impl Variant {
     pub fn constants(&mut self, a: &Operand, b: &Operand, fours: [Option<bool>; 2]) -> String {
         let ([rows, columns], [y, x]) = (self.each, self.group);
         match self.shader {
+            Shader::Eights => format!("const B_ALONG_K: bool = {};\n", fours[1].unwrap_or_default()),
             Shader::Wide => {
                 let [a, b] = fours.map(Option::unwrap_or_default);
                 format!("const A_ALONG_K: bool = {a};\nconst B_ALONG_K: bool = {b};\n")
@@ -191,7 +195,7 @@ impl Variant {
     pub fn iterations(&self, depth: usize) -> u64 {
         match self.shader {
             Shader::Tiled | Shader::Cooperative => tiles::iterations(depth),
-            Shader::Wide => depth as u64 / 4 + 64,
+            Shader::Wide | Shader::Eights => depth as u64 / 4 + 64,
             _ => depth as u64 + 64,
         }
     }
