@@ -1,54 +1,40 @@
-// AdamW (Loshchilov and Hutter 2019, algorithm 2) over one arena:
+// AdamW (Loshchilov and Hutter 2019, algorithm 2), a rule of `optim_update.wgsl`:
 //
 //   m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
 //   theta <- theta - lr ((m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps) + wd theta)
 //
-// with g the clipped gradient. Put in front of this text: `const VECTORS`, 1 to 16 and a power of two, and
-// `fn factor(at)`, a vector of factors: of the operands, or of an arena under loss scaling. Bindings: 0 theta (written),
-// 1 gradients (read), 2 m, 3 v (written), 4 class of each block of 64 elements (read; 0: leave alone), 5 status (read): (norm, clip factor,
-// 1 to skip the update, error). Factors from word p.word on, two vectors for each class from 1 on:
-// (lr / (1 - b1^t), 1 / sqrt(1 - b2^t), eps, lr wd), (b1, 1 - b1, b2, 1 - b2).
-// One invocation VECTORS vectors of four elements; workgroups: ceil(vectors / (64 VECTORS)). Iterations: VECTORS.
+// with g the clipped gradient. Factors: (lr / (1 - b1^t), 1 / sqrt(1 - b2^t), eps, lr wd), (b1, 1 - b1, b2, 1 - b2).
 
-struct Params {
-    vectors: u32,
-    word: u32,
+@group(0) @binding(0) var<storage, read_write> theta: array<V>;
+@group(0) @binding(1) var<storage, read> gradients: array<V>;
+@group(0) @binding(2) var<storage, read_write> first: array<V>;
+@group(0) @binding(3) var<storage, read_write> second: array<V>;
+
+struct Factors {
+    rates: vec4<f32>,
+    betas: vec4<f32>,
 }
 
-@group(0) @binding(0) var<storage, read_write> theta: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> gradients: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> first: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> second: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> classes: array<f32>;
-@group(0) @binding(5) var<storage, read> status: array<vec4<f32>>;
-@group(0) @binding(15) var<uniform> p: Params;
+fn factors_at(at: u32) -> Factors {
+    return Factors(factor(at), factor(at + 1u));
+}
 
-@compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let start = ((group.x + group.y * groups.x) * 64u + lane) * VECTORS;
-    if start >= p.vectors {
-        return;
+fn apply(i: u32, clip: f32, f: Factors) {
+    let old = theta[i];
+    let gradient = gradients[i];
+    let old_first = first[i];
+    let old_second = second[i];
+    var x: array<vec4<f32>, PARTS>;
+    var m: array<vec4<f32>, PARTS>;
+    var v: array<vec4<f32>, PARTS>;
+    for (var k = 0u; k < PARTS; k++) {
+        let g = part(gradient, k) * clip;
+        m[k] = f.betas.x * part(old_first, k) + f.betas.y * g;
+        v[k] = f.betas.z * part(old_second, k) + f.betas.w * (g * g);
+        x[k] = part(old, k);
+        x[k] -= f.rates.w * x[k] + f.rates.x * m[k] / (sqrt(v[k]) * f.rates.y + f.rates.z);
     }
-    // All vectors of an invocation lie in one block of 64 elements.
-    let class_number = u32(classes[start / 16u]);
-    let state = status[0];
-    if class_number == 0u || state.z != 0.0 {
-        return;
-    }
-    let at = p.word / 4u + (class_number - 1u) * 2u;
-    let rates = factor(at);
-    let betas = factor(at + 1u);
-    for (var i = start; i < min(start + VECTORS, p.vectors); i++) {
-        let g = gradients[i] * state.y;
-        let m = betas.x * first[i] + betas.y * g;
-        let v = betas.z * second[i] + betas.w * (g * g);
-        let x = theta[i];
-        first[i] = m;
-        second[i] = v;
-        theta[i] = x - (rates.w * x + rates.x * m / (sqrt(v) * rates.y + rates.z));
-    }
+    first[i] = joined(m);
+    second[i] = joined(v);
+    theta[i] = joined(x);
 }

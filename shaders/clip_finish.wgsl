@@ -2,10 +2,9 @@
 // same: it is an error).
 //
 // factor = min(1, largest / (norm + 1e-6)) where `largest` is not 0, else 1 (clip_grad_norm_ of PyTorch). `largest` is word
-// p.word of the operands. Bindings: 2 status (written), 13 operands. `clip_norm.wgsl` follows, or `clip_status.wgsl`
-// with status at 1.
+// p.word of the operands. Bindings: 1 status (written), 13 operands. `clip_norm.wgsl` or `clip_status.wgsl` follows.
 
-@group(0) @binding(2) var<storage, read_write> status: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> status: array<vec4<f32>>;
 @group(0) @binding(13) var<uniform> operands: array<vec4<u32>, 1024>;
 
 fn finish(sum: f32, bad: f32, group: u32) {

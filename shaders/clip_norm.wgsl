@@ -1,8 +1,8 @@
 // Sum of squares of the gradients in one arena, and whether any is NaN or infinite.
 //
 // Put in front of this text: `finish(sum, bad, group)`, which takes a workgroup's result: into the partial results (first of
-// two passes) or, of a small arena that one workgroup sums, into the status. Bindings: 0 gradients (read), 1 class of each
-// block of 64 elements (read; 0: its parameter is not part of this step), 2 what `finish` writes.
+// two passes) or, of a small arena that one workgroup sums, into the status; and `class_of(block)`, the class of a block of 64
+// elements (0: its parameter is not part of this step), which may be p.class_number. Bindings: 0 gradients (read), 1 what `finish` writes.
 // Workgroups: p.groups of 64. Iterations: vectors / (64 * groups).
 
 struct Params {
@@ -12,10 +12,10 @@ struct Params {
     first: u32,
     // Of the status: the operand with the largest norm.
     word: u32,
+    class_number: u32,
 }
 
 @group(0) @binding(0) var<storage, read> gradients: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> classes: array<f32>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 var<workgroup> sums: array<f32, 64>;
@@ -26,7 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sum = vec4<f32>(0.0);
     var bad = false;
     for (var i = group.x * 64u + lane; i < p.vectors; i += p.groups * 64u) {
-        if classes[i / 16u] != 0.0 {
+        if class_of(i / 16u) != 0u {
             let g = gradients[i];
             // All bits of the exponent set: compilers may assume that x == x.
             bad = bad || any((bitcast<vec4<u32>>(g) & vec4<u32>(0x7f800000u)) == vec4<u32>(0x7f800000u));

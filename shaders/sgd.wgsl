@@ -1,42 +1,24 @@
-// Stochastic gradient descent without momentum over one arena: theta <- theta - lr (g + wd theta).
-//
-// g is the clipped gradient. Put in front of this text: `const VECTORS`, 1 to 16 and a power of two, and
-// `fn factor(at)`, a vector of factors: of the operands, or of an arena under loss scaling. Bindings: 0 theta (written),
-// 1 gradients (read), 2 class
-// of each block of 64 elements (read; 0: leave alone), 3 status (read): (norm, clip factor, 1 to skip the update, error).
-// Factors from word p.word on two vectors for each class from 1 on: (lr, wd, ..), (..).
-// One invocation VECTORS vectors of four elements; workgroups: ceil(vectors / (64 VECTORS)). Iterations: VECTORS.
+// Stochastic gradient descent without momentum, a rule of `optim_update.wgsl`: theta <- theta - lr (g + wd theta) with g the
+// clipped gradient. Factors: (lr, wd, ..), (..).
 
-struct Params {
-    vectors: u32,
-    word: u32,
+@group(0) @binding(0) var<storage, read_write> theta: array<V>;
+@group(0) @binding(1) var<storage, read> gradients: array<V>;
+
+struct Factors {
+    rates: vec4<f32>,
 }
 
-@group(0) @binding(0) var<storage, read_write> theta: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> gradients: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read> classes: array<f32>;
-@group(0) @binding(3) var<storage, read> status: array<vec4<f32>>;
-@group(0) @binding(15) var<uniform> p: Params;
+fn factors_at(at: u32) -> Factors {
+    return Factors(factor(at));
+}
 
-@compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let start = ((group.x + group.y * groups.x) * 64u + lane) * VECTORS;
-    if start >= p.vectors {
-        return;
+fn apply(i: u32, clip: f32, f: Factors) {
+    let old = theta[i];
+    let gradient = gradients[i];
+    var x: array<vec4<f32>, PARTS>;
+    for (var k = 0u; k < PARTS; k++) {
+        x[k] = part(old, k);
+        x[k] -= f.rates.x * (part(gradient, k) * clip + f.rates.y * x[k]);
     }
-    // All vectors of an invocation lie in one block of 64 elements.
-    let class_number = u32(classes[start / 16u]);
-    let state = status[0];
-    if class_number == 0u || state.z != 0.0 {
-        return;
-    }
-    let rates = factor(p.word / 4u + (class_number - 1u) * 2u);
-    for (var i = start; i < min(start + VECTORS, p.vectors); i++) {
-        let x = theta[i];
-        theta[i] = x - rates.x * (gradients[i] * state.y + rates.y * x);
-    }
+    theta[i] = joined(x);
 }

@@ -1,52 +1,36 @@
-// Stochastic gradient descent with momentum over one arena (torch.optim.SGD):
+// Stochastic gradient descent with momentum (torch.optim.SGD), a rule of `optim_update.wgsl`:
 //
 //   d <- g + wd theta;  u <- mu u + (1 - dampening) d  (u <- d the first time)
 //   theta <- theta - lr u,  or with Nesterov's momentum  theta - lr (d + mu u)
 //
-// with g the clipped gradient. Put in front of this text: `const VECTORS`, 1 to 16 and a power of two, and
-// `fn factor(at)`, a vector of factors: of the operands, or of an arena under loss scaling. Bindings: 0 theta (written),
-// 1 gradients (read), 2 u
-// (written), 3 class of each block of 64 elements (read; 0: leave alone), 4 status (read): (norm, clip factor, 1 to skip
-// the update, error). Factors from word p.word on two vectors for each class from 1 on: (lr, wd, factor of the old u,
-// factor of d in u), (factor of d in the step, factor of u in the step, 0, 0).
-// One invocation VECTORS vectors of four elements; workgroups: ceil(vectors / (64 VECTORS)). Iterations: VECTORS.
+// with g the clipped gradient. Factors: (lr, wd, factor of the old u, factor of d in u), (factor of d in the step,
+// factor of u in the step, 0, 0).
 
-struct Params {
-    vectors: u32,
-    word: u32,
+@group(0) @binding(0) var<storage, read_write> theta: array<V>;
+@group(0) @binding(1) var<storage, read> gradients: array<V>;
+@group(0) @binding(2) var<storage, read_write> velocity: array<V>;
+
+struct Factors {
+    rates: vec4<f32>,
+    shares: vec4<f32>,
 }
 
-@group(0) @binding(0) var<storage, read_write> theta: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> gradients: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> velocity: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read> classes: array<f32>;
-@group(0) @binding(4) var<storage, read> status: array<vec4<f32>>;
-@group(0) @binding(15) var<uniform> p: Params;
+fn factors_at(at: u32) -> Factors {
+    return Factors(factor(at), factor(at + 1u));
+}
 
-@compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let start = ((group.x + group.y * groups.x) * 64u + lane) * VECTORS;
-    if start >= p.vectors {
-        return;
+fn apply(i: u32, clip: f32, f: Factors) {
+    let old = theta[i];
+    let gradient = gradients[i];
+    let old_velocity = velocity[i];
+    var x: array<vec4<f32>, PARTS>;
+    var u: array<vec4<f32>, PARTS>;
+    for (var k = 0u; k < PARTS; k++) {
+        x[k] = part(old, k);
+        let d = part(gradient, k) * clip + f.rates.y * x[k];
+        u[k] = f.rates.z * part(old_velocity, k) + f.rates.w * d;
+        x[k] -= f.rates.x * (f.shares.x * d + f.shares.y * u[k]);
     }
-    // All vectors of an invocation lie in one block of 64 elements.
-    let class_number = u32(classes[start / 16u]);
-    let state = status[0];
-    if class_number == 0u || state.z != 0.0 {
-        return;
-    }
-    let at = p.word / 4u + (class_number - 1u) * 2u;
-    let rates = factor(at);
-    let shares = factor(at + 1u);
-    for (var i = start; i < min(start + VECTORS, p.vectors); i++) {
-        let x = theta[i];
-        let d = gradients[i] * state.y + rates.y * x;
-        let u = rates.z * velocity[i] + rates.w * d;
-        velocity[i] = u;
-        theta[i] = x - rates.x * (shares.x * d + shares.y * u);
-    }
+    velocity[i] = joined(u);
+    theta[i] = joined(x);
 }

@@ -23,6 +23,10 @@ pub const MAX_ITERATIONS: u64 = 60_000;
 /// Most workgroups in one dimension of a grid on every adapter.
 pub const MAX_WORKGROUPS: u32 = 65_535;
 
+/// Texts to put in front of one that works on vectors `V` of floats: four at a time, and eight ([`Capabilities::pairs`]).
+pub(crate) const VECTORS: [&str; 2] =
+    [include_str!("../shaders/vectors.wgsl"), include_str!("../shaders/vectors_wide.wgsl")];
+
 /// What a kernel's data binding refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operand {

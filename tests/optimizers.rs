@@ -336,7 +336,11 @@ fn an_update_is_one_dispatch_whatever_the_number_of_parameters() {
     let loss = all.iter().map(|p| p.tensor().sum_all()).reduce(|a, b| a + b).unwrap();
     adamw.step(&loss).unwrap();
     let plan = device.statistics().last_plan;
-    assert_eq!(plan.matches(" adamw ").count(), 1, "{plan}");
+    assert_eq!(
+        plan.lines().filter(|line| line.contains(" adamw.wide ") || line.contains(" adamw ")).count(),
+        1,
+        "{plan}"
+    );
     // The norm of a small arena takes one dispatch, else two.
     assert_eq!((plan.matches(" clip ").count(), plan.matches(" clip_").count()), (1, 0), "{plan}");
 }

@@ -94,9 +94,9 @@ pub trait Rule: Send + Sync + 'static {
     fn set_lr(&mut self, lr: f64);
     /// Names of what is kept for each scalar (at most two).
     fn moments(&self) -> &'static [&'static str];
-    /// WGSL: bindings theta, gradients, moments, classes, status (see `shaders/adamw.wgsl`). `factor(at)`, which a text
-    /// may call, is a vector of factors from anywhere, what binding 13 holds from host numbers alone. One that names `VECTORS`
-    /// handles so many vectors of four elements an invocation, one otherwise.
+    /// WGSL of a rule (see `shaders/adamw.wgsl`): bindings 0 theta, 1 gradients, 2 and 3 moments; a struct `Factors` with
+    /// `factors_at(at)`, which calls `factor(at)` for a vector of four; `apply(i, clip, factors)`, the update of vector `i` of
+    /// type `V`, of which `part(x, k)` are `PARTS` times four floats and `joined(parts)` is the reverse.
     fn shader(&self) -> &'static str;
     /// How the factors depend on the number of updates.
     fn correction(&self) -> Correction;

@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use super::clip::Classes;
 use super::scale::{SETTLED, Scaler};
 use super::{Factors, Rule, Settings, clip};
 use crate::device::{Arena, StoreState};
 use crate::engine::{ArenaKernel, Bound, Found, Update};
 use crate::error::{Error, Result};
 use crate::graph::Node;
-use crate::kernel::{Capabilities, Kernel};
+use crate::kernel::{Capabilities, Kernel, VECTORS};
 use crate::params::{BLOCK, Chunk, ParamStore, Placed};
 use crate::plan::Destination;
 use crate::tensor::Tensor;
@@ -135,40 +136,46 @@ impl<'a, R: Rule> Pass<'a, R> {
         arena.ok_or_else(|| Error::internal("a chunk without gradients"))
     }
 
-    /// An arena of the class, from 1, of each block of 64 elements; 0 where nothing is updated.
-    fn classes(&self, blocks: &[f64]) -> Result<Arc<Arena>> {
+    fn classes(&self, blocks: &[u32]) -> Result<Classes> {
+        if let [first, rest @ ..] = blocks
+            && rest.iter().all(|class| class == first)
+        {
+            return Ok(Classes::One(*first));
+        }
         let device = self.parts.store.device();
         let classes = device.arena("classes".into(), blocks.len())?;
-        classes.write(device, 0, blocks)?;
-        Ok(classes)
+        classes.write(device, 0, &blocks.iter().map(|&class| f64::from(class)).collect::<Vec<_>>())?;
+        Ok(Classes::Each(classes))
     }
 
     /// What the kernels of a chunk work on: the whole of it, for gradients in the arena, and the range of each parameter
     /// whose gradient is somewhere else.
     fn ranges(&self, found: &[Found], chunk: usize) -> Result<Vec<Range>> {
         let values = &self.parts.chunks[chunk].values;
-        let mut blocks = vec![0.0; values.elements / BLOCK];
+        let mut blocks = vec![0; values.elements / BLOCK];
         let mut ranges = vec![];
         for (number, found) in self.updated(found, |found| found != Found::Nowhere, chunk) {
             let place = &self.parts.layout[number];
             let elements = place.shape.elements();
-            let class = (self.classes[number] + 1) as f64;
+            let class = self.classes[number] as u32 + 1;
             match found {
                 Found::InLeaf(leaf) => ranges.push(Range {
                     first: place.offset,
                     elements,
                     gradients: Bound::Leaf(leaf, elements),
-                    classes: self.classes(&vec![class; elements.div_ceil(BLOCK)])?,
+                    classes: Classes::One(class),
                 }),
                 Found::Nowhere | Found::InArena => {
                     blocks[place.offset / BLOCK..][..elements.div_ceil(BLOCK)].fill(class);
                 }
             }
         }
-        if blocks.iter().any(|&class| class != 0.0) {
-            let gradients = Bound::Arena(self.gradients(chunk)?.clone());
-            let classes = self.classes(&blocks)?;
-            ranges.push(Range { first: 0, elements: values.elements, gradients, classes });
+        let updated = |&class: &u32| class != 0;
+        if let (Some(begin), Some(last)) = (blocks.iter().position(updated), blocks.iter().rposition(updated)) {
+            let (first, elements) = (begin * BLOCK, (last + 1 - begin) * BLOCK);
+            let gradients = Bound::Range(self.gradients(chunk)?.clone(), first, elements);
+            let classes = self.classes(&blocks[begin..=last])?;
+            ranges.push(Range { first, elements, gradients, classes });
         }
         Ok(ranges)
     }
@@ -179,7 +186,7 @@ struct Range {
     first: usize,
     elements: usize,
     gradients: Bound,
-    classes: Arc<Arena>,
+    classes: Classes,
 }
 
 impl<R: Rule> Update for Pass<'_, R> {
@@ -235,50 +242,66 @@ impl<R: Rule> Update for Pass<'_, R> {
         if !self.parts.update {
             return Ok(vec![]);
         }
-        // A load costs a software driver as much as some arithmetic: it shares those of class and factors among a block.
-        let many = rule.shader().contains("VECTORS");
-        let factors = 4 + rule.moments().len();
+        // After values, gradients and moments.
+        let status_binding = 2 + rule.moments().len();
+        let head = format!("@group(0) @binding({status_binding}) var<storage, read> status: array<vec4<f32>>;\n");
         let factor = match self.parts.scaler {
-            _ if !rule.shader().contains("factor(") => String::new(),
             Some(_) => {
-                format!("@group(0) @binding({factors}) var<storage, read> factors: array<vec4<f32>>;\n{IN_ARENA}")
+                let binding = status_binding + 1;
+                format!("@group(0) @binding({binding}) var<storage, read> factors: array<vec4<f32>>;\n{IN_ARENA}")
             }
             None => IN_OPERANDS.into(),
         };
-        let software = capabilities.software && !self.parts.hardware;
-        let each = if many && software { BLOCK / 4 } else { 1 };
-        let head = if many { format!("const VECTORS: u32 = {each}u;\n{factor}") } else { factor };
+        let capabilities = if self.parts.hardware {
+            &Capabilities { software: false, pairs: false, ..capabilities.clone() }
+        } else {
+            capabilities
+        };
         let (mut norms, mut updates) = (vec![], vec![]);
         for (chunk, arenas) in chunks.iter().enumerate() {
             for Range { first: start, elements, gradients, classes } in self.ranges(found, chunk)? {
                 norms.push(clip::Norm { gradients: gradients.clone(), elements, classes: classes.clone() });
-                let vectors = elements / 4;
+                let wide = capabilities.pairs && elements.is_multiple_of(8);
+                let width = if wide { 8 } else { 4 };
+                let vectors = elements / width;
+                // A load costs a software driver as much as some arithmetic: a block shares those of its class and factors.
+                let shares = capabilities.software && matches!(classes, Classes::Each(_));
+                let each = if shares { BLOCK / width } else { 1 };
+                let (class_of, class) = classes.text(status_binding + 1 + usize::from(self.parts.scaler.is_some()));
                 let word = match self.parts.scaler {
                     Some(_) => 0,
                     None => first + HEAD + arenas.group * self.counts.len() * CLASS,
                 };
-                let mut kernel = Kernel::own(rule.name(), format!("{head}{}", rule.shader()));
-                kernel.params = vec![vectors as u32, word as u32, 0, 0];
+                let text = format!(
+                    "{}const VECTORS: u32 = {each}u;\n{head}{factor}{class_of}{}{}",
+                    VECTORS[usize::from(wide)],
+                    rule.shader(),
+                    include_str!("../../shaders/optim_update.wgsl")
+                );
+                let name = if wide { format!("{}.wide", rule.name()) } else { rule.name().into() };
+                let mut kernel = Kernel::own(name, text);
+                kernel.params = vec![vectors as u32, word as u32, class, 0];
                 kernel.workgroups = vectors.div_ceil(64 * each) as u64;
                 kernel.iterations = each as u64;
                 // Values and moments are read and written, gradients read.
-                kernel.bytes = Some(vectors as u64 * 16 * (3 + 2 * moments[chunk].len() as u64));
+                kernel.bytes = Some(elements as u64 * 4 * (3 + 2 * moments[chunk].len() as u64));
                 let range = |arena: &Arc<Arena>| (Bound::Range(arena.clone(), start, elements), true);
                 let mut bound = vec![range(&arenas.values), (gradients, false)];
                 bound.extend(moments[chunk].iter().map(range));
-                bound.extend([((&classes).into(), false), ((*status).into(), false)]);
+                bound.push(((*status).into(), false));
                 bound.extend(self.parts.scaler.map(|scaler| ((&scaler.factors).into(), false)));
+                bound.extend(classes.bound());
                 updates.push(ArenaKernel { kernel, arenas: bound });
             }
         }
         let mut kernels = match self.parts.scaler {
             Some(scaler) => {
                 let members = self.groups_of_updated(found)?;
-                let (mut kernels, count) = clip::partial_norms(norms, partials, software);
+                let (mut kernels, count) = clip::partial_norms(norms, partials, capabilities);
                 kernels.push(scaler.status((count, first), partials, status, &members, &rule.correction()));
                 kernels
             }
-            None => clip::kernels(norms, first, partials, status, software),
+            None => clip::kernels(norms, first, partials, status, capabilities),
         };
         kernels.extend(updates);
         Ok(kernels)

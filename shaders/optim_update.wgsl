@@ -1,0 +1,37 @@
+// The update of an optimizer over one arena: goes over its blocks and leaves the mathematics to `apply`.
+//
+// Put in front of this text: `vectors.wgsl` or `vectors_wide.wgsl`; `const VECTORS`, a power of two that divides the vectors of a block of
+// 64 elements; `status`: (norm, clip factor, 1 to skip the update, error); `fn factor(at)`, a vector of factors: of the operands, or of an
+// arena under loss scaling; `fn class_of(block)`, the class of a block (0: leave alone), which may be p.class_number; and the text of a rule
+// (`adamw.wgsl`, ..), which declares the arenas. Factors of class 1 from word p.word on, two vectors a class.
+// One invocation VECTORS vectors; workgroups: ceil(vectors / (64 VECTORS)). Iterations: VECTORS.
+
+struct Params {
+    vectors: u32,
+    word: u32,
+    class_number: u32,
+}
+
+@group(0) @binding(15) var<uniform> p: Params;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let start = ((group.x + group.y * groups.x) * 64u + lane) * VECTORS;
+    if start >= p.vectors {
+        return;
+    }
+    // All vectors of an invocation lie in one block.
+    let class_number = class_of(start / (16u / PARTS));
+    let state = status[0];
+    if class_number == 0u || state.z != 0.0 {
+        return;
+    }
+    let factors = factors_at(p.word / 4u + (class_number - 1u) * 2u);
+    for (var i = start; i < min(start + VECTORS, p.vectors); i++) {
+        apply(i, state.y, factors);
+    }
+}
