@@ -65,6 +65,8 @@ pub struct Emitted {
 
 /// A single axis of at least this many elements is taken for data, not for a batch of numbers.
 const LONG: usize = 4096;
+/// Fewer elements an item of a batch than this are not taken in pairs.
+const SHORT: usize = 256;
 /// Invocations of a generated kernel's workgroup.
 pub const WORKGROUP: u64 = 64;
 
@@ -75,11 +77,12 @@ struct Index {
     spread: bool,
 }
 
-/// Emits a unit without hand-written kernels; four lanes only where every index allows it.
+/// Emits a unit without hand-written kernels; four lanes, or eight as a pair, only where every index allows it.
 pub fn emit(graph: &Graph, state: &State, unit_id: usize, unit: &Unit, lanes: usize) -> Result<Emitted, Refused> {
     let mut stored: Vec<usize> = unit.members.iter().copied().filter(|&node| state.is_stored(graph, node)).collect();
     stored.sort_unstable();
-    let mut emitter = Emitter::new(graph, state, unit_id, lanes);
+    let mut emitter = Emitter::new(graph, state, unit_id, lanes.min(4));
+    emitter.pairs = lanes == 8;
     emitter.whole(&stored)?;
     let functions = emitter.finish_function();
     Ok(emitter.finish(&functions))
@@ -124,6 +127,10 @@ struct Emitter<'a> {
     lanes: usize,
     /// True if functions are for half of a pair of four elements each: see [`Kernel::pairs`].
     pairs: bool,
+    /// Which half of a pair is being emitted.
+    half: &'static str,
+    /// Words that the half emitted so far has used: the second takes those of the first.
+    used: usize,
     /// For each of `out.reads`, how many elements a load brings.
     widths: Vec<usize>,
     out: Emitted,
@@ -142,6 +149,8 @@ impl<'a> Emitter<'a> {
             unit: Some(unit),
             lanes,
             pairs: false,
+            half: "half",
+            used: 0,
             widths: vec![],
             out: Emitted::default(),
             body: String::new(),
@@ -166,28 +175,46 @@ impl<'a> Emitter<'a> {
             0 | 1 => elements,
             _ => elements / shape[0],
         };
-        if !row.is_multiple_of(self.lanes) {
+        // What is short gains nothing by pairs and would compile longer.
+        let width = if self.pairs { 8 } else { self.lanes };
+        if !row.is_multiple_of(width) || self.pairs && row < SHORT {
             return Err(Refused);
         }
-        let count = self.word((elements / self.lanes) as u32);
+        let count = self.word((elements / width) as u32);
+        let (index, _) = self.parameters();
         let _ = writeln!(
             self.body,
             "@compute @workgroup_size({WORKGROUP})\nfn main(@builtin(workgroup_id) group: vec3<u32>, \
              @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {{\n    \
              let at = (group.x + group.y * groups.x) * {WORKGROUP}u + lane;\n    if at >= {count} {{\n        return;\n    }}\n    \
-             let index = at * {}u;",
-            self.lanes
+             let {} = at * {width}u;",
+            index.name
         );
-        let index = Index { name: "index".into(), spread: true };
-        for &node in stored {
-            if self.graph.nodes[node].meta.elements() != elements {
-                return Err(Refused);
+        if stored.iter().any(|&node| self.graph.nodes[node].meta.elements() != elements) {
+            return Err(Refused);
+        }
+        if self.pairs {
+            let used = self.used;
+            let low = self.half(stored, &index, "0u")?;
+            (self.used, self.values, self.indices) = (used, HashMap::new(), HashMap::new());
+            let high = self.half(stored, &index, "1u")?;
+            for (&node, halves) in stored.iter().zip(low.iter().zip(&high)) {
+                self.store_pair(node, halves)?;
             }
-            let value = self.value(node, &index)?;
-            self.store(node, &value, "at");
+        } else {
+            for &node in stored {
+                let value = self.value(node, &index)?;
+                self.store(node, &value, "at");
+            }
         }
         self.body.push_str("}\n");
         Ok(())
+    }
+
+    /// The values of one half of a pair.
+    fn half(&mut self, stored: &[usize], index: &Index, half: &'static str) -> Result<Vec<String>, Refused> {
+        self.half = half;
+        stored.iter().map(|&node| self.value(node, index)).collect()
     }
 
     fn epilogue(&mut self, kernel: usize, stored: &[usize]) -> Result<(), Refused> {
@@ -315,7 +342,9 @@ impl<'a> Emitter<'a> {
         let lanes = match (self.lanes, index.spread) {
             (1, _) => format!("U({})", index.name),
             (_, false) => format!("U({})", index.name),
-            (_, true) if self.pairs => format!("(U({} + 4u * half) + U(0u, 1u, 2u, 3u))", index.name),
+            (_, true) if self.pairs => {
+                format!("(U({} + 4u * {}) + U(0u, 1u, 2u, 3u))", index.name, self.half)
+            }
             (_, true) => format!("(U({}) + U(0u, 1u, 2u, 3u))", index.name),
         };
         names.insert("index".into(), lanes);
@@ -366,8 +395,11 @@ impl<'a> Emitter<'a> {
 
     /// Text of a uniform word that holds `value`.
     fn word(&mut self, value: u32) -> String {
-        let k = self.out.words.len();
-        self.out.words.push(value);
+        let k = self.used;
+        self.used += 1;
+        if k == self.out.words.len() {
+            self.out.words.push(value);
+        }
         format!("f[{}].{}", k / 4, ["x", "y", "z", "w"][k % 4])
     }
 
@@ -403,10 +435,12 @@ impl<'a> Emitter<'a> {
             DType::I32 => "i32",
             DType::U32 | DType::Bool => "u32",
         };
+        let paired_writes = self.pairs && self.half != "half";
         let element = |(letter, i, node): (&str, usize, usize)| match self.widths.get(i).filter(|_| letter == "r") {
             Some(8) => "vec4<u64>".to_string(),
             Some(4) => format!("vec4<{}>", scalar(node)),
             Some(_) => scalar(node).to_string(),
+            None if paired_writes => "vec4<u64>".to_string(),
             None => self.wide(scalar(node)),
         };
         let reads = self.out.reads.iter().enumerate().map(|(i, &node)| ("r", i, "read", node));

@@ -112,11 +112,10 @@ impl Placer<'_> {
     fn unit(&mut self, unit: &Unit, id: usize, state: &State<'_>) -> Result<()> {
         let Some(kernel) = unit.kernel else {
             let emitted = |lanes| emit::emit(self.graph, state, id, unit, lanes);
-            // Four elements an invocation where all indices allow it, else one.
-            let (emitted, lanes) = match emitted(4) {
-                Ok(emitted) => (emitted, 4),
-                Err(_) => (emitted(1).map_err(|_| Error::internal("a fused region has no kernel"))?, 1),
-            };
+            // As many elements an invocation as all indices allow.
+            let widths: &[usize] = if self.graph.capabilities.pairs { &[8, 4, 1] } else { &[4, 1] };
+            let found = widths.iter().find_map(|&lanes| Some((emitted(lanes).ok()?, lanes as u64)));
+            let (emitted, lanes) = found.ok_or_else(|| Error::internal("a fused region has no kernel"))?;
             return self.pointwise(unit, emitted, lanes);
         };
         let Work::Kernels { kernels, .. } = &self.graph.nodes[kernel].work else {

@@ -35,7 +35,7 @@ impl Emitter<'_> {
         }
         let at = &index.name;
         let raw = match (self.lanes, index.spread) {
-            _ if paired => format!("half_of(r{slot}[{at} >> 3u], half)"),
+            _ if paired => format!("half_of(r{slot}[{at} >> 3u], {})", self.half),
             _ if self.pairs => format!("r{slot}[{at}]"),
             (1, _) => format!("r{slot}[{at}]"),
             (_, true) => format!("r{slot}[{at} >> 2u]"),
@@ -63,6 +63,24 @@ impl Emitter<'_> {
             _ => value.into(),
         };
         let _ = writeln!(self.body, "    w{slot}[{at}] = {value};");
+    }
+
+    /// Stores both halves of a pair.
+    pub(super) fn store_pair(&mut self, node: usize, (low, high): (&String, &String)) -> Result<(), Refused> {
+        let dtype = self.graph.nodes[node].meta.dtype;
+        if self.graph.element_bytes(dtype) != 4 {
+            return Err(Refused);
+        }
+        let slot = self.out.writes.len();
+        self.out.writes.push(node);
+        let bits = |value: &str| match dtype {
+            DType::Bool => format!("select(U(0u), U(1u), {value})"),
+            DType::U32 => value.into(),
+            _ => format!("bitcast<U>({value})"),
+        };
+        let (low, high) = (bits(low), bits(high));
+        let _ = writeln!(self.body, "    w{slot}[at] = pair_of({low}, {high});");
+        Ok(())
     }
 
     /// The index in the buffer beneath `map`, for the element `from` of the view.
