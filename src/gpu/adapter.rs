@@ -139,9 +139,13 @@ impl Gpu {
             ..Default::default()
         };
         let driver = |message: String| Error::Driver { device: info.name.clone(), what: "a device".into(), message };
+        let threads = super::workers::Threads::now();
         let opened = super::catch(|| pollster::block_on(adapter.request_device(&descriptor)));
         let (device, queue) = opened.map_err(driver)?.map_err(|error| driver(error.to_string()))?;
 
+        if software {
+            threads.spread_new();
+        }
         let lost = Arc::new(Mutex::new(None));
         let is_lost = Arc::new(AtomicBool::new(false));
         let (reason, flag) = (lost.clone(), is_lost.clone());

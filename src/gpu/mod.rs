@@ -11,6 +11,7 @@ mod run;
 mod staging;
 mod stored;
 mod timestamps;
+mod workers;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
