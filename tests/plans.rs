@@ -55,22 +55,36 @@ fn pointwise_ops_before_and_after_a_reduction_run_inside_it() {
 fn a_small_product_takes_the_tile_that_compiles_fast_for_any_batch() {
     let capabilities =
         Capabilities { software: true, subgroup: Some(8), storage_buffers: 8, ..Capabilities::default() };
-    let name = |m: usize, k: usize, n: usize| {
-        let y = input(&[m, k], 1).matmul(&input(&[k, n], 2));
-        Device::cpu().plan_for(&[&y], &capabilities, true).expect("a plan").dispatches[0].name.clone()
+    let name = |m: usize, k: usize, n: usize, transposed: bool| {
+        let a = if transposed { input(&[k, m], 1).permute(&[1, 0]) } else { input(&[m, k], 1) };
+        let y = a.matmul(&input(&[k, n], 2));
+        Device::cpu().plan_for(&[&y], &capabilities, true).expect("a plan").dispatches[0]
+            .name
+            .split(" | ")
+            .next()
+            .unwrap()
+            .to_string()
     };
     for batch in [5, 32, 64, 2048] {
-        assert_eq!(name(batch, 32, 16), "matmul.subgroup.thin", "forward, {batch}");
-        assert_eq!(name(32, batch, 16), "matmul.subgroup.thin", "a weight's gradient, {batch}");
+        assert_eq!(name(batch, 32, 16, false), "matmul.subgroup.thin", "forward, {batch}");
+        assert_eq!(name(32, batch, 16, true), "matmul.subgroup.thin", "a weight's gradient, {batch}");
+        // Weights that are larger take another, for any batch too.
+        assert_eq!(name(batch, 128, 12, false), "matmul.wide", "{batch}");
+        assert_eq!(name(128, batch, 12, true), "matmul.wide", "{batch}");
     }
-    assert_eq!(name(64, 32, 64), "matmul.wide");
+    assert_eq!(name(64, 32, 64, false), "matmul.wide");
 }
 
 #[test]
 fn a_product_reads_eight_elements_a_load_where_integers_of_64_bits_exist() {
     let without = Capabilities { software: true, subgroup: Some(8), storage_buffers: 8, ..Capabilities::default() };
     let name = |capabilities: &Capabilities, y: &Tensor| {
-        Device::cpu().plan_for(&[y], capabilities, true).expect("a plan").dispatches[0].name.clone()
+        Device::cpu().plan_for(&[y], capabilities, true).expect("a plan").dispatches[0]
+            .name
+            .split(" | ")
+            .next()
+            .unwrap()
+            .to_string()
     };
     let with = Capabilities { pairs: true, ..without.clone() };
     let (x, w) = (input(&[37, 64], 1), input(&[72, 64], 2));

@@ -46,7 +46,8 @@ pub(crate) fn kernel(
     let single = !precision.half && a.meta.dtype == DType::F32 && b.meta.dtype == DType::F32;
     let eights = capabilities.pairs && single && a_eights == Some(true) && b_eights.is_some();
     let fours = a_fours.is_some() && b_fours.is_some();
-    let list = variants::candidates(&sizes, [fours, eights], precision.half, capabilities);
+    let transposed = a.strides[2] == 1 && a.strides[3] != 1;
+    let list = variants::candidates(&sizes, transposed, [fours, eights], precision.half, capabilities);
     let mut variant = preferred(list, |variant| variant.name, capabilities);
     if variant.shader == Shader::Vector && sizes.rows > 1 {
         // One column: the product is formed transposed.

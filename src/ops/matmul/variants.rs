@@ -53,9 +53,10 @@ const fn variant(name: &'static str, shader: Shader, each: [usize; 2], group: [u
 }
 
 /// Kernels for a product of this class, the default first. Classes are wide, so that another batch size rarely means
-/// another pipeline. `fours` and `eights`: true if both operands can be read so. `half`: operands are rounded to f16.
+/// another pipeline. `transposed`: of the left operand rows lie side by side. `fours` and `eights`: true if both operands can be read so. `half`: operands are rounded to f16.
 pub(super) fn candidates(
     sizes: &Sizes,
+    transposed: bool,
     [fours, eights]: [bool; 2],
     half: bool,
     capabilities: &Capabilities,
@@ -75,7 +76,7 @@ pub(super) fn candidates(
         let wide = (fours && !thin).then_some(variant("matmul.wide", Shader::Wide, [4, 4], [8, 8]));
         let eights = (eights && !thin).then_some(variant("matmul.eights", Shader::Eights, [4, 4], [8, 8]));
         let mut lanes = if capabilities.subgroup == Some(8) { vec![eights, wide, Some(subgroup)] } else { vec![] };
-        if is_small(sizes) && !thin && !lanes.is_empty() {
+        if is_small(sizes, transposed) && !thin && !lanes.is_empty() {
             // It has next to nothing to do, and other tiles take up to three times as long to compile.
             lanes.insert(0, Some(variant("matmul.subgroup.thin", Shader::Subgroup, [1, 2], [8, 8])));
         }
@@ -99,11 +100,11 @@ pub(super) fn candidates(
     list
 }
 
-/// True for a weight of up to 32 x 32 and any batch, or a batch of up to 32 where one side is as short.
-fn is_small(sizes: &Sizes) -> bool {
-    let mut sides = [sizes.rows, sizes.columns, sizes.depth];
-    sides.sort_unstable();
-    sizes.batches == 1 && sides[1] <= 32
+/// True for a weight of up to 32 x 32 and any batch, which is the rows of the result and of the gradient that a layer passes on, and
+/// the depth of the weight's gradient, whose left operand is transposed.
+fn is_small(sizes: &Sizes, transposed: bool) -> bool {
+    let weight = if transposed { sizes.rows } else { sizes.depth };
+    sizes.batches == 1 && sizes.columns <= 32 && weight <= 32
 }
 
 /// Side of the matrices that the adapter multiplies, where this shader can use them: it counts on subgroups of 32.
