@@ -189,15 +189,16 @@ fn main(
         }
     }
 
-    // Four columns a turn, then the others move up: one call of `store` instead of 32.
+    // Four columns a turn, then the others move up: one call of `store` instead of 32. The rows' end is no constant, for drivers
+    // would write a loop over four rows out.
+    let row_end = min(row + 4u, p.rows);
     let column_end = min(column + TILE, p.columns);
     for (var four = column; four < column_end; four += 4u) {
         let own = transpose(mat4x4<f32>(sum0[0], sum1[0], sum2[0], sum3[0]));
-        for (var i = 0u; i < 4u; i++) {
+        for (var store_row = row; store_row < row_end; store_row++) {
+            let i = store_row - row;
             let value = select(select(own[0], own[1], i == 1u), select(own[2], own[3], i == 3u), i > 1u);
-            if row + i < p.rows {
-                store(value, (plane * p.rows + row + i) * p.columns, four);
-            }
+            store(value, (plane * p.rows + store_row) * p.columns, four);
         }
         shift(&sum0);
         shift(&sum1);
