@@ -11,7 +11,7 @@ use crate::array::Array;
 use crate::device::{Arena, Device, GpuValue, StoreState};
 use crate::dtype::DType;
 use crate::error::Error;
-use crate::ops::{Meta, Op};
+use crate::ops::{Meta, Op, identity};
 use crate::shape::Shape;
 
 /// Host data of an upload.
@@ -331,7 +331,7 @@ impl Snapshot {
                     }
                 }
                 (None, Source::Op(op)) => {
-                    words.push(op.name().as_ptr() as u64);
+                    words.push(identity(op.as_ref()));
                     let start = words.len();
                     // Regions by the order in which they are met: their own numbers differ from step to step.
                     let region = if node.region == 0 { 0 } else { place_of(&mut regions, node.region) };

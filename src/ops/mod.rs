@@ -4,7 +4,9 @@
 //! [`Op`] implementation: shape rule, gradient, f64 reference, lowering, cases. Adding an op touches its file, its
 //! shader and one line of the list at the bottom of this file.
 
+use std::any::Any;
 use std::fmt::Debug;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::array::Array;
@@ -137,11 +139,32 @@ pub enum Casting {
     Full,
 }
 
+/// A word that two ops share if they are of one type and have one name. The address of a name is none: code that is compiled in parts
+/// has several copies of it, and two types may share one.
+pub(crate) fn identity(op: &dyn Op) -> u64 {
+    struct Word(u64);
+    impl Hasher for Word {
+        fn write(&mut self, bytes: &[u8]) {
+            self.write_u64(crate::kernel::hash(bytes));
+        }
+        fn write_u64(&mut self, word: u64) {
+            self.0 = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        }
+        fn finish(&self) -> u64 {
+            self.0
+        }
+    }
+    let mut word = Word(1);
+    (op as &dyn Any).type_id().hash(&mut word);
+    word.write(op.name().as_bytes());
+    word.finish()
+}
+
 /// What a node of a graph does.
 ///
 /// Only the two rules about strides, the one about mixed precision and the one about byproducts have a default: an op
 /// without a gradient rule, a reference or cases does not compile.
-pub trait Op: Debug + Send + Sync + 'static {
+pub trait Op: Any + Debug + Send + Sync {
     /// Name in errors, dumps and profiles.
     fn name(&self) -> &'static str;
 

@@ -12,7 +12,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::{LeafKind, Snapshot, Source};
 use crate::kernel::{Capabilities, Choice, Kernel, Operand};
-use crate::ops::{Byproduct, Lowering, Meta, Op, ViewKind};
+use crate::ops::{Byproduct, Lowering, Meta, Op, ViewKind, identity};
 use crate::shape::Shape;
 
 /// Where a result goes.
@@ -121,7 +121,7 @@ fn check_bindings(plan: &Plan, limit: u64) -> Result<()> {
 
 /// Words that two ops share if they are the same op on the same inputs.
 fn key(op: &dyn Op, inputs: &[usize]) -> Vec<u64> {
-    let mut words = vec![op.name().as_ptr() as u64];
+    let mut words = vec![identity(op)];
     op.attributes(&mut words);
     words.extend(inputs.iter().map(|&input| input as u64 | 1 << 40));
     words
