@@ -12,7 +12,7 @@
 // binding 2  c [splits, batch_outer, batch_inner, rows, columns], contiguous. With splits > 1 these are partial sums:
 //            bind the identity epilogue and add the parts in ascending order with a second kernel.
 //
-// Constants (host prepends):
+// Sizes: `matmul_common.wgsl`, which goes in front. Constants (host prepends):
 //   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
 //   ROW_LOADS = 4  a tile has 8 * ROW_LOADS rows; ROW_LOADS * COLUMNS <= 16, else drivers stop unrolling
 //   COLUMNS = 4    columns of an invocation
@@ -22,30 +22,9 @@
 // Loops (those over the constants are unrolled): min(split_depth, depth) + ROWS iterations an invocation: split_depth <= 59,000.
 // Part s covers k in [s * split_depth, min((s + 1) * split_depth, depth)); an empty part or depth = 0 gives 0.
 
-struct Params {
-    rows: u32,
-    columns: u32,
-    depth: u32,
-    batch_outer: u32,
-    batch_inner: u32,
-    splits: u32,
-    split_depth: u32,
-    a_batch_outer: u32,
-    a_batch_inner: u32,
-    a_row: u32,
-    a_column: u32,
-    b_batch_outer: u32,
-    b_batch_inner: u32,
-    b_row: u32,
-    b_column: u32,
-    a_start: u32,
-    b_start: u32,
-}
-
 @group(0) @binding(0) var<storage, read> a: array<A_TYPE>;
 @group(0) @binding(1) var<storage, read> b: array<B_TYPE>;
 @group(0) @binding(2) var<storage, read_write> c: array<OUT>;
-@group(0) @binding(15) var<uniform> p: Params;
 
 const LANES: u32 = 8u;
 const ROWS: u32 = ROW_LOADS * LANES;

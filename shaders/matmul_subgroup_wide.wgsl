@@ -13,35 +13,14 @@
 // binding 2  c [splits, batch_outer, batch_inner, rows, columns], contiguous. With splits > 1 these are partial sums:
 //            bind the identity epilogue and add the parts in ascending order with a second kernel.
 //
-// Constants (host prepends): A_ALONG_K, B_ALONG_K   true where k is the contiguous axis
+// Sizes: `matmul_common.wgsl`, which goes in front. Constants (host prepends): A_ALONG_K, B_ALONG_K   true where k is the contiguous axis
 // and `store(value, line, column)`, which has four elements of c's row at `line` (see `matmul_subgroup_wide_quads.wgsl`).
 // Workgroup: (8, 1, 1), one subgroup. Grid: splits * batches * ceil(rows / 32) * ceil(columns / 32), folded freely.
 // Loops: min(split_depth, depth) / 4 + 47 iterations an invocation.
 // Part s covers k in [s * split_depth, min((s + 1) * split_depth, depth)); split_depth is a multiple of 4.
 
-struct Params {
-    rows: u32,
-    columns: u32,
-    depth: u32,
-    batch_outer: u32,
-    batch_inner: u32,
-    splits: u32,
-    split_depth: u32,
-    a_batch_outer: u32,
-    a_batch_inner: u32,
-    a_row: u32,
-    a_column: u32,
-    b_batch_outer: u32,
-    b_batch_inner: u32,
-    b_row: u32,
-    b_column: u32,
-    a_start: u32,
-    b_start: u32,
-}
-
 @group(0) @binding(0) var<storage, read> a: array<vec4<A_TYPE>>;
 @group(0) @binding(1) var<storage, read> b: array<vec4<B_TYPE>>;
-@group(0) @binding(15) var<uniform> p: Params;
 
 const TILE: u32 = 32u;
 

@@ -15,31 +15,11 @@
 //                                        are multiples of 4: quads are read as such. Otherwise element by element
 // Grid: splits * batch_outer * batch_inner * ceil(rows / SIDE) * ceil(columns / SIDE) workgroups, folded freely over x and y.
 // Part s covers k in [s * split_depth, min((s + 1) * split_depth, depth)); an empty part or depth = 0 gives 0.
-
-struct Params {
-    rows: u32,
-    columns: u32,
-    depth: u32,
-    batch_outer: u32,
-    batch_inner: u32,
-    splits: u32,
-    split_depth: u32,
-    a_batch_outer: u32,
-    a_batch_inner: u32,
-    a_row: u32,
-    a_column: u32,
-    b_batch_outer: u32,
-    b_batch_inner: u32,
-    b_row: u32,
-    b_column: u32,
-    a_start: u32,
-    b_start: u32,
-}
+// Sizes: `matmul_common.wgsl`, which goes in front.
 
 @group(0) @binding(0) var<storage, read> a: array<vec4<A_TYPE>>;
 @group(0) @binding(1) var<storage, read> b: array<vec4<B_TYPE>>;
 @group(0) @binding(2) var<storage, read_write> c: array<OUT>;
-@group(0) @binding(15) var<uniform> p: Params;
 
 struct Block {
     outside: bool,

@@ -9,7 +9,7 @@
 // binding 1  b, alike
 // binding 2  c [splits, batch_outer, batch_inner, columns], contiguous; partial sums with splits > 1
 //
-// Constants (host prepends):
+// Sizes: `matmul_common.wgsl`, which goes in front. Constants (host prepends):
 //   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
 //   ALONG_DEPTH: bool    k is the contiguous axis of b: neighbours take neighbouring k of one result, else neighbouring results
 //   OUTPUTS = 4 or 64    results of a workgroup: 4 along k
@@ -17,30 +17,9 @@
 // Grid: splits * batch_outer * batch_inner * ceil(columns / OUTPUTS) workgroups, folded freely over x and y.
 // Loops: ceil(min(split_depth, depth) * OUTPUTS / 256) + 8 iterations an invocation.
 
-struct Params {
-    rows: u32,
-    columns: u32,
-    depth: u32,
-    batch_outer: u32,
-    batch_inner: u32,
-    splits: u32,
-    split_depth: u32,
-    a_batch_outer: u32,
-    a_batch_inner: u32,
-    a_row: u32,
-    a_column: u32,
-    b_batch_outer: u32,
-    b_batch_inner: u32,
-    b_row: u32,
-    b_column: u32,
-    a_start: u32,
-    b_start: u32,
-}
-
 @group(0) @binding(0) var<storage, read> a: array<A_TYPE>;
 @group(0) @binding(1) var<storage, read> b: array<B_TYPE>;
 @group(0) @binding(2) var<storage, read_write> c: array<OUT>;
-@group(0) @binding(15) var<uniform> p: Params;
 
 const THREADS: u32 = 256u;
 const LANES: u32 = THREADS / OUTPUTS;

@@ -17,6 +17,8 @@ pub(crate) struct Operand {
     pub strides: [usize; 4],
 }
 
+/// Sizes of a product.
+const COMMON: &str = include_str!("../../../shaders/matmul_common.wgsl");
 /// Bindings, patches and the store of products in blocks.
 const TILED: &str = include_str!("../../../shaders/matmul_tiled.wgsl");
 
@@ -54,7 +56,9 @@ pub(crate) fn kernel(
         (a, b) = (b.turned(), a.turned());
         (sizes.rows, sizes.columns) = (sizes.columns, sizes.rows);
     }
-    let constants = variant.constants(&a, &b, [a_fours, b_fours]) + &precision.types(&[a.meta, b.meta], capabilities);
+    let constants = variant.constants(&a, &b, [a_fours, b_fours])
+        + &precision.types(&[a.meta, b.meta], capabilities)
+        + COMMON;
     let (splits, split_depth) = variant.splits(&sizes, capabilities);
     let quads = matches!(variant.shader, Shader::Wide | Shader::Eights) && sizes.columns.is_multiple_of(4);
     let lanes = if quads { 4 } else { 1 };
