@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::fmt::Debug;
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use crate::array::Array;
@@ -139,25 +139,12 @@ pub enum Casting {
     Full,
 }
 
-/// A word that two ops share if they are of one type and have one name. The address of a name is none: code that is compiled in parts
-/// has several copies of it, and two types may share one.
+/// A word that two ops share if they are of one type and have one name. The address of a name is none: code that is
+/// compiled in parts has several copies of it, and two types may share one.
 pub(crate) fn identity(op: &dyn Op) -> u64 {
-    struct Word(u64);
-    impl Hasher for Word {
-        fn write(&mut self, bytes: &[u8]) {
-            self.write_u64(crate::kernel::hash(bytes));
-        }
-        fn write_u64(&mut self, word: u64) {
-            self.0 = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-        }
-        fn finish(&self) -> u64 {
-            self.0
-        }
-    }
-    let mut word = Word(1);
-    (op as &dyn Any).type_id().hash(&mut word);
-    word.write(op.name().as_bytes());
-    word.finish()
+    let mut hasher = DefaultHasher::new();
+    ((op as &dyn Any).type_id(), op.name()).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What a node of a graph does.
