@@ -139,11 +139,12 @@ impl Gpu {
             ..Default::default()
         };
         let driver = |message: String| Error::Driver { device: info.name.clone(), what: "a device".into(), message };
-        let threads = super::workers::Threads::now();
+        let spread = software && super::workers::from_env()?;
+        let threads = spread.then(super::workers::Threads::now);
         let opened = super::catch(|| pollster::block_on(adapter.request_device(&descriptor)));
         let (device, queue) = opened.map_err(driver)?.map_err(|error| driver(error.to_string()))?;
 
-        if software {
+        if let Some(threads) = threads {
             threads.spread_new();
         }
         let lost = Arc::new(Mutex::new(None));

@@ -5,8 +5,24 @@
 //! two cores a step of many short dispatches then takes up to twice as long, and the same program is fast in one run and
 //! slow in the next. `KILN_AFFINITY=off` leaves the threads where the system puts them.
 
+use crate::error::{Error, Result};
+
 /// The threads of this process, if the system tells.
 pub(super) struct Threads(#[cfg(target_os = "linux")] Vec<(i32, String)>);
+
+/// Whether the user lets them be moved.
+pub(super) fn from_env() -> Result<bool> {
+    match std::env::var("KILN_AFFINITY").unwrap_or_default().as_str() {
+        "" | "on" | "1" => Ok(true),
+        "off" | "0" => Ok(false),
+        other => Err(Error::Setting {
+            name: "KILN_AFFINITY".into(),
+            value: other.into(),
+            what: "it is neither on nor off".into(),
+            next: "set it to one of these, or unset it",
+        }),
+    }
+}
 
 #[cfg(not(target_os = "linux"))]
 impl Threads {
@@ -35,12 +51,9 @@ impl Threads {
     /// Gives each worker among the threads that have come since a core. Leaves all as they are if they are not what is
     /// expected: another driver, threads that the program started meanwhile, fewer cores than workers.
     pub fn spread_new(&self) {
-        if std::env::var("KILN_AFFINITY").is_ok_and(|value| value == "off") {
-            return;
-        }
         use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
         let mut all = Threads::now().0;
-        all.retain(|thread| !self.0.contains(thread));
+        all.retain(|(number, _)| self.0.iter().all(|(old, _)| old != number));
         let Ok(allowed) = sched_getaffinity(None) else { return };
         let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core)).collect();
         for (&thread, core) in workers(&all, cores.len()).iter().zip(cores) {
