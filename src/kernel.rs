@@ -165,6 +165,9 @@ pub struct Capabilities {
     /// True if eight elements had better be moved at once as four integers of 64 bits: a software driver runs a load or a
     /// store as a loop over the lanes, which takes hardly longer for twice the bytes.
     pub pairs: bool,
+    /// Threads of a software driver that cuts each dispatch into equal parts for them: kernels there had better share out their
+    /// work while they run.
+    pub workers: Option<u32>,
     /// Lanes of a subgroup where every subgroup has this many and subgroup operations exist.
     pub subgroup: Option<u32>,
     /// Side of the square f16 matrices that the adapter multiplies with sums in f32, if it has units for that.
@@ -241,6 +244,7 @@ impl Default for Capabilities {
             software: false,
             integrated: false,
             pairs: false,
+            workers: None,
             subgroup: None,
             cooperative: None,
             storage_buffers: 8,

@@ -43,6 +43,18 @@ fn a_driver_that_fails_at_integers_of_64_bits_moves_values_one_at_a_time() {
 }
 
 #[test]
+fn a_driver_that_fails_at_the_queue_of_work_shares_it_out_itself() {
+    let device = Device::named_with_faults("vulkan", &["balance"]).expect("a Vulkan driver");
+    holds(&device, "Softmax");
+    holds(&device, "Matmul/37x131x75");
+    // GPUs share out their work themselves.
+    if device.info().kind == "software" {
+        assert_eq!(device.warnings().len(), 1, "{:?}", device.warnings());
+        assert!(device.warnings()[0].contains("work will not be shared out"), "{:?}", device.warnings());
+    }
+}
+
+#[test]
 fn a_variant_that_does_not_compile_gives_way_to_the_next() {
     let as_if = |capabilities: &mut kiln::kernel::Capabilities| {
         capabilities.software = false;

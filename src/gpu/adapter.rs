@@ -162,6 +162,8 @@ impl Gpu {
         let bytes = crate::plan::OPERAND_WORDS as u64 * 4;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let operands = buffer::Buffer::create(&device, &memory, "operands", bytes, usage)?;
+        let usage = wgpu::BufferUsages::STORAGE;
+        let work = buffer::Buffer::create(&device, &memory, "work to share out", 16, usage)?;
         let f16 = features.contains(wgpu::Features::SHADER_F16);
         let mut gpu = Gpu(Arc::new(Inner {
             info: info.clone(),
@@ -170,6 +172,8 @@ impl Gpu {
                 f16,
                 software,
                 pairs: software && features.contains(wgpu::Features::SHADER_INT64),
+                workers: (software && features.contains(wgpu::Features::SUBGROUP))
+                    .then(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get) as u32),
                 integrated: info.kind == "integrated",
                 subgroup: (features.contains(wgpu::Features::SUBGROUP)
                     && raw.subgroup_min_size == raw.subgroup_max_size)
@@ -193,6 +197,7 @@ impl Gpu {
             reads: Mutex::new(read::Ring::default()),
             in_flight: Mutex::default(),
             operands,
+            work,
             recorder: crate::profile::Recorder::new(),
             timestamps: Mutex::default(),
             warnings: Mutex::default(),

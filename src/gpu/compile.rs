@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::balance::{Balanced, QUEUE, SHARES, balance};
 use super::stored::StoredPipelines;
 use super::{Buffer, Gpu, lock};
 use crate::device::Storage;
@@ -58,6 +59,7 @@ pub(crate) struct Step {
     layout: wgpu::BindGroupLayout,
     params: Option<(u64, u64)>,
     fusion: Option<(u64, u64)>,
+    shares: Option<(u64, u64)>,
 }
 
 /// Bind groups over one set of buffers.
@@ -80,7 +82,11 @@ impl Gpu {
         let alignment = self.0.uniform_alignment.max(16);
         let mut words: Vec<u8> = vec![];
         let mut steps = Vec::with_capacity(plan.dispatches.len());
-        for (dispatch, (pipeline, layout)) in plan.dispatches.iter().zip(self.pipelines(&plan)?) {
+        let capabilities = self.capabilities();
+        let balanced: Vec<Option<Balanced>> =
+            plan.dispatches.iter().map(|it| balance(it, plan.bytes_moved(it), &capabilities)).collect();
+        let pipelines = self.pipelines(&plan, &balanced)?;
+        for ((dispatch, balanced), (pipeline, layout)) in plan.dispatches.iter().zip(&balanced).zip(pipelines) {
             let mut place = |data: &[u32], length: usize| {
                 if data.is_empty() {
                     return None;
@@ -93,7 +99,9 @@ impl Gpu {
             };
             let params = place(&dispatch.params, dispatch.params.len().next_multiple_of(4));
             let fusion = place(&dispatch.fusion, dispatch.fusion.len().next_multiple_of(64));
-            steps.push(Step { pipeline, grid: dispatch.grid, layout, params, fusion });
+            let shares = balanced.as_ref().and_then(|balanced| place(&balanced.words, 4));
+            let grid = balanced.as_ref().map_or(dispatch.grid, |balanced| balanced.grid);
+            steps.push(Step { pipeline, grid, layout, params, fusion, shares });
         }
         let uniforms = if words.is_empty() {
             None
@@ -126,14 +134,19 @@ impl Gpu {
     /// Translating WGSL and, on most drivers, compiling happen when a pipeline is made. llvmpipe compiles at the first
     /// dispatch instead, one kernel at a time on the queue's thread, so there the threads save little: the first step of the
     /// MNIST CNN without any cache took 2.3 and 3.4 s with one thread, 2.6 and 2.6 s with two (two cores, in one run).
-    fn pipelines(&self, plan: &Plan) -> Result<Vec<(wgpu::ComputePipeline, wgpu::BindGroupLayout)>> {
+    fn pipelines(
+        &self,
+        plan: &Plan,
+        balanced: &[Option<Balanced>],
+    ) -> Result<Vec<(wgpu::ComputePipeline, wgpu::BindGroupLayout)>> {
         let mut known = lock(&self.0.pipelines);
         let mut keys = Vec::with_capacity(plan.dispatches.len());
         let mut missing: Vec<(&Key, &Dispatch, wgpu::BindGroupLayout)> = vec![];
-        for dispatch in &plan.dispatches {
-            let entries = entries(dispatch);
+        for (dispatch, balanced) in plan.dispatches.iter().zip(balanced) {
+            let entries = entries(dispatch, balanced.is_some());
             let layout = self.layout(&mut known, &entries)?;
-            keys.push(((dispatch.source.clone(), entries), layout));
+            let source = balanced.as_ref().map_or(&dispatch.source, |balanced| &balanced.source);
+            keys.push(((source.clone(), entries), layout));
         }
         let mut seen = HashSet::new();
         for ((key, layout), dispatch) in keys.iter().zip(&plan.dispatches) {
@@ -143,7 +156,9 @@ impl Gpu {
         }
         if !missing.is_empty() {
             let cache = known.stored.cache.as_ref();
-            let made = in_parallel(&missing, |(_, dispatch, layout)| self.make_pipeline(dispatch, layout, cache));
+            let made = in_parallel(&missing, |((source, _), dispatch, layout)| {
+                self.make_pipeline(dispatch, source, layout, cache)
+            });
             self.count(2, made.len());
             // All that could be made are kept, whatever became of the others.
             let mut failure = None;
@@ -151,7 +166,13 @@ impl Gpu {
                 match result {
                     Ok(pipeline) => drop(known.pipelines.insert((*key).clone(), pipeline)),
                     Err(error) => {
-                        self.retreat(dispatch, &error);
+                        let source = &dispatch.source;
+                        let layout = self.layout(&mut known, &entries(dispatch, false))?;
+                        if key.0 != *source && self.make_pipeline(dispatch, source, &layout, None).is_ok() {
+                            self.give_up_balance(&error);
+                        } else {
+                            self.retreat(dispatch, &error);
+                        }
                         failure = failure.or(Some(error));
                     }
                 }
@@ -171,6 +192,7 @@ impl Gpu {
     fn make_pipeline(
         &self,
         dispatch: &Dispatch,
+        source: &str,
         layout: &wgpu::BindGroupLayout,
         cache: Option<&wgpu::PipelineCache>,
     ) -> Result<wgpu::ComputePipeline> {
@@ -183,7 +205,7 @@ impl Gpu {
                 int_div_checks: dispatch.checked,
                 ..wgpu::ShaderRuntimeChecks::checked()
             };
-            let text = if self.is_to_fail(dispatch) { "an injected fault" } else { dispatch.source.as_ref() };
+            let text = if self.is_to_fail(dispatch, source) { "an injected fault" } else { source };
             let source = wgpu::ShaderSource::Wgsl(text.into());
             let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&dispatch.name), source };
             // SAFETY: indices stay checked in every module, and so do loops and divisions in those of users. In our own,
@@ -208,7 +230,7 @@ impl Gpu {
         });
         match made {
             Err(Error::Driver { device, what, message }) => {
-                let text = if std::env::var_os("KILN_SHOW_SHADERS").is_some() { dispatch.source.as_ref() } else { "" };
+                let text = if std::env::var_os("KILN_SHOW_SHADERS").is_some() { source } else { "" };
                 Err(Error::Driver { device, what, message: format!("{message}{text}") })
             }
             other => other,
@@ -258,6 +280,10 @@ impl Gpu {
                 };
                 uniform(PARAMS, step.params)?;
                 uniform(FUSION, step.fusion)?;
+                uniform(SHARES, step.shares)?;
+                if step.shares.is_some() {
+                    list.push(bind(QUEUE, &self.0.work, 0, self.0.work.bytes()));
+                }
                 if dispatch.operands {
                     list.push(bind(OPERANDS, &self.0.operands, 0, self.0.operands.bytes()));
                 }
@@ -324,7 +350,7 @@ fn in_parallel<T: Sync, R: Send>(items: &[T], make: impl Fn(&T) -> R + Sync) -> 
     all.into_iter().map(|(_, result)| result).collect()
 }
 
-fn entries(dispatch: &Dispatch) -> Vec<Entry> {
+fn entries(dispatch: &Dispatch, balanced: bool) -> Vec<Entry> {
     let kind = |write| if write { Kind::Write } else { Kind::Read };
     let mut entries: Vec<Entry> =
         dispatch.bindings.iter().map(|&(binding, _, write)| Entry { binding, kind: kind(write) }).collect();
@@ -336,6 +362,10 @@ fn entries(dispatch: &Dispatch) -> Vec<Entry> {
     uniform(PARAMS, !dispatch.params.is_empty());
     uniform(FUSION, !dispatch.fusion.is_empty());
     uniform(OPERANDS, dispatch.operands);
+    uniform(SHARES, balanced);
+    if balanced {
+        entries.push(Entry { binding: QUEUE, kind: Kind::Write });
+    }
     entries
 }
 

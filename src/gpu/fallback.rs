@@ -46,6 +46,16 @@ impl Gpu {
         }
     }
 
+    /// Leaves sharing out work to the driver from now on: it takes a kernel as it is, and not with the queue.
+    pub(super) fn give_up_balance(&self, error: &Error) {
+        if self.change(|capabilities| capabilities.workers.take()).is_some() {
+            self.warn(&format!(
+                "work will not be shared out by kernels, for the driver fails at it ({})",
+                first_line(error)
+            ));
+        }
+    }
+
     /// Changes the capabilities for the plans to come.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Capabilities) -> Option<T>) -> Option<T> {
         let mut current = lock(&self.0.capabilities);
@@ -101,9 +111,12 @@ impl Gpu {
         }
     }
 
-    /// True if a test wants this kernel to fail.
-    pub(super) fn is_to_fail(&self, dispatch: &Dispatch) -> bool {
+    /// True if a test wants this kernel to fail, or this form of it.
+    pub(super) fn is_to_fail(&self, dispatch: &Dispatch, source: &str) -> bool {
         let faults = lock(&self.0.faults);
+        if *source != *dispatch.source && faults.iter().any(|fault| fault == "balance") {
+            return true;
+        }
         let feature = || Feature::of(&dispatch.source).map(|feature| format!("{feature:?}").to_lowercase());
         !faults.is_empty()
             && faults

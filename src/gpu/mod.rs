@@ -2,6 +2,7 @@
 //! The only module that names `wgpu`.
 
 mod adapter;
+mod balance;
 mod buffer;
 mod choices;
 mod compile;
@@ -54,6 +55,8 @@ pub(crate) struct Inner {
     in_flight: Mutex<std::collections::VecDeque<wgpu::SubmissionIndex>>,
     /// The host numbers of the run that is being encoded.
     operands: Buffer,
+    /// What kernels share out their work by.
+    work: Buffer,
     cache: Cache,
     tuning: Mutex<choices::Tuning>,
     recorder: Recorder,

@@ -18,6 +18,7 @@ use std::sync::Arc;
 pub use build::{Destination, Request, build};
 pub use place::OPERAND_WORDS;
 pub use strided::Strided;
+pub use text::scan;
 pub use tune::{Candidate, Open};
 
 use crate::device::Arena;
