@@ -162,8 +162,6 @@ impl Gpu {
         let bytes = crate::plan::OPERAND_WORDS as u64 * 4;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let operands = buffer::Buffer::create(&device, &memory, "operands", bytes, usage)?;
-        let usage = wgpu::BufferUsages::STORAGE;
-        let work = buffer::Buffer::create(&device, &memory, "work to share out", 16, usage)?;
         let f16 = features.contains(wgpu::Features::SHADER_F16);
         let mut gpu = Gpu(Arc::new(Inner {
             info: info.clone(),
@@ -191,13 +189,13 @@ impl Gpu {
             made: Default::default(),
             max_buffer_size: limits.max_buffer_size & !15,
             uniform_alignment: u64::from(limits.min_uniform_buffer_offset_alignment),
+            storage_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
             pipelines: Mutex::new(compile::Pipelines::default()),
             scratch: Mutex::new(buffer::Scratch::default()),
             staging: Mutex::new(staging::Staging::default()),
             reads: Mutex::new(read::Ring::default()),
             in_flight: Mutex::default(),
             operands,
-            work,
             recorder: crate::profile::Recorder::new(),
             timestamps: Mutex::default(),
             warnings: Mutex::default(),

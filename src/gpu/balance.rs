@@ -13,11 +13,15 @@ pub(super) const QUEUE: u32 = 63;
 /// Nanoseconds of work to take at a time, at least: taking makes a thread wait for all that it has stored, which costs up to
 /// 3,000. AdamW with takes of 3,000: 0.6 times as fast as with these, of 100,000: the same.
 const LEAST: f64 = 20_000.0;
-/// Nanoseconds that a thread takes for a byte, and for a floating-point operation: no kernel is much better.
+/// Nanoseconds that a thread takes for a byte, at least.
 const BYTE: f64 = 0.4;
-const OPERATION: f64 = 0.1;
 /// The loop rounds that an invocation may count on.
 const ROUNDS: u64 = 60_000;
+
+/// What no such kernel contains: waiting for others; results in registers of a tile, which are equal parts anyway and whose loops
+/// take a fifth longer to compile within others (the first step of the transformer block 1.2 times as long; its other steps 1.05 times
+/// as fast).
+const NOT: [&str; 5] = ["var<workgroup>", "var<private>", "Barrier(", "array<array<", "subgroupBroadcast("];
 
 /// A dispatch whose subgroups take their work from a queue.
 pub(super) struct Balanced {
@@ -27,11 +31,11 @@ pub(super) struct Balanced {
     pub grid: [u32; 2],
 }
 
-/// `dispatch`, which moves so many bytes, in that form; `None` where its invocations wait for each other, or it is a user's.
+/// `dispatch`, which moves so many bytes, in that form; `None` where that is not possible or does not pay, or it is a user's.
 pub(super) fn balance(dispatch: &Dispatch, bytes: u64, capabilities: &Capabilities) -> Option<Balanced> {
     let (workers, lanes) = (u64::from(capabilities.workers?), capabilities.subgroup?);
     let source = &dispatch.source;
-    if dispatch.checked || ["var<workgroup>", "var<private>", "Barrier("].iter().any(|word| source.contains(word)) {
+    if dispatch.checked || NOT.iter().any(|word| source.contains(word)) {
         return None;
     }
     let scanned = scan(source)?;
@@ -68,8 +72,7 @@ pub(super) fn balance(dispatch: &Dispatch, bytes: u64, capabilities: &Capabiliti
         values.join(", "),
         include_str!("../../shaders/balance.wgsl")
     );
-    let work = (bytes as f64 * BYTE).max(dispatch.flops as f64 * OPERATION);
-    let (words, groups) = shares(units, work / units as f64, dispatch.iterations, workers)?;
+    let (words, groups) = shares(units, bytes as f64 * BYTE / units as f64, dispatch.iterations, workers)?;
     Some(Balanced { source: text.into(), words, grid: fold_workgroups(groups)? })
 }
 
@@ -87,14 +90,14 @@ fn shares(units: u64, nanoseconds: f64, rounds: u64, workers: u64) -> Option<([u
     // Loops that compilers unroll, or do not, are not counted: twice what was, and some more.
     let rounds = 2 * rounds + 16;
     let share = (ROUNDS / rounds).max(1);
-    let shift = (4 * workers).ilog2();
-    let least = ((LEAST / nanoseconds) as u64).clamp(1, (units >> shift).max(1));
+    let most = (units / (4 * workers)).max(1);
+    let least = ((LEAST / nanoseconds) as u64).clamp(1, most);
     let groups = match units.div_ceil(share) {
         0 | 1 => workers.min(units.div_ceil(least)),
         many => many * workers,
     };
     let units = u32::try_from(units).ok().filter(|&units| units < 1 << 31)?;
-    Some(([units, least as u32, share as u32, shift], groups))
+    Some(([units, most as u32, least as u32, share as u32], groups))
 }
 
 #[cfg(test)]
@@ -103,18 +106,19 @@ mod tests {
 
     /// What the workgroups of a dispatch do, one after the other, as the shader has it: how often each unit is done, and the
     /// most that one workgroup does.
-    fn run([units, least, share, shift]: [u32; 4], groups: u64) -> (Vec<u32>, u32) {
-        let (mut taken, mut done, mut most) = (0, vec![0; units as usize], 0);
+    fn run([units, most, least, share]: [u32; 4], groups: u64) -> (Vec<u32>, u32) {
+        let (mut taken, mut done, mut worst) = (0, vec![0; units as usize], 0);
         for _ in 0..groups {
-            let mut left = share;
+            let (mut left, mut turn) = (share, 0);
             while left > 0 && taken < units {
-                let count = ((units - taken) >> shift).max(least).min(left);
+                let count = (most >> (turn / 2).min(31)).max(least).min(left);
+                turn += 1;
                 (taken..(taken + count).min(units)).for_each(|unit| done[unit as usize] += 1);
                 (taken, left) = (taken + count, left - count);
             }
-            most = most.max(share - left);
+            worst = worst.max(share - left);
         }
-        (done, most)
+        (done, worst)
     }
 
     #[test]
@@ -136,7 +140,7 @@ mod tests {
     #[test]
     fn one_thread_could_do_everything() {
         for (units, rounds) in [(156_250, 1), (256, 128), (5_000, 9_000)] {
-            let ([_, _, share, _], groups) = shares(units, 500.0, rounds, 2).unwrap();
+            let ([_, _, _, share], groups) = shares(units, 500.0, rounds, 2).unwrap();
             assert!(groups.div_ceil(2) * u64::from(share) >= units, "{groups} groups of {share} for {units}");
         }
     }

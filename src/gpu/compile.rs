@@ -43,6 +43,8 @@ pub(crate) struct Compiled {
     pub plan: Plan,
     pub steps: Vec<Step>,
     uniforms: Option<Buffer>,
+    /// The queues by which kernels share out their work; zeros when a run begins.
+    pub queues: Option<Buffer>,
     /// Bind groups for each set of outside buffers that has been seen lately.
     pub frames: Vec<Frame>,
     /// Bytes of uniforms.
@@ -60,6 +62,8 @@ pub(crate) struct Step {
     params: Option<(u64, u64)>,
     fusion: Option<(u64, u64)>,
     shares: Option<(u64, u64)>,
+    /// Where its queue is.
+    queue: u64,
 }
 
 /// Bind groups over one set of buffers.
@@ -82,6 +86,7 @@ impl Gpu {
         let alignment = self.0.uniform_alignment.max(16);
         let mut words: Vec<u8> = vec![];
         let mut steps = Vec::with_capacity(plan.dispatches.len());
+        let mut queues = 0;
         let capabilities = self.capabilities();
         let balanced: Vec<Option<Balanced>> =
             plan.dispatches.iter().map(|it| balance(it, plan.bytes_moved(it), &capabilities)).collect();
@@ -101,7 +106,8 @@ impl Gpu {
             let fusion = place(&dispatch.fusion, dispatch.fusion.len().next_multiple_of(64));
             let shares = balanced.as_ref().and_then(|balanced| place(&balanced.words, 4));
             let grid = balanced.as_ref().map_or(dispatch.grid, |balanced| balanced.grid);
-            steps.push(Step { pipeline, grid, layout, params, fusion, shares });
+            steps.push(Step { pipeline, grid, layout, params, fusion, shares, queue: queues });
+            queues += if balanced.is_some() { self.0.storage_alignment.max(16) } else { 0 };
         }
         let uniforms = if words.is_empty() {
             None
@@ -112,7 +118,10 @@ impl Gpu {
             self.write(&buffer, 0, &words)?;
             Some(buffer)
         };
-        Ok(Compiled { plan, steps, uniforms, frames: vec![], bytes: words.len() as u64, clock: 0, labels: None })
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let bytes = words.len() as u64 + queues;
+        let queues = if queues > 0 { Some(self.buffer("work to share out", queues, usage)?) } else { None };
+        Ok(Compiled { plan, steps, uniforms, queues, frames: vec![], bytes, clock: 0, labels: None })
     }
 
     /// The layout of a list of bindings.
@@ -281,8 +290,8 @@ impl Gpu {
                 uniform(PARAMS, step.params)?;
                 uniform(FUSION, step.fusion)?;
                 uniform(SHARES, step.shares)?;
-                if step.shares.is_some() {
-                    list.push(bind(QUEUE, &self.0.work, 0, self.0.work.bytes()));
+                if let (Some(_), Some(queues)) = (step.shares, &compiled.queues) {
+                    list.push(bind(QUEUE, queues, step.queue, 16));
                 }
                 if dispatch.operands {
                     list.push(bind(OPERANDS, &self.0.operands, 0, self.0.operands.bytes()));

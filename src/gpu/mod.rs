@@ -48,6 +48,7 @@ pub(crate) struct Inner {
     made: [AtomicU64; 3],
     max_buffer_size: u64,
     uniform_alignment: u64,
+    storage_alignment: u64,
     pipelines: Mutex<compile::Pipelines>,
     scratch: Mutex<buffer::Scratch>,
     staging: Mutex<staging::Staging>,
@@ -55,8 +56,6 @@ pub(crate) struct Inner {
     in_flight: Mutex<std::collections::VecDeque<wgpu::SubmissionIndex>>,
     /// The host numbers of the run that is being encoded.
     operands: Buffer,
-    /// What kernels share out their work by.
-    work: Buffer,
     cache: Cache,
     tuning: Mutex<choices::Tuning>,
     recorder: Recorder,

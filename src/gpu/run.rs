@@ -113,6 +113,9 @@ impl Gpu {
                     }
                 }
             }
+            if let Some(queues) = &compiled.queues {
+                encoder.clear_buffer(queues.raw(), 0, None);
+            }
             if let Some((_, Some(stamps))) = &profiled {
                 stamps.encode(&mut encoder, compiled, frame);
             } else {
