@@ -96,7 +96,9 @@ fn shares(units: u64, nanoseconds: f64, rounds: u64, workers: u64) -> Option<([u
         0 | 1 => workers.min(units.div_ceil(least)),
         many => many * workers,
     };
-    let units = u32::try_from(units).ok().filter(|&units| units < 1 << 31)?;
+    // Takes from an empty queue count too: as many units as the workgroups of all threads may take.
+    u32::try_from(units.checked_mul(workers + 2)?).ok()?;
+    let units = units as u32;
     Some(([units, most as u32, least as u32, share as u32], groups))
 }
 
@@ -134,7 +136,7 @@ mod tests {
                 }
             }
         }
-        assert!(shares(1 << 31, 1.0, 0, 2).is_none(), "the queue would overflow");
+        assert!(shares(1 << 30, 1.0, 0, 2).is_none(), "the queue would overflow");
     }
 
     #[test]
