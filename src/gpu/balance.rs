@@ -87,8 +87,8 @@ fn local(x: u32, y: u32) -> String {
 /// The words for so many units of about so many nanoseconds and at most so many loop rounds, and the number of workgroups: the
 /// part of them that one thread is given could do all of the work.
 fn shares(units: u64, nanoseconds: f64, rounds: u64, workers: u64) -> Option<([u32; 4], u64)> {
-    // Loops that compilers unroll, or do not, are not counted: twice what was, and some more.
-    let rounds = 2 * rounds + 16;
+    // Short inner loops, which compilers unroll, are not all counted: six times what was, and some more.
+    let rounds = 6 * rounds + 16;
     let share = (ROUNDS / rounds).max(1);
     let most = (units / (4 * workers)).max(1);
     let least = ((LEAST / nanoseconds) as u64).clamp(1, most);
