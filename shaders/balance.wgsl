@@ -5,8 +5,8 @@
 // core is slower or has other things to do, holds up all. Beside that, on two cores: AdamW in one dispatch 1.3 times as fast, in
 // twenty 2.1 times.
 //
-// Put in front: `const BALANCE_LANES`; `fn balanced(unit, lane)`. Which subgroup does a unit changes nothing but the order in time.
-// balance: units; those that a subgroup takes at first; at least; in all (the driver ends loops silently after 65,535 rounds of an
+// Put in front: `const BALANCE_LANES`; `fn balanced(unit, lane)`; `fn balanced_once()`, done before. Which subgroup does a unit changes
+// nothing but the order in time. balance: units; those that a subgroup takes at first; at least; in all (the driver ends loops silently after 65,535 rounds of an
 // invocation). The queue is zero when the dispatch begins. What a subgroup takes shrinks, so that all end together: taking equal shares
 // instead, AdamW lost a third with short ones and as much as without a queue with long ones.
 
@@ -15,6 +15,7 @@
 
 @compute @workgroup_size(BALANCE_LANES)
 fn main(@builtin(subgroup_invocation_id) lane: u32) {
+    balanced_once();
     var left = balance.w;
     for (var turn = 0u; left > 0u; turn++) {
         // Half as much every second time.

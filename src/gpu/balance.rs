@@ -21,7 +21,7 @@ const ROUNDS: u64 = 60_000;
 /// What no such kernel contains: waiting for others; results in registers of a tile, which are equal parts anyway and whose loops
 /// take a fifth longer to compile within others (the first step of the transformer block 1.2 times as long; its other steps 1.05 times
 /// as fast).
-const NOT: [&str; 5] = ["var<workgroup>", "var<private>", "Barrier(", "array<array<", "subgroupBroadcast("];
+const NOT: [&str; 4] = ["var<workgroup>", "Barrier(", "array<array<", "subgroupBroadcast("];
 
 /// A dispatch whose subgroups take their work from a queue.
 pub(super) struct Balanced {
@@ -62,13 +62,17 @@ pub(super) fn balance(dispatch: &Dispatch, bytes: u64, capabilities: &Capabiliti
     let start = source.find("@compute")?;
     let open = start + source[start..].find("fn main(")?;
     let end = open + source[open..].find(") {")?;
+    // What a kernel does first and once is done once by an invocation, whatever it takes.
+    let (body, once) = match source[end..].split_once("    before();\n") {
+        Some((head, rest)) => (format!("{head}{rest}"), "    before();\n"),
+        None => (source[end..].to_string(), ""),
+    };
     let text = format!(
-        "{}fn balanced_unit({}{}\nconst BALANCE_LANES: u32 = {lanes}u;\n\nfn balanced(unit: u32, lane: u32) {{\n    \
+        "{}fn balanced_unit({}{body}\nfn balanced_once() {{\n{once}}}\n\nconst BALANCE_LANES: u32 = {lanes}u;\n\nfn balanced(unit: u32, lane: u32) {{\n    \
          let group = vec3<u32>(unit / {subgroups}u, 0u, 0u);\n    let own = unit % {subgroups}u * {lanes}u + lane;\n    \
          balanced_unit({});\n}}\n\n{}",
         &source[..start],
         types.join(", "),
-        &source[end..],
         values.join(", "),
         include_str!("../../shaders/balance.wgsl")
     );
