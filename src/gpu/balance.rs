@@ -35,6 +35,10 @@ pub(super) struct Balanced {
 pub(super) fn balance(dispatch: &Dispatch, bytes: u64, capabilities: &Capabilities) -> Option<Balanced> {
     let (workers, lanes) = (u64::from(capabilities.workers?), capabilities.subgroup?);
     let source = &dispatch.source;
+    // The queue is one more buffer to bind.
+    if dispatch.bindings.len() >= capabilities.storage_buffers {
+        return None;
+    }
     if dispatch.checked || NOT.iter().any(|word| source.contains(word)) {
         return None;
     }
@@ -141,6 +145,28 @@ mod tests {
             }
         }
         assert!(shares(1 << 30, 1.0, 0, 2).is_none(), "the queue would overflow");
+    }
+
+    #[test]
+    fn a_kernel_that_binds_all_that_an_adapter_allows_gets_no_queue() {
+        let capabilities =
+            Capabilities { workers: Some(2), subgroup: Some(8), storage_buffers: 10, ..Capabilities::default() };
+        let main = "@compute @workgroup_size(64)\nfn main(@builtin(workgroup_id) group: vec3<u32>) {\n}\n";
+        let dispatch = |buffers: u32| Dispatch {
+            name: "many".into(),
+            source: main.into(),
+            bindings: (0..buffers).map(|binding| (binding, 0, false)).collect(),
+            params: vec![],
+            fusion: vec![],
+            operands: false,
+            grid: [37, 1],
+            iterations: 0,
+            checked: false,
+            flops: 0,
+            bytes: None,
+        };
+        assert!(balance(&dispatch(9), 1, &capabilities).is_some());
+        assert!(balance(&dispatch(10), 1, &capabilities).is_none());
     }
 
     #[test]
