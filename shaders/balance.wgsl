@@ -1,14 +1,14 @@
 // Put after a kernel whose `main` has become a function: the lanes of a subgroup take units of its work, one subgroup of a workgroup
-// each, until none is left.
+// each, until none is left. Who does a unit changes nothing but the order in time.
 //
 // llvmpipe cuts the workgroups of a dispatch into equal parts, one a thread, and waits for the last: a thread that wakes late, or whose
-// core is slower or has other things to do, holds up all. Beside that, on two cores: AdamW in one dispatch 1.3 times as fast, in
-// twenty 2.1 times.
+// core is slower or has other things to do, holds up all. With and without: `benches/RESULTS.md`, 2026-11-23.
 //
-// Put in front: `const BALANCE_LANES`; `fn balanced(unit, lane)`; `fn balanced_once()`, done before. Which subgroup does a unit changes
-// nothing but the order in time. balance: units; those that a subgroup takes at first; at least; in all (the driver ends loops silently after 65,535 rounds of an
-// invocation). The queue is zero when the dispatch begins. What a subgroup takes shrinks, so that all end together: taking equal shares
-// instead, AdamW lost a third with short ones and as much as without a queue with long ones.
+// Put in front: `const BALANCE_LANES`; `fn balanced(unit, lane)`; `fn balanced_once()`, done before.
+// binding 62  balance: units; how many a subgroup takes at first; at least; in all, for the driver ends the loops of an invocation
+//             silently after 65,535 rounds. Takes shrink, so that all end together: equal ones, short, cost AdamW a third, and
+//             long ones all that the queue had gained.
+// binding 63  the number of units taken, 0 when the dispatch begins.
 
 @group(0) @binding(62) var<uniform> balance: vec4<u32>;
 @group(0) @binding(63) var<storage, read_write> balance_queue: array<atomic<u32>, 1>;

@@ -17,6 +17,7 @@ struct Params {
 // What all vectors share: a load from storage costs a software driver as much as that of eight gradients (loaded once: 1.17 times as fast).
 var<private> state: vec4<f32>;
 
+// Called first; where an invocation does the work of many (`balance.wgsl`), once.
 fn before() {
     state = status[0];
 }

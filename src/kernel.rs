@@ -3,7 +3,7 @@
 //! The conventions that every shader keeps: entry point `main`; group 0; data bindings from 0, inputs before outputs;
 //! sizes in a uniform of `u32` members at binding [`PARAMS`]; results pass through `epilogue(value, index)`, whose
 //! definition the planner appends (a text that declares its result as `array<OUT>` lets the planner store f16 or f32);
-//! workgroups are folded to two dimensions. A kernel with an epilogue or a prologue may
+//! workgroups are folded to two dimensions, which kernels take together as one number. A kernel with an epilogue or a prologue may
 //! call the functions of `shaders/pointwise.wgsl` (`exp_full`, `log_full`, `is_nan`, ..) without defining them.
 
 use std::borrow::Cow;
@@ -18,6 +18,10 @@ pub const OPERANDS: u32 = 13;
 pub const FUSION: u32 = 14;
 /// First binding of the tensors that the planner adds to a kernel.
 pub const EXTRA: u32 = 16;
+/// Binding of how work is shared out, in the loop that a device puts around kernels (`gpu/balance.rs`).
+pub(crate) const SHARES: u32 = 62;
+/// Binding of the queue of that work.
+pub(crate) const QUEUE: u32 = 63;
 /// Largest number of loop iterations an invocation may do: software drivers stop silently at 65,535.
 pub const MAX_ITERATIONS: u64 = 60_000;
 /// Most workgroups in one dimension of a grid on every adapter.

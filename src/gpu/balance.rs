@@ -2,94 +2,62 @@
 
 use std::sync::Arc;
 
-use crate::kernel::{Capabilities, fold_workgroups};
+use crate::kernel::{Capabilities, MAX_ITERATIONS, fold_workgroups};
 use crate::plan::{Dispatch, scan};
 
-/// Binding of how the work is shared out.
-pub(super) const SHARES: u32 = 62;
-/// Binding of the queue.
-pub(super) const QUEUE: u32 = 63;
-
 /// Nanoseconds of work to take at a time, at least: taking makes a thread wait for all that it has stored, which costs up to
-/// 3,000. AdamW with takes of 3,000: 0.6 times as fast as with these, of 100,000: the same.
+/// 3,000.
 const LEAST: f64 = 20_000.0;
 /// Nanoseconds that a thread takes for a byte, at least.
 const BYTE: f64 = 0.4;
-/// The loop rounds that an invocation may count on.
-const ROUNDS: u64 = 60_000;
-
-/// What no such kernel contains: waiting for others; results in registers of a tile, which are equal parts anyway and whose loops
-/// take a fifth longer to compile within others (the first step of the transformer block 1.2 times as long; its other steps 1.05 times
-/// as fast).
-const NOT: [&str; 4] = ["var<workgroup>", "Barrier(", "array<array<", "subgroupBroadcast("];
 
 /// A dispatch whose subgroups take their work from a queue.
 pub(super) struct Balanced {
     pub source: Arc<str>,
-    /// What is bound at [`SHARES`].
+    /// What is bound at [`SHARES`](crate::kernel::SHARES).
     pub words: [u32; 4],
     pub grid: [u32; 2],
 }
 
 /// `dispatch`, which moves so many bytes, in that form; `None` where that is not possible or does not pay, or it is a user's.
+///
+/// Left alone is what waits for others, and results in the registers of a tile: they are equal parts anyway, and their loops take a
+/// fifth longer to compile within others (the first step of the transformer block 1.2 times as long; its other steps 1.05
+/// times as fast).
 pub(super) fn balance(dispatch: &Dispatch, bytes: u64, capabilities: &Capabilities) -> Option<Balanced> {
     let (workers, lanes) = (u64::from(capabilities.workers?), capabilities.subgroup?);
-    let source = &dispatch.source;
     // The queue is one more buffer to bind.
-    if dispatch.bindings.len() >= capabilities.storage_buffers {
+    if dispatch.checked || dispatch.bindings.len() >= capabilities.storage_buffers {
         return None;
     }
-    if dispatch.checked || NOT.iter().any(|word| source.contains(word)) {
-        return None;
-    }
+    let source = &dispatch.source;
     let scanned = scan(source)?;
-    let [x, y, z] = scanned.workgroup;
-    if (x * y * z) % lanes != 0 {
+    let width: u32 = scanned.workgroup.iter().product();
+    if scanned.waits || scanned.tile || !width.is_multiple_of(lanes) {
         return None;
     }
-    let subgroups = x * y * z / lanes;
+    let subgroups = width / lanes;
     let units = u64::from(dispatch.grid[0]) * u64::from(dispatch.grid[1]) * u64::from(subgroups);
-    let (mut types, mut values) = (vec![], vec![]);
-    for (name, value) in &scanned.arguments {
-        let (kind, value) = match value.as_str() {
-            "workgroup_id" => ("vec3<u32>", "group".to_string()),
-            // Every kernel takes x and y together, so they need not be as they were.
-            "num_workgroups" => ("vec3<u32>", format!("vec3<u32>(balance.x / {subgroups}u, 1u, 1u)")),
-            "local_invocation_index" => ("u32", "own".into()),
-            "local_invocation_id" => ("vec3<u32>", local(x, y)),
-            "global_invocation_id" => ("vec3<u32>", format!("group * vec3<u32>({x}u, {y}u, {z}u) + {}", local(x, y))),
-            _ => return None,
-        };
-        types.push(format!("{name}: {kind}"));
-        values.push(value);
-    }
+    // Every kernel takes the two axes of its grid together, so they need not be as they were.
+    let values = scanned.values(&format!("unit / {subgroups}u"), &format!("balance.x / {subgroups}u"), "own")?;
     let start = source.find("@compute")?;
     let open = start + source[start..].find("fn main(")?;
     let end = open + source[open..].find(") {")?;
-    // What a kernel does first and once is done once by an invocation, whatever it takes.
+    // What a kernel does in `before` an invocation does once, whatever it takes.
     let (body, once) = match source[end..].split_once("    before();\n") {
         Some((head, rest)) => (format!("{head}{rest}"), "    before();\n"),
         None => (source[end..].to_string(), ""),
     };
     let text = format!(
-        "{}fn balanced_unit({}{body}\nfn balanced_once() {{\n{once}}}\n\nconst BALANCE_LANES: u32 = {lanes}u;\n\nfn balanced(unit: u32, lane: u32) {{\n    \
-         let group = vec3<u32>(unit / {subgroups}u, 0u, 0u);\n    let own = unit % {subgroups}u * {lanes}u + lane;\n    \
-         balanced_unit({});\n}}\n\n{}",
+        "{}fn balanced_unit({}{body}\nfn balanced_once() {{\n{once}}}\n\nconst BALANCE_LANES: u32 = {lanes}u;\n\n\
+         fn balanced(unit: u32, lane: u32) {{\n    let own = unit % {subgroups}u * {lanes}u + lane;\n    \
+         balanced_unit({values});\n}}\n\n{}",
         &source[..start],
-        types.join(", "),
-        values.join(", "),
+        scanned.parameters,
         include_str!("../../shaders/balance.wgsl")
     );
     let (words, groups) = shares(units, bytes as f64 * BYTE / units as f64, dispatch.iterations, workers)?;
     Some(Balanced { source: text.into(), words, grid: fold_workgroups(groups)? })
-}
-
-/// The place of lane `own` in a workgroup of `x` by `y` by any.
-fn local(x: u32, y: u32) -> String {
-    match y {
-        1 => "vec3<u32>(own, 0u, 0u)".into(),
-        _ => format!("vec3<u32>(own % {x}u, own / {x}u % {y}u, own / {}u)", x * y),
-    }
 }
 
 /// The words for so many units of about so many nanoseconds and at most so many loop rounds, and the number of workgroups: the
@@ -97,7 +65,7 @@ fn local(x: u32, y: u32) -> String {
 fn shares(units: u64, nanoseconds: f64, rounds: u64, workers: u64) -> Option<([u32; 4], u64)> {
     // Short inner loops, which compilers unroll, are not all counted: six times what was, and some more.
     let rounds = 6 * rounds + 16;
-    let share = (ROUNDS / rounds).max(1);
+    let share = (MAX_ITERATIONS / rounds).max(1);
     let most = (units / (4 * workers)).max(1);
     let least = ((LEAST / nanoseconds) as u64).clamp(1, most);
     let groups = match units.div_ceil(share) {
@@ -140,7 +108,7 @@ mod tests {
                     let (done, most) = run(words, groups);
                     assert!(done.iter().all(|&times| times == 1), "{units} units, {words:?}, {groups} groups");
                     let total = u64::from(most) * (rounds + 2);
-                    assert!(most <= 1 || total <= ROUNDS, "{most} units of {rounds} rounds in one workgroup");
+                    assert!(most <= 1 || total <= MAX_ITERATIONS, "{most} units of {rounds} rounds in one workgroup");
                 }
             }
         }

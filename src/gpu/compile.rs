@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::balance::{Balanced, QUEUE, SHARES, balance};
+use super::balance::{Balanced, balance};
 use super::stored::StoredPipelines;
 use super::{Buffer, Gpu, lock};
 use crate::device::Storage;
 use crate::error::{Error, Result};
-use crate::kernel::{FUSION, OPERANDS, PARAMS};
+use crate::kernel::{FUSION, OPERANDS, PARAMS, QUEUE, SHARES};
 use crate::plan::{Dispatch, Plan, SlotKind};
 use crate::profile::{Label, Phase};
 

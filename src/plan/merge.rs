@@ -8,10 +8,10 @@
 //! finds the same texts. Joining everything that is independent lost: each combination of tile kernels is a text of its
 //! own, and one takes 0.1-0.3 s to compile on a software driver.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
-use super::text::{scan, substitute_names};
+use super::text::{Scanned, scan, substitute_names};
 use super::{Dispatch, Plan, SlotKind};
 use crate::kernel::{Capabilities, EXTRA, FUSION, MAX_ITERATIONS, OPERANDS, PARAMS, fold_workgroups};
 
@@ -82,45 +82,30 @@ fn waits_for(plan: &Plan, waits: &[(usize, usize)], earlier: usize, later: usize
 /// A dispatch that may be merged.
 struct Part<'a> {
     dispatch: &'a Dispatch,
-    /// Without comments, storage bindings, uniforms and the attributes of `main`.
-    body: String,
-    /// Names declared at module scope.
-    names: HashSet<String>,
+    text: Scanned,
     /// (binding, access, name, type) of its storage.
     storage: Vec<(u32, String, String, String)>,
     /// Types of its sizes and of its index words.
     uniforms: [Option<String>; 2],
-    /// (name, built-in value) of what `main` takes.
-    arguments: Vec<(String, String)>,
-    workgroup: [u32; 3],
-    /// True if its invocations work on a tile in registers: such a text takes long to compile.
-    tile: bool,
     small: bool,
 }
 
 impl<'a> Part<'a> {
     fn new(plan: &Plan, dispatch: &'a Dispatch) -> Option<Part<'a>> {
         let source = &dispatch.source;
-        if dispatch.checked || source.contains("var<workgroup>") || source.contains("workgroupBarrier") {
+        if dispatch.checked {
             return None;
         }
-        let scanned = scan(source)?;
+        let mut text = scan(source)?;
         // What replaces the uniforms is no name, so nothing local may be called so.
-        if ["p", "f", "operands"].iter().any(|name| scanned.declares_local(name)) {
+        if text.waits || ["p", "f", "operands"].iter().any(|name| text.declares_local(name)) {
             return None;
         }
-        let mut part = Part {
-            dispatch,
-            body: scanned.body,
-            names: scanned.names,
-            storage: vec![],
-            uniforms: [None, None],
-            arguments: scanned.arguments,
-            workgroup: scanned.workgroup,
-            tile: source.contains("array<array<") || source.contains("subgroupBroadcast("),
-            small: is_small(plan, dispatch),
-        };
-        for (binding, access, name, kind) in scanned.bindings {
+        text.values("", "", "")?;
+        let bindings = std::mem::take(&mut text.bindings);
+        let mut part =
+            Part { dispatch, text, storage: vec![], uniforms: [None, None], small: is_small(plan, dispatch) };
+        for (binding, access, name, kind) in bindings {
             match (binding, name.as_str()) {
                 (PARAMS, "p") => part.uniforms[0] = Some(kind),
                 (FUSION, "f") => part.uniforms[1] = Some(kind),
@@ -137,7 +122,7 @@ impl<'a> Part<'a> {
     }
 
     fn width(&self) -> u32 {
-        self.workgroup.iter().product()
+        self.text.workgroup.iter().product()
     }
 
     /// Slots that it only reads.
@@ -158,7 +143,7 @@ fn is_small(plan: &Plan, dispatch: &Dispatch) -> bool {
 }
 
 fn may_join(plan: &Plan, group: &[&Part], part: &Part, capabilities: &Capabilities) -> bool {
-    let tiles = group.iter().filter(|other| other.tile).count() + usize::from(part.tile);
+    let tiles = group.iter().filter(|other| other.text.tile).count() + usize::from(part.text.tile);
     let all_small = part.small && group.iter().all(|other| other.small);
     let shared = || part.reads().any(|slot| group.iter().any(|other| other.reads().any(|read| read == slot)));
     // A large kernel takes a light one along that reads the same: the sum of a gradient beside its product.
@@ -169,7 +154,7 @@ fn may_join(plan: &Plan, group: &[&Part], part: &Part, capabilities: &Capabiliti
     let width = all.iter().map(|part| part.width()).min().unwrap_or(1);
     let fits = |part: &&Part| {
         let turns = u64::from(part.width() / width);
-        let whole = part.width().is_multiple_of(width) && (turns == 1 || !part.body.contains("subgroup"));
+        let whole = part.width().is_multiple_of(width) && (turns == 1 || !part.text.body.contains("subgroup"));
         whole && (turns == 1 || capabilities.software) && (part.dispatch.iterations + 1) * turns <= MAX_ITERATIONS
     };
     // A buffer is bound for reading or for writing in one dispatch, not for both.
@@ -198,7 +183,7 @@ fn bindings(parts: &[&Part]) -> (Vec<Bound>, Vec<BTreeMap<u32, usize>>) {
             let Some(&(_, slot, write)) = part.dispatch.bindings.iter().find(|known| known.0 == *binding) else {
                 continue;
             };
-            let kind = substitute_names(kind, &|name| part.names.contains(name).then(|| format!("{name}_{k}")));
+            let kind = substitute_names(kind, &|name| part.text.names.contains(name).then(|| format!("{name}_{k}")));
             let bound = (slot, write, access.clone(), kind);
             let known = all.iter().position(|other| !write && *other == bound);
             own.insert(*binding, known.unwrap_or(all.len()));
@@ -229,7 +214,7 @@ fn join(parts: &[&Part]) -> Dispatch {
             [("p", &part.uniforms[0], &part.dispatch.params), ("f", &part.uniforms[1], &part.dispatch.fusion)]
         {
             let Some(kind) = kind else { continue };
-            let kind = substitute_names(kind, &|name| part.names.contains(name).then(|| format!("{name}_{k}")));
+            let kind = substitute_names(kind, &|name| part.text.names.contains(name).then(|| format!("{name}_{k}")));
             // An array of index words has a round length.
             let round = if letter == "f" { 64 } else { 4 };
             words.resize(words.len().next_multiple_of(4), 0);
@@ -243,14 +228,14 @@ fn join(parts: &[&Part]) -> Dispatch {
             .iter()
             .filter_map(|(binding, _, name, _)| Some((name.as_str(), *numbers[k].get(binding)?)))
             .collect();
-        bodies.push_str(&substitute_names(&part.body, &|name| {
+        bodies.push_str(&substitute_names(&part.text.body, &|name| {
             if let Some(number) = own.get(name) {
                 return Some(format!("data_{number}"));
             }
             match name {
                 "p" | "f" => Some(format!("merged.{name}_{k}")),
                 "operands" => None,
-                _ => part.names.contains(name).then(|| format!("{name}_{k}")),
+                _ => part.text.names.contains(name).then(|| format!("{name}_{k}")),
             }
         }));
         if part.dispatch.operands {
@@ -293,22 +278,9 @@ fn join(parts: &[&Part]) -> Dispatch {
 /// The branch of `main` that runs part `k`, whose workgroups are `turns` times as wide.
 fn call(part: &Part, k: usize, turns: u32, width: u32) -> String {
     let first = if k == 0 { "0u".to_string() } else { format!("merged.end_{}", k - 1) };
-    let [x, y, _] = part.workgroup;
     let lane = if turns == 1 { "lane".to_string() } else { format!("(turn * {width}u + lane)") };
-    let own = "vec3<u32>(at - first, 0u, 0u)";
-    let local = format!("vec3<u32>({lane} % {x}u, {lane} / {x}u % {y}u, {lane} / {}u)", x * y);
-    let arguments: Vec<String> = part
-        .arguments
-        .iter()
-        .map(|(_, value)| match value.as_str() {
-            "workgroup_id" => own.into(),
-            "num_workgroups" => format!("vec3<u32>(merged.end_{k} - first, 1u, 1u)"),
-            "local_invocation_index" => lane.clone(),
-            "local_invocation_id" => local.clone(),
-            _ => format!("({own} * vec3<u32>({x}u, {y}u, 1u) + {local})"),
-        })
-        .collect();
-    let run = format!("main_{k}({});", arguments.join(", "));
+    let values = part.text.values("(at - first)", &format!("merged.end_{k} - first"), &lane).unwrap_or_default();
+    let run = format!("main_{k}({values});");
     let run = match turns {
         1 => run,
         _ => format!("for (var turn = 0u; turn < {turns}u; turn++) {{\n            {run}\n        }}"),

@@ -131,15 +131,27 @@ pub struct Scanned {
     pub names: HashSet<String>,
     /// (binding, access, name, type).
     pub bindings: Vec<(u32, String, String, String)>,
-    /// (name, built-in value) of what `main` takes.
-    pub arguments: Vec<(String, String)>,
+    /// What `main` takes, without attributes.
+    pub parameters: String,
+    /// The built-in value of each.
+    pub builtins: Vec<String>,
     /// Invocations of a workgroup along its axes.
     pub workgroup: [u32; 3],
+    /// True if invocations of a workgroup wait for one another.
+    pub waits: bool,
+    /// True if its invocations work on a tile in registers: such a text takes long to compile.
+    pub tile: bool,
 }
 
 /// Takes a kernel's text apart; `None` where it is not written as this crate's are.
 pub fn scan(source: &str) -> Option<Scanned> {
-    let mut found = Scanned { workgroup: [1; 3], ..Scanned::default() };
+    let has = |words: &[&str]| words.iter().any(|word| source.contains(word));
+    let mut found = Scanned {
+        workgroup: [1; 3],
+        waits: has(&["var<workgroup>", "Barrier("]),
+        tile: has(&["array<array<", "subgroupBroadcast("]),
+        ..Scanned::default()
+    };
     let mut text = String::with_capacity(source.len());
     for line in source.lines() {
         let line = line.split("//").next().unwrap_or("").trim_end();
@@ -166,7 +178,6 @@ pub fn scan(source: &str) -> Option<Scanned> {
     }
     let open = header + "fn main(".len();
     let close = open + text[open..].find(") {")?;
-    let mut plain = String::from("fn main(");
     for argument in text[open..close].split('@').map(|piece| piece.trim().trim_end_matches(',')) {
         if argument.is_empty() {
             continue;
@@ -174,10 +185,10 @@ pub fn scan(source: &str) -> Option<Scanned> {
         let (value, rest) = argument.strip_prefix("builtin(")?.split_once(") ")?;
         let (name, kind) = rest.split_once(": ")?;
         let kind = if kind.starts_with("vec3") { "vec3<u32>" } else { "u32" };
-        plain.push_str(&format!("{name}: {kind}, "));
-        found.arguments.push((name.into(), value.into()));
+        found.parameters.push_str(&format!("{name}: {kind}, "));
+        found.builtins.push(value.into());
     }
-    text.replace_range(start..close, &plain);
+    text.replace_range(start..close, &format!("fn main({}", found.parameters));
     let mut depth = 0;
     let mut last = "";
     for (_, word) in words(&text) {
@@ -196,6 +207,25 @@ pub fn scan(source: &str) -> Option<Scanned> {
 }
 
 impl Scanned {
+    /// What `main` is to be given as invocation `lane` of workgroup `group` of `groups`, counted along one axis; `None` if it
+    /// asks for something else.
+    pub fn values(&self, group: &str, groups: &str, lane: &str) -> Option<String> {
+        let [x, y, _] = self.workgroup;
+        let local = match self.workgroup {
+            [_, 1, 1] => format!("vec3<u32>({lane}, 0u, 0u)"),
+            _ => format!("vec3<u32>({lane} % {x}u, {lane} / {x}u % {y}u, {lane} / {}u)", x * y),
+        };
+        let value = |builtin: &String| match builtin.as_str() {
+            "workgroup_id" => Some(format!("vec3<u32>({group}, 0u, 0u)")),
+            "num_workgroups" => Some(format!("vec3<u32>({groups}, 1u, 1u)")),
+            "local_invocation_index" => Some(lane.into()),
+            "local_invocation_id" => Some(local.clone()),
+            "global_invocation_id" => Some(format!("(vec3<u32>({group} * {x}u, 0u, 0u) + {local})")),
+            _ => None,
+        };
+        Some(self.builtins.iter().map(value).collect::<Option<Vec<String>>>()?.join(", "))
+    }
+
     /// True if a function declares `name`, as a parameter or with `let` or `var` (or a struct has such a member).
     pub fn declares_local(&self, name: &str) -> bool {
         let typed = |at: usize| self.body[at + name.len()..].trim_start().starts_with(':');
@@ -228,4 +258,23 @@ fn number(text: &str, size: &str) -> Option<u32> {
         let value = &text[start + format!("const {size}: u32 = ").len()..];
         plain(&value[..value.find(';')?])
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_gets_what_it_asks_for_or_is_left_alone() {
+        let kernel = |builtin: &str, sizes: &str| {
+            let main =
+                format!("@compute @workgroup_size({sizes})\nfn main(@builtin({builtin}) it: vec3<u32>) {{\n}}\n");
+            scan(&main).and_then(|scanned| scanned.values("g", "n", "l"))
+        };
+        assert_eq!(kernel("workgroup_id", "8").as_deref(), Some("vec3<u32>(g, 0u, 0u)"));
+        assert_eq!(kernel("local_invocation_id", "8").as_deref(), Some("vec3<u32>(l, 0u, 0u)"));
+        let [x, y, z] = ["l % 4u", "l / 4u % 2u", "l / 8u"];
+        assert_eq!(kernel("local_invocation_id", "4, 2").as_deref(), Some(&*format!("vec3<u32>({x}, {y}, {z})")));
+        assert_eq!(kernel("subgroup_invocation_id", "8"), None);
+    }
 }
