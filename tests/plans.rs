@@ -97,6 +97,28 @@ fn a_product_reads_eight_elements_a_load_where_integers_of_64_bits_exist() {
 }
 
 #[test]
+fn a_tile_is_compiled_once_whatever_could_go_with_it() {
+    let capabilities =
+        Capabilities { software: true, subgroup: Some(8), storage_buffers: 8, ..Capabilities::default() };
+    let tiles = |roots: &[&Tensor]| {
+        let plan = Device::cpu().plan_for(roots, &capabilities, true).expect("a plan");
+        let mut texts: Vec<_> = plan.dispatches.iter().map(|dispatch| dispatch.source.clone()).collect();
+        texts.retain(|text| text.contains("subgroupBroadcast("));
+        texts.sort();
+        texts.dedup();
+        (plan.dispatches.len(), texts.len())
+    };
+    let product = |seed: u64| {
+        let x = input(&[131, 300], seed);
+        (x.matmul(&input(&[300, 260], seed + 1)), x.sum(&[0]))
+    };
+    let ((a, a_sum), (b, b_sum)) = (product(1), product(3));
+    assert_eq!(tiles(&[&a, &a_sum]), (1, 1), "a sum goes along");
+    assert_eq!(tiles(&[&a, &a_sum, &b, &b_sum]), (2, 1), "with both alike");
+    assert_eq!(tiles(&[&a, &a_sum, &b]), (3, 1), "with one only it would be another text");
+}
+
+#[test]
 fn views_cost_no_kernel() {
     let x = input(&[3, 5, 7], 1);
     let y = x.permute(&[2, 0, 1]).slice(0, 1, 4).reshape(&[4, 15]).exp();
