@@ -122,3 +122,10 @@ fn half_of(pair: vec4<u64>, half: u32) -> vec4<u32> {
     let odd = vec2<u32>(two >> vec2<u32>(32u));
     return vec4<u32>(even.x, odd.x, even.y, odd.y);
 }
+
+// x / d, for the words that `divisor` in `plan/emit/access.rs` makes of d (Granlund and Montgomery 1994, figure 4.1): software drivers divide
+// lane by lane.
+fn quotient(x: u32, magic: u32, shift: u32) -> u32 {
+    let high = wide_product(x, magic).x;
+    return (high + ((x - high) >> min(shift, 1u))) >> (max(shift, 1u) - 1u);
+}

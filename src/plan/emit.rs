@@ -138,6 +138,8 @@ struct Emitter<'a> {
     body: String,
     values: HashMap<(usize, Index), String>,
     indices: HashMap<(Index, Strided), Index>,
+    /// (quotient, divisor) of an index by a length.
+    quotients: HashMap<(String, usize), (String, String)>,
     next: usize,
     helpers: Vec<&'static str>,
 }
@@ -157,6 +159,7 @@ impl<'a> Emitter<'a> {
             body: String::new(),
             values: HashMap::new(),
             indices: HashMap::new(),
+            quotients: HashMap::new(),
             next: 0,
             helpers: vec![],
         }
@@ -196,7 +199,8 @@ impl<'a> Emitter<'a> {
         if self.pairs {
             let used = self.used;
             let low = self.half(stored, &index, "0u")?;
-            (self.used, self.values, self.indices) = (used, HashMap::new(), HashMap::new());
+            self.used = used;
+            self.forget();
             let high = self.half(stored, &index, "1u")?;
             for (&node, halves) in stored.iter().zip(low.iter().zip(&high)) {
                 self.store_pair(node, halves)?;
@@ -404,9 +408,15 @@ impl<'a> Emitter<'a> {
     }
 
     fn finish_function(&mut self) -> String {
+        self.forget();
+        std::mem::take(&mut self.body)
+    }
+
+    /// Forgets the names of one function.
+    fn forget(&mut self) {
         self.values.clear();
         self.indices.clear();
-        std::mem::take(&mut self.body)
+        self.quotients.clear();
     }
 
     fn finish(mut self, functions: &str) -> Emitted {

@@ -104,22 +104,23 @@ impl Emitter<'_> {
             self.out.operands = true;
             terms.push(format!("operand({at}) * {stride}"));
         }
-        let mut below = 1usize;
+        // From the last axis on: what is left of the index when the axes behind are divided out.
+        let mut rest = from.name.clone();
         for (place, &(dim, stride)) in axes.iter().enumerate().rev() {
-            if stride > 0 {
-                let mut term = from.name.clone();
-                if below > 1 {
-                    term = format!("{term} / {}", self.word(below as u32));
-                }
-                if place > 0 {
-                    term = format!("({term}) % {}", self.word(dim as u32));
-                }
-                if stride > 1 {
-                    term = format!("({term}) * {}", self.word(stride as u32));
-                }
-                terms.push(term);
+            if axes[..=place].iter().all(|&(_, stride)| stride == 0) {
+                break;
             }
-            below *= dim;
+            let mut term = rest.clone();
+            if place > 0 {
+                let (above, length) = self.divided(&rest, dim);
+                term = format!("({rest} - {above} * {length})");
+                rest = above;
+            }
+            match stride {
+                0 => {}
+                1 => terms.push(term),
+                _ => terms.push(format!("{term} * {}", self.word(stride as u32))),
+            }
         }
         let name = self.fresh("i");
         let sum = if terms.is_empty() { "0u".into() } else { terms.join(" + ") };
@@ -127,5 +128,57 @@ impl Emitter<'_> {
         let index = Index { name, spread };
         self.indices.insert(key, index.clone());
         Ok(index)
+    }
+
+    /// Names of `index / length` and of `length`.
+    fn divided(&mut self, index: &str, length: usize) -> (String, String) {
+        let key = (index.to_string(), length);
+        if let Some(known) = self.quotients.get(&key) {
+            return known.clone();
+        }
+        let [magic, shift] = divisor(length as u32).map(|word| self.word(word));
+        let length = self.word(length as u32);
+        let name = self.fresh("q");
+        let _ = writeln!(self.body, "    let {name} = quotient({index}, {magic}, {shift});");
+        self.quotients.insert(key, (name.clone(), length.clone()));
+        (name, length)
+    }
+}
+
+/// Words by which a shader divides by `number`, which is not 0, without a division: see `quotient` in `pointwise.wgsl`.
+fn divisor(number: u32) -> [u32; 2] {
+    let shift = u64::from(number).next_power_of_two().trailing_zeros();
+    let magic = ((1u64 << 32) * ((1u64 << shift) - u64::from(number)) / u64::from(number) + 1) as u32;
+    [magic, shift]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::divisor;
+
+    #[test]
+    fn numbers_are_divided_exactly() {
+        let quotient = |x: u32, [magic, shift]: [u32; 2]| {
+            let high = ((u64::from(x) * u64::from(magic)) >> 32) as u32;
+            (high + ((x - high) >> shift.min(1))) >> (shift.max(1) - 1)
+        };
+        let mut random = 1u32;
+        let mut next = || {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            random >> (random & 31)
+        };
+        for _ in 0..1000 {
+            let number = next().clamp(1, 1 << 31);
+            let words = divisor(number);
+            for x in [0, 1, number - 1, number, u32::MAX, u32::MAX - 1, next(), next()] {
+                let multiple = x / number * number;
+                for x in [x, multiple, multiple.saturating_sub(1)] {
+                    assert_eq!(quotient(x, words), x / number, "{x} / {number}");
+                }
+            }
+        }
+        for number in 1..=300 {
+            assert_eq!(quotient(u32::MAX, divisor(number)), u32::MAX / number, "{number}");
+        }
     }
 }
