@@ -273,8 +273,9 @@ impl<R: Rule> Update for Pass<'_, R> {
                     None => first + HEAD + arenas.group * self.counts.len() * CLASS,
                 };
                 let text = format!(
-                    "{}const VECTORS: u32 = {each}u;\n{head}{factor}{class_of}{}{}",
+                    "{}const VECTORS: u32 = {each}u;\nconst ONE_CLASS: bool = {};\n{head}{factor}{class_of}{}{}",
                     VECTORS[usize::from(wide)],
+                    matches!(classes, Classes::One(_)),
                     rule.shader(),
                     include_str!("../../shaders/optim_update.wgsl")
                 );
