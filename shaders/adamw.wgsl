@@ -8,7 +8,7 @@
 // An update of 64 elements with eight a load is some 3,600 instructions of lavapipe's on a processor with AVX-512: 50 a lane and load, 74 a
 // lane and store. Tried: halves joined by a shift that is known only when it runs, so that LLVM keeps them together in a vector of 512
 // bits: 0.75 times as fast (a load of 64 bits then waits for the store of 512 before it). Each moment stored before the next is loaded: 1.00 to 1.02
-// of the processor time. In `clip_norm_lanes.wgsl` neighbouring lanes on neighbouring vectors: 0.99 to 1.01.
+// times as fast, by processor time; in `clip_norm_lanes.wgsl` neighbouring lanes on neighbouring vectors: 0.99 to 1.01.
 
 @group(0) @binding(0) var<storage, read_write> theta: array<V>;
 @group(0) @binding(1) var<storage, read> gradients: array<V>;

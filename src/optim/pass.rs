@@ -265,7 +265,8 @@ impl<R: Rule> Update for Pass<'_, R> {
                 let width = if wide { 8 } else { 4 };
                 let vectors = elements / width;
                 // A load costs a software driver as much as some arithmetic: a block shares those of its class and factors.
-                let shares = capabilities.software && matches!(classes, Classes::Each(_));
+                let one = matches!(classes, Classes::One(_));
+                let shares = capabilities.software && !one;
                 let each = if shares { BLOCK / width } else { 1 };
                 let (class_of, class) = classes.text(status_binding + 1 + usize::from(self.parts.scaler.is_some()));
                 let word = match self.parts.scaler {
@@ -273,9 +274,8 @@ impl<R: Rule> Update for Pass<'_, R> {
                     None => first + HEAD + arenas.group * self.counts.len() * CLASS,
                 };
                 let text = format!(
-                    "{}const VECTORS: u32 = {each}u;\nconst ONE_CLASS: bool = {};\n{head}{factor}{class_of}{}{}",
+                    "{}const VECTORS: u32 = {each}u;\nconst ONE_CLASS: bool = {one};\n{head}{factor}{class_of}{}{}",
                     VECTORS[usize::from(wide)],
-                    matches!(classes, Classes::One(_)),
                     rule.shader(),
                     include_str!("../../shaders/optim_update.wgsl")
                 );

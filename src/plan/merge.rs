@@ -117,15 +117,15 @@ struct Part<'a> {
 
 impl<'a> Part<'a> {
     fn new(plan: &Plan, dispatch: &'a Dispatch) -> Option<Part<'a>> {
-        let source = &dispatch.source;
         if dispatch.checked {
             return None;
         }
-        let mut text = scan(source)?;
+        let mut text = scan(&dispatch.source)?;
         // What replaces the uniforms is no name, so nothing local may be called so.
         if text.waits || ["p", "f", "operands"].iter().any(|name| text.declares_local(name)) {
             return None;
         }
+        // `main` may ask for nothing that a merged kernel cannot give.
         text.values("", "", "")?;
         let bindings = std::mem::take(&mut text.bindings);
         let mut part =
