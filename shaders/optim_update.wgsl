@@ -49,7 +49,14 @@ fn main(
     if !ONE_CLASS {
         factors = factors_at(p.word / 4u + (class_number - 1u) * 2u);
     }
-    for (var i = start; i < min(start + VECTORS, p.vectors); i++) {
+    // A loop whose end is asked at its head would do one vector more with no lane active: a sixth of the time of one of a single vector.
+    let end = min(start + VECTORS, p.vectors);
+    var i = start;
+    loop {
         apply(i, state.y, factors);
+        i++;
+        if VECTORS == 1u || i >= end {
+            break;
+        }
     }
 }
