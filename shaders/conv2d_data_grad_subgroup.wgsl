@@ -110,8 +110,10 @@ fn main(
     let lift_column = KERNEL_WIDTH * DILATION_WIDTH;
 
     var sum: array<array<vec4<f32>, QUADS>, COLUMNS>;
-    for (var out_channel = p.begin; out_channel < p.end; out_channel++) {
-        for (var u = 0u; u < p.kernel_height; u++) {
+    var out_channel = p.begin;
+    loop {
+        var u = 0u;
+        loop {
             let row_numerator = phase_row + p.padding_height + lift_row * p.stride_height - u * p.dilation_height;
             if row_numerator % p.stride_height == 0u {
                 // Positions left of or above the plane wrap to huge numbers and fail the one test against the size.
@@ -167,16 +169,25 @@ fn main(
                     }
                 }
             }
+            u++;
+            if u >= p.kernel_height {
+                break;
+            }
         }
         dy_plane += area;
         w_plane += channels * taps;
+        out_channel++;
+        if out_channel >= p.end {
+            break;
+        }
     }
 
     // Store the first channel and move the others up: one copy of the epilogue a column instead of one an element.
     let in_row = line_row * p.stride_height + phase_row;
     if span_tile * LANES + local.x < spans && in_row < p.in_height {
         let channel_end = min(channel_begin + ROWS, channels);
-        for (var channel = channel_begin; channel < channel_end; channel++) {
+        var channel = channel_begin;
+        loop {
             let at = (((p.part * p.batch + image) * p.in_channels + weight_group * channels + channel) * p.in_height + in_row) * p.in_width;
             for (var j = 0u; j < COLUMNS; j++) {
                 let column = (line_column + j) * STRIDE_WIDTH + phase_column;
@@ -189,6 +200,10 @@ fn main(
                     let next = select(0.0, sum[j][min(q + 1u, QUADS - 1u)].x, q + 1u < QUADS);
                     sum[j][q] = vec4<f32>(sum[j][q].yzw, next);
                 }
+            }
+            channel++;
+            if channel >= channel_end {
+                break;
             }
         }
     }

@@ -101,9 +101,11 @@ fn main(
     var w_step = p.begin * p.kernel_height * KERNEL_WIDTH;
 
     var sum: array<array<vec4<f32>, QUADS>, COLUMNS>;
-    for (var channel = p.begin; channel < p.end; channel++) {
+    var channel = p.begin;
+    loop {
         var row = first_row;
-        for (var u = 0u; u < p.kernel_height; u++) {
+        var u = 0u;
+        loop {
             // Positions left of or above the plane wrap to huge numbers and fail the one test against the size.
             let row_inside = row < p.in_height;
             let x_line = x_plane + row * p.in_width;
@@ -133,14 +135,23 @@ fn main(
             }
             w_step += KERNEL_WIDTH;
             row += p.dilation_height;
+            u++;
+            if u >= p.kernel_height {
+                break;
+            }
         }
         x_plane += area;
+        channel++;
+        if channel >= p.end {
+            break;
+        }
     }
 
     // Store the first channel and move the others up: one copy of the epilogue a column instead of one an element.
     if span_tile * LANES + local.x < spans {
         let filter_end = min(filter_begin + ROWS, filters);
-        for (var out_channel = filter_begin; out_channel < filter_end; out_channel++) {
+        var out_channel = filter_begin;
+        loop {
             let at = (((p.part * p.batch + image) * p.out_channels + weight_group * filters + out_channel) * p.out_height + out_row) * p.out_width;
             for (var j = 0u; j < COLUMNS; j++) {
                 let column = out_column + j;
@@ -153,6 +164,10 @@ fn main(
                     let next = select(0.0, sum[j][min(q + 1u, QUADS - 1u)].x, q + 1u < QUADS);
                     sum[j][q] = vec4<f32>(sum[j][q].yzw, next);
                 }
+            }
+            out_channel++;
+            if out_channel >= filter_end {
+                break;
             }
         }
     }

@@ -105,7 +105,8 @@ fn main(
 
     var sum: array<array<array<vec4<f32>, QUADS>, KERNEL_WIDTH>, LINES>;
     let line_end = min((split + 1u) * p.split_lines, p.batch * p.out_height * p.segments);
-    for (var line = split * p.split_lines; line < line_end; line++) {
+    var line = split * p.split_lines;
+    loop {
         let out_line = line / p.segments;
         let image = out_line / p.out_height;
         let out_row = out_line - image * p.out_height;
@@ -127,7 +128,8 @@ fn main(
                 window[i][t] = select(0.0, from_a(x[select(0u, x_line[i] + position, inside)]), inside);
             }
         }
-        for (var out_column = column_begin; out_column < column_end; out_column++) {
+        var out_column = column_begin;
+        loop {
             var gradient: array<vec4<f32>, QUADS>;
             for (var i = 0u; i < ROW_LOADS; i++) {
                 let lanes = spread(from_b(dy[dy_plane[i] + dy_at]));
@@ -153,12 +155,21 @@ fn main(
             }
             dy_at++;
             column += STRIDE_WIDTH;
+            out_column++;
+            if out_column >= column_end {
+                break;
+            }
+        }
+        line++;
+        if line >= line_end {
+            break;
         }
     }
 
     // Store the first channel and move the others up: one copy of the epilogue a column instead of one an element.
     let filter_end = min(filter_begin + ROWS, filters);
-    for (var out_channel = filter_begin; out_channel < filter_end; out_channel++) {
+    var out_channel = filter_begin;
+    loop {
         let at = (split * p.out_channels + weight_group * filters + out_channel) * pairs * KERNEL_WIDTH;
         for (var i = 0u; i < LINES; i++) {
             let pair = pair_begin + i * LANES;
@@ -174,6 +185,10 @@ fn main(
                     sum[i][j][q] = vec4<f32>(sum[i][j][q].yzw, next);
                 }
             }
+        }
+        out_channel++;
+        if out_channel >= filter_end {
+            break;
         }
     }
 }

@@ -71,7 +71,8 @@ fn main(
     var sum: array<array<f32, COLUMNS>, ROWS>;
     var a_step = 0u;
     var b_step = 0u;
-    for (var k = 0u; k < count; k++) {
+    var k = 0u;
+    loop {
         var b_value: array<f32, COLUMNS>;
         for (var j = 0u; j < COLUMNS; j++) {
             b_value[j] = from_b(b[b_at[j] + b_step]);
@@ -113,11 +114,16 @@ fn main(
         }
         a_step += p.a_column;
         b_step += p.b_row;
+        k++;
+        if k >= count {
+            break;
+        }
     }
 
     // Store the first row and move the others up: one copy of the epilogue a column instead of one an element.
     let row_end = min(row + ROWS, p.rows);
-    for (var store_row = row; store_row < row_end; store_row++) {
+    var store_row = row;
+    loop {
         let at = (plane * p.rows + store_row) * p.columns;
         for (var j = 0u; j < COLUMNS; j++) {
             let store_column = column + j * LANES;
@@ -127,6 +133,10 @@ fn main(
         }
         for (var i = 0u; i < ROWS - 1u; i++) {
             sum[i] = sum[i + 1u];
+        }
+        store_row++;
+        if store_row >= row_end {
+            break;
         }
     }
 }

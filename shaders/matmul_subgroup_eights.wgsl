@@ -112,7 +112,8 @@ fn main(
     var sum1: array<vec4<f32>, 8>;
     var sum2: array<vec4<f32>, 8>;
     var sum3: array<vec4<f32>, 8>;
-    for (var k = 0u; k < count / 8u; k++) {
+    var k = 0u;
+    loop {
         let a0 = eight(a[a_at.x + k]);
         let a1 = eight(a[a_at.y + k]);
         let a2 = eight(a[a_at.z + k]);
@@ -166,22 +167,39 @@ fn main(
             sum2[7] = multiply_one(sum2[7], b3.high.z, low, high);
             sum3[7] = multiply_one(sum3[7], b3.high.w, low, high);
         }
+        k++;
+        if k >= count / 8u {
+            break;
+        }
     }
 
     // Four columns a turn, then the others move up: one call of `store` instead of 32. The rows' end is no constant, for drivers
     // would write a loop over four rows out.
     let row_end = min(row + 4u, p.rows);
     let column_end = min(column + TILE, p.columns);
-    for (var four = column; four < column_end; four += 4u) {
+    var four = column;
+    loop {
         let own = transpose(mat4x4<f32>(sum0[0], sum1[0], sum2[0], sum3[0]));
-        for (var store_row = row; store_row < row_end; store_row++) {
+        var store_row = row;
+        loop {
             let i = store_row - row;
             let value = select(select(own[0], own[1], i == 1u), select(own[2], own[3], i == 3u), i > 1u);
-            store(value, (plane * p.rows + store_row) * p.columns, four);
+            // A lane may have no row at all.
+            if store_row < p.rows {
+                store(value, (plane * p.rows + store_row) * p.columns, four);
+            }
+            store_row++;
+            if store_row >= row_end {
+                break;
+            }
         }
         shift(&sum0);
         shift(&sum1);
         shift(&sum2);
         shift(&sum3);
+        four += 4u;
+        if four >= column_end {
+            break;
+        }
     }
 }

@@ -164,16 +164,26 @@ fn main(
 
     // Four rows a turn, then the others move up: one call of `store` instead of 32.
     let row_end = min(row + TILE, p.rows);
-    for (var four = row; four < row_end; four += 4u) {
+    var four = row;
+    loop {
         let last = min(four + 4u, row_end);
-        for (var store_row = four; store_row < last; store_row++) {
+        var store_row = four;
+        loop {
             let i = store_row - four;
             let value = select(select(sum0[0], sum1[0], i == 1u), select(sum2[0], sum3[0], i == 3u), i > 1u);
             store(value, (plane * p.rows + store_row) * p.columns, column);
+            store_row++;
+            if store_row >= last {
+                break;
+            }
         }
         shift(&sum0);
         shift(&sum1);
         shift(&sum2);
         shift(&sum3);
+        four += 4u;
+        if four >= row_end {
+            break;
+        }
     }
 }
