@@ -49,7 +49,8 @@ fn main(
     // Rows and columns left of or above the plane wrap to huge numbers and fail the one test against the size.
     let first_row = out_row * STRIDE_HEIGHT - p.padding_height;
 
-    for (var out_column = column_begin; out_column < column_end; out_column++) {
+    var out_column = column_begin;
+    loop {
         let first_column = out_column * STRIDE_WIDTH - p.padding_width;
         let index = line * p.out_width + out_column;
         // -inf, in a form that constant evaluation accepts.
@@ -71,5 +72,9 @@ fn main(
             }
         }
         store(index, best, best_at);
+        out_column++;
+        if out_column >= column_end {
+            break;
+        }
     }
 }

@@ -26,8 +26,13 @@ fn main(
         return;
     }
     var sum = 0.0;
-    for (var split = 0u; split < p.splits; split++) {
+    var split = 0u;
+    loop {
         sum += parts[split * p.elements + index];
+        split++;
+        if split >= p.splits {
+            break;
+        }
     }
     result[index] = epilogue(sum, index);
 }
