@@ -1,4 +1,4 @@
-//! Sizess of blocks in workgroup memory (see `shaders/tiles.wgsl`): what the GPU kernels of matrix products and
+//! Sizes of blocks in workgroup memory (see `shaders/tiles.wgsl`): what the GPU kernels of matrix products and
 //! convolutions have in common. Not an op; ops put their own functions in front of the text.
 
 use crate::kernel::Capabilities;

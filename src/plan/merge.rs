@@ -308,7 +308,10 @@ fn call(part: &Part, k: usize, turns: u32, width: u32) -> String {
     let run = format!("main_{k}({values});");
     let run = match turns {
         1 => run,
-        _ => format!("for (var turn = 0u; turn < {turns}u; turn++) {{\n            {run}\n        }}"),
+        _ => format!(
+            "var turn = 0u;\n        loop {{\n            {run}\n            turn++;\n            if turn >= {turns}u {{\n                \
+             break;\n            }}\n        }}"
+        ),
     };
     let otherwise = if k == 0 { "    if" } else { "    else if" };
     format!("{otherwise} at < merged.end_{k} {{\n        let first = {first};\n        {run}\n    }}\n")
