@@ -22,6 +22,9 @@ pub(crate) struct Pipelines {
     pub stored: StoredPipelines,
 }
 
+/// Bytes of what an empty dispatch binds.
+const BLANK: u64 = 256;
+
 type Key = (Arc<str>, Vec<Entry>);
 
 /// A binding of a layout.
@@ -54,16 +57,37 @@ pub(crate) struct Compiled {
     pub labels: Option<Arc<[Label]>>,
 }
 
+/// A pipeline to be made, for a dispatch with these numbers.
+struct Missing<'a> {
+    key: &'a Key,
+    dispatch: &'a Dispatch,
+    layout: wgpu::BindGroupLayout,
+    ranges: &'a Ranges,
+}
+
 /// One dispatch.
 pub(crate) struct Step {
     pub pipeline: wgpu::ComputePipeline,
     pub grid: [u32; 2],
     layout: wgpu::BindGroupLayout,
+    ranges: Ranges,
+}
+
+/// Where the numbers of a dispatch are, in bytes: the first, and how many.
+struct Ranges {
     params: Option<(u64, u64)>,
     fusion: Option<(u64, u64)>,
     shares: Option<(u64, u64)>,
     /// Where its queue is.
     queue: u64,
+}
+
+impl Ranges {
+    /// What is bound as uniforms.
+    fn uniforms(&self) -> impl Iterator<Item = (u32, u64, u64)> {
+        let ranges = [(PARAMS, self.params), (FUSION, self.fusion), (SHARES, self.shares)];
+        ranges.into_iter().filter_map(|(binding, range)| range.map(|(offset, size)| (binding, offset, size)))
+    }
 }
 
 /// Bind groups over one set of buffers.
@@ -85,13 +109,12 @@ impl Gpu {
         let _span = self.0.recorder.span(Phase::Compile, "compile");
         let alignment = self.0.uniform_alignment.max(16);
         let mut words: Vec<u8> = vec![];
-        let mut steps = Vec::with_capacity(plan.dispatches.len());
+        let mut ranges = Vec::with_capacity(plan.dispatches.len());
         let mut queues = 0;
         let capabilities = self.capabilities();
         let balanced: Vec<Option<Balanced>> =
             plan.dispatches.iter().map(|it| balance(it, plan.bytes_moved(it), &capabilities)).collect();
-        let pipelines = self.pipelines(&plan, &balanced)?;
-        for ((dispatch, balanced), (pipeline, layout)) in plan.dispatches.iter().zip(&balanced).zip(pipelines) {
+        for (dispatch, balanced) in plan.dispatches.iter().zip(&balanced) {
             let mut place = |data: &[u32], length: usize| {
                 if data.is_empty() {
                     return None;
@@ -102,11 +125,12 @@ impl Gpu {
                 words.resize(offset as usize + length * 4, 0);
                 Some((offset, length as u64 * 4))
             };
-            let params = place(&dispatch.params, dispatch.params.len().next_multiple_of(4));
-            let fusion = place(&dispatch.fusion, dispatch.fusion.len().next_multiple_of(64));
-            let shares = balanced.as_ref().and_then(|balanced| place(&balanced.words, 4));
-            let grid = balanced.as_ref().map_or(dispatch.grid, |balanced| balanced.grid);
-            steps.push(Step { pipeline, grid, layout, params, fusion, shares, queue: queues });
+            ranges.push(Ranges {
+                params: place(&dispatch.params, dispatch.params.len().next_multiple_of(4)),
+                fusion: place(&dispatch.fusion, dispatch.fusion.len().next_multiple_of(64)),
+                shares: balanced.as_ref().and_then(|balanced| place(&balanced.words, 4)),
+                queue: queues,
+            });
             queues += if balanced.is_some() { self.0.storage_alignment.max(16) } else { 0 };
         }
         let uniforms = if words.is_empty() {
@@ -118,6 +142,13 @@ impl Gpu {
             self.write(&buffer, 0, &words)?;
             Some(buffer)
         };
+        let pipelines = self.pipelines(&plan, &balanced, &ranges, uniforms.as_ref())?;
+        let grid = |(dispatch, balanced): (&Dispatch, &Option<Balanced>)| {
+            balanced.as_ref().map_or(dispatch.grid, |balanced| balanced.grid)
+        };
+        let grids = plan.dispatches.iter().zip(&balanced).map(grid);
+        let steps = pipelines.into_iter().zip(ranges).zip(grids);
+        let steps = steps.map(|(((pipeline, layout), ranges), grid)| Step { pipeline, grid, layout, ranges }).collect();
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let bytes = words.len() as u64 + queues;
         let queues = if queues > 0 { Some(self.buffer("work to share out", queues, usage)?) } else { None };
@@ -141,16 +172,17 @@ impl Gpu {
     /// The pipeline and layout of each dispatch; what is not there yet is made by as many threads as there are cores.
     ///
     /// Translating WGSL and, on most drivers, compiling happen when a pipeline is made. llvmpipe compiles at the first
-    /// dispatch instead, one kernel at a time on the queue's thread, so there the threads save little: the first step of the
-    /// MNIST CNN without any cache took 2.3 and 3.4 s with one thread, 2.6 and 2.6 s with two (two cores, in one run).
+    /// dispatch instead, one kernel at a time: an empty one makes it do so while another thread translates the next kernel.
     fn pipelines(
         &self,
         plan: &Plan,
         balanced: &[Option<Balanced>],
+        ranges: &[Ranges],
+        uniforms: Option<&Buffer>,
     ) -> Result<Vec<(wgpu::ComputePipeline, wgpu::BindGroupLayout)>> {
         let mut known = lock(&self.0.pipelines);
         let mut keys = Vec::with_capacity(plan.dispatches.len());
-        let mut missing: Vec<(&Key, &Dispatch, wgpu::BindGroupLayout)> = vec![];
+        let mut missing: Vec<Missing> = vec![];
         for (dispatch, balanced) in plan.dispatches.iter().zip(balanced) {
             let entries = entries(dispatch, balanced.is_some());
             let layout = self.layout(&mut known, &entries)?;
@@ -158,20 +190,26 @@ impl Gpu {
             keys.push(((source.clone(), entries), layout));
         }
         let mut seen = HashSet::new();
-        for ((key, layout), dispatch) in keys.iter().zip(&plan.dispatches) {
+        for (((key, layout), dispatch), ranges) in keys.iter().zip(&plan.dispatches).zip(ranges) {
             if !known.pipelines.contains_key(key) && seen.insert(key) {
-                missing.push((key, dispatch, layout.clone()));
+                missing.push(Missing { key, dispatch, layout: layout.clone(), ranges });
             }
         }
         if !missing.is_empty() {
             let cache = known.stored.cache.as_ref();
-            let made = in_parallel(&missing, |((source, _), dispatch, layout)| {
-                self.make_pipeline(dispatch, source, layout, cache)
+            let blank = self.blank();
+            let made = in_parallel(&missing, |missing| {
+                let pipeline = self.make_pipeline(missing.dispatch, &missing.key.0, &missing.layout, cache)?;
+                if let Some(blank) = &blank {
+                    // What goes wrong here will do so again when the kernel runs.
+                    let _ = self.dispatch_nothing(&pipeline, missing, uniforms, blank);
+                }
+                Ok(pipeline)
             });
             self.count(2, made.len());
             // All that could be made are kept, whatever became of the others.
             let mut failure = None;
-            for ((key, dispatch, _), result) in missing.iter().zip(made) {
+            for (Missing { key, dispatch, .. }, result) in missing.iter().zip(made) {
                 match result {
                     Ok(pipeline) => drop(known.pipelines.insert((*key).clone(), pipeline)),
                     Err(error) => {
@@ -196,6 +234,51 @@ impl Gpu {
             None => Err(Error::internal("a pipeline was made and is not there")),
         };
         keys.into_iter().map(find).collect()
+    }
+
+    /// What empty dispatches read and write, on drivers that compile when a kernel is dispatched.
+    fn blank(&self) -> Option<[Buffer; 2]> {
+        self.capabilities().workers?;
+        let usage = wgpu::BufferUsages::STORAGE;
+        let buffer = |_| self.buffer("nothing", BLANK, usage).ok();
+        let [read, written] = [0, 1].map(buffer);
+        Some([read?, written?])
+    }
+
+    /// Has the driver compile a kernel now, with the numbers that it will have: lavapipe makes constants of those that loops and
+    /// branches hang on.
+    fn dispatch_nothing(
+        &self,
+        pipeline: &wgpu::ComputePipeline,
+        Missing { key: (_, entries), layout, ranges, .. }: &Missing,
+        uniforms: Option<&Buffer>,
+        [read, written]: &[Buffer; 2],
+    ) -> Result<()> {
+        self.scoped("an empty dispatch", || {
+            let mut list = vec![];
+            for entry in entries {
+                match (entry.kind, entry.binding) {
+                    (Kind::Read, binding) => list.push(bind(binding, read, 0, BLANK)),
+                    (Kind::Write, binding) => list.push(bind(binding, written, 0, BLANK)),
+                    (Kind::Uniform, OPERANDS) => {
+                        list.push(bind(OPERANDS, &self.0.operands, 0, self.0.operands.bytes()));
+                    }
+                    (Kind::Uniform, _) => {}
+                }
+            }
+            if let Some(buffer) = uniforms {
+                list.extend(ranges.uniforms().map(|(binding, offset, size)| bind(binding, buffer, offset, size)));
+            }
+            let descriptor = wgpu::BindGroupDescriptor { label: None, layout, entries: &list };
+            let group = self.0.device.create_bind_group(&descriptor);
+            let mut encoder = self.0.device.create_command_encoder(&Default::default());
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            pass.set_pipeline(pipeline);
+            pass.set_bind_group(0, &group, &[]);
+            pass.dispatch_workgroups(0, 0, 0);
+            drop(pass);
+            self.0.queue.submit([encoder.finish()]);
+        })
     }
 
     fn make_pipeline(
@@ -281,17 +364,11 @@ impl Gpu {
                     let size = plan.slots[slot].bytes.min(buffer.bytes() - offset);
                     list.push(bind(binding, buffer, *offset, size));
                 }
-                let mut uniform = |binding, range: Option<(u64, u64)>| -> Result<()> {
-                    if let Some((offset, size)) = range {
-                        list.push(bind(binding, compiled.uniforms.as_ref().ok_or_else(missing)?, offset, size));
-                    }
-                    Ok(())
-                };
-                uniform(PARAMS, step.params)?;
-                uniform(FUSION, step.fusion)?;
-                uniform(SHARES, step.shares)?;
-                if let (Some(_), Some(queues)) = (step.shares, &compiled.queues) {
-                    list.push(bind(QUEUE, queues, step.queue, 16));
+                for (binding, offset, size) in step.ranges.uniforms() {
+                    list.push(bind(binding, compiled.uniforms.as_ref().ok_or_else(missing)?, offset, size));
+                }
+                if let (Some(_), Some(queues)) = (step.ranges.shares, &compiled.queues) {
+                    list.push(bind(QUEUE, queues, step.ranges.queue, 16));
                 }
                 if dispatch.operands {
                     list.push(bind(OPERANDS, &self.0.operands, 0, self.0.operands.bytes()));
