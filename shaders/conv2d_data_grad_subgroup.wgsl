@@ -23,6 +23,7 @@
 //       folded freely over x and y.
 // The sum runs over the output channels [begin, end) of a group; part p of a split sum goes to dx + p * elements.
 // Loops (those over the constants are unrolled): (end - begin) * (1 + kernel_height) + ROWS iterations an invocation.
+// Loops that surely have a round end where one does (see ARCHITECTURE.md).
 
 struct Params {
     batch: u32,

@@ -24,6 +24,7 @@
 // Grid: splits * groups * ceil(out_channels / groups / ROWS) * ceil(in_channels / groups * kernel_height / (LANES * LINES)) workgroups,
 //       folded freely over x and y.
 // Loops (those over the constants are unrolled): split_lines * (1 + segment_width) + ROWS iterations an invocation: the host picks splits so that this is below 60,000.
+// Loops that surely have a round end where one does (see ARCHITECTURE.md).
 
 struct Params {
     batch: u32,

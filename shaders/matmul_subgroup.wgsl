@@ -21,6 +21,7 @@
 //       folded freely over x and y.
 // Loops (those over the constants are unrolled): min(split_depth, depth) + ROWS iterations an invocation: split_depth <= 59,000.
 // Part s covers k in [s * split_depth, min((s + 1) * split_depth, depth)); an empty part or depth = 0 gives 0.
+// Loops that surely have a round end where one does (see ARCHITECTURE.md).
 
 @group(0) @binding(0) var<storage, read> a: array<A_TYPE>;
 @group(0) @binding(1) var<storage, read> b: array<B_TYPE>;

@@ -17,6 +17,7 @@
 // Workgroup: (8, 1, 1), one subgroup. Grid: splits * batches * ceil(rows / 32) * ceil(columns / 32), folded freely.
 // Loops: min(split_depth, depth) / 8 + 40 iterations an invocation.
 // Part s covers k in [s * split_depth, min((s + 1) * split_depth, depth)); split_depth is a multiple of 8.
+// Loops that surely have a round end where one does (see ARCHITECTURE.md).
 
 @group(0) @binding(0) var<storage, read> a: array<vec4<u64>>;
 @group(0) @binding(1) var<storage, read> b: array<vec4<u64>>;

@@ -18,6 +18,7 @@
 // Workgroup: (8, 1, 1), one subgroup. Grid: splits * batches * ceil(rows / 32) * ceil(columns / 32), folded freely.
 // Loops: min(split_depth, depth) / 4 + 47 iterations an invocation.
 // Part s covers k in [s * split_depth, min((s + 1) * split_depth, depth)); split_depth is a multiple of 4.
+// Loops that surely have a round end where one does (see ARCHITECTURE.md).
 
 @group(0) @binding(0) var<storage, read> a: array<vec4<A_TYPE>>;
 @group(0) @binding(1) var<storage, read> b: array<vec4<B_TYPE>>;

@@ -11,6 +11,7 @@
 // of the pooling; COLUMNS = 4, neighbouring columns of an invocation.
 // Grid: ceil(planes * out_height * ceil(out_width / COLUMNS) / GROUP) workgroups, folded freely over x and y.
 // Loops: COLUMNS * (1 + KERNEL_HEIGHT * (1 + KERNEL_WIDTH)) iterations an invocation.
+// Loops that surely have a round end where one does (see ARCHITECTURE.md).
 
 struct Params {
     planes: u32,

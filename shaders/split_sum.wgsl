@@ -5,6 +5,7 @@
 // binding 1  result [elements], through `epilogue`
 //
 // Grid: ceil(elements / 64) workgroups, folded freely over x and y. Loops: splits iterations an invocation.
+// Loops that surely have a round end where one does (see ARCHITECTURE.md).
 
 struct Params {
     elements: u32,
