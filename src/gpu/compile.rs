@@ -82,14 +82,6 @@ struct Ranges {
     queue: u64,
 }
 
-impl Ranges {
-    /// What is bound as uniforms.
-    fn uniforms(&self) -> impl Iterator<Item = (u32, u64, u64)> {
-        let ranges = [(PARAMS, self.params), (FUSION, self.fusion), (SHARES, self.shares)];
-        ranges.into_iter().filter_map(|(binding, range)| range.map(|(offset, size)| (binding, offset, size)))
-    }
-}
-
 /// Bind groups over one set of buffers.
 pub(crate) struct Frame {
     /// Buffers of earlier runs that it reads, by slot.
@@ -143,12 +135,11 @@ impl Gpu {
             Some(buffer)
         };
         let pipelines = self.pipelines(&plan, &balanced, &ranges, uniforms.as_ref())?;
-        let grid = |(dispatch, balanced): (&Dispatch, &Option<Balanced>)| {
-            balanced.as_ref().map_or(dispatch.grid, |balanced| balanced.grid)
-        };
-        let grids = plan.dispatches.iter().zip(&balanced).map(grid);
-        let steps = pipelines.into_iter().zip(ranges).zip(grids);
-        let steps = steps.map(|(((pipeline, layout), ranges), grid)| Step { pipeline, grid, layout, ranges }).collect();
+        let mut steps = Vec::with_capacity(plan.dispatches.len());
+        for (i, ((pipeline, layout), ranges)) in pipelines.into_iter().zip(ranges).enumerate() {
+            let grid = balanced[i].as_ref().map_or(plan.dispatches[i].grid, |balanced| balanced.grid);
+            steps.push(Step { pipeline, grid, layout, ranges });
+        }
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let bytes = words.len() as u64 + queues;
         let queues = if queues > 0 { Some(self.buffer("work to share out", queues, usage)?) } else { None };
@@ -238,7 +229,7 @@ impl Gpu {
 
     /// What empty dispatches read and write, on drivers that compile when a kernel is dispatched.
     fn blank(&self) -> Option<[Buffer; 2]> {
-        self.capabilities().workers?;
+        self.capabilities().software.then_some(())?;
         let usage = wgpu::BufferUsages::STORAGE;
         let buffer = |_| self.buffer("nothing", BLANK, usage).ok();
         let [read, written] = [0, 1].map(buffer);
@@ -250,24 +241,18 @@ impl Gpu {
     fn dispatch_nothing(
         &self,
         pipeline: &wgpu::ComputePipeline,
-        Missing { key: (_, entries), layout, ranges, .. }: &Missing,
+        Missing { key: (_, entries), dispatch, layout, ranges }: &Missing,
         uniforms: Option<&Buffer>,
         [read, written]: &[Buffer; 2],
     ) -> Result<()> {
         self.scoped("an empty dispatch", || {
-            let mut list = vec![];
+            let mut list = self.numbers(dispatch, ranges, uniforms);
             for entry in entries {
-                match (entry.kind, entry.binding) {
-                    (Kind::Read, binding) => list.push(bind(binding, read, 0, BLANK)),
-                    (Kind::Write, binding) => list.push(bind(binding, written, 0, BLANK)),
-                    (Kind::Uniform, OPERANDS) => {
-                        list.push(bind(OPERANDS, &self.0.operands, 0, self.0.operands.bytes()));
-                    }
-                    (Kind::Uniform, _) => {}
+                match entry.kind {
+                    Kind::Read => list.push(bind(entry.binding, read, 0, BLANK)),
+                    Kind::Write => list.push(bind(entry.binding, written, 0, BLANK)),
+                    Kind::Uniform => {}
                 }
-            }
-            if let Some(buffer) = uniforms {
-                list.extend(ranges.uniforms().map(|(binding, offset, size)| bind(binding, buffer, offset, size)));
             }
             let descriptor = wgpu::BindGroupDescriptor { label: None, layout, entries: &list };
             let group = self.0.device.create_bind_group(&descriptor);
@@ -329,6 +314,20 @@ impl Gpu {
         }
     }
 
+    /// What a dispatch binds as uniforms.
+    fn numbers<'a>(
+        &'a self,
+        dispatch: &Dispatch,
+        ranges: &Ranges,
+        uniforms: Option<&'a Buffer>,
+    ) -> Vec<wgpu::BindGroupEntry<'a>> {
+        let own = [(PARAMS, ranges.params), (FUSION, ranges.fusion), (SHARES, ranges.shares)];
+        let own = own.into_iter().filter_map(|(binding, range)| Some((binding, range?, uniforms?)));
+        let own = own.map(|(binding, (offset, size), buffer)| bind(binding, buffer, offset, size));
+        let operands = &self.0.operands;
+        own.chain(dispatch.operands.then(|| bind(OPERANDS, operands, 0, operands.bytes()))).collect()
+    }
+
     /// Bind groups of `compiled` over these outside buffers.
     pub(super) fn frame(
         &self,
@@ -358,20 +357,14 @@ impl Gpu {
         let groups = self.scoped("bind groups", || {
             let mut groups = Vec::with_capacity(compiled.steps.len());
             for (dispatch, step) in plan.dispatches.iter().zip(&compiled.steps) {
-                let mut list = vec![];
+                let mut list = self.numbers(dispatch, &step.ranges, compiled.uniforms.as_ref());
                 for &(binding, slot, _) in &dispatch.bindings {
                     let (buffer, offset) = buffers[slot].as_ref().ok_or_else(missing)?;
                     let size = plan.slots[slot].bytes.min(buffer.bytes() - offset);
                     list.push(bind(binding, buffer, *offset, size));
                 }
-                for (binding, offset, size) in step.ranges.uniforms() {
-                    list.push(bind(binding, compiled.uniforms.as_ref().ok_or_else(missing)?, offset, size));
-                }
                 if let (Some(_), Some(queues)) = (step.ranges.shares, &compiled.queues) {
                     list.push(bind(QUEUE, queues, step.ranges.queue, 16));
-                }
-                if dispatch.operands {
-                    list.push(bind(OPERANDS, &self.0.operands, 0, self.0.operands.bytes()));
                 }
                 groups.push(self.0.device.create_bind_group(&wgpu::BindGroupDescriptor {
                     label: None,
