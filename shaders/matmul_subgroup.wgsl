@@ -20,7 +20,7 @@
 // Grid: splits * batch_outer * batch_inner * ceil(rows / (8 * ROW_LOADS)) * ceil(columns / (8 * COLUMNS)) workgroups,
 //       folded freely over x and y.
 // Loops (those over the constants are unrolled): min(split_depth, depth) + ROWS iterations an invocation: split_depth <= 59,000.
-// Part s covers k in [s * split_depth, min((s + 1) * split_depth, depth)); an empty part or depth = 0 gives 0.
+// Part s covers k in [s * split_depth, min((s + 1) * split_depth, depth)); no part is empty.
 // Loops that surely have a round end where one does (see ARCHITECTURE.md).
 
 @group(0) @binding(0) var<storage, read> a: array<A_TYPE>;
