@@ -44,6 +44,8 @@ impl Emitter<'_> {
         let text = match dtype {
             DType::F32 | DType::F16 if paired => format!("bitcast<F>({raw})"),
             DType::I32 if paired => format!("bitcast<I>({raw})"),
+            // A vector is made of one element of its own type only.
+            DType::F16 if self.lanes > 1 && !index.spread => format!("F(f32({raw}))"),
             DType::F32 | DType::F16 => format!("F({raw})"),
             DType::I32 => format!("I({raw})"),
             DType::U32 => format!("U({raw})"),
