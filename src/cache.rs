@@ -90,13 +90,21 @@ fn not_written(path: &Path, error: &std::io::Error) -> String {
 }
 
 /// Magic, checksum of what follows, length of the owner's name, that name, data.
-fn seal(kind: &str, key: &str, data: &[u8]) -> Vec<u8> {
+pub fn seal(kind: &str, key: &str, data: &[u8]) -> Vec<u8> {
     let owner = format!("{kind} {key}");
-    let body = [&(owner.len() as u64).to_le_bytes(), owner.as_bytes(), data].concat();
-    [&MAGIC[..], &hash(&body).to_le_bytes(), &body].concat()
+    with_checksum(&[&(owner.len() as u64).to_le_bytes(), owner.as_bytes(), data].concat())
 }
 
-fn open<'a>(bytes: &'a [u8], kind: &str, key: &str) -> Result<&'a [u8], &'static str> {
+/// Magic and checksum before a body.
+pub fn with_checksum(body: &[u8]) -> Vec<u8> {
+    [&MAGIC[..], &hash(body).to_le_bytes(), body].concat()
+}
+
+/// The data of a sealed file.
+///
+/// # Errors
+/// Why it is not one of this kind and key.
+pub fn open<'a>(bytes: &'a [u8], kind: &str, key: &str) -> Result<&'a [u8], &'static str> {
     let split = |bytes: &'a [u8], at: usize| bytes.split_at_checked(at).ok_or("it is truncated");
     let (magic, rest) = split(bytes, 8)?;
     if magic != MAGIC {

@@ -139,6 +139,13 @@ pub use shape::{MAX_RANK, Shape};
 pub use state::State;
 pub use tensor::{Element, Tensor, no_grad, with_precision};
 
+/// Doors for `fuzz/` to the files that a device keeps between programs.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::cache::{open, seal, with_checksum};
+    pub use crate::gpu::choices::parse as choices;
+}
+
 /// What a training program uses.
 pub mod prelude {
     pub use crate::nn::{

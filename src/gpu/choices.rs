@@ -53,9 +53,10 @@ impl Tuning {
     }
 }
 
-/// `class`, tab, `variant hash`, a line each.
-fn parse(text: &str) -> Option<BTreeMap<String, Choice>> {
-    text.lines()
+/// The choices in a file's data: `class`, tab, `variant hash`, a line each.
+pub fn parse(data: &[u8]) -> Option<BTreeMap<String, Choice>> {
+    let lines = std::str::from_utf8(data).ok()?.lines();
+    lines
         .map(|line| line.split_once('\t').and_then(|(class, rest)| Some((class.into(), parse_choice(rest)?))))
         .collect()
 }
@@ -76,7 +77,7 @@ impl Gpu {
             }),
             false => None,
         };
-        let choices = stored.and_then(|data| String::from_utf8(data).ok()).and_then(|text| parse(&text));
+        let choices = stored.and_then(|data| parse(&data));
         self.change(|capabilities| {
             capabilities.choices = choices.unwrap_or_default();
             capabilities.measure = tuning.measure;

@@ -4,7 +4,7 @@
 mod adapter;
 mod balance;
 mod buffer;
-mod choices;
+pub(crate) mod choices;
 mod compile;
 mod fallback;
 mod read;

@@ -1,0 +1,8 @@
+//! What the fuzzers call: ordinary functions of bytes that panic where Kiln breaks a promise.
+//!
+//! `fuzz_targets/` hands them to libFuzzer, `tests/fuzzing.rs` includes this file and calls them with seeded inputs.
+
+pub mod files;
+pub mod memory;
+pub mod mutate;
+pub mod programs;

@@ -1,0 +1,414 @@
+//! Random programs: small graphs of all dtypes, shapes and views, grown from a string of bytes.
+//!
+//! The bytes decide the structure, a seed the elements and the host numbers, so that one structure can run twice, the
+//! second time from a cached plan with other data. Values stay of moderate size. With noise every result is disturbed by
+//! about what a GPU may round it by: what the disturbed references do not agree on among themselves, no device can be held
+//! to (Parker 1997, "Monte Carlo arithmetic").
+use kiln::rng::Philox;
+use kiln::{Array, DType, Device, Draws, Error, Shape, Tensor};
+
+/// Most elements of a value.
+pub(super) const ELEMENTS: usize = 4096;
+/// Floats grow no larger.
+const LARGE: f64 = 64.0;
+const LENGTHS: [usize; 20] = [1, 1, 2, 3, 3, 4, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 31, 37, 64, 131];
+
+/// What to grow.
+#[derive(Clone, Copy)]
+pub struct Recipe<'a> {
+    /// Decides the structure.
+    pub bytes: &'a [u8],
+    /// Decides elements and host numbers.
+    pub data: u64,
+    /// The seed of the noise, if there is any.
+    pub noise: Option<u64>,
+    /// True if there may be f16.
+    pub halves: bool,
+    /// True if integers may wrap and be divided by zero.
+    pub wild: bool,
+}
+
+/// A program on a device, recorded and not yet run.
+pub struct Program {
+    /// What is read: results, and gradients of one of them.
+    pub roots: Vec<Tensor>,
+    /// A line for each value.
+    pub text: Vec<String>,
+    /// Ops that the library refused.
+    pub refused: usize,
+}
+
+/// Grows a program of one to twelve ops or so.
+///
+/// # Panics
+/// If the library calls something an internal error.
+pub fn grow(device: &Device, recipe: Recipe<'_>) -> Program {
+    let mut grower = Grower {
+        device: device.clone(),
+        bytes: recipe.bytes,
+        at: 0,
+        rng: Philox::new(recipe.data, 0),
+        noise: recipe.noise.map(|seed| Philox::new(seed, 1)),
+        halves: recipe.halves,
+        wild: recipe.wild,
+        mixed: false,
+        draws: Draws::new(recipe.data),
+        values: vec![],
+        used: vec![],
+        variables: vec![],
+        text: vec![],
+        refused: 0,
+    };
+    let shape = grower.shape();
+    let dtype = grower.dtype();
+    grower.leaf(&shape, dtype);
+    let ops = 1 + grower.below(12);
+    for _ in 0..ops {
+        grower.step();
+    }
+    grower.finish()
+}
+
+/// How far a GPU's result may be from the exact one of the same inputs.
+pub(super) enum Rounding {
+    /// Not at all.
+    Exact,
+    /// Arithmetic: units in the last place.
+    Basic,
+    /// Functions: what their kernels' tests allow.
+    Function,
+    /// Functions that have units of 1, whatever their result.
+    Absolute(f64),
+    /// Sums: units of the sum of the terms' absolute values.
+    Terms(Option<Tensor>),
+}
+
+/// A tensor of the program, and the least and the largest element that it can have.
+#[derive(Clone)]
+pub(super) struct Value {
+    pub number: usize,
+    pub tensor: Tensor,
+    pub shape: Vec<usize>,
+    pub dtype: DType,
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Value {
+    pub(super) fn largest(&self) -> f64 {
+        self.low.abs().max(self.high.abs())
+    }
+
+    pub(super) fn rank(&self) -> usize {
+        self.shape.len()
+    }
+
+    pub(super) fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+pub(super) struct Grower<'a> {
+    pub device: Device,
+    bytes: &'a [u8],
+    at: usize,
+    pub rng: Philox,
+    pub noise: Option<Philox>,
+    pub halves: bool,
+    pub wild: bool,
+    /// True within mixed precision.
+    pub mixed: bool,
+    pub draws: Draws,
+    values: Vec<Value>,
+    pub used: Vec<bool>,
+    variables: Vec<Tensor>,
+    text: Vec<String>,
+    refused: usize,
+}
+
+/// Least and largest value of an integer type.
+pub(super) fn range(dtype: DType) -> (f64, f64) {
+    match dtype {
+        DType::I32 => (f64::from(i32::MIN), f64::from(i32::MAX)),
+        DType::U32 => (0.0, f64::from(u32::MAX)),
+        DType::Bool => (0.0, 1.0),
+        DType::F32 | DType::F16 => (f64::NEG_INFINITY, f64::INFINITY),
+    }
+}
+
+impl Grower<'_> {
+    /// The next decision: a number below `bound`; 0 once the bytes are used up.
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        let byte = self.bytes.get(self.at).copied().unwrap_or(0);
+        self.at += 1;
+        usize::from(byte) % bound.clamp(1, 256)
+    }
+
+    pub(super) fn chance(&mut self, one_in: usize) -> bool {
+        self.below(one_in) == one_in - 1
+    }
+
+    pub(super) fn dtype(&mut self) -> DType {
+        match [DType::F32, DType::F32, DType::F32, DType::F16, DType::F16, DType::I32, DType::U32, DType::Bool]
+            [self.below(8)]
+        {
+            DType::F16 if !self.halves => DType::F32,
+            dtype => dtype,
+        }
+    }
+
+    pub(super) fn length(&mut self) -> usize {
+        LENGTHS[self.below(LENGTHS.len())]
+    }
+
+    pub(super) fn shape(&mut self) -> Vec<usize> {
+        let rank = self.below(6);
+        let mut shape = vec![];
+        for _ in 0..rank {
+            let length = self.length();
+            let elements: usize = shape.iter().product();
+            shape.push(if elements * length > ELEMENTS / 2 { 1 } else { length });
+        }
+        shape
+    }
+
+    /// A host number between two: whole multiples of 1/16 as often as not, so that there are ties.
+    pub(super) fn number(&mut self, low: f64, high: f64) -> f64 {
+        let number = low + (high - low) * self.rng.uniform();
+        let even = (number * 16.0).round() / 16.0;
+        if self.rng.below(2) == 0 && (low..=high).contains(&even) { even } else { number }
+    }
+
+    /// Uploads elements, or has the device make some.
+    pub(super) fn leaf(&mut self, shape: &[usize], dtype: DType) -> Value {
+        let count: usize = shape.iter().product();
+        let kind = match self.below(6) {
+            kind if kind < 2 && !dtype.is_float() && !self.wild => 2,
+            kind => kind,
+        };
+        let rng = &mut self.rng;
+        let mut value = || -> f64 {
+            match (dtype, kind) {
+                (DType::F32 | DType::F16, 0 | 1) => 4.0 * rng.uniform() - 2.0,
+                (DType::F32 | DType::F16, 2) => f64::from(rng.below(17)) / 4.0 - 2.0,
+                (DType::F32 | DType::F16, 3) => 0.25 + 2.0 * rng.uniform(),
+                (DType::F32 | DType::F16, 4) => rng.normal().clamp(-3.0, 3.0),
+                (DType::F32 | DType::F16, _) => [0.0, -1.0, 1.0, 0.1, 0.5][rng.below(5) as usize],
+                (DType::I32, 0) => f64::from(rng.next_u32() as i32),
+                (DType::I32, 1) => [i32::MIN, i32::MIN + 1, -1, 0, 1, 1 << 24, (1 << 24) + 1, i32::MAX - 1, i32::MAX]
+                    [rng.below(9) as usize]
+                    .into(),
+                (DType::I32, _) => f64::from(rng.below(13)) - 6.0,
+                (DType::U32, 0) => f64::from(rng.next_u32()),
+                (DType::U32, 1) => {
+                    [0, 1, 2, 1 << 24, (1 << 24) + 1, 1 << 31, u32::MAX - 1, u32::MAX][rng.below(8) as usize].into()
+                }
+                (DType::U32, _) => f64::from(rng.below(13)),
+                (DType::Bool, _) => f64::from(rng.below(2)),
+            }
+        };
+        let mut data: Vec<f64> = (0..count).map(|_| value()).collect();
+        for value in &mut data {
+            *value = if dtype == DType::F32 { f64::from(*value as f32) } else { dtype.round(*value) };
+        }
+        let (low, high) = match (dtype, kind) {
+            (DType::F32 | DType::F16, 3) => (0.24, 2.25),
+            (DType::F32 | DType::F16, 4) => (-3.0, 3.0),
+            (DType::F32 | DType::F16, _) => (-2.0, 2.0),
+            (DType::I32, 2..) => (-6.0, 6.0),
+            (DType::U32, 2..) => (0.0, 12.0),
+            _ => range(dtype),
+        };
+        let array = Array { shape: Shape::new(shape).expect("a small shape"), dtype, data };
+        let mut tensor = self.device.array(&array);
+        let is_variable = dtype.is_float() && self.chance(2);
+        if is_variable {
+            tensor = tensor.variable();
+            self.variables.push(tensor.clone());
+        }
+        let what = if is_variable { "variable" } else { "upload" };
+        let number = self.put(format!("{what} {kind}"), tensor, low, high);
+        self.values[number].clone()
+    }
+
+    /// An index into an axis of `length`, u32 or i32.
+    pub(super) fn index(&mut self, shape: &[usize], length: usize) -> Value {
+        let dtype = [DType::U32, DType::I32][self.below(2)];
+        let count: usize = shape.iter().product();
+        let data = (0..count).map(|_| f64::from(self.rng.below(length as u32))).collect();
+        let array = Array { shape: Shape::new(shape).expect("a small shape"), dtype, data };
+        let number = self.put("index".into(), self.device.array(&array), 0.0, length as f64 - 1.0);
+        self.values[number].clone()
+    }
+
+    pub(super) fn put(&mut self, text: String, tensor: Tensor, low: f64, high: f64) -> usize {
+        let (shape, dtype) = (tensor.shape().expect("no error").to_vec(), tensor.dtype().expect("no error"));
+        let number = self.values.len();
+        self.text.push(format!("t{number} = {text}: {dtype} {shape:?} in {low} .. {high}"));
+        self.values.push(Value { number, tensor, shape, dtype, low, high });
+        self.used.push(false);
+        number
+    }
+
+    /// Takes the result of an op into the program; nothing if the library refused it.
+    pub(super) fn push(
+        &mut self,
+        text: String,
+        tensor: Tensor,
+        low: f64,
+        high: f64,
+        rounding: Rounding,
+    ) -> Option<Value> {
+        if let Some(error) = tensor.error() {
+            assert!(!matches!(error, Error::Internal { .. }), "{error}\n{}\n{text}", self.text.join("\n"));
+            self.text.push(format!("{text}: refused, {error}"));
+            self.refused += 1;
+            return None;
+        }
+        let tensor = self.disturbed(tensor, rounding);
+        let dtype = tensor.dtype().expect("no error");
+        let (mut low, mut high) = (low.min(high), high.max(low));
+        if !dtype.is_float() {
+            let (least, largest) = range(dtype);
+            // What wraps can be anything.
+            if !(low >= least && high <= largest) {
+                if !self.wild {
+                    return None;
+                }
+                (low, high) = (least, largest);
+            }
+        }
+        let number = self.put(text, tensor, low, high);
+        let value = self.values[number].clone();
+        if !dtype.is_float() || value.largest() <= LARGE {
+            return Some(value);
+        }
+        // Back to a size that every dtype holds.
+        let factor = LARGE / 4.0 / value.largest() * self.number(0.5, 1.0);
+        self.used[number] = true;
+        let bound = LARGE / 4.0;
+        let (low, high) = (if low < 0.0 { -bound } else { 0.0 }, if high > 0.0 { bound } else { 0.0 });
+        self.push(format!("t{number} * {factor}"), &value.tensor * factor, low, high, Rounding::Basic)
+    }
+
+    /// The tensor with noise, if this program has any.
+    pub(super) fn disturbed(&mut self, tensor: Tensor, rounding: Rounding) -> Tensor {
+        let dtype = tensor.dtype().expect("no error");
+        let Some(rng) = &mut self.noise else { return tensor };
+        if !dtype.is_float() || matches!(rounding, Rounding::Exact) {
+            return tensor;
+        }
+        let shape = Shape::new(tensor.shape().expect("no error")).expect("a shape");
+        let device = &self.device;
+        let mut around = |middle: f64, by: f64| {
+            let data = (0..shape.elements()).map(|_| middle + by * (2.0 * rng.uniform() - 1.0)).collect();
+            device.array(&Array { shape, dtype: DType::F32, data })
+        };
+        let unit = if dtype == DType::F16 { 2f64.powi(-10) } else { 2f64.powi(-23) };
+        let relative = if matches!(rounding, Rounding::Function) { unit.max(2e-6) } else { unit };
+        let mut noisy = tensor.cast(DType::F32) * around(1.0, relative);
+        noisy = match rounding {
+            Rounding::Function => noisy + around(0.0, 1e-6),
+            Rounding::Absolute(by) => noisy + around(0.0, by),
+            Rounding::Terms(Some(terms)) => {
+                let unit = if self.mixed { 2f64.powi(-11) } else { 2f64.powi(-21) };
+                noisy + terms.cast(DType::F32).detach() * around(0.0, unit)
+            }
+            _ => noisy,
+        };
+        noisy.cast(dtype)
+    }
+
+    /// A value that is as wanted, the later ones more often.
+    pub(super) fn choose(&mut self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+        let count = self.values.len();
+        let back = self.below(4 * count.min(12)) / 4;
+        let found = (0..count).map(|i| &self.values[(2 * count - 1 - back - i) % count]).find(|value| wanted(value))?;
+        let found = found.clone();
+        self.used[found.number] = true;
+        Some(found)
+    }
+
+    pub(super) fn any(&mut self) -> Value {
+        self.choose(|_| true).expect("there is a value")
+    }
+
+    /// A float; a new one where there is none, and now and then.
+    pub(super) fn float(&mut self) -> Value {
+        let found = if self.chance(12) { None } else { self.choose(|value| value.dtype.is_float()) };
+        found.unwrap_or_else(|| {
+            let shape = self.shape();
+            let dtype = if self.halves && self.chance(3) { DType::F16 } else { DType::F32 };
+            let leaf = self.leaf(&shape, dtype);
+            self.used[leaf.number] = true;
+            leaf
+        })
+    }
+
+    /// A value of the same dtype that broadcasts with `value`: one that is there, or a new one of some of its axes.
+    pub(super) fn partner(&mut self, value: &Value) -> Value {
+        let fits = |other: &Value| {
+            let broadcast = broadcast(&value.shape, &other.shape);
+            other.dtype == value.dtype && broadcast.is_some_and(|shape| shape.iter().product::<usize>() <= ELEMENTS)
+        };
+        let found = if self.chance(3) { None } else { self.choose(fits) };
+        found.unwrap_or_else(|| {
+            let mut shape = value.shape.clone();
+            for length in &mut shape {
+                if self.chance(3) {
+                    *length = 1;
+                }
+            }
+            let dropped = if self.chance(3) { self.below(shape.len() + 1) } else { 0 };
+            let leaf = self.leaf(&shape[dropped..], value.dtype);
+            self.used[leaf.number] = true;
+            leaf
+        })
+    }
+
+    /// Gradients of a scalar, and what is read.
+    pub(super) fn finish(mut self) -> Program {
+        let mut roots = vec![];
+        let loss = match self.variables.is_empty() || self.chance(4) {
+            true => None,
+            false => self.choose(|value| value.tensor.requires_grad()),
+        };
+        if let Some(value) = loss {
+            let wide = value.tensor.cast(DType::F32);
+            let (name, loss) = match self.below(3) {
+                0 => ("mean", wide.mean_all()),
+                1 => ("mean of squares", wide.square().mean_all()),
+                _ => ("sum of tanh", wide.tanh().sum_all()),
+            };
+            let wrt: Vec<&Tensor> = self.variables.iter().collect();
+            let gradients = loss.gradients(&wrt);
+            self.text.push(format!("loss = {name} of t{}, and its gradients", value.number));
+            roots.push(loss);
+            match gradients {
+                Ok(gradients) => roots.extend(gradients),
+                Err(error) => panic!("{error}\n{}", self.text.join("\n")),
+            }
+        }
+        // The last results, which nothing else reads, and one from between.
+        let unread = self.values.iter().rev().filter(|value| !self.used[value.number]).take(6);
+        roots.extend(unread.map(|value| value.tensor.clone()));
+        if self.chance(3) {
+            let between = self.any();
+            roots.push(between.tensor);
+        }
+        if roots.is_empty() {
+            roots.extend(self.values.last().map(|value| value.tensor.clone()));
+        }
+        Program { roots, text: self.text, refused: self.refused }
+    }
+}
+
+pub(super) fn broadcast(left: &[usize], right: &[usize]) -> Option<Vec<usize>> {
+    let rank = left.len().max(right.len());
+    let at = |shape: &[usize], back: usize| if back <= shape.len() { shape[shape.len() - back] } else { 1 };
+    let length = |back: usize| match (at(left, back), at(right, back)) {
+        (1, n) | (n, 1) => Some(n),
+        (l, r) => (l == r).then_some(l),
+    };
+    (1..=rank).rev().map(length).collect()
+}

@@ -1,0 +1,160 @@
+//! The targets of `fuzz/` on seeded inputs: a bounded number in every test run, any number by hand.
+//!
+//! `FUZZ_INPUTS=1000000 cargo test --release --test fuzzing` tries so many for each target, `FUZZ_SEED=2` others, and
+//! `FUZZ_ONE=weights:17` a single one, which is how a failure is tried again.
+
+#[path = "../fuzz/src/lib.rs"]
+mod targets;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use kiln::rng::Philox;
+use targets::programs::{self, Drivers};
+use targets::{files, memory, mutate};
+
+#[global_allocator]
+static COUNTING: memory::Counting = memory::Counting;
+
+/// An input that takes longer hangs, however busy the machine is.
+const HANGS: Duration = Duration::from_secs(120);
+/// Kinds of failure after which a run stops.
+const ENOUGH: usize = 20;
+
+fn number(variable: &str, default: u64) -> u64 {
+    let value = std::env::var(variable).ok();
+    value.map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{variable}={value} is no number")))
+}
+
+/// Calls `check` on the inputs of `target` that `make` draws: `usual` of them, or as many as `FUZZ_INPUTS` says.
+fn every_input(target: &str, usual: u64, make: impl Fn(&mut Philox) -> Vec<u8>, check: impl Fn(&[u8])) {
+    let seed = number("FUZZ_SEED", 1);
+    let one = std::env::var("FUZZ_ONE").ok();
+    let numbers = match one.as_deref().map(|one| one.split_once(':').expect("FUZZ_ONE=target:number")) {
+        Some((wanted, number)) if wanted == target => {
+            let number: u64 = number.parse().expect("FUZZ_ONE=target:number");
+            number..number + 1
+        }
+        Some(_) => 0..0,
+        None => 0..number("FUZZ_INPUTS", usual),
+    };
+    let running = Arc::new(Mutex::new((0, Instant::now())));
+    let (done, ended) = channel::<()>();
+    let (name, watched) = (target.to_string(), running.clone());
+    std::thread::spawn(move || {
+        while ended.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+            let (number, since) = *watched.lock().expect("nobody panics with it");
+            if since.elapsed() > HANGS {
+                eprintln!("{name}:{number} of seed {seed} hangs");
+                std::process::abort();
+            }
+        }
+    });
+    let (start, total) = (Instant::now(), numbers.end - numbers.start);
+    // By the beginning of its text: the first failure of each kind, and how many there are.
+    let mut failures = BTreeMap::<String, (String, u64)>::new();
+    for number in numbers {
+        *running.lock().expect("nobody panics with it") = (number, Instant::now());
+        let bytes = make(&mut Philox::new(seed, number));
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| check(&bytes))) {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string())).unwrap_or_default();
+            let first = format!("FUZZ_SEED={seed} FUZZ_ONE={target}:{number}: {text}");
+            failures.entry(text.chars().take(24).collect()).or_insert((first, 0)).1 += 1;
+        }
+        if failures.len() == ENOUGH {
+            break;
+        }
+    }
+    drop(done);
+    println!("{target}: {total} inputs in {:.1} s", start.elapsed().as_secs_f64());
+    let failures: Vec<String> = failures.values().map(|(first, count)| format!("{count} times: {first}")).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Inputs that libFuzzer starts from, and that older versions of the library wrote.
+fn kept(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target)
+}
+
+fn every_file(target: &str, check: impl Fn(&[u8]) -> bool) {
+    let seeds = files::seeds(target);
+    for file in std::fs::read_dir(kept(target)).expect("seeds") {
+        check(&std::fs::read(file.expect("a seed").path()).expect("a seed"));
+    }
+    seeds.iter().for_each(|seed| assert!(check(seed), "{target}: a good file is refused"));
+    let (all, taken) = (Cell::new(0), Cell::new(0));
+    every_input(
+        target,
+        5000,
+        |rng| mutate::file(target, &seeds, rng),
+        |bytes| {
+            all.set(all.get() + 1);
+            taken.set(taken.get() + u64::from(check(bytes)));
+        },
+    );
+    let (all, taken) = (all.get(), taken.get());
+    println!("{target}: {taken} of {all} taken");
+    assert!(all < 1000 || (all / 50..all).contains(&taken), "{target}: damage is all too coarse or does none");
+}
+
+#[test]
+#[ignore = "writes fuzz/seeds anew, for formats that have changed"]
+fn seeds_are_written() {
+    let programs = (0..16).map(|number| any_bytes(&mut Philox::new(7, number))).collect();
+    let all = ["weights", "checkpoint", "idx", "cache"].map(|target| (target, files::seeds(target)));
+    for (target, seeds) in all.into_iter().chain([("program", programs)]) {
+        std::fs::create_dir_all(kept(target)).expect("a folder");
+        for (number, seed) in seeds.iter().enumerate() {
+            std::fs::write(kept(target).join(format!("{number}.bin")), seed).expect("a seed");
+        }
+    }
+}
+
+#[test]
+fn damaged_idx_files_are_refused_or_taken() {
+    every_file("idx", files::idx);
+}
+
+#[test]
+fn damaged_cache_files_are_passed_over() {
+    every_file("cache", files::cache);
+}
+
+fn any_bytes(rng: &mut Philox) -> Vec<u8> {
+    (0..256).map(|_| rng.next_u32() as u8).collect()
+}
+
+#[test]
+fn random_programs_are_planned_and_their_kernels_are_valid() {
+    let totals = Cell::new([0; 3]);
+    every_input("planned", 300, any_bytes, |bytes| {
+        let (sum, more) = (totals.get(), programs::planned(bytes));
+        totals.set([0, 1, 2].map(|i| sum[i] + more[i]));
+    });
+    let [values, refused, kernels] = totals.get();
+    println!("{values} values, {refused} ops refused, {kernels} kernels");
+    assert!(
+        refused * 20 <= values,
+        "{refused} ops are refused beside {values} values: programs are not as they should be"
+    );
+}
+
+#[test]
+fn random_programs_run_to_the_values_of_the_reference() {
+    let drivers = RefCell::new(Drivers::new("vulkan").expect("a Vulkan driver; `make test` installs a software one"));
+    every_input("ran", 6, any_bytes, |bytes| drivers.borrow_mut().ran(bytes));
+    let Drivers { counts: [all, explained, lost], .. } = *drivers.borrow();
+    println!("{all} elements compared, {explained} by disturbed references, of which {lost} could be anything");
+}
+
+#[test]
+fn good_weights_and_checkpoints_are_taken() {
+    files::seeds("weights").iter().for_each(|seed| assert!(files::weights(seed)));
+    files::seeds("checkpoint").iter().for_each(|seed| assert!(files::checkpoint(seed)));
+}
