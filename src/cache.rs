@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::kernel::hash;
+use crate::settings::Keep;
 
 const MAGIC: &[u8; 8] = b"kiln 001";
 
@@ -18,13 +19,13 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// As the environment says.
-    pub fn from_env() -> Cache {
+    /// As the user wants it.
+    pub fn new(keep: &Keep) -> Cache {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let folder = match variable("KILN_CACHE") {
-            Some(value) if value == "off" || value == "0" => None,
-            Some(value) => Some(PathBuf::from(value)),
-            None => {
+        let folder = match keep {
+            Keep::Nothing => None,
+            Keep::In(folder) => Some(folder.clone()),
+            Keep::Default => {
                 let home = || variable("HOME").map(PathBuf::from);
                 let base = if cfg!(windows) {
                     variable("LOCALAPPDATA").map(PathBuf::from)

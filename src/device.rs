@@ -11,6 +11,7 @@ use crate::gpu;
 use crate::graph::Node;
 use crate::profile::{Clock, Phase, Profile, Recorder, Report, Span};
 use crate::rng::Draws;
+use crate::settings::Settings;
 use crate::state::{State, StateCell};
 
 pub use crate::gpu::GpuValue;
@@ -63,20 +64,26 @@ impl Device {
     /// reference.
     ///
     /// # Errors
-    /// [`Error::NoDevice`] if `KILN_DEVICE` names none, [`Error::Driver`] if the adapter gives no device.
+    /// [`Error::NoDevice`] if `KILN_DEVICE` names none, [`Error::Driver`] if the adapter gives no device,
+    /// [`Error::Setting`] for a `KILN_*` variable with a value that it has not.
     pub fn best() -> Result<Device> {
-        let wanted = std::env::var("KILN_DEVICE").unwrap_or_default();
-        Device::named(if wanted.is_empty() { "auto" } else { &wanted })
+        let settings = Settings::from_env()?;
+        Device::open(settings.device.as_deref().unwrap_or("auto"), &settings)
     }
 
     /// The device that `wanted` names: `auto`, `cpu`, a back end (`vulkan`, `metal`, `dx12`, `gl`) or part of an
     /// adapter's name, in any case.
     ///
     /// # Errors
-    /// [`Error::NoDevice`] if none matches, [`Error::Driver`] if the adapter gives no device.
+    /// [`Error::NoDevice`] if none matches, [`Error::Driver`] if the adapter gives no device, [`Error::Setting`] for a
+    /// `KILN_*` variable with a value that it has not.
     pub fn named(wanted: &str) -> Result<Device> {
+        Device::open(wanted, &Settings::from_env()?)
+    }
+
+    fn open(wanted: &str, settings: &Settings) -> Result<Device> {
         let reference = || {
-            if !matches!(std::env::var("KILN_PROFILE").as_deref(), Err(_) | Ok("" | "0" | "off")) {
+            if settings.profile != Report::Nothing {
                 eprintln!("kiln: the CPU reference runs no kernels, so KILN_PROFILE shows nothing");
             }
             Ok(Device::cpu())
@@ -84,8 +91,8 @@ impl Device {
         if wanted.eq_ignore_ascii_case("cpu") {
             return reference();
         }
-        match gpu::Gpu::open(wanted, &[])? {
-            Some(gpu) => Device::with_gpu(gpu),
+        match gpu::Gpu::open(wanted, settings, &[])? {
+            Some(gpu) => Ok(Device::with_gpu(gpu, settings)),
             None if wanted.eq_ignore_ascii_case("auto") => reference(),
             None => Err(Error::NoDevice {
                 wanted: wanted.into(),
@@ -97,14 +104,15 @@ impl Device {
     /// The f64 reference. All handles to it are one device.
     pub fn cpu() -> Device {
         static CPU: OnceLock<Device> = OnceLock::new();
-        CPU.get_or_init(|| Device::new("cpu".into(), Backend::Cpu)).clone()
+        CPU.get_or_init(|| Device::new("cpu".into(), Backend::Cpu, Settings::check_or_warn())).clone()
     }
 
     /// A device without hardware, on which plans are made and encoded but nothing is computed: it shows what the host
     /// costs.
     #[doc(hidden)]
     pub fn noop() -> Result<Device> {
-        Device::with_gpu(gpu::Gpu::noop()?)
+        let settings = Settings::from_env()?;
+        Ok(Device::with_gpu(gpu::Gpu::noop(&settings)?, &settings))
     }
 
     /// [`Device::named`], but planned for as if it had other capabilities: the kernels of other kinds of device run on it,
@@ -114,10 +122,11 @@ impl Device {
     /// Those of [`Device::named`], and [`Error::NoDevice`] for the reference, which has no kernels.
     #[doc(hidden)]
     pub fn named_as_if(wanted: &str, change: impl FnOnce(&mut crate::kernel::Capabilities)) -> Result<Device> {
-        let mut gpu = gpu::Gpu::open(wanted, &[])?
+        let settings = Settings::from_env()?;
+        let mut gpu = gpu::Gpu::open(wanted, &settings, &[])?
             .ok_or_else(|| Error::NoDevice { wanted: wanted.into(), available: "none with kernels".into() })?;
         gpu.pretend(change);
-        Device::with_gpu(gpu)
+        Ok(Device::with_gpu(gpu, &settings))
     }
 
     /// Every adapter, best first, and the reference.
@@ -127,34 +136,21 @@ impl Device {
         list
     }
 
-    fn with_gpu(gpu: gpu::Gpu) -> Result<Device> {
-        let report = match std::env::var("KILN_PROFILE").unwrap_or_default().as_str() {
-            "" | "0" | "off" => Report::Nothing,
-            "1" | "on" => Report::ByName,
-            "2" => Report::ByGrid,
-            other => {
-                return Err(Error::Setting {
-                    name: "KILN_PROFILE".into(),
-                    value: other.into(),
-                    what: "it is none of 0, 1 and 2".into(),
-                    next: "set it to 1 for a table of kernels, to 2 for a line for each of their grids, or unset it",
-                });
-            }
-        };
-        if report != Report::Nothing {
+    fn with_gpu(gpu: gpu::Gpu, settings: &Settings) -> Device {
+        if settings.profile != Report::Nothing {
             gpu.recorder().switch(true);
-            gpu.recorder().report_at_end(report);
+            gpu.recorder().report_at_end(settings.profile);
         }
-        Ok(Device::new(gpu.info().name.clone(), Backend::Gpu(gpu)))
+        Device::new(gpu.info().name.clone(), Backend::Gpu(gpu), settings.check)
     }
 
-    fn new(name: String, backend: Backend) -> Device {
+    fn new(name: String, backend: Backend, check: bool) -> Device {
         Device(Arc::new(Inner {
             name,
             backend,
             engine: Mutex::new(Engine::default()),
             draws: Draws::new(0),
-            checked: AtomicBool::new(std::env::var("KILN_CHECK").is_ok_and(|value| !matches!(&*value, "" | "0"))),
+            checked: AtomicBool::new(check),
             failure: Mutex::new(None),
         }))
     }
@@ -267,7 +263,8 @@ impl Device {
     #[doc(hidden)]
     pub fn named_with_faults(wanted: &str, faults: &[&str]) -> Result<Device> {
         let none = || Error::NoDevice { wanted: wanted.into(), available: "none with kernels".into() };
-        Device::with_gpu(gpu::Gpu::open(wanted, faults)?.ok_or_else(none)?)
+        let settings = Settings::from_env()?;
+        Ok(Device::with_gpu(gpu::Gpu::open(wanted, &settings, faults)?.ok_or_else(none)?, &settings))
     }
 
     /// Makes what is named fail at the driver from now on: `timestamps`, a word of shaders (`subgroup`) or the name of a

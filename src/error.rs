@@ -166,7 +166,7 @@ pub enum Error {
         next: &'static str,
     },
     /// The operating system refused to open, read, write or rename a file.
-    #[error("{}: cannot {action}: {source}; check that the path exists and that you may {action} it", path.display())]
+    #[error("{}: cannot {action}: {source}; {}", path.display(), io_advice(source, action))]
     Io {
         /// The file.
         path: PathBuf,
@@ -215,6 +215,43 @@ pub enum Error {
         /// The broken rule.
         what: String,
     },
+}
+
+/// What to do about a refusal of the operating system.
+fn io_advice(error: &std::io::Error, action: &str) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound if action == "read" => "check the path; nothing is there",
+        ErrorKind::NotFound => "make its folder first, or correct the path",
+        ErrorKind::PermissionDenied => "see who owns it and its folder, and what they let you do",
+        ErrorKind::StorageFull => "make room on that disk, or choose a path on another",
+        ErrorKind::QuotaExceeded => "make room within your quota on that disk, or choose a path on another",
+        ErrorKind::FileTooLarge => "raise the limit on the size of files (ulimit -f), or choose another file system",
+        ErrorKind::IsADirectory => "name a file, not a folder",
+        ErrorKind::NotADirectory => "correct the path: a part of it is a file, not a folder",
+        ErrorKind::ReadOnlyFilesystem => "choose a path on a disk that is not mounted read-only",
+        ErrorKind::ResourceBusy | ErrorKind::ExecutableFileBusy | ErrorKind::WouldBlock => {
+            "another program holds it: wait until it is done, or choose another path"
+        }
+        ErrorKind::Interrupted => "try again: a signal came in between",
+        ErrorKind::TimedOut | ErrorKind::StaleNetworkFileHandle | ErrorKind::HostUnreachable => {
+            "see that the network file system is there, and try again"
+        }
+        ErrorKind::CrossesDevices => "choose a path whose file and folder are on one file system",
+        ErrorKind::InvalidFilename | ErrorKind::InvalidInput => "correct the path: it cannot be the name of a file",
+        ErrorKind::OutOfMemory => "end other programs, or use a machine with more memory",
+        ErrorKind::UnexpectedEof => "take another copy of the file: it ends too early",
+        ErrorKind::InvalidData => "take another copy of the file: its content is damaged",
+        _ => match error.raw_os_error() {
+            // ENFILE and EMFILE; ELOOP; EIO.
+            Some(23 | 24) if cfg!(unix) => "close files, or raise the limit on open ones (ulimit -n)",
+            Some(40) if cfg!(target_os = "linux") => "correct the path: its links lead in a circle",
+            Some(5) if cfg!(unix) => {
+                "the disk fails, or is gone: see the system's log, and save what you can elsewhere"
+            }
+            _ => "see what the system says of this path, and try another",
+        },
+    }
 }
 
 fn origin(found: Option<&str>) -> String {

@@ -84,6 +84,7 @@
 //! | [`plan`] | from a snapshot to dispatches: simplify, fuse, emit, place |
 //! | [`profile`] | where the time goes: a table, a trace |
 //! | `cpu` | the f64 interpreter |
+//! | `settings` | the environment's variables |
 //! | `cache` | files kept between programs |
 //! | `gpu` | the driver's side, and the only `use wgpu` |
 //! | `engine` | collect, find or make the plan, run it, hand out values; [`Statistics`] |
@@ -121,6 +122,7 @@ pub mod plan;
 pub mod profile;
 mod recompute;
 pub mod rng;
+mod settings;
 mod shape;
 mod state;
 mod tensor;

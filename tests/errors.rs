@@ -171,6 +171,74 @@ fn a_tensor_beyond_the_adapter_s_binding_is_refused() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn each_refusal_of_the_system_has_its_own_advice() {
+    // Numbers of errno.h, and what the text must say.
+    let causes = [
+        (1, "own"),                     // EPERM
+        (2, "nothing is there"),        // ENOENT
+        (4, "try again"),               // EINTR
+        (5, "the disk fails"),          // EIO
+        (11, "another program"),        // EAGAIN
+        (12, "memory"),                 // ENOMEM
+        (13, "own"),                    // EACCES
+        (16, "another program"),        // EBUSY
+        (18, "on one file system"),     // EXDEV
+        (20, "not a folder"),           // ENOTDIR
+        (21, "name a file"),            // EISDIR
+        (22, "cannot be the name"),     // EINVAL
+        (23, "ulimit -n"),              // ENFILE
+        (24, "ulimit -n"),              // EMFILE
+        (27, "ulimit -f"),              // EFBIG
+        (28, "make room on that disk"), // ENOSPC
+        (30, "read-only"),              // EROFS
+        (36, "cannot be the name"),     // ENAMETOOLONG
+        (40, "in a circle"),            // ELOOP
+        (110, "network"),               // ETIMEDOUT
+        (116, "network"),               // ESTALE
+        (122, "quota"),                 // EDQUOT
+    ];
+    let text = |action, number| {
+        let source = std::io::Error::from_raw_os_error(number).into();
+        Error::Io { path: "a/file".into(), action, source }.to_string()
+    };
+    for (number, advice) in causes {
+        let text = text("read", number);
+        assert!(text.starts_with("a/file: cannot read: ") && text.contains(advice), "{number}: {text}");
+        assert_eq!(text.contains("check the path"), number == 2, "{text}");
+    }
+    assert!(text("write", 2).contains("make its folder"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_refused_file_tells_its_cause_and_advice() {
+    let folder = std::env::temp_dir().join(format!("kiln-errors-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("file"), "").unwrap();
+    std::os::unix::fs::symlink("circle", folder.join("circle")).unwrap();
+    let store = ParamStore::new(&Device::cpu(), 1);
+    store.root().param("w", &[3], Init::Zeros);
+    let profile = Device::cpu().profile().unwrap();
+    let write = |name: &str| profile.write_trace(folder.join(name)).unwrap_err().to_string();
+    let full = profile.write_trace("/dev/full").unwrap_err().to_string();
+    for (text, cause) in [
+        (full, "make room on that disk"),
+        (write("."), "name a file"),
+        (write("file/trace"), "not a folder"),
+        (write("none/trace"), "make its folder"),
+        (write("circle"), "in a circle"),
+        (write(&"x".repeat(300)), "cannot be the name"),
+        (store.load(folder.join("none")).unwrap_err().to_string(), "nothing is there"),
+        (store.save(folder.join("none/w")).unwrap_err().to_string(), "make its folder"),
+        (store.save(folder.join("file/w")).unwrap_err().to_string(), "not a folder"),
+    ] {
+        assert!(text.contains(cause), "{text}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn a_lost_device_returns_an_error_from_everything() {
     let gpu = Device::named("vulkan").expect("a Vulkan driver");
     let held = gpu.ones(&[1000]) + 1.0;

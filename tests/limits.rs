@@ -21,15 +21,24 @@ const NO_DRIVER: [(&str, &str); 4] = [
 
 /// Runs `body` with these variables set, in a child process that runs `test` alone.
 fn with(test: &str, settings: &[(&str, &str)], body: fn()) {
+    said(test, settings, body);
+}
+
+/// [`with`], and what the child wrote to stderr; `None` in the child itself.
+fn said(test: &str, settings: &[(&str, &str)], body: fn()) -> Option<String> {
     if std::env::var(INSIDE).is_ok_and(|inside| inside == test) {
-        return body();
+        body();
+        return None;
     }
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args([test, "--exact", "--nocapture"]).env(INSIDE, test).env_remove("KILN_DEVICE");
+    // What a program finds that no desktop has started.
+    child.env_remove("XDG_RUNTIME_DIR").env_remove("WAYLAND_DISPLAY");
     let output = child.envs(settings.iter().copied()).output().unwrap();
     let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
     assert!(output.status.success(), "{out}{err}");
     assert!(out.contains("1 passed"), "{test} is not the name of this test: {out}");
+    Some(err.into_owned())
 }
 
 #[test]
@@ -128,6 +137,100 @@ fn a_memory_limit_that_is_no_number_is_a_setting_to_correct() {
             assert!(error.to_string().contains("whole number of bytes"), "{error}");
         },
     );
+}
+
+#[test]
+fn an_empty_variable_is_as_good_as_unset() {
+    let names = ["DEVICE", "CHECK", "MEMORY_LIMIT", "PROFILE", "TUNE", "TUNE_SECONDS", "AFFINITY", "SHOW_SHADERS"];
+    let names: Vec<String> = names.iter().map(|name| format!("KILN_{name}")).collect();
+    let settings: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
+    let err = said("an_empty_variable_is_as_good_as_unset", &settings, || {
+        let device = common::gpu();
+        assert_eq!((device.ones(&[3]) * 2.0).to_vec::<f32>().unwrap(), [2.0; 3]);
+        assert!(Device::named("cpu").is_ok());
+    });
+    assert!(err.is_none_or(|err| !err.contains("kiln")));
+}
+
+#[test]
+fn checks_are_on_where_the_variable_says_so_and_off_where_it_says_so() {
+    let test = "checks_are_on_where_the_variable_says_so_and_off_where_it_says_so";
+    for (value, on) in [("off", "0"), ("0", "0"), ("", "0"), ("on", "1"), ("1", "1")] {
+        with(test, &[("KILN_CHECK", value), ("CHECKED", on), ("KILN_DEVICE", "vulkan")], || {
+            let device = common::gpu();
+            let params = ParamStore::new(&device, 1);
+            let weight = params.root().param("weight", &[3], Init::Zeros);
+            let mut sgd = Sgd::new(&params, SgdConfig { lr: 0.1, ..Default::default() });
+            sgd.step(&weight.tensor().log().sum_all()).unwrap();
+            match device.synchronize().unwrap_err() {
+                Error::NonFinite { found, .. } => assert_eq!(found.is_some(), std::env::var("CHECKED").unwrap() == "1"),
+                other => panic!("{other}"),
+            }
+        });
+    }
+}
+
+#[test]
+fn a_value_that_a_variable_has_not_is_an_error_that_lists_those_it_has() {
+    let test = "a_value_that_a_variable_has_not_is_an_error_that_lists_those_it_has";
+    let err = said(test, &[("KILN_CHECK", "maybe")], || {
+        for name in ["auto", "cpu", "vulkan"] {
+            let text = Device::named(name).unwrap_err().to_string();
+            assert!(text.contains("KILN_CHECK=maybe") && text.contains("on (1, true, yes)"), "{text}");
+        }
+        // The reference is made without a result: it warns, and is there.
+        assert!(Device::cpu().is_cpu());
+    });
+    assert!(err.is_none_or(|err| err.contains("kiln: KILN_CHECK=maybe")));
+}
+
+#[test]
+fn a_program_without_a_desktop_prints_no_error() {
+    let err = said("a_program_without_a_desktop_prints_no_error", &[], || {
+        assert!(Device::list().len() > 1);
+        for name in ["auto", "vulkan", "gl"] {
+            let device = Device::named(name).unwrap();
+            assert_eq!((device.ones(&[3]) * 2.0).to_vec::<f32>().unwrap(), [2.0; 3]);
+        }
+    });
+    let is_bad = |line: &str| line.to_lowercase().starts_with("error");
+    assert!(err.is_none_or(|err| !err.lines().any(is_bad)));
+}
+
+#[test]
+fn the_loss_of_a_device_is_told_by_errors_alone_and_leaves_another_as_it_was() {
+    let test = "the_loss_of_a_device_is_told_by_errors_alone_and_leaves_another_as_it_was";
+    let err = said(test, &[], || {
+        for name in ["vulkan", "gl"] {
+            let devices = [0, 1].map(|_| Device::named(name).unwrap());
+            let held = devices.each_ref().map(|device| device.ones(&[10_000]) * 2.0);
+            assert!(held.iter().all(|held| held.sum_all().item().unwrap() == 20_000.0));
+            let is_lost = |error: Error| assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
+            // In the middle of what a thread does there, and at the driver, so that Kiln has to find out.
+            let (lost, other) = (devices[0].clone(), devices[1].clone());
+            let works = std::thread::spawn(move || {
+                (0..).find_map(|i| (lost.ones(&[1000 + i % 7]) * 2.0).sum_all().item().err()).unwrap()
+            });
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            devices[0].inject_fault("loss");
+            is_lost(works.join().unwrap());
+            is_lost((&held[0] * 3.0).to_vec::<f32>().unwrap_err());
+            is_lost(devices[0].synchronize().unwrap_err());
+            assert_eq!(held[1].to_vec::<f32>().unwrap(), [2.0; 10_000]);
+            // A driver that reports its loss makes wgpu panic.
+            let reporting = Device::named(name).unwrap();
+            reporting.inject_fault("poll");
+            is_lost(reporting.synchronize().unwrap_err());
+            drop((devices, held));
+            assert_eq!((other.ones(&[3]) * 3.0).to_vec::<f32>().unwrap(), [3.0; 3]);
+        }
+        // What a program prints of its own panics is its own affair.
+        assert!(std::thread::spawn(|| panic!("of the program")).join().is_err());
+    });
+    if let Some(err) = err {
+        assert!(err.contains("of the program"), "{err}");
+        assert_eq!(err.matches("panicked").count(), 1, "{err}");
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ use std::panic::Location;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::settings::Settings;
 
 /// Labelled images in host memory. The fields agree with each other: [`Dataset::new`] sees to it.
 #[derive(Clone, PartialEq)]
@@ -146,11 +147,10 @@ impl std::fmt::Debug for Dataset {
 /// # Errors
 /// [`Error::Setting`] if neither is there.
 pub fn directory(given: Option<&Path>) -> Result<PathBuf> {
-    choose_directory(given, std::env::var_os("KILN_DATA").map(PathBuf::from))
+    choose_directory(given, Settings::data_folder())
 }
 
 fn choose_directory(given: Option<&Path>, variable: Option<PathBuf>) -> Result<PathBuf> {
-    let variable = variable.filter(|path| !path.as_os_str().is_empty());
     given.map(Path::to_path_buf).or(variable).ok_or_else(|| Error::Setting {
         name: "KILN_DATA".into(),
         value: String::new(),
@@ -202,9 +202,7 @@ mod tests {
 
     #[test]
     fn no_directory_at_all_is_an_error_that_names_the_variable() {
-        for variable in [None, Some(PathBuf::new())] {
-            let error = choose_directory(None, variable).unwrap_err();
-            assert!(error.to_string().contains("KILN_DATA"), "{error}");
-        }
+        let error = choose_directory(None, None).unwrap_err();
+        assert!(error.to_string().contains("KILN_DATA"), "{error}");
     }
 }

@@ -7,6 +7,7 @@ use super::{Gpu, Inner, buffer, compile, lock, read, staging};
 use crate::device::DeviceInfo;
 use crate::error::{Error, Result};
 use crate::kernel::Capabilities;
+use crate::settings::Settings;
 
 fn instance(backends: wgpu::Backends) -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor {
@@ -17,6 +18,42 @@ fn instance(backends: wgpu::Backends) -> wgpu::Instance {
     };
     descriptor.backend_options.noop.enable = backends == wgpu::Backends::NOOP;
     wgpu::Instance::new(descriptor)
+}
+
+/// A Vulkan instance that knows nothing of Wayland. Where it does, Mesa's layer for choosing an adapter looks for a
+/// compositor, and its library writes an error to stderr in every program without one.
+#[cfg(target_os = "linux")]
+fn vulkan_instance() -> Option<wgpu::Instance> {
+    let descriptor = wgpu::hal::InstanceDescriptor {
+        name: "kiln",
+        flags: wgpu::InstanceFlags::empty().with_env(),
+        memory_budget_thresholds: Default::default(),
+        backend_options: Default::default(),
+        telemetry: None,
+        display: None,
+    };
+    // SAFETY: an instance needs the extension for surfaces on Wayland alone, which are refused where it is missing from this
+    // list; nothing here makes a surface.
+    unsafe {
+        let without_wayland: Box<wgpu::hal::vulkan::CreateInstanceCallback<'_>> =
+            Box::new(|arguments| arguments.extensions.retain(|name| *name != c"VK_KHR_wayland_surface"));
+        let made = wgpu::hal::vulkan::Instance::init_with_callback(&descriptor, Some(without_wayland)).ok()?;
+        Some(wgpu::Instance::from_hal::<wgpu::hal::api::Vulkan>(made))
+    }
+}
+
+/// Instances that reach these back ends.
+#[cfg(target_os = "linux")]
+fn instances(backends: wgpu::Backends) -> Vec<wgpu::Instance> {
+    let vulkan = backends.contains(wgpu::Backends::VULKAN).then(vulkan_instance).flatten();
+    let others = backends.contains(wgpu::Backends::GL).then(|| instance(wgpu::Backends::GL));
+    vulkan.into_iter().chain(others).collect()
+}
+
+/// Instances that reach these back ends.
+#[cfg(not(target_os = "linux"))]
+fn instances(backends: wgpu::Backends) -> Vec<wgpu::Instance> {
+    vec![instance(backends & !wgpu::Backends::NOOP)]
 }
 
 fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
@@ -43,10 +80,9 @@ fn rank(info: &DeviceInfo) -> (usize, usize) {
 
 /// Adapters of some back ends with their descriptions, best first.
 fn adapters(backends: wgpu::Backends) -> Vec<(DeviceInfo, wgpu::Adapter)> {
-    let instance = instance(backends & !wgpu::Backends::NOOP);
-    let found = pollster::block_on(instance.enumerate_adapters(backends));
+    let found = |instance: wgpu::Instance| pollster::block_on(instance.enumerate_adapters(backends));
     let mut all: Vec<(DeviceInfo, wgpu::Adapter)> =
-        found.into_iter().map(|adapter| (describe(&adapter), adapter)).collect();
+        instances(backends).into_iter().flat_map(found).map(|adapter| (describe(&adapter), adapter)).collect();
     all.retain(|(_, adapter)| adapter.limits().max_compute_workgroups_per_dimension >= 1);
     all.sort_by_key(|(info, _)| rank(info));
     all
@@ -73,7 +109,7 @@ impl Gpu {
     }
 
     /// The best adapter whose back end or name matches; `None` if there is none. `faults` name what shall fail on it.
-    pub fn open(wanted: &str, faults: &[&str]) -> Result<Option<Gpu>> {
+    pub fn open(wanted: &str, settings: &Settings, faults: &[&str]) -> Result<Option<Gpu>> {
         let wanted = wanted.to_lowercase();
         let matches = |info: &DeviceInfo| {
             wanted == "auto" || info.backend == wanted || info.name.to_lowercase().contains(&wanted)
@@ -90,7 +126,7 @@ impl Gpu {
         for backends in order {
             let all = super::catch(|| adapters(backends)).unwrap_or_default();
             for (info, adapter) in all.into_iter().filter(|(info, _)| matches(info)) {
-                match Gpu::with_adapter(&info, &adapter, faults) {
+                match Gpu::with_adapter(&info, &adapter, settings, faults) {
                     Ok(gpu) => return Ok(Some(gpu)),
                     Err(error) => failure = failure.or(Some(error)),
                 }
@@ -100,17 +136,17 @@ impl Gpu {
     }
 
     /// A device that computes nothing, for measuring the host's share of a step.
-    pub fn noop() -> Result<Gpu> {
+    pub fn noop(settings: &Settings) -> Result<Gpu> {
         let instance = instance(wgpu::Backends::NOOP);
         let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::NOOP));
         let adapter = found.into_iter().next().ok_or_else(|| Error::NoDevice {
             wanted: "noop".into(),
             available: "none: wgpu was built without its `noop` feature".into(),
         })?;
-        Gpu::with_adapter(&describe(&adapter), &adapter, &[])
+        Gpu::with_adapter(&describe(&adapter), &adapter, settings, &[])
     }
 
-    fn with_adapter(info: &DeviceInfo, adapter: &wgpu::Adapter, faults: &[&str]) -> Result<Gpu> {
+    fn with_adapter(info: &DeviceInfo, adapter: &wgpu::Adapter, settings: &Settings, faults: &[&str]) -> Result<Gpu> {
         let wanted = wgpu::Features::SHADER_F16
             | wgpu::Features::SUBGROUP
             | wgpu::Features::TIMESTAMP_QUERY
@@ -139,7 +175,7 @@ impl Gpu {
             ..Default::default()
         };
         let driver = |message: String| Error::Driver { device: info.name.clone(), what: "a device".into(), message };
-        let spread = software && super::workers::from_env()?;
+        let spread = software && settings.affinity;
         let threads = spread.then(super::workers::Threads::now);
         let opened = super::catch(|| pollster::block_on(adapter.request_device(&descriptor)));
         let (device, queue) = opened.map_err(driver)?.map_err(|error| driver(error.to_string()))?;
@@ -157,8 +193,7 @@ impl Gpu {
         // Errors outside a scope would end the process by default; the next checked call reports what they break.
         device.on_uncaptured_error(Arc::new(|_| {}));
 
-        let tuning = super::choices::Tuning::from_env()?;
-        let memory = Arc::new(buffer::Memory::from_env()?);
+        let memory = Arc::new(buffer::Memory::new(settings.memory_limit));
         let bytes = crate::plan::OPERAND_WORDS as u64 * 4;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let operands = buffer::Buffer::create(&device, &memory, "operands", bytes, usage)?;
@@ -200,8 +235,9 @@ impl Gpu {
             timestamps: Mutex::default(),
             warnings: Mutex::default(),
             faults: Mutex::new(faults.iter().map(ToString::to_string).collect()),
-            cache: crate::cache::Cache::from_env(),
-            tuning: Mutex::new(tuning),
+            cache: crate::cache::Cache::new(&settings.keep),
+            show_shaders: settings.show_shaders,
+            tuning: Mutex::new(super::choices::Tuning::new(settings)),
         }));
         gpu.load_pipelines();
         gpu.probe();

@@ -18,18 +18,9 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// With the limit of `KILN_MEMORY_LIMIT`, if it is set.
-    pub fn from_env() -> Result<Memory> {
-        let limit = match std::env::var("KILN_MEMORY_LIMIT") {
-            Ok(value) => value.trim().parse().map_err(|_| Error::Setting {
-                name: "KILN_MEMORY_LIMIT".into(),
-                value,
-                what: "it is not a number of bytes".into(),
-                next: "set it to a whole number of bytes, or unset it",
-            })?,
-            Err(_) => u64::MAX,
-        };
-        Ok(Memory { used: AtomicU64::new(0), peak: AtomicU64::new(0), limit })
+    /// With at most `limit` bytes.
+    pub fn new(limit: Option<u64>) -> Memory {
+        Memory { used: AtomicU64::new(0), peak: AtomicU64::new(0), limit: limit.unwrap_or(u64::MAX) }
     }
 
     pub fn usage(&self) -> (u64, u64) {

@@ -7,14 +7,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Gpu, lock};
-use crate::error::{Error, Result};
 use crate::kernel::Choice;
+use crate::settings::{Settings, Tune};
 
 const KIND: &str = "tuning";
-/// Seconds of measuring where `KILN_TUNE_SECONDS` says nothing.
-const SECONDS: f64 = 10.0;
 
-/// How the environment wants it.
+/// How the user wants it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Tuning {
     pub read: bool,
@@ -23,33 +21,8 @@ pub(crate) struct Tuning {
 }
 
 impl Tuning {
-    pub fn from_env() -> Result<Tuning> {
-        let bad = |name: &str, value: String, what: &str, next| Error::Setting {
-            name: name.into(),
-            value,
-            what: what.into(),
-            next,
-        };
-        let (read, measure) = match std::env::var("KILN_TUNE").unwrap_or_default().as_str() {
-            "" | "cached" => (true, false),
-            "off" | "0" => (false, false),
-            "on" | "1" => (true, true),
-            other => {
-                let next = "set it to one of these, or unset it";
-                return Err(bad("KILN_TUNE", other.into(), "it is none of off, cached and on", next));
-            }
-        };
-        let seconds = match std::env::var("KILN_TUNE_SECONDS") {
-            Err(_) => SECONDS,
-            Ok(value) => match value.trim().parse::<f64>() {
-                Ok(seconds) if (0.0..=1e6).contains(&seconds) => seconds,
-                _ => {
-                    let next = "set it to a number from 0, or unset it";
-                    return Err(bad("KILN_TUNE_SECONDS", value, "it is not a number of seconds", next));
-                }
-            },
-        };
-        Ok(Tuning { read, measure, left: Duration::from_secs_f64(seconds) })
+    pub fn new(settings: &Settings) -> Tuning {
+        Tuning { read: settings.tune != Tune::Off, measure: settings.tune == Tune::On, left: settings.tune_time }
     }
 }
 

@@ -307,7 +307,7 @@ impl Gpu {
         });
         match made {
             Err(Error::Driver { device, what, message }) => {
-                let text = if std::env::var_os("KILN_SHOW_SHADERS").is_some() { source } else { "" };
+                let text = if self.0.show_shaders { source } else { "" };
                 Err(Error::Driver { device, what, message: format!("{message}{text}") })
             }
             other => other,

@@ -14,8 +14,9 @@ mod stored;
 mod timestamps;
 mod workers;
 
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Once};
 
 pub(crate) use buffer::Buffer;
 pub use buffer::GpuValue;
@@ -57,6 +58,8 @@ pub(crate) struct Inner {
     /// The host numbers of the run that is being encoded.
     operands: Buffer,
     cache: Cache,
+    /// True if the text of a kernel that is refused is part of the error.
+    show_shaders: bool,
     tuning: Mutex<choices::Tuning>,
     recorder: Recorder,
     timestamps: Mutex<timestamps::Timestamps>,
@@ -109,6 +112,10 @@ impl Gpu {
 
     /// Makes what is named fail from now on, at the driver.
     pub fn inject_fault(&self, name: &str) {
+        if name == "loss" {
+            // Nobody notes it: what comes next has to find out.
+            return self.0.device.destroy();
+        }
         lock(&self.0.faults).push(name.into());
     }
 
@@ -169,7 +176,10 @@ impl Gpu {
         self.check()?;
         let waits = matches!(wait, wgpu::PollType::Wait { .. });
         let _span = waits.then(|| self.0.recorder.span(Phase::Wait, "wait"));
-        let polled = catch(|| self.0.device.poll(wait));
+        let polled = catch(|| {
+            assert!(!self.has_fault("poll"), "an injected fault");
+            self.0.device.poll(wait)
+        });
         self.check()?;
         match polled {
             Ok(Ok(_)) => Ok(()),
@@ -210,6 +220,9 @@ impl Gpu {
         ];
         self.check()?;
         if let Some(error) = errors.into_iter().flatten().next() {
+            // A loss that nobody has been told of yet comes as an error of another kind.
+            let _ = catch(|| device.poll(wgpu::PollType::Poll));
+            self.check()?;
             return Err(match error {
                 wgpu::Error::OutOfMemory { .. } => {
                     let used = self.0.memory.usage().0;
@@ -222,11 +235,35 @@ impl Gpu {
     }
 }
 
-/// Runs `body`; a panic becomes its message.
+thread_local! {
+    /// True while this thread is within [`catch`].
+    static CAUGHT: Cell<bool> = const { Cell::new(false) };
+    /// Where the last panic there was.
+    static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Runs `body`; a panic becomes its message and place, and is not printed: the error says it.
 fn catch<T>(body: impl FnOnce() -> T) -> std::result::Result<T, String> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).map_err(|panic| {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        // A thread that panics may not change the hook.
+        if !std::thread::panicking() {
+            let before = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| match CAUGHT.try_with(Cell::get) {
+                Ok(true) => PLACE.with_borrow_mut(|place| {
+                    *place = panic.location().map_or_else(String::new, |location| format!(" (at {location})"));
+                }),
+                _ => before(panic),
+            }));
+        }
+    });
+    let before = CAUGHT.replace(true);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+    CAUGHT.set(before);
+    result.map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
-        text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_else(|| "a panic".into())
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        text.unwrap_or_else(|| "a panic".into()) + &PLACE.take()
     })
 }
 

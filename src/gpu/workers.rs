@@ -5,24 +5,8 @@
 //! two cores a step of many short dispatches then takes up to twice as long, and the same program is fast in one run and
 //! slow in the next. `KILN_AFFINITY=off` leaves the threads where the system puts them.
 
-use crate::error::{Error, Result};
-
 /// The threads of this process, if the system tells.
 pub(super) struct Threads(#[cfg(target_os = "linux")] Vec<(i32, String)>);
-
-/// Whether the user lets them be moved.
-pub(super) fn from_env() -> Result<bool> {
-    match std::env::var("KILN_AFFINITY").unwrap_or_default().as_str() {
-        "" | "on" | "1" => Ok(true),
-        "off" | "0" => Ok(false),
-        other => Err(Error::Setting {
-            name: "KILN_AFFINITY".into(),
-            value: other.into(),
-            what: "it is neither on nor off".into(),
-            next: "set it to one of these, or unset it",
-        }),
-    }
-}
 
 #[cfg(not(target_os = "linux"))]
 impl Threads {
