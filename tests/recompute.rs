@@ -140,3 +140,24 @@ fn twenty_layers_train_alike_in_half_the_memory() {
     }
     assert!(marked_bytes * 2 <= plain_bytes, "{marked_bytes} bytes of {plain_bytes}");
 }
+
+/// The first gradient that reaches a region is what its copies wait for. Where that gradient is also read by a sum, it may
+/// not become part of the sum's kernel, which needs the copies.
+#[test]
+fn a_gradient_that_a_region_waits_for_is_formed_before_the_sum_that_needs_the_region() {
+    let run = |device: &Device, mark: bool| -> Vec<Vec<f32>> {
+        let x = device.tensor(&[0.5f32, -1.25, 2.0, 0.25, -0.75, 1.5], &[6]);
+        let v = device.tensor(&[1.0f32, 0.5, -0.25, 0.75, 1.25, -1.5], &[6]).variable();
+        let distance = x.mse_loss(&v);
+        let powers = marked(mark, || (x.abs() + 0.8).pow(&distance.elu(0.75).tanh()));
+        let loss = powers.relu().mean_all();
+        let gradients = loss.gradients(&[&v]).unwrap();
+        [&gradients[0], &loss].map(|tensor| tensor.to_vec().unwrap()).into()
+    };
+    let want = run(&Device::cpu(), false);
+    for device in [Device::cpu(), gpu()] {
+        for (got, want) in run(&device, true).iter().flatten().zip(want.iter().flatten()) {
+            assert!((got - want).abs() <= 1e-6 * (1.0 + want.abs()), "{got} against {want}");
+        }
+    }
+}

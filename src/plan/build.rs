@@ -404,6 +404,13 @@ impl Graph {
         all
     }
 
+    /// Which nodes a recomputed region waits for without reading them.
+    pub fn waited_for(&self) -> Vec<bool> {
+        let mut waited = vec![false; self.nodes.len()];
+        self.nodes.iter().flat_map(|node| &node.after).for_each(|&earlier| waited[earlier] = true);
+        waited
+    }
+
     pub fn dynamic_operands(&self, node: usize) -> Vec<usize> {
         let maps = self.nodes[node].inputs.iter().map(|&input| &self.nodes[input].map);
         maps.flat_map(|map| map.dynamic.iter().map(|&(operand, _)| operand)).collect()

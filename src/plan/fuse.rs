@@ -66,6 +66,7 @@ pub fn fuse(graph: &Graph, enabled: bool, buffers: usize) -> Fusion {
         inlined: vec![false; count],
         live: graph.live(),
         constant: constants(graph),
+        waited_for: graph.waited_for(),
         buffers,
     };
     for node in 0..count {
@@ -99,6 +100,8 @@ struct Fuser<'a> {
     live: Vec<bool>,
     /// Nodes that no data enters: whoever needs them forms them.
     constant: Vec<bool>,
+    /// Nodes that recomputed regions wait for.
+    waited_for: Vec<bool>,
     buffers: usize,
 }
 
@@ -208,6 +211,10 @@ impl Fuser<'_> {
     fn join_prologue(&mut self, node: usize, kernel: usize) {
         let Some(unit) = self.unit_of[kernel] else { return };
         let old = self.unit_of[node];
+        // The kernel is all that reads the node, but a region may wait for it whose results the kernel needs.
+        if self.waited_for[node] && old.is_some_and(|old| self.path_outside(old, unit)) {
+            return;
+        }
         self.units[unit].members.insert(node);
         self.units[unit].prologue.insert(node);
         self.unit_of[node] = Some(unit);
