@@ -1,7 +1,7 @@
 //! The targets of `fuzz/` on seeded inputs: a bounded number in every test run, any number by hand.
 //!
 //! `FUZZ_INPUTS=1000000 cargo test --release --test fuzzing` tries so many for each target, `FUZZ_SEED=2` others, and
-//! `FUZZ_ONE=weights:17` a single one, which is how a failure is tried again.
+//! `FUZZ_ONE=weights:17` a single one, which is how a failure is tried again and made smaller.
 
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
@@ -29,6 +29,41 @@ const ENOUGH: usize = 20;
 fn number(variable: &str, default: u64) -> u64 {
     let value = std::env::var(variable).ok();
     value.map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{variable}={value} is no number")))
+}
+
+/// The text of a panic of `check`.
+fn failure(check: &impl Fn(&[u8]), bytes: &[u8]) -> Option<String> {
+    let panic = catch_unwind(AssertUnwindSafe(|| check(bytes))).err()?;
+    let text = panic.downcast_ref::<String>().cloned();
+    Some(text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string())).unwrap_or_default())
+}
+
+/// The text of a failure that begins with `kind` for an input from which nothing more can be left out or be made zero.
+fn smaller(check: &impl Fn(&[u8]), mut bytes: Vec<u8>, kind: &String) -> String {
+    let mut text = String::new();
+    let mut length = bytes.len();
+    while length > 0 {
+        let mut at = 0;
+        while at < bytes.len() {
+            let end = (at + length).min(bytes.len());
+            let without = [&bytes[..at], &bytes[end..]].concat();
+            let mut zeroed = bytes.clone();
+            zeroed[at..end].fill(0);
+            let found = [without, zeroed].into_iter().filter(|tried| *tried != bytes).find_map(|tried| {
+                let found = failure(check, &tried).filter(|found| found.starts_with(kind))?;
+                Some((tried, found))
+            });
+            match found {
+                Some((tried, found)) => {
+                    at = if tried.len() < bytes.len() { at } else { end };
+                    (bytes, text) = (tried, found);
+                }
+                None => at = end,
+            }
+        }
+        length /= 2;
+    }
+    format!("{bytes:?}\n{text}")
 }
 
 /// Calls `check` on the inputs of `target` that `make` draws: `usual` of them, or as many as `FUZZ_INPUTS` says.
@@ -61,11 +96,11 @@ fn every_input(target: &str, usual: u64, make: impl Fn(&mut Philox) -> Vec<u8>, 
     for number in numbers {
         *running.lock().expect("nobody panics with it") = (number, Instant::now());
         let bytes = make(&mut Philox::new(seed, number));
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| check(&bytes))) {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string())).unwrap_or_default();
+        if let Some(text) = failure(&check, &bytes) {
+            let kind = text.chars().take(24).collect();
+            let text = if one.is_some() { smaller(&check, bytes, &kind) } else { text };
             let first = format!("FUZZ_SEED={seed} FUZZ_ONE={target}:{number}: {text}");
-            failures.entry(text.chars().take(24).collect()).or_insert((first, 0)).1 += 1;
+            failures.entry(kind).or_insert((first, 0)).1 += 1;
         }
         if failures.len() == ENOUGH {
             break;

@@ -366,6 +366,11 @@ impl Grower<'_> {
         })
     }
 
+    fn gradients(&self, loss: &Tensor) -> Vec<Tensor> {
+        let wrt: Vec<&Tensor> = self.variables.iter().collect();
+        loss.gradients(&wrt).unwrap_or_else(|error| panic!("{error}\n{}", self.text.join("\n")))
+    }
+
     /// Gradients of a scalar, and what is read.
     pub(super) fn finish(mut self) -> Program {
         let mut roots = vec![];
@@ -375,19 +380,28 @@ impl Grower<'_> {
         };
         if let Some(value) = loss {
             let wide = value.tensor.cast(DType::F32);
-            let (name, loss) = match self.below(3) {
-                0 => ("mean", wide.mean_all()),
-                1 => ("mean of squares", wide.square().mean_all()),
-                _ => ("sum of tanh", wide.tanh().sum_all()),
+            let name = ["mean", "mean of squares", "sum of tanh"][self.below(3)];
+            let (terms, sum) = match name {
+                "mean" => (wide.clone(), false),
+                "mean of squares" => (wide.square(), false),
+                _ => (wide.tanh(), true),
             };
-            let wrt: Vec<&Tensor> = self.variables.iter().collect();
-            let gradients = loss.gradients(&wrt);
+            let total = |terms: &Tensor| if sum { terms.sum_all() } else { terms.mean_all() };
+            let size = self.noise.is_some().then(|| total(&terms.detach().abs()));
+            let loss = self.disturbed(total(&terms), Rounding::Terms(size));
             self.text.push(format!("loss = {name} of t{}, and its gradients", value.number));
-            roots.push(loss);
-            match gradients {
-                Ok(gradients) => roots.extend(gradients),
-                Err(error) => panic!("{error}\n{}", self.text.join("\n")),
+            let mut gradients = self.gradients(&loss);
+            if self.chance(6) {
+                // Differentiated again; what does not hang on a variable any more has no gradient.
+                let squares = gradients.iter().filter(|gradient| gradient.requires_grad());
+                let size = squares.map(|gradient| gradient.cast(DType::F32).square().mean_all()).reduce(|a, b| a + b);
+                if let Some(size) = size {
+                    self.text.push("gradients of their mean squares".into());
+                    gradients.extend(self.gradients(&size));
+                }
             }
+            roots.push(loss);
+            roots.extend(gradients);
         }
         // The last results, which nothing else reads, and one from between.
         let unread = self.values.iter().rev().filter(|value| !self.used[value.number]).take(6);

@@ -136,8 +136,9 @@ impl Grower<'_> {
         let options = AttentionOptions { causal, ..Default::default() };
         let y = x.tensor.scaled_dot_product_attention(&key.tensor, &value.tensor, &options);
         let text = format!("attention(t{}, t{}, t{}), causal {causal}", x.number, key.number, value.number);
-        // The scores are sums of as many terms as there are features.
-        let error = 1e-6 * x.largest().max(1.0) * (x.shape[rank - 1] as f64).sqrt();
+        // The scores are sums of as many terms as there are features; mixed precision has them in f16.
+        let unit = if self.mixed { 1e-3 } else { 1e-6 };
+        let error = unit * x.largest().max(1.0) * (x.shape[rank - 1] as f64).sqrt();
         self.push(text, y, value.low, value.high, Absolute(error));
     }
 

@@ -16,12 +16,16 @@ use kiln::{Array, DType, Device, Error};
 use grow::{Program, Recipe, grow};
 
 /// Kinds of device that programs are planned for.
-fn kinds() -> Vec<Capabilities> {
+fn kinds() -> [Capabilities; 8] {
     let common = Capabilities::default();
-    let software = Capabilities { software: true, subgroup: Some(8), f16: true, ..common.clone() };
-    let pairs = Capabilities { pairs: true, ..software.clone() };
-    let discrete = Capabilities { f16: true, subgroup: Some(32), storage_buffers: 16, ..common.clone() };
-    vec![common, software, pairs, discrete]
+    let half = Capabilities { f16: true, ..common.clone() };
+    let discrete = Capabilities { subgroup: Some(32), storage_buffers: 16, ..half.clone() };
+    let matrices = Capabilities { cooperative: Some(16), ..discrete.clone() };
+    let software = Capabilities { software: true, ..common.clone() };
+    let lanes = Capabilities { software: true, subgroup: Some(8), ..half.clone() };
+    let pairs = Capabilities { pairs: true, ..lanes.clone() };
+    let full = Capabilities { f16: false, ..pairs.clone() };
+    [common, half, discrete, matrices, software, lanes, pairs, full]
 }
 
 /// Plans the program that the bytes make, for the kind of device that the first of them names, and has naga judge its
@@ -31,12 +35,12 @@ fn kinds() -> Vec<Capabilities> {
 /// If it is not planned, or if a plan or a kernel breaks a rule.
 pub fn planned(bytes: &[u8]) -> [u64; 3] {
     thread_local! {
-        static KINDS: Vec<Capabilities> = kinds();
+        static KINDS: [Capabilities; 8] = kinds();
     }
     let (first, rest) = bytes.split_first().unwrap_or((&0, &[]));
     KINDS.with(|kinds| {
-        let capabilities = &kinds[usize::from(first & 3)];
-        let fusion = first & 4 == 0;
+        let capabilities = &kinds[usize::from(first & 7)];
+        let fusion = first & 8 == 0;
         let device = Device::cpu();
         let program = grow(&device, Recipe { bytes: rest, data: 1, noise: None, halves: capabilities.f16, wild: true });
         let roots: Vec<_> = program.roots.iter().collect();
@@ -87,7 +91,7 @@ fn check(plan: &Plan, capabilities: &Capabilities) -> Result<(), String> {
     Ok(())
 }
 
-/// `Err` with naga's words unless a text is valid; a text that was has been is not looked at again.
+/// `Err` with naga's words unless a text is valid; a text that was valid is not looked at again.
 fn validate(source: &str) -> Result<(), String> {
     thread_local! {
         static SEEN: RefCell<HashSet<u64>> = RefCell::default();
@@ -102,7 +106,8 @@ fn validate(source: &str) -> Result<(), String> {
     let capabilities = naga::valid::Capabilities::SHADER_FLOAT16
         | naga::valid::Capabilities::SUBGROUP
         | naga::valid::Capabilities::SHADER_INT64
-        | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        | naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32
+        | naga::valid::Capabilities::COOPERATIVE_MATRIX;
     let mut validator = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities);
     validator.validate(&module).map_err(|error| format!("{error:?}"))?;
     SEEN.with_borrow_mut(|seen| seen.insert(hash));
