@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::graph::{Node, Source};
-use crate::ops::Backward;
+use crate::history::Flow;
+use crate::ops::{Backward, Role};
 use crate::tensor::{Tensor, in_rule};
+use crate::version::StoreState;
 
 impl Tensor {
     /// Gradients of this scalar with respect to `wrt` (parameters' tensors, or what [`Tensor::variable`] made), in that
@@ -22,6 +24,8 @@ impl Tensor {
             return Err(error.clone());
         }
         check_scalar(self, Location::caller())?;
+        // An update by another thread comes before all of them or after.
+        let _gates = StoreState::enter_all(&self.node().stores);
         let targets: Vec<Arc<Node>> = wrt.iter().map(|tensor| tensor.node().clone()).collect();
         let gradients = backward(self, None, &targets)?;
         let zeros = |tensor: &Tensor| tensor.device().zeros(tensor.dims());
@@ -47,7 +51,7 @@ pub(crate) fn check_scalar(loss: &Tensor, at: &'static Location<'static>) -> Res
 /// Nodes are visited from the last recorded to the first; where several consumers contribute, the sum is formed in that
 /// order: the first assigns, later ones add.
 pub(crate) fn backward(loss: &Tensor, seed: Option<Tensor>, targets: &[Arc<Node>]) -> Result<Vec<Option<Tensor>>> {
-    let order = reachable(loss.node());
+    let order = reachable(loss.node())?;
     let mut regions = Regions::of(&order, loss.node());
     // What each consumer contributes, the last recorded first.
     let mut gradients: HashMap<*const Node, Vec<Tensor>> = HashMap::new();
@@ -65,18 +69,19 @@ pub(crate) fn backward(loss: &Tensor, seed: Option<Tensor>, targets: &[Arc<Node>
             gradients.insert(Arc::as_ptr(&node), vec![grad.clone()]);
         }
         // The gradient of an f16 value may be an f32 sum; only a cast from f32 has use for all its bits.
-        if op.name() != "cast" {
+        if op.role() != Role::Cast {
             grad = grad.cast(node.meta.dtype);
         }
-        let needs: Vec<bool> = node.inputs.iter().map(|input| input.requires_grad).collect();
-        if !needs.contains(&true) {
+        let needs: Vec<bool> = node.with_inputs(|inputs| inputs.iter().map(|input| input.requires_grad).collect());
+        if node.flow() != Flow::Through || !needs.contains(&true) {
             continue;
         }
-        let inputs: Vec<Tensor> = node.inputs.iter().map(|input| regions.value(input, &node, &grad)).collect();
+        let given = node.inputs();
+        let inputs: Vec<Tensor> = given.iter().map(|input| regions.value(input, &node, &grad)).collect();
         let output = regions.value(&node, &node, &grad);
         let seen = Backward { inputs: &inputs, output: &output, grad: &grad, needs: &needs };
         let parts = in_rule(|| op.gradient(&seen));
-        for ((part, input), needed) in parts.into_iter().zip(&node.inputs).zip(needs) {
+        for ((part, input), needed) in parts.into_iter().zip(&given).zip(needs) {
             let Some(part) = part.filter(|_| needed) else { continue };
             if let Some(error) = part.error() {
                 return Err(error.clone());
@@ -103,20 +108,22 @@ pub(crate) fn backward(loss: &Tensor, seed: Option<Tensor>, targets: &[Arc<Node>
 }
 
 /// Nodes below `loss` through which gradients flow, consumers before producers.
-fn reachable(loss: &Arc<Node>) -> Vec<Arc<Node>> {
+fn reachable(loss: &Arc<Node>) -> Result<Vec<Arc<Node>>> {
     let mut seen = HashSet::new();
     let mut order = vec![];
     let mut stack = vec![(loss.clone(), false)];
+    let mut inputs = vec![];
     while let Some((node, entered)) = stack.pop() {
         if entered {
             order.push(node);
         } else if node.requires_grad && seen.insert(Arc::as_ptr(&node)) {
             stack.push((node.clone(), true));
-            stack.extend(node.inputs.iter().rev().map(|input| (input.clone(), false)));
+            node.gradient_inputs(&mut inputs)?;
+            stack.extend(inputs.drain(..).map(|input| (input, false)));
         }
     }
     order.reverse();
-    order
+    Ok(order)
 }
 
 /// The recomputed regions ([`crate::recompute`]) of a backward pass.
@@ -133,8 +140,8 @@ impl Regions {
     fn of(order: &[Arc<Node>], loss: &Arc<Node>) -> Regions {
         let mut kept = HashSet::from([Arc::as_ptr(loss)]);
         for node in order {
-            let used_outside = node.inputs.iter().filter(|input| input.region != 0 && input.region != node.region);
-            kept.extend(used_outside.map(Arc::as_ptr));
+            let outside = |input: &&Arc<Node>| input.region != 0 && input.region != node.region;
+            node.with_inputs(|inputs| kept.extend(inputs.iter().filter(outside).map(Arc::as_ptr)));
         }
         Regions { kept, waits_for: HashMap::new(), again: HashMap::new() }
     }
@@ -152,9 +159,10 @@ impl Regions {
             let inside = |input: &&Arc<Node>| {
                 !self.is_given(input, region) && !self.again.contains_key(&(region, Arc::as_ptr(input)))
             };
-            let missing: Vec<Arc<Node>> = next.inputs.iter().filter(inside).cloned().collect();
+            let inputs = next.inputs();
+            let missing: Vec<Arc<Node>> = inputs.iter().filter(inside).cloned().collect();
             if missing.is_empty() {
-                let inputs = next.inputs.iter().map(|input| self.input_again(input, &next, &grad)).collect();
+                let inputs = inputs.iter().map(|input| self.input_again(input, &next, &grad)).collect();
                 self.again.insert((region, Arc::as_ptr(&next)), Tensor::again(&next, inputs));
                 stack.pop();
             } else {
@@ -174,7 +182,7 @@ impl Regions {
             return known.clone();
         }
         let is_number = |node: &Arc<Node>| matches!(node.source, Source::Operand { .. });
-        let beside_others = is_number(input) && !user.inputs.iter().all(is_number);
+        let beside_others = is_number(input) && !user.with_inputs(|inputs| inputs.iter().all(is_number));
         if beside_others || matches!(input.source, Source::Parameter(_)) {
             return input.clone();
         }
@@ -187,7 +195,7 @@ impl Regions {
 
     /// True if `node` is there without being computed again.
     fn is_given(&self, node: &Arc<Node>, region: u64) -> bool {
-        let has_value = node.has_value() && node.stores.is_empty();
+        let has_value = node.has_value() && !node.reaches_parameters();
         node.region != region
             || !matches!(node.source, Source::Op(_))
             || has_value

@@ -2,17 +2,14 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use crate::dtype::Precision;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::gpu;
-use crate::graph::Node;
 use crate::profile::{Clock, Phase, Profile, Recorder, Report, Span};
 use crate::rng::Draws;
 use crate::settings::Settings;
-use crate::state::{State, StateCell};
 
 pub use crate::gpu::GpuValue;
 
@@ -348,81 +345,6 @@ impl Drop for Inner {
 impl fmt::Debug for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Device({})", self.info())
-    }
-}
-
-/// The version of a parameter store, and the recorded nodes that depend on it and have no value yet.
-#[derive(Debug, Default)]
-pub struct StoreState {
-    version: AtomicU64,
-    mixed: AtomicBool,
-    pending: Mutex<Pending>,
-    states: Mutex<Vec<Weak<StateCell>>>,
-}
-
-#[derive(Debug, Default)]
-struct Pending {
-    nodes: Vec<Weak<Node>>,
-    prune_at: usize,
-}
-
-impl StoreState {
-    /// Number of updates so far.
-    pub fn version(&self) -> u64 {
-        self.version.load(Ordering::Acquire)
-    }
-
-    /// In which precision what depends on the store is recorded.
-    pub fn precision(&self) -> Precision {
-        if self.mixed.load(Ordering::Relaxed) { Precision::Mixed } else { Precision::Full }
-    }
-
-    /// Sets [`StoreState::precision`].
-    pub(crate) fn set_precision(&self, precision: Precision) {
-        self.mixed.store(precision == Precision::Mixed, Ordering::Relaxed);
-    }
-
-    /// Notes a node that depends on the store.
-    pub(crate) fn remember(&self, node: &Arc<Node>) {
-        let mut pending = self.lock();
-        // Between updates (evaluation) nodes come and go: the list stays within twice the live ones.
-        if pending.nodes.len() >= pending.prune_at.max(1024) {
-            pending.nodes.retain(|node| node.strong_count() > 0);
-            pending.prune_at = pending.nodes.len() * 2;
-        }
-        pending.nodes.push(Arc::downgrade(node));
-    }
-
-    /// Nodes that a user holds and that have no value yet, in the order of recording.
-    pub(crate) fn held(&self) -> Vec<Arc<Node>> {
-        let pending = self.lock();
-        let live = pending.nodes.iter().filter_map(Weak::upgrade);
-        live.filter(|node| node.is_held() && !node.has_value()).collect()
-    }
-
-    /// Makes the store's steps carry out the assignments of `state`.
-    pub(crate) fn adopt(&self, state: &State) {
-        let mut states = self.states.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        states.retain(|state| state.strong_count() > 0);
-        states.push(Arc::downgrade(&state.0));
-    }
-
-    /// The states that its steps take care of.
-    pub(crate) fn states(&self) -> Vec<Arc<StateCell>> {
-        let states = self.states.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        states.iter().filter_map(Weak::upgrade).collect()
-    }
-
-    /// After an update: what was recorded before it belongs to the past.
-    pub(crate) fn advance(&self) {
-        self.version.fetch_add(1, Ordering::AcqRel);
-        let mut pending = self.lock();
-        pending.nodes.clear();
-        pending.prune_at = 0;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

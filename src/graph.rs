@@ -1,18 +1,21 @@
 //! Recorded nodes, and the snapshot of them that a run collects.
 //!
-//! A node is immutable apart from its value. It keeps its inputs alive while it lives, so history is there for a later
-//! gradient. Nodes count the user's handles apart from the references of other nodes: what a user holds is an output.
+//! A node is immutable apart from its value and its history. It keeps its inputs alive as long as a gradient may be asked for
+//! through it, or it has no value. Nodes count the user's handles apart from the references of other nodes: what a user
+//! holds is an output.
 
 use std::panic::Location;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::array::Array;
-use crate::device::{Arena, Device, GpuValue, StoreState};
+use crate::device::{Arena, Device, GpuValue};
 use crate::dtype::DType;
 use crate::error::Error;
-use crate::ops::{Meta, Op, identity};
+use crate::history::{Flow, Past, Reach, this_thread};
+use crate::ops::{Meta, Op, Role, identity};
 use crate::shape::Shape;
+use crate::version::StoreState;
 
 /// Host data of an upload.
 #[derive(Debug, Clone)]
@@ -130,21 +133,28 @@ pub struct Node {
     pub meta: Meta,
     /// Where its value comes from.
     pub source: Source,
-    /// Inputs of its op.
-    pub inputs: Vec<Arc<Node>>,
-    /// True if gradients flow through it.
+    /// True if gradients flow to it.
     pub requires_grad: bool,
+    /// True if they flow on to its inputs.
+    pub(crate) passes_grad: bool,
+    /// What gradients reach through it; `None` unless it requires them.
+    pub(crate) reach: Option<Arc<Reach>>,
     /// Stores whose parameters its value depends on.
     pub stores: Vec<Arc<StoreState>>,
     /// Number of the recomputed region that it was recorded in, 0 for none.
     pub region: u64,
     /// Source line of the call that recorded it.
     pub at: &'static Location<'static>,
+    /// Number of the thread that recorded it; 0 once several threads have it.
+    pub(crate) thread: AtomicU64,
     value: Mutex<Option<Value>>,
+    pub(crate) past: Mutex<Past>,
     /// Number of user handles.
     pub handles: AtomicUsize,
     /// Scratch of [`Snapshot::collect`]: run number and index.
     mark: AtomicU64,
+    /// Scratch of [`Snapshot::collect`]: the last run whose backward pass goes through it.
+    traced: AtomicU64,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -155,9 +165,15 @@ impl Node {
         meta: Meta,
         source: Source,
         inputs: Vec<Arc<Node>>,
-        requires_grad: bool,
+        flow: Flow,
         at: &'static Location<'static>,
     ) -> Node {
+        let reach = match (&source, flow) {
+            (_, Flow::Nothing) => None,
+            (Source::Parameter(leaf), _) => Some(Arc::new(Reach::of(leaf, at))),
+            (_, Flow::Through) => Some(Reach::through(&inputs)),
+            (_, Flow::Ends) => Some(Arc::new(Reach { parameters: vec![], variable: true })),
+        };
         let mut stores: Vec<Arc<StoreState>> = vec![];
         if let Source::Parameter(leaf) = &source {
             stores.push(leaf.store.clone());
@@ -172,14 +188,18 @@ impl Node {
             device: device.clone(),
             meta,
             source,
-            inputs,
-            requires_grad,
+            requires_grad: flow != Flow::Nothing,
+            passes_grad: flow == Flow::Through,
+            reach,
             stores,
             region: crate::recompute::current_region(),
             at,
+            thread: AtomicU64::new(this_thread()),
             value: Mutex::new(None),
+            past: Mutex::new(Past { inputs, gone: None }),
             handles: AtomicUsize::new(0),
             mark: AtomicU64::new(0),
+            traced: AtomicU64::new(0),
         }
     }
 
@@ -198,6 +218,9 @@ impl Node {
 
     pub(crate) fn set_value(&self, value: Value) {
         *self.lock_value() = Some(value);
+        if !self.passes_grad {
+            self.let_go();
+        }
     }
 
     /// The error it carries, if it is an invalid op.
@@ -211,6 +234,14 @@ impl Node {
     /// True if a user holds it.
     pub(crate) fn is_held(&self) -> bool {
         self.handles.load(Ordering::Acquire) > 0
+    }
+
+    /// What its op may be taken for; `None` for a leaf.
+    pub(crate) fn role(&self) -> Option<Role> {
+        match &self.source {
+            Source::Op(op) => Some(op.role()),
+            _ => None,
+        }
     }
 
     /// Name of what it does, for dumps and errors.
@@ -229,10 +260,14 @@ impl Node {
 impl Drop for Node {
     /// Long chains are dropped by a loop, not by recursion.
     fn drop(&mut self) {
-        let mut stack = std::mem::take(&mut self.inputs);
+        let past = |node: &mut Node| match node.past.get_mut() {
+            Ok(past) => std::mem::take(&mut past.inputs),
+            Err(poisoned) => std::mem::take(&mut poisoned.into_inner().inputs),
+        };
+        let mut stack = past(self);
         while let Some(node) = stack.pop() {
             if let Some(mut node) = Arc::into_inner(node) {
-                stack.append(&mut node.inputs);
+                stack.append(&mut past(&mut node));
             }
         }
     }
@@ -267,14 +302,18 @@ pub struct Snapshot {
 static NEXT_RUN: AtomicU64 = AtomicU64::new(1);
 
 impl Snapshot {
-    /// Collects what `roots` need. With `history`, nodes that depend on parameters are entered even where they have a
-    /// value, down to leaves: what a backward pass needs. The order is that of a depth-first walk from the roots, so
-    /// the order of recording does not show.
+    /// Collects what `roots` need. With a `loss`, nodes between it and the parameters are entered even where they have a
+    /// value: what its backward pass needs. The order is that of a depth-first walk from the roots, so the order of
+    /// recording does not show.
     ///
     /// # Errors
-    /// The error that a root carries, or [`Error::History`] if a needed parameter has been updated since.
-    pub fn collect(roots: &[Arc<Node>], history: bool) -> Result<Snapshot, Error> {
+    /// The error that a root carries, or [`Error::History`] if a parameter that the backward pass goes to has been
+    /// updated since.
+    pub fn collect(roots: &[Arc<Node>], loss: Option<&Arc<Node>>) -> Result<Snapshot, Error> {
         let run = NEXT_RUN.fetch_add(1, Ordering::Relaxed) & 0xFFFF_FFFF;
+        if let Some(loss) = loss {
+            trace(loss, run)?;
+        }
         let mut snapshot = Snapshot::default();
         let index_of = |node: &Node| {
             let mark = node.mark.load(Ordering::Relaxed);
@@ -287,19 +326,18 @@ impl Snapshot {
                 if index_of(&node).is_some() {
                     continue;
                 }
-                let leaf = leaf_kind(&node, history)?;
+                let leaf = leaf_kind(&node, node.traced.load(Ordering::Relaxed) == run)?;
                 if leaf.is_none() && !entered {
                     stack.push((node.clone(), true));
-                    for input in node.inputs.iter().rev() {
-                        if index_of(input).is_none() {
-                            stack.push((input.clone(), false));
-                        }
-                    }
+                    let new = |input: &&Arc<Node>| index_of(input).is_none();
+                    let push = |input: &Arc<Node>| (input.clone(), false);
+                    node.with_inputs(|inputs| stack.extend(inputs.iter().rev().filter(new).map(push)));
                     continue;
                 }
+                let index = |input: &Arc<Node>| index_of(input).unwrap_or(u32::MAX);
                 let inputs = match leaf {
                     Some(_) => vec![],
-                    None => node.inputs.iter().map(|input| index_of(input).unwrap_or(u32::MAX)).collect(),
+                    None => node.with_inputs(|inputs| inputs.iter().map(index).collect()),
                 };
                 node.mark.store(run << 32 | snapshot.nodes.len() as u64, Ordering::Relaxed);
                 snapshot.leaves.push(leaf);
@@ -358,25 +396,40 @@ fn place_of(list: &mut Vec<u64>, number: u64) -> u64 {
     known as u64 + 1
 }
 
-fn leaf_kind(node: &Node, history: bool) -> Result<Option<LeafKind>, Error> {
+/// Marks the nodes that the backward pass of `loss` goes through on its way to parameters.
+fn trace(loss: &Arc<Node>, run: u64) -> Result<(), Error> {
+    let mut stack = vec![loss.clone()];
+    while let Some(node) = stack.pop() {
+        if !node.reaches_parameters() || node.traced.swap(run, Ordering::Relaxed) == run {
+            continue;
+        }
+        match &node.source {
+            Source::Parameter(leaf) if leaf.is_stale() => return Err(stale(&leaf.name, node.at)),
+            _ => node.gradient_inputs(&mut stack)?,
+        }
+    }
+    Ok(())
+}
+
+/// What a node is to a run if it is a leaf; `traced`: its backward pass goes through it.
+fn leaf_kind(node: &Node, traced: bool) -> Result<Option<LeafKind>, Error> {
+    let known = node.has_value() && !traced;
     match &node.source {
         Source::Error(error) => Err(error.clone()),
         Source::Operand { .. } => Ok(Some(LeafKind::Operand)),
-        Source::Parameter(leaf) => match node.has_value() {
-            true if !history => Ok(Some(LeafKind::Stored)),
-            _ if leaf.is_stale() => Err(stale(node, &leaf.name)),
-            _ => Ok(Some(LeafKind::Parameter)),
-        },
+        Source::Parameter(_) if known => Ok(Some(LeafKind::Stored)),
+        Source::Parameter(leaf) if leaf.is_stale() => Err(stale(&leaf.name, node.at)),
+        Source::Parameter(_) => Ok(Some(LeafKind::Parameter)),
         Source::Upload { .. } if !node.has_value() => Ok(Some(LeafKind::Upload)),
-        Source::Op(_) if !node.has_value() || (history && !node.stores.is_empty()) => Ok(None),
+        Source::Op(_) if !known => node.lost().map_or(Ok(None), Err),
         _ => Ok(Some(LeafKind::Stored)),
     }
 }
 
-fn stale(node: &Node, name: &str) -> Error {
+pub(crate) fn stale(name: &str, at: &'static Location<'static>) -> Error {
     Error::History {
         op: "gradient",
-        at: node.at,
+        at,
         what: format!("parameter `{name}`, recorded here, has been updated since"),
         next: "record the forward pass again after the update",
     }
@@ -395,9 +448,9 @@ mod tests {
     fn a_chain_of_a_million_nodes_is_dropped_without_recursion() {
         let device = Device::cpu();
         let at = Location::caller();
-        let mut node = Arc::new(Node::new(&device, scalar(DType::F32), Source::Stored, vec![], false, at));
+        let mut node = Arc::new(Node::new(&device, scalar(DType::F32), Source::Stored, vec![], Flow::Nothing, at));
         for _ in 0..1_000_000 {
-            node = Arc::new(Node::new(&device, scalar(DType::F32), Source::Stored, vec![node], false, at));
+            node = Arc::new(Node::new(&device, scalar(DType::F32), Source::Stored, vec![node], Flow::Nothing, at));
         }
         drop(node);
     }

@@ -112,6 +112,7 @@ mod engine;
 mod error;
 mod gpu;
 pub mod graph;
+mod history;
 pub mod init;
 pub mod kernel;
 pub mod nn;
@@ -127,6 +128,7 @@ mod shape;
 mod state;
 mod tensor;
 pub mod train;
+mod version;
 
 pub use array::Array;
 pub use device::{Device, DeviceInfo};

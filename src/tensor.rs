@@ -12,6 +12,7 @@ use crate::device::Device;
 use crate::dtype::{DType, Precision};
 use crate::error::{Error, Result};
 use crate::graph::{HostData, Node, Source, scalar};
+use crate::history::Flow;
 use crate::ops::{Casting, Meta, Op, Problem};
 use crate::profile::Phase;
 use crate::shape::Shape;
@@ -37,6 +38,11 @@ fn with<T: Copy + 'static, R>(flag: &'static LocalKey<Cell<T>>, value: T, body: 
 /// Runs `body` without recording gradients: tensors made in it do not require them.
 pub fn no_grad<R>(body: impl FnOnce() -> R) -> R {
     with(&NO_GRAD, true, body)
+}
+
+/// False within [`no_grad`].
+pub(crate) fn records_gradients() -> bool {
+    !NO_GRAD.get()
 }
 
 /// Records what `body` does in `precision`, whatever the parameter stores say ([`crate::ParamStore::set_precision`]): as
@@ -166,13 +172,13 @@ impl Tensor {
 
     /// A tensor that carries `error`.
     pub(crate) fn invalid(device: &Device, error: Error, at: &'static Location<'static>) -> Tensor {
-        let node = Node::new(device, scalar(DType::F32), Source::Error(error), vec![], false, at);
+        let node = Node::new(device, scalar(DType::F32), Source::Error(error), vec![], Flow::Nothing, at);
         Tensor::from_node(Arc::new(node))
     }
 
     /// A leaf.
     pub(crate) fn leaf(device: &Device, meta: Meta, source: Source, at: &'static Location<'static>) -> Tensor {
-        Tensor::from_node(Arc::new(Node::new(device, meta, source, vec![], false, at)))
+        Tensor::from_node(Arc::new(Node::new(device, meta, source, vec![], Flow::Nothing, at)))
     }
 
     /// A host number that travels with each step: changing it from step to step never makes a new plan.
@@ -241,13 +247,16 @@ impl Tensor {
             return Tensor::invalid(device, problem.at(op.name(), at), at);
         }
         let requires_grad =
-            meta.dtype.is_float() && !NO_GRAD.get() && inputs.iter().any(|input| input.node.requires_grad);
+            meta.dtype.is_float() && records_gradients() && inputs.iter().any(|input| input.node.requires_grad);
+        let flow = if requires_grad { Flow::Through } else { Flow::Nothing };
         let inputs = inputs.iter().map(|input| input.node.clone()).collect();
-        let node = Arc::new(Node::new(device, meta, Source::Op(Arc::new(op)), inputs, requires_grad, at));
-        for store in &node.stores {
-            store.remember(&node);
+        let node = Node::new(device, meta, Source::Op(Arc::new(op)), inputs, flow, at);
+        // Held before an update by another thread can look at it.
+        let tensor = Tensor::from_node(Arc::new(node));
+        for store in &tensor.node.stores {
+            store.remember(&tensor.node);
         }
-        Tensor::from_node(node)
+        tensor
     }
 
     /// Axis lengths.
@@ -298,15 +307,20 @@ impl Tensor {
         }
         let node = &detached.node;
         let op = crate::ops::view::Detach;
-        let new = Node::new(&node.device, node.meta, Source::Op(Arc::new(op)), node.inputs.clone(), true, node.at);
-        Tensor::from_node(Arc::new(new))
+        let source = Source::Op(Arc::new(op));
+        let new = Node::new(&node.device, node.meta, source, vec![self.node.clone()], Flow::Ends, node.at);
+        let variable = Tensor::from_node(Arc::new(new));
+        for store in &variable.node.stores {
+            store.remember(&variable.node);
+        }
+        variable
     }
 
     /// A node that computes what `node` does, from other inputs. Nodes without an op are returned as they are.
     pub(crate) fn again(node: &Arc<Node>, inputs: Vec<Arc<Node>>) -> Arc<Node> {
         let Source::Op(op) = &node.source else { return node.clone() };
         let source = Source::Op(op.clone());
-        Arc::new(Node::new(&node.device, node.meta, source, inputs, node.requires_grad, node.at))
+        Arc::new(Node::new(&node.device, node.meta, source, inputs, node.flow(), node.at))
     }
 
     pub(crate) fn meta(&self) -> Meta {

@@ -4,6 +4,7 @@ mod common;
 
 use common::net::{Net, batch};
 use kiln::kernel::Capabilities;
+use kiln::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem};
 use kiln::optim::{LossScale, Rule, Stepper};
 use kiln::prelude::*;
 use kiln::train::checkpoint::Checkpoint;
@@ -340,4 +341,57 @@ fn a_cached_mixed_step_plans_and_makes_nothing() {
     (4..12).for_each(|step| drop(common::net::train(&device, &net, &mut adamw, 37, step)));
     assert_eq!(device.statistics().plans_made, plans);
     assert_eq!(device.objects_made(), made);
+}
+
+/// Twice its input, as f32; `name` is of an op of the library.
+#[derive(Debug)]
+struct Twice(&'static str);
+
+impl Op for Twice {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+    fn attributes(&self, _: &mut Vec<u64>) {}
+    fn casting(&self) -> Casting {
+        Casting::Own
+    }
+    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+        Ok(Meta { shape: inputs[0].shape, dtype: DType::F32 })
+    }
+    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
+        // More than f16 holds until it is summed.
+        vec![Some(backward.grad * 2.0)]
+    }
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+        Array::build(output.shape, output.dtype, |i| 2.0 * inputs[0].data[i])
+    }
+    fn lowering(&self, _: &[Meta], _: &Meta, _: &Capabilities) -> Lowering {
+        Lowering::Pointwise { expression: "a * F(2.0)", helpers: "", constants: vec![] }
+    }
+    fn cases() -> Vec<Case> {
+        vec![]
+    }
+}
+
+#[test]
+fn an_op_of_a_user_may_have_any_name() {
+    for device in [Device::cpu(), common::gpu()] {
+        for name in ["cast", "permute", "place", "constant", "detach", "reshape", "after", "matmul", "parameter"] {
+            let x = device.tensor(&[1.5f32, -2.25, 3.0, 0.5], &[2, 2]).cast(DType::F16).variable();
+            let twice = |x: &Tensor| Tensor::apply(Twice(name), &[x]);
+            let y = twice(&x).cast(DType::F16);
+            assert_eq!(y.cast(DType::F32).to_vec::<f32>().unwrap(), [3.0, -4.5, 6.0, 1.0], "{name}");
+            // As an operand of a product, and as the gradients of pieces, which may be joined.
+            let product = twice(&x).matmul(&twice(&x).transpose(0, 1));
+            assert_eq!(product.to_vec::<f32>().unwrap(), [29.25, 13.5, 13.5, 37.0], "{name}");
+            let pieces = y.split(1, &[1, 1]);
+            let loss = (twice(&pieces[0]) * 3.0 + twice(&pieces[1])).sum_all() + product.sum_all();
+            let gradient = loss.gradients(&[&x]).unwrap().remove(0);
+            let got = gradient.cast(DType::F32).to_vec::<f32>().unwrap();
+            // d(sum of 4 x x^T) / dx is 8 times the sum of each column.
+            let columns = [4.5, -1.75].map(|sum| 8.0 * sum);
+            let expected = [12.0 + columns[0], 4.0 + columns[1], 12.0 + columns[0], 4.0 + columns[1]];
+            assert_eq!(got, expected, "{name}");
+        }
+    }
 }

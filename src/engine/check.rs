@@ -29,14 +29,14 @@ pub(super) fn first_not_finite(
     device: &Device,
 ) -> Result<Option<String>> {
     let mut roots = gradients.roots();
-    let forward = Snapshot::collect(&roots, gradients.history())?;
+    let forward = Snapshot::collect(&roots, gradients.loss())?;
     let forward: HashSet<*const Node> = forward.nodes.iter().map(Arc::as_ptr).collect();
     if let Gradients::Of(loss) = gradients {
         let seed = scale.map(|scale| device.fixed(&[], DType::F32, scale));
         let targets: Vec<Arc<Node>> = update.targets().into_iter().map(|(node, _)| node).collect();
         roots.extend(autograd::backward(loss, seed, &targets)?.iter().flatten().map(|tensor| tensor.node().clone()));
     }
-    let snapshot = Snapshot::collect(&roots, gradients.history())?;
+    let snapshot = Snapshot::collect(&roots, gradients.loss())?;
     let floats = snapshot.nodes.iter().filter(|node| node.meta.dtype.is_float());
     // Zero times what is not finite is NaN. No handle to a node is kept, so its value need not be stored.
     let zeros = |node: &Arc<Node>| in_rule(|| Tensor::from_node(node.clone()).widen().scale(0.0).sum_all());

@@ -35,7 +35,7 @@ impl Device {
         fusion: bool,
     ) -> Result<Plan> {
         let roots: Vec<Arc<Node>> = tensors.iter().map(|tensor| tensor.node().clone()).collect();
-        let snapshot = Snapshot::collect(&roots, false)?;
+        let snapshot = Snapshot::collect(&roots, None)?;
         let outputs = wanted(&snapshot, 0, |node| !node.has_value());
         plan::build(&Request {
             snapshot: &snapshot,

@@ -14,11 +14,12 @@ use crate::cpu;
 use crate::device::{Backend, Device};
 use crate::error::{Error, Result};
 use crate::gpu::{Compiled, Gpu, GpuValue, Leaf, ReadCell};
-use crate::graph::{HostData, Node, Snapshot, Source, Value};
+use crate::graph::{HostData, Node, ParameterLeaf, Snapshot, Source, Value};
 use crate::kernel::Capabilities;
 use crate::plan::{self, Destination, Plan, Request};
 use crate::profile::Phase;
 use crate::tensor::outside_rules;
+use crate::version::StoreState;
 
 pub use step::{ArenaKernel, Bound, Found, Update};
 pub(crate) use step::{Gradients, step, step_plan};
@@ -77,13 +78,40 @@ struct Made {
 pub(crate) fn evaluate(device: &Device, roots: &[Arc<Node>]) -> Result<()> {
     roots.iter().try_for_each(|root| outside_rules("eval", root.at))?;
     device.take_failure()?;
+    compute(device, roots)
+}
+
+/// Computes what an update of `store` is about to take away.
+pub(crate) fn evaluate_before_update(device: &Device, store: &Arc<StoreState>) -> Result<()> {
+    let (own, others): (Vec<_>, Vec<_>) = store.before_update().into_iter().partition(|node| node.is_own());
+    compute_for_others(device, others);
+    if own.is_empty() { Ok(()) } else { compute(device, &own) }
+}
+
+/// Computes what other threads hold, in runs of its own: it must not enter the key of this thread's step, nor fail it.
+fn compute_for_others(device: &Device, mut nodes: Vec<Arc<Node>>) {
+    nodes.sort_by_key(|node| node.thread());
+    for of_one in nodes.chunk_by(|a, b| a.thread() == b.thread()) {
+        if compute(device, of_one).is_err() {
+            for node in of_one {
+                compute(device, std::slice::from_ref(node)).unwrap_or_else(|error| node.fail(error));
+            }
+        }
+    }
+}
+
+fn compute(device: &Device, roots: &[Arc<Node>]) -> Result<()> {
     let engine = &mut *device.engine();
+    // Another thread may have come first.
+    if roots.iter().all(|root| root.has_value()) {
+        return Ok(());
+    }
     let span = device.span(Phase::Key, "collect");
-    let mut snapshot = Snapshot::collect(roots, false)?;
+    let mut snapshot = Snapshot::collect(roots, None)?;
     if let Backend::Gpu(gpu) = device.backend()
         && promote(gpu, &snapshot)?
     {
-        snapshot = Snapshot::collect(roots, false)?;
+        snapshot = Snapshot::collect(roots, None)?;
     }
     let outputs = wanted(&snapshot, 0, |node| !node.has_value());
     match device.backend() {
@@ -314,17 +342,10 @@ pub(crate) fn read(node: &Arc<Node>) -> Result<Arc<HostData>> {
     if !node.has_value() {
         match &node.source {
             Source::Upload { data, .. } => return Ok(data.clone()),
-            Source::Parameter(leaf) if !leaf.is_stale() => {
-                device.take_failure()?;
-                let values = leaf.arena.read(device, leaf.offset, node.meta.elements())?;
-                settle(device)?;
-                let data = if device.is_exact() {
-                    HostData::F64(values)
-                } else {
-                    HostData::F32(values.iter().map(|&x| x as f32).collect())
-                };
-                return Ok(Arc::new(data));
-            }
+            Source::Parameter(leaf) => match read_parameter(node, leaf)? {
+                Some(data) => return Ok(Arc::new(data)),
+                None => evaluate(device, std::slice::from_ref(node))?,
+            },
             _ => evaluate(device, std::slice::from_ref(node))?,
         }
     }
@@ -343,6 +364,23 @@ pub(crate) fn read(node: &Arc<Node>) -> Result<Arc<HostData>> {
         }
         None => Err(Error::internal("a run left its root without a value")),
     }
+}
+
+/// The present values of a parameter, if they are those of the leaf.
+fn read_parameter(node: &Node, leaf: &ParameterLeaf) -> Result<Option<HostData>> {
+    let device = &node.device;
+    device.take_failure()?;
+    let gate = leaf.store.enter();
+    if leaf.is_stale() || node.has_value() {
+        return Ok(None);
+    }
+    let values = leaf.arena.read(device, leaf.offset, node.meta.elements())?;
+    drop(gate);
+    settle(device)?;
+    Ok(Some(match device.is_exact() {
+        true => HostData::F64(values),
+        false => HostData::F32(values.iter().map(|&x| x as f32).collect()),
+    }))
 }
 
 /// [`read`] without blocking the thread: what is recorded is submitted now, and a thread of its own does the waiting.

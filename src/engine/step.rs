@@ -1,18 +1,19 @@
 //! A training step: what an optimizer asks of the engine, and the one submission that does it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Made, check, promote, store_cpu, wanted};
+use super::{Made, check, compute_for_others, promote, store_cpu, wanted};
 use crate::autograd;
 use crate::cpu;
-use crate::device::{Arena, Backend, Device, StoreState};
+use crate::device::{Arena, Backend, Device};
 use crate::error::{Error, Result};
 use crate::graph::{LeafKind, Node, Snapshot};
 use crate::kernel::{Capabilities, Kernel, OPERANDS, fold_workgroups};
 use crate::plan::{self, Destination, Dispatch, Plan, Request, Slot, SlotKind};
 use crate::profile::Phase;
 use crate::tensor::{Tensor, outside_rules};
+use crate::version::StoreState;
 
 /// A kernel over arenas that a step runs after the gradients are there.
 pub struct ArenaKernel {
@@ -60,9 +61,12 @@ pub(crate) enum Gradients<'a> {
 }
 
 impl Gradients<'_> {
-    /// True if recorded nodes are entered down to leaves, for a backward pass.
-    pub fn history(self) -> bool {
-        matches!(self, Gradients::Of(_))
+    /// The loss whose backward pass is to be run.
+    pub fn loss(&self) -> Option<&Arc<Node>> {
+        match self {
+            Gradients::Of(loss) => Some(loss.node()),
+            Gradients::Given(_) => None,
+        }
     }
 
     /// The graph's first roots.
@@ -166,6 +170,7 @@ fn run_step(
         return Err(Error::Device { op: "step", at, left, right });
     }
     let scale = if device.is_checked() { check::scale(update, device)? } else { None };
+    let _gate = update.store().enter();
     let result = submit(gradients, update, device, assigned);
     if result.is_ok()
         && device.is_checked()
@@ -180,7 +185,8 @@ fn run_step(
             device.fail_later(error.at_first(found));
         }
     }
-    if result.is_ok() && update.changes_parameters() {
+    // Without a check, the version has changed with the parameters.
+    if result.is_ok() && device.is_checked() && update.changes_parameters() {
         update.store().advance();
     }
     result
@@ -188,18 +194,23 @@ fn run_step(
 
 fn submit(gradients: Gradients<'_>, update: &dyn Update, device: &Device, assigned: &[Tensor]) -> Result<()> {
     let targets = update.targets();
+    let (own, others): (Vec<_>, Vec<_>) = match update.changes_parameters() {
+        true => update.store().before_update().into_iter().partition(|node| node.is_own()),
+        false => Default::default(),
+    };
+    compute_for_others(device, others);
     let engine = &mut *device.engine();
     let span = device.span(Phase::Key, "collect");
-    let roots = roots_of(gradients, update, assigned);
-    let mut snapshot = Snapshot::collect(&roots, gradients.history())?;
+    let roots = roots_of(gradients, own, assigned);
+    let mut snapshot = Snapshot::collect(&roots, gradients.loss())?;
     if let Backend::Gpu(gpu) = device.backend()
         && promote(gpu, &snapshot)?
     {
-        snapshot = Snapshot::collect(&roots, gradients.history())?;
+        snapshot = Snapshot::collect(&roots, gradients.loss())?;
     }
     let outputs = wanted(&snapshot, gradients.transient(), |node| !node.has_value());
     match device.backend() {
-        Backend::Cpu => step_cpu(gradients, update, &snapshot, &outputs, device),
+        Backend::Cpu => step_cpu(gradients, update, &snapshot, &outputs, device)?,
         Backend::Gpu(gpu) => {
             engine.words.clear();
             gradients.key(&mut engine.words);
@@ -210,23 +221,22 @@ fn submit(gradients: Gradients<'_>, update: &dyn Update, device: &Device, assign
             let make = |unfused, capabilities: &Capabilities| {
                 plan_step(gradients, update, &snapshot, &outputs, &targets, capabilities, unfused)
             };
-            engine.run(gpu, &snapshot, &outputs, make, Some(update))
+            engine.run(gpu, &snapshot, &outputs, make, Some(update))?;
         }
     }
+    // Before another run can look at the parameters. A check looks at those that the step began with.
+    if update.changes_parameters() && !device.is_checked() {
+        update.store().advance();
+    }
+    Ok(())
 }
 
-/// What a step computes besides gradients: what a user holds and has not read is computed before the parameters change.
-fn roots_of(gradients: Gradients<'_>, update: &dyn Update, assigned: &[Tensor]) -> Vec<Arc<Node>> {
+/// What a step computes besides gradients: assignments to states, and what is `needed` before the parameters change.
+fn roots_of(gradients: Gradients<'_>, needed: Vec<Arc<Node>>, assigned: &[Tensor]) -> Vec<Arc<Node>> {
     let mut roots = gradients.roots();
     roots.extend(assigned.iter().map(|value| value.node().clone()).filter(|node| !node.has_value()));
-    if update.changes_parameters() {
-        let held = update.store().held();
-        for node in held {
-            if node.error().is_none() && !roots.iter().any(|root| Arc::ptr_eq(root, &node)) {
-                roots.push(node);
-            }
-        }
-    }
+    let known: HashSet<*const Node> = roots.iter().map(Arc::as_ptr).collect();
+    roots.extend(needed.into_iter().filter(|node| !known.contains(&Arc::as_ptr(node))));
     roots
 }
 
@@ -236,7 +246,8 @@ pub(crate) fn step_plan(loss: &Tensor, update: &dyn Update, capabilities: &Capab
         return Err(error.clone());
     }
     let gradients = Gradients::Of(loss);
-    let snapshot = Snapshot::collect(&roots_of(gradients, update, &[]), true)?;
+    let needed = if update.changes_parameters() { update.store().before_update() } else { vec![] };
+    let snapshot = Snapshot::collect(&roots_of(gradients, needed, &[]), gradients.loss())?;
     let outputs = wanted(&snapshot, 0, |node| !node.has_value());
     Ok(plan_step(gradients, update, &snapshot, &outputs, &update.targets(), capabilities, !fusion)?.plan)
 }
@@ -272,7 +283,7 @@ fn with_gradients(
     };
     roots.extend(each.iter().flatten().cloned());
     let reached = each.iter().map(Option::is_some).collect();
-    Ok((Snapshot::collect(&roots, gradients.history())?, reached))
+    Ok((Snapshot::collect(&roots, gradients.loss())?, reached))
 }
 
 fn step_cpu(

@@ -1,9 +1,12 @@
 //! Conversion between dtypes.
 
+use std::sync::Arc;
+
 use crate::array::Array;
 use crate::dtype::DType;
+use crate::graph::Node;
 use crate::kernel::Capabilities;
-use crate::ops::{Backward, Case, Casting, Draw, Lowering, Meta, Op, Problem, Tolerance};
+use crate::ops::{Backward, Case, Casting, Draw, Lowering, Meta, Op, Problem, Role, Tolerance};
 use crate::tensor::{Tensor, is_mixed};
 
 /// Conversion to `to`.
@@ -23,8 +26,12 @@ impl Tensor {
         }
         // From f16 to f32 and back is what was there.
         let node = self.node();
-        if dtype == DType::F16 && node.name() == "cast" && node.inputs[0].meta.dtype == DType::F16 {
-            return Tensor::from_node(node.inputs[0].clone());
+        let half = |inputs: &[Arc<Node>]| inputs.first().filter(|input| input.meta.dtype == DType::F16).cloned();
+        if dtype == DType::F16
+            && node.role() == Some(Role::Cast)
+            && let Some(input) = node.with_inputs(half)
+        {
+            return Tensor::from_node(input);
         }
         Tensor::apply(Cast { to: dtype }, &[self])
     }
@@ -61,6 +68,10 @@ impl Tensor {
 impl Op for Cast {
     fn name(&self) -> &'static str {
         "cast"
+    }
+
+    fn role(&self) -> Role {
+        Role::Cast
     }
 
     fn casting(&self) -> Casting {

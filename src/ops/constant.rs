@@ -3,7 +3,7 @@
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::kernel::Capabilities;
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance};
+use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Role, Tolerance};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -30,6 +30,13 @@ pub struct Constant {
 impl Op for Constant {
     fn name(&self) -> &'static str {
         "constant"
+    }
+
+    fn role(&self) -> Role {
+        match self.fill {
+            Fill::Value(value) => Role::Constant(value),
+            Fill::Index => Role::Computed,
+        }
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {

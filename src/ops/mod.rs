@@ -147,9 +147,24 @@ pub(crate) fn identity(op: &dyn Op) -> u64 {
     hasher.finish()
 }
 
+/// What the library may take an op for, besides calling it. Names are for people: an op may have any.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Role {
+    /// It computes elements.
+    Computed,
+    /// The elements of its input as another dtype, rounded as [`Tensor::cast`] says.
+    Cast,
+    /// The elements of its first input where they are.
+    View,
+    /// A view with the axes in another order.
+    Permutation,
+    /// This value everywhere.
+    Constant(f64),
+}
+
 /// What a node of a graph does.
 ///
-/// Only the two rules about strides, the one about mixed precision and the one about byproducts have a default: an op
+/// Only what it may be taken for, the two rules about strides, the one about mixed precision and the one about byproducts have a default: an op
 /// without a gradient rule, a reference or cases does not compile.
 pub trait Op: Any + Debug + Send + Sync {
     /// Name in errors, dumps and profiles.
@@ -174,6 +189,11 @@ pub trait Op: Any + Debug + Send + Sync {
 
     /// The GPU form.
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering;
+
+    /// What it may be taken for: what says no more than [`Role::Computed`] is never dropped or moved.
+    fn role(&self) -> Role {
+        Role::Computed
+    }
 
     /// What mixed precision does with f16 inputs. f32 is right for any op that knows of no f16.
     fn casting(&self) -> Casting {

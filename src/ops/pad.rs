@@ -1,10 +1,12 @@
 //! Padding with a constant, and its relative: a slice's gradient put back where it came from.
 
+use std::any::Any;
+
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::graph::Source;
 use crate::kernel::{Binding, Capabilities, Kernel};
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance};
+use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Role, Tolerance};
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::Tensor;
 
@@ -65,22 +67,22 @@ fn joined(parts: &[Tensor]) -> Option<Tensor> {
     let mut place = None;
     let dtype = parts.first()?.meta().dtype;
     for part in parts {
-        let mut node = part.node();
+        let mut node = part.node().clone();
         // Half precision is put into zeros by way of f32.
-        if part.meta().dtype == DType::F16 && node.name() == "cast" {
-            node = node.inputs.first()?;
+        if part.meta().dtype == DType::F16 && node.role() == Some(Role::Cast) {
+            node = node.with_inputs(|inputs| inputs.first().cloned())?;
         }
-        let (Source::Op(op), [input, start]) = (&node.source, &node.inputs[..]) else { return None };
-        let Source::Op(constant) = &start.source else { return None };
-        let (mut words, mut value) = (vec![], vec![]);
-        op.attributes(&mut words);
-        constant.attributes(&mut value);
-        if op.name() != "place" || constant.name() != "constant" || *place.get_or_insert(words.clone()) != words {
+        let Source::Op(op) = &node.source else { return None };
+        let &Place { axis, total } = (&**op as &dyn Any).downcast_ref()?;
+        let inputs = node.inputs();
+        let [input, start] = &inputs[..] else { return None };
+        let Some(Role::Constant(start)) = start.role() else { return None };
+        if *place.get_or_insert((axis, total)) != (axis, total) {
             return None;
         }
-        pieces.push((f64::from_bits(*value.get(1)?) as usize, Tensor::from_node(input.clone())));
+        pieces.push((start as usize, Tensor::from_node(input.clone())));
     }
-    let (axis, total) = (*place.as_ref()?.first()? as usize, *place.as_ref()?.get(1)? as usize);
+    let (axis, total) = place?;
     pieces.sort_by_key(|(start, _)| *start);
     let mut end = 0;
     for (start, piece) in &pieces {

@@ -12,7 +12,7 @@ use crate::array::Array;
 use crate::dtype::DType;
 use crate::graph::{Node, Source};
 use crate::kernel::Capabilities;
-use crate::ops::{Meta, Problem};
+use crate::ops::{Meta, Problem, Role};
 use crate::tensor::{Tensor, is_mixed};
 
 /// Precision of a product.
@@ -108,8 +108,9 @@ pub(crate) fn operands(a: &Tensor, b: &Tensor) -> (Tensor, Tensor, Product) {
 fn is_computed(node: &Node) -> bool {
     match &node.source {
         Source::Op(op) => {
-            let view = ["reshape", "permute", "expand", "slice", "detach"].contains(&op.name());
-            !view || is_computed(&node.inputs[0])
+            let view = matches!(op.role(), Role::View | Role::Permutation);
+            // A view that has let go of its input has been computed itself.
+            !view || node.inputs().first().is_none_or(|input| is_computed(input))
         }
         _ => false,
     }

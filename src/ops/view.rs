@@ -1,11 +1,13 @@
 //! Views: reshape, permute, expand, slice, detach. The planner turns them into index arithmetic of their consumer.
 
+use std::panic::Location;
+
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::kernel::Capabilities;
-use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem, Tolerance, ViewKind, check_axis};
+use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem, Role, Tolerance, ViewKind, check_axis};
 use crate::shape::{MAX_RANK, Shape};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, no_grad};
 
 /// The same elements in another shape.
 #[derive(Debug)]
@@ -163,7 +165,8 @@ impl Tensor {
     /// The same value, through which no gradient flows.
     #[track_caller]
     pub fn detach(&self) -> Tensor {
-        Tensor::apply(Detach, &[self])
+        let at = Location::caller();
+        no_grad(|| Tensor::record(self.device(), Detach, &[self], at))
     }
 
     /// A new axis of length 1 before `axis`.
@@ -223,6 +226,10 @@ impl Op for Reshape {
         "reshape"
     }
 
+    fn role(&self) -> Role {
+        Role::View
+    }
+
     fn casting(&self) -> Casting {
         Casting::Own
     }
@@ -263,6 +270,10 @@ impl Op for Reshape {
 impl Op for Permute {
     fn name(&self) -> &'static str {
         "permute"
+    }
+
+    fn role(&self) -> Role {
+        Role::Permutation
     }
 
     fn casting(&self) -> Casting {
@@ -315,6 +326,10 @@ impl Op for Expand {
         "expand"
     }
 
+    fn role(&self) -> Role {
+        Role::View
+    }
+
     fn casting(&self) -> Casting {
         Casting::Own
     }
@@ -364,6 +379,10 @@ impl Op for Slice {
         "slice"
     }
 
+    fn role(&self) -> Role {
+        Role::View
+    }
+
     fn casting(&self) -> Casting {
         Casting::Own
     }
@@ -409,6 +428,10 @@ impl Op for Slice {
 impl Op for Detach {
     fn name(&self) -> &'static str {
         "detach"
+    }
+
+    fn role(&self) -> Role {
+        Role::View
     }
 
     fn casting(&self) -> Casting {

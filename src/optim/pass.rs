@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::clip::Classes;
 use super::scale::{SETTLED, Scaler};
 use super::{Factors, Rule, Settings, clip};
-use crate::device::{Arena, StoreState};
+use crate::device::Arena;
 use crate::engine::{ArenaKernel, Bound, Found, Update};
 use crate::error::{Error, Result};
 use crate::graph::Node;
@@ -14,6 +14,7 @@ use crate::kernel::{Capabilities, Kernel, VECTORS};
 use crate::params::{BLOCK, Chunk, ParamStore, Placed};
 use crate::plan::Destination;
 use crate::tensor::Tensor;
+use crate::version::StoreState;
 
 /// Operand words before the factors: the largest norm.
 const HEAD: usize = 4;

@@ -14,6 +14,7 @@ use crate::dtype::DType;
 use crate::engine::ArenaKernel;
 use crate::error::Result;
 use crate::graph::{Node, ParameterLeaf, Source};
+use crate::history::Flow;
 use crate::kernel::Kernel;
 use crate::ops::{Meta, Problem};
 use crate::shape::Shape;
@@ -92,7 +93,7 @@ impl Scaler {
             name: "loss scale".into(),
         };
         let meta = Meta { shape: Shape::SCALAR, dtype: DType::F32 };
-        let node = Node::new(device, meta, Source::Parameter(leaf), vec![], false, Location::caller());
+        let node = Node::new(device, meta, Source::Parameter(leaf), vec![], Flow::Nothing, Location::caller());
         let scaler = Scaler { settings, state, counts, factors, leaf: Tensor::from_node(Arc::new(node)) };
         scaler.write_counts(device, updates)?;
         Ok(scaler)

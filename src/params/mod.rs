@@ -20,7 +20,7 @@ use crate::ops::Problem;
 use crate::rng::Draws;
 use crate::shape::Shape;
 use crate::state::State;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, records_gradients};
 
 pub(crate) use store::{BLOCK, Chunk, Placed};
 pub use store::{DEFAULT_GROUP, ParamStore};
@@ -123,7 +123,8 @@ pub struct Param {
 }
 
 impl Param {
-    /// Its present value, as a leaf of the graph.
+    /// Its present value, as a leaf of the graph. Gradients flow to it unless it is frozen or this is called within
+    /// [`crate::no_grad`].
     ///
     /// # Errors
     /// The result carries the error that adding the parameter met, [`crate::Error::Limit`] if it is larger than the adapter
@@ -135,9 +136,11 @@ impl Param {
             Ok(number) => *number,
             Err(error) => return Tensor::invalid(self.store.device(), error.clone(), at),
         };
+        // The version that the leaf is of must not change before an update can see the leaf.
+        let _gate = self.store.state().enter();
         let contents = &mut *self.store.lock();
         match self.store.place(contents) {
-            Ok(()) => Tensor::from_node(self.store.leaf(contents, number, at)),
+            Ok(()) => Tensor::from_node(self.store.leaf(contents, number, !records_gradients(), at)),
             Err(error) => Tensor::invalid(self.store.device(), error, at),
         }
     }
@@ -205,7 +208,7 @@ impl Param {
         let Ok(number) = self.entry else { return };
         let entry = &mut self.store.lock().entries[number];
         if std::mem::replace(&mut entry.frozen, frozen) != frozen {
-            entry.leaf = None;
+            entry.leaves = [None, None];
         }
     }
 }

@@ -6,17 +6,19 @@ use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Param, Path};
-use crate::device::{Arena, Backend, Device, StoreState};
+use crate::device::{Arena, Backend, Device};
 use crate::dtype::{DType, Precision};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::graph::{Node, ParameterLeaf, Source};
+use crate::history::Flow;
 use crate::init::Init;
 use crate::ops::{Meta, Problem};
 use crate::rng::{Draws, Philox};
 use crate::shape::Shape;
 use crate::state::State;
 use crate::tensor::Tensor;
+use crate::version::StoreState;
 
 /// Elements that a parameter's range is a multiple of: 256 bytes, the coarsest binding offset of any adapter.
 pub(crate) const BLOCK: usize = 64;
@@ -59,7 +61,8 @@ pub(super) struct Entry {
     at: &'static Location<'static>,
     chunk: usize,
     offset: usize,
-    pub leaf: Option<Arc<Node>>,
+    /// The leaf of the present version that gradients flow to, and the one of [`crate::no_grad`].
+    pub leaves: [Option<Arc<Node>>; 2],
 }
 
 /// Arenas of one length for some parameters of a group.
@@ -203,7 +206,7 @@ impl ParamStore {
         }
         let number = contents.entries.len();
         contents.numbers.insert(name.clone(), number);
-        let entry = Entry { name, shape, group, init, frozen: false, at, chunk: 0, offset: 0, leaf: None };
+        let entry = Entry { name, shape, group, init, frozen: false, at, chunk: 0, offset: 0, leaves: [None, None] };
         contents.entries.push(entry);
         Ok(number)
     }
@@ -296,14 +299,21 @@ impl ParamStore {
         Ok(())
     }
 
-    /// The leaf of a placed parameter for this version.
-    pub(super) fn leaf(&self, contents: &mut Contents, number: usize, at: &'static Location<'static>) -> Arc<Node> {
+    /// The leaf of a placed parameter for this version; the caller has entered the store.
+    pub(super) fn leaf(
+        &self,
+        contents: &mut Contents,
+        number: usize,
+        fixed: bool,
+        at: &'static Location<'static>,
+    ) -> Arc<Node> {
         let version = self.0.state.version();
         let entry = &mut contents.entries[number];
-        if let Some(node) = &entry.leaf
+        if let Some(node) = &entry.leaves[usize::from(fixed)]
             && let Source::Parameter(leaf) = &node.source
             && leaf.version == version
         {
+            node.share();
             return node.clone();
         }
         let leaf = ParameterLeaf {
@@ -314,10 +324,11 @@ impl ParamStore {
             name: entry.name.clone(),
         };
         let meta = Meta { shape: entry.shape, dtype: DType::F32 };
-        let node = Node::new(&self.0.device, meta, Source::Parameter(leaf), vec![], !entry.frozen, at);
+        let flow = if entry.frozen || fixed { Flow::Nothing } else { Flow::Ends };
+        let node = Node::new(&self.0.device, meta, Source::Parameter(leaf), vec![], flow, at);
         let node = Arc::new(node);
         self.0.state.remember(&node);
-        entry.leaf = Some(node.clone());
+        entry.leaves[usize::from(fixed)] = Some(node.clone());
         node
     }
 
@@ -352,19 +363,18 @@ impl ParamStore {
     #[track_caller]
     pub(crate) fn leaves(&self) -> Result<Vec<Arc<Node>>> {
         let at = Location::caller();
+        let _gate = self.0.state.enter();
         let contents = &mut *self.lock();
         self.place(contents)?;
-        Ok((0..contents.entries.len()).map(|number| self.leaf(contents, number, at)).collect())
+        Ok((0..contents.entries.len()).map(|number| self.leaf(contents, number, false, at)).collect())
     }
 
     /// Overwrites parameters: what is held and was recorded before keeps its value.
     pub(crate) fn overwrite(&self, values: &[(usize, &[f64])]) -> Result<()> {
+        let _gate = self.0.state.enter();
         let layout = self.layout()?;
         let chunks = self.chunks(false)?;
-        let held = self.0.state.held();
-        if !held.is_empty() {
-            engine::evaluate(&self.0.device, &held)?;
-        }
+        engine::evaluate_before_update(&self.0.device, &self.0.state)?;
         for &(number, values) in values {
             let place = &layout[number];
             chunks[place.chunk].values.write(&self.0.device, place.offset, values)?;

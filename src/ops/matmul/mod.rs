@@ -35,7 +35,7 @@ use crate::array::{Array, parallel};
 use crate::kernel::Capabilities;
 use crate::ops::tiles::Sizes;
 use crate::ops::product::{self, Product};
-use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem, split_sum};
+use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem, Role, split_sum};
 use crate::plan::Strided;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -146,7 +146,7 @@ impl Op for Matmul {
             Tensor::apply(Matmul { product: self.product.gradient_of(of) }, &[a, b])
         };
         // The gradient of a permuted operand is permuted back: formed transposed, it ends up in row-major order.
-        let permuted = |x: &Tensor| x.node().name() == "permute";
+        let permuted = |x: &Tensor| x.node().role() == Some(Role::Permutation);
         let da = || if permuted(a) { turn(&product(a, b, &turn(dy))) } else { product(a, dy, &turn(b)) };
         let db = || if permuted(b) { turn(&product(b, &turn(dy), a)) } else { product(b, &turn(a), dy) };
         vec![

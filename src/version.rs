@@ -1,0 +1,133 @@
+//! Versions of a parameter store: an update ends one, and what was recorded before it belongs to the past.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use crate::dtype::Precision;
+use crate::graph::Node;
+use crate::history::this_thread;
+use crate::state::{State, StateCell};
+
+/// The version of a parameter store, and the recorded nodes that depend on it and have no value yet.
+#[derive(Debug, Default)]
+pub struct StoreState {
+    version: AtomicU64,
+    mixed: AtomicBool,
+    gate: Gate,
+    pending: Mutex<Pending>,
+    states: Mutex<Vec<Weak<StateCell>>>,
+}
+
+/// Held while a store is updated, and by what must come before an update or after it. A thread may enter again.
+#[derive(Debug, Default)]
+struct Gate {
+    lock: Mutex<()>,
+    /// Number of the thread within, 0 for none.
+    owner: AtomicU64,
+}
+
+/// The gate of a store, until it is dropped.
+pub(crate) struct Entered<'a> {
+    gate: &'a Gate,
+    _guard: MutexGuard<'a, ()>,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.gate.owner.store(0, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    nodes: Vec<Weak<Node>>,
+    prune_at: usize,
+}
+
+impl StoreState {
+    /// Number of updates so far.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// In which precision what depends on the store is recorded.
+    pub fn precision(&self) -> Precision {
+        if self.mixed.load(Ordering::Relaxed) { Precision::Mixed } else { Precision::Full }
+    }
+
+    /// Sets [`StoreState::precision`].
+    pub(crate) fn set_precision(&self, precision: Precision) {
+        self.mixed.store(precision == Precision::Mixed, Ordering::Relaxed);
+    }
+
+    /// Notes a node that depends on the store.
+    pub(crate) fn remember(&self, node: &Arc<Node>) {
+        let mut pending = self.lock();
+        // Between updates (evaluation) nodes come and go: the list stays within twice the live ones.
+        if pending.nodes.len() >= pending.prune_at.max(1024) {
+            pending.nodes.retain(|node| node.strong_count() > 0);
+            pending.prune_at = pending.nodes.len() * 2;
+        }
+        pending.nodes.push(Arc::downgrade(node));
+    }
+
+    /// Keeps updates by other threads out until the result is dropped; `None` if this thread does so already. Before the
+    /// lock of the store's contents and that of the device.
+    pub(crate) fn enter(&self) -> Option<Entered<'_>> {
+        let thread = this_thread();
+        // Only this thread writes its own number.
+        if self.gate.owner.load(Ordering::Relaxed) == thread {
+            return None;
+        }
+        let guard = self.gate.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        self.gate.owner.store(thread, Ordering::Relaxed);
+        Some(Entered { gate: &self.gate, _guard: guard })
+    }
+
+    /// [`StoreState::enter`] for several stores, in an order that is the same in every thread.
+    pub(crate) fn enter_all(stores: &[Arc<StoreState>]) -> Vec<Entered<'_>> {
+        let mut stores: Vec<&Arc<StoreState>> = stores.iter().collect();
+        stores.sort_by_key(|store| Arc::as_ptr(store));
+        stores.into_iter().filter_map(|store| store.enter()).collect()
+    }
+
+    /// Nodes whose values an update would take away, in the order of recording: those that a user holds and that have no
+    /// value yet, and what is detached below those that a gradient can still be asked for through other parameters.
+    pub(crate) fn before_update(self: &Arc<Self>) -> Vec<Arc<Node>> {
+        let live: Vec<Arc<Node>> = self.lock().nodes.iter().filter_map(Weak::upgrade).collect();
+        let (mut needed, mut entered, mut seen) = (vec![], HashSet::new(), HashSet::new());
+        for node in live.into_iter().filter(|node| node.is_held() && node.error().is_none()) {
+            if node.outlives(self) {
+                node.detached_below(self, &mut entered, &mut needed);
+            }
+            needed.push(node);
+        }
+        needed.retain(|node| !node.has_value() && seen.insert(Arc::as_ptr(node)));
+        needed
+    }
+
+    /// Makes the store's steps carry out the assignments of `state`.
+    pub(crate) fn adopt(&self, state: &State) {
+        let mut states = self.states.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        states.retain(|state| state.strong_count() > 0);
+        states.push(Arc::downgrade(&state.0));
+    }
+
+    /// The states that its steps take care of.
+    pub(crate) fn states(&self) -> Vec<Arc<StateCell>> {
+        let states = self.states.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        states.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// After an update: what was recorded before it belongs to the past.
+    pub(crate) fn advance(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+        let past = std::mem::take(&mut *self.lock());
+        past.nodes.iter().filter_map(Weak::upgrade).for_each(|node| node.outlive_update());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
