@@ -426,20 +426,21 @@ fn kept_values_keep_no_host_data() {
         let (params, w) = store(&device);
         let mut optimizer = sgd(&params, 0.01);
         let (mut kept, mut first) = (vec![], 0);
-        for step in 0..60 {
-            let x = device.tensor(&vec![0.5f32; 3 << 17], &[1 << 17, 3]);
+        for step in 0..26 {
+            let x = device.tensor(&vec![0.5f32; 3 << 19], &[1 << 19, 3]);
             let loss = (&x * w.tensor()).mean_all();
             let metric = no_grad(|| (&x * w.tensor()).square().mean_all());
             optimizer.step(&loss).unwrap();
             kept.extend([loss, metric]);
-            if step == 9 {
+            if step == 5 {
                 device.synchronize().unwrap();
                 first = resident();
             }
         }
         device.synchronize().unwrap();
         let grown = resident().saturating_sub(first);
-        assert!(grown < 25 << 20, "{grown} bytes for 50 batches of 1.5 MiB on {device:?}");
+        // Other tests of this process allocate too.
+        assert!(grown < 60 << 20, "{grown} bytes for 20 batches of 6 MiB on {device:?}");
     }
 }
 
