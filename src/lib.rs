@@ -76,6 +76,8 @@
 //! | [`kernel`] | kernels as plain data, and the conventions of every shader |
 //! | [`rng`] | counter-based random numbers, the same words here and in WGSL |
 //! | [`graph`] | recorded nodes, and the snapshot that a run collects |
+//! | `history` | what a node was computed from, and how long it keeps that |
+//! | `version` | what an update of a store means for recorded nodes |
 //! | `tensor`, `create` | [`Tensor`]: recording, reading, and making one from host data |
 //! | [`ops`] | what an op is, and all ops, one file each |
 //! | `recompute` | regions that the backward pass computes again instead of keeping |

@@ -35,7 +35,8 @@ fn with<T: Copy + 'static, R>(flag: &'static LocalKey<Cell<T>>, value: T, body: 
     body()
 }
 
-/// Runs `body` without recording gradients: tensors made in it do not require them.
+/// Runs `body` without recording gradients: tensors made in it do not require them. They are values that later updates do
+/// not touch, as with [`Tensor::detach`].
 pub fn no_grad<R>(body: impl FnOnce() -> R) -> R {
     with(&NO_GRAD, true, body)
 }

@@ -162,7 +162,8 @@ impl Tensor {
         sizes.iter().map(&mut piece).collect()
     }
 
-    /// The same value, through which no gradient flows.
+    /// The same value, through which no gradient flows. It stays what it is when parameters are updated (`old.detach()` in a
+    /// loss of many steps).
     #[track_caller]
     pub fn detach(&self) -> Tensor {
         let at = Location::caller();
