@@ -4,6 +4,8 @@
 // Second pass (where there are several runs): one invocation an output compares the runs' winners in order.
 // This text is shared: `argmax_first.wgsl` or `argmax_second.wgsl` follows it.
 //
+// Put in front of this text: `alias S`, the element type, and `is_nan`, which is false for integers.
+//
 // Bindings: 0 input (read), then those of the pass.
 // Workgroups: ceil(outputs * runs / 64); second pass ceil(outputs / 64). Iterations: run + 16.
 
@@ -17,7 +19,7 @@ struct Params {
     within: array<vec4<u32>, 4>,
 }
 
-@group(0) @binding(0) var<storage, read> input: array<f32>;
+@group(0) @binding(0) var<storage, read> input: array<S>;
 @group(0) @binding(15) var<uniform> p: Params;
 
 fn kept_index(o: u32) -> u32 {
@@ -52,11 +54,7 @@ fn within_index(r: u32) -> u32 {
     return at + (rest % p.within[3].z) * p.within[3].w;
 }
 
-fn is_nan(x: f32) -> bool {
-    return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
-}
-
 // True if `x` takes the place of an earlier `best`.
-fn wins(x: f32, best: f32) -> bool {
+fn wins(x: S, best: S) -> bool {
     return !is_nan(best) && (is_nan(x) || x > best);
 }

@@ -109,6 +109,17 @@ fn power(a: F, b: F) -> F {
     return select(with_nan(defined, a, b), F(1.0), ones);
 }
 
+// a / b of integers as WGSL defines it: a where b is 0, and the least number over -1 is itself. It is said here, because no
+// check of the driver's compiler stands behind these texts, and hardware leaves both open.
+fn signed_quotient(a: I, b: I) -> I {
+    let open = (b == I(0)) | ((a == I(-2147483648)) & (b == I(-1)));
+    return a / select(b, I(1), open);
+}
+
+fn unsigned_quotient(a: U, b: U) -> U {
+    return a / select(b, U(1u), b == U(0u));
+}
+
 // Two quads in four words of 64 bits, as they lie in memory; and one of them.
 fn pair_of(low: vec4<u32>, high: vec4<u32>) -> vec4<u64> {
     let even = vec4<u64>(vec4<u32>(low.x, low.z, high.x, high.z));

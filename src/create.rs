@@ -6,11 +6,11 @@ use std::sync::atomic::AtomicU32;
 
 use crate::array::Array;
 use crate::device::Device;
-use crate::dtype::DType;
+use crate::dtype::{DType, half_of};
 use crate::graph::{HostData, Source};
 use crate::ops::constant::{Constant, Fill};
 use crate::ops::{Meta, Problem};
-use crate::rng::Philox;
+use crate::rng::{Philox, below};
 use crate::shape::Shape;
 use crate::tensor::{Element, Tensor};
 
@@ -39,7 +39,7 @@ impl Device {
         let data = match array.dtype {
             DType::F32 if self.is_exact() => HostData::F64(values.clone()),
             DType::F32 => HostData::F32(values.iter().map(|&x| x as f32).collect()),
-            DType::F16 => HostData::F16(values.iter().map(|&x| half::f16::from_f32(x as f32)).collect()),
+            DType::F16 => HostData::F16(values.iter().map(|&x| half_of(x)).collect()),
             DType::I32 => HostData::I32(values.iter().map(|&x| x as i32).collect()),
             DType::U32 | DType::Bool => HostData::U32(values.iter().map(|&x| x as u32).collect()),
         };
@@ -83,41 +83,79 @@ impl Device {
         self.constant(shape, DType::F32, Fill::Value(1.0))
     }
 
-    /// All elements `value`, which travels as a host number: changing it makes no new plan.
+    /// All elements `value`, which travels as a host number: changing it makes no new plan. A float dtype rounds it once.
+    ///
+    /// # Errors
+    /// The result carries [`crate::Error::DType`] if `dtype` is an integer or bool and does not hold `value`, and
+    /// [`crate::Error::Shape`] for a shape that is too large.
     #[track_caller]
     pub fn full(&self, shape: &[usize], value: f64, dtype: DType) -> Tensor {
         match Shape::new(shape) {
-            Some(_) => Tensor::operand(self, dtype, value).expand(shape),
+            Some(_) => Tensor::operand(self, dtype, value, "full").expand(shape),
             None => Tensor::invalid(self, too_large(shape).at("full", Location::caller()), Location::caller()),
         }
     }
 
-    /// `0, 1, .., n - 1`, i32 or f32 or u32.
+    /// `0, 1, .., n - 1` of any dtype but bool; floats round what they have not the digits for.
+    ///
+    /// # Errors
+    /// The result carries [`crate::Error::DType`] for bool, and [`crate::Error::Value`] if i32 does not hold `n - 1`.
     #[track_caller]
     pub fn arange(&self, n: usize, dtype: DType) -> Tensor {
-        self.constant(&[n], dtype, Fill::Index)
+        let problem = match dtype {
+            DType::Bool => Problem::DType("it counts, which bool cannot: make it u32, and compare".into()),
+            DType::I32 if n > 1 << 31 => Problem::Value(format!("{n} numbers from 0 on leave i32"), "use u32"),
+            _ => return self.constant(&[n], dtype, Fill::Index),
+        };
+        Tensor::invalid(self, problem.at("arange", Location::caller()), Location::caller())
     }
 
-    /// Uniform in `[low, high)`, f32, drawn on the host in f64 from `seed`: the same on every device.
+    /// Uniform in `[low, high)`, f32, drawn on the host in f64 from `seed`: the same on every device. No element is `high`,
+    /// which rounding would give once in some 30 million; `low` where there is no f32 between the two.
+    ///
+    /// # Errors
+    /// The result carries [`crate::Error::Value`] unless both are finite and `low` is not above `high`.
     #[track_caller]
     pub fn uniform(&self, shape: &[usize], low: f64, high: f64, seed: u64) -> Tensor {
-        self.drawn(shape, seed, |rng| low + (high - low) * rng.uniform())
+        self.uniform_as(shape, low, high, DType::F32, seed)
+    }
+
+    /// [`Device::uniform`] of f32 or f16: rounded to the dtype and still below `high`, which a cast of f32 may reach.
+    ///
+    /// # Errors
+    /// Those of [`Device::uniform`], and [`crate::Error::DType`] for another dtype.
+    #[track_caller]
+    pub fn uniform_as(&self, shape: &[usize], low: f64, high: f64, dtype: DType, seed: u64) -> Tensor {
+        let problem = if !dtype.is_float() {
+            Problem::DType(format!("it draws floats, not {dtype}"))
+        } else if !(low <= high && low.is_finite() && high.is_finite()) {
+            Problem::Value(
+                format!("from {low} to {high} there is nothing to draw"),
+                "pass finite bounds, the lower first",
+            )
+        } else {
+            return self.drawn(shape, dtype, seed, |rng| below(low + (high - low) * rng.uniform(), [low, high], dtype));
+        };
+        Tensor::invalid(self, problem.at("uniform", Location::caller()), Location::caller())
     }
 
     /// Normal with this mean and standard deviation, f32, drawn on the host in f64 from `seed`.
     #[track_caller]
     pub fn normal(&self, shape: &[usize], mean: f64, deviation: f64, seed: u64) -> Tensor {
-        self.drawn(shape, seed, |rng| mean + deviation * rng.normal())
+        self.drawn(shape, DType::F32, seed, |rng| mean + deviation * rng.normal())
     }
 
     #[track_caller]
-    fn drawn(&self, shape: &[usize], seed: u64, mut draw: impl FnMut(&mut Philox) -> f64) -> Tensor {
+    fn drawn(&self, shape: &[usize], dtype: DType, seed: u64, mut draw: impl FnMut(&mut Philox) -> f64) -> Tensor {
         let Some(checked) = Shape::new(shape) else {
             return Tensor::invalid(self, too_large(shape).at("draw", Location::caller()), Location::caller());
         };
         let mut rng = Philox::new(seed, u64::MAX);
-        let data: Vec<f32> = (0..checked.elements()).map(|_| draw(&mut rng) as f32).collect();
-        self.tensor(&data, shape)
+        let draws = (0..checked.elements()).map(|_| draw(&mut rng));
+        match dtype {
+            DType::F16 => self.tensor(&draws.map(half_of).collect::<Vec<_>>(), shape),
+            _ => self.tensor(&draws.map(|x| x as f32).collect::<Vec<_>>(), shape),
+        }
     }
 
     /// All elements `value`, as part of the graph's structure.

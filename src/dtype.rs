@@ -34,6 +34,49 @@ impl DType {
             DType::Bool => f64::from(u8::from(value != 0.0)),
         }
     }
+
+    /// The rule for every host number that stands beside a tensor: what a tensor of this type makes of `number`, the same
+    /// on every device.
+    ///
+    /// Floats round it once, to nearest even, so that `x.eq(0.1)` holds where x is 0.1 rounded to its dtype. Integers and
+    /// booleans take a number that is one of theirs; `None` for any other (a fraction, out of range, NaN).
+    pub fn hold(self, number: f64) -> Option<f64> {
+        let exact = |held: f64| (held == number).then_some(held);
+        match self {
+            DType::F32 => Some(f64::from(number as f32)),
+            DType::F16 => Some(half_of(number).to_f64()),
+            DType::I32 => exact(f64::from(number as i32)),
+            DType::U32 => exact(f64::from(number as u32)),
+            DType::Bool => exact(f64::from(u8::from(number != 0.0))),
+        }
+    }
+
+    /// The whole number `value` in the 32 bits of an integer type: it wraps, as WGSL's arithmetic does. Every reference of
+    /// integer arithmetic ends here, computed in wrapping `i64`s, which agree with it modulo 2^32.
+    pub fn wrap(self, value: i64) -> f64 {
+        match self {
+            DType::I32 => f64::from(value as i32),
+            DType::U32 => f64::from(value as u32),
+            DType::F32 | DType::F16 | DType::Bool => self.round(value as f64),
+        }
+    }
+
+    /// True for `I32` and `U32`.
+    pub fn is_integer(self) -> bool {
+        matches!(self, DType::I32 | DType::U32)
+    }
+}
+
+/// `number` rounded once to half precision. The step by way of f32 rounds to odd: the last bit keeps what is cut off, so
+/// that the second rounding sees on which side of a tie the number lies.
+pub(crate) fn half_of(number: f64) -> half::f16 {
+    let near = number as f32;
+    if f64::from(near) == number || !near.is_finite() {
+        return half::f16::from_f32(near);
+    }
+    let is_beyond = f64::from(near).abs() > number.abs();
+    let cut = near.to_bits() - u32::from(is_beyond);
+    half::f16::from_f32(f32::from_bits(cut | 1))
 }
 
 /// In which precision a model computes.
@@ -58,5 +101,44 @@ impl fmt::Display for DType {
             DType::U32 => "u32",
             DType::Bool => "bool",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_precision_is_rounded_to_once() {
+        // Just above the middle between 1 and 1 + 2^-10: f32 falls on the middle itself, and would go to the even 1.
+        let above = 1.0 + 2f64.powi(-11) + 2f64.powi(-40);
+        let next = 1.0 + 2f64.powi(-10);
+        assert_eq!(half::f16::from_f32(above as f32).to_f64(), 1.0);
+        assert_eq!(DType::F16.hold(above), Some(next));
+        assert_eq!(DType::F16.hold(-above), Some(-next));
+        assert_eq!(DType::F16.hold(1.0 + 2f64.powi(-11) - 2f64.powi(-40)), Some(1.0));
+        assert_eq!(DType::F16.hold(65_519.999_999_999), Some(65_504.0));
+        assert_eq!(DType::F16.hold(65_520.0), Some(f64::INFINITY));
+        assert_eq!(DType::F16.hold(-1e-300), Some(0.0));
+        assert!(DType::F16.hold(f64::NAN).is_some_and(f64::is_nan));
+        for bits in 0..0x7c00 {
+            let value = half::f16::from_bits(bits);
+            assert_eq!(DType::F16.hold(value.to_f64()), Some(value.to_f64()));
+        }
+    }
+
+    #[test]
+    fn integers_hold_their_own_numbers_alone() {
+        for (dtype, least, most) in
+            [(DType::I32, -2_147_483_648.0, 2_147_483_647.0), (DType::U32, 0.0, 4_294_967_295.0)]
+        {
+            for held in [least, most, -0.0, 7.0] {
+                assert_eq!(dtype.hold(held), Some(held));
+            }
+            for refused in [least - 1.0, most + 1.0, 0.5, f64::NAN, f64::INFINITY, -1e300] {
+                assert_eq!(dtype.hold(refused), None, "{dtype} {refused}");
+            }
+        }
+        assert_eq!([0.0, 1.0, 0.5, 2.0].map(|x| DType::Bool.hold(x)), [Some(0.0), Some(1.0), None, None]);
     }
 }

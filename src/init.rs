@@ -3,8 +3,9 @@
 //! Fans and gains are PyTorch's (`torch.nn.init`): for a weight `[out, in, kernel..]`, fan in is `in * kernel` and fan
 //! out is `out * kernel`.
 
+use crate::dtype::DType;
 use crate::ops::Problem;
-use crate::rng::Philox;
+use crate::rng::{Philox, below};
 use crate::shape::Shape;
 
 /// How the initial values of a parameter are drawn.
@@ -16,7 +17,7 @@ pub enum Init {
     Ones,
     /// All the same.
     Constant(f64),
-    /// Uniform in `[low, high)`.
+    /// Uniform in `[low, high)`, also once rounded to f32.
     Uniform {
         /// Lower bound.
         low: f64,
@@ -127,7 +128,7 @@ impl Init {
         let mut fill = |draw: &mut dyn FnMut(&mut Philox) -> f64| (0..count).map(|_| draw(rng)).collect();
         let uniform = |deviation: f64| {
             let bound = 3f64.sqrt() * deviation;
-            move |rng: &mut Philox| bound * (2.0 * rng.uniform() - 1.0)
+            move |rng: &mut Philox| below(bound * (2.0 * rng.uniform() - 1.0), [-bound, bound], DType::F32)
         };
         let normal = |deviation: f64| move |rng: &mut Philox| deviation * rng.normal();
         let xavier = |gain: f64| fans(shape).map(|[fan_in, fan_out]| gain * (2.0 / (fan_in + fan_out)).sqrt());
@@ -138,7 +139,13 @@ impl Init {
             Init::Zeros => vec![0.0; count],
             Init::Ones => vec![1.0; count],
             Init::Constant(value) => vec![value; count],
-            Init::Uniform { low, high } => fill(&mut |rng| low + (high - low) * rng.uniform()),
+            Init::Uniform { low, high } => {
+                if !(low <= high && low.is_finite() && high.is_finite()) {
+                    let what = format!("a uniform from {low} to {high}");
+                    return Err(Problem::Value(what, "pass finite bounds, the lower first"));
+                }
+                fill(&mut |rng| below(low + (high - low) * rng.uniform(), [low, high], DType::F32))
+            }
             Init::Normal { mean, deviation } => fill(&mut |rng| mean + deviation * rng.normal()),
             Init::TruncatedNormal { mean, deviation, bound } => {
                 if bound.is_nan() || bound < 0.01 {
@@ -171,7 +178,7 @@ impl Init {
 fn fans(shape: &[usize]) -> Result<[f64; 2], Problem> {
     let [out, rest @ ..] = shape else { return Err(no_fans(shape)) };
     let [inputs, kernel @ ..] = rest else { return Err(no_fans(shape)) };
-    let field = kernel.iter().product::<usize>() as f64;
+    let field: f64 = kernel.iter().map(|&side| side as f64).product();
     Ok([*inputs as f64 * field, *out as f64 * field])
 }
 

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::dtype::{DType, half_of};
+
 /// Four random words for `counter` under `key`.
 pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for round in 0..10 {
@@ -82,6 +84,31 @@ impl Philox {
             }
         }
     }
+}
+
+/// `value`, drawn uniformly from `[low, high)`, kept below `high` when it is rounded to `dtype`: the last number there
+/// before it, or `low` if there is none. Bounds count as the dtype rounds them.
+pub(crate) fn below(value: f64, [low, high]: [f64; 2], dtype: DType) -> f64 {
+    let round = |x: f64| if dtype == DType::F16 { half_of(x).to_f64() } else { f64::from(x as f32) };
+    let (least, limit) = (round(low), round(high));
+    if round(value) < limit {
+        return value;
+    }
+    // The next number toward minus infinity, by its bits: one step of magnitude, from zero to the least negative one.
+    let down = |bits: u32, sign: u32| {
+        if bits & !sign == 0 {
+            sign | 1
+        } else if bits & sign == 0 {
+            bits - 1
+        } else {
+            bits + 1
+        }
+    };
+    let before = match dtype {
+        DType::F16 => half::f16::from_bits(down(u32::from(half_of(high).to_bits()), 1 << 15) as u16).to_f64(),
+        _ => f64::from(f32::from_bits(down((high as f32).to_bits(), 1 << 31))),
+    };
+    before.max(least)
 }
 
 /// The counter of device-side draws of one seed: each draw takes the next number when it is recorded.

@@ -24,7 +24,8 @@ impl Shape {
         }
         let mut elements = 1usize;
         for &dim in dims {
-            elements = elements.checked_mul(dim).filter(|&n| n <= u32::MAX as usize)?;
+            // A length of 0 does not excuse the others: strides are products of them.
+            elements = elements.checked_mul(dim.max(1)).filter(|&n| n <= u32::MAX as usize)?;
         }
         let mut shape = Shape { dims: [0; MAX_RANK], rank: dims.len() as u8 };
         shape.dims[..dims.len()].copy_from_slice(dims);
@@ -114,6 +115,7 @@ mod tests {
     #[test]
     fn a_shape_beyond_32_bits_is_refused() {
         assert_eq!(Shape::new(&[1 << 20, 1 << 20]), None);
+        assert_eq!(Shape::new(&[0, 1 << 20, 1 << 20]), None);
         assert_eq!(Shape::new(&[1; MAX_RANK + 1]), None);
     }
 }

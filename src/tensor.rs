@@ -13,6 +13,7 @@ use crate::dtype::{DType, Precision};
 use crate::error::{Error, Result};
 use crate::graph::{HostData, Node, Source, scalar};
 use crate::history::Flow;
+use crate::ops::pointwise::number::refused;
 use crate::ops::{Casting, Meta, Op, Problem};
 use crate::profile::Phase;
 use crate::shape::Shape;
@@ -182,22 +183,24 @@ impl Tensor {
         Tensor::from_node(Arc::new(Node::new(device, meta, source, vec![], Flow::Nothing, at)))
     }
 
-    /// A host number that travels with each step: changing it from step to step never makes a new plan.
+    /// A host number that travels with each step: changing it from step to step never makes a new plan. It is what
+    /// [`DType::hold`] makes of it, on every device; a number that the dtype does not hold is an error of `op`.
     #[track_caller]
-    pub(crate) fn operand(device: &Device, dtype: DType, value: f64) -> Tensor {
+    pub(crate) fn operand(device: &Device, dtype: DType, number: f64, op: &'static str) -> Tensor {
+        let at = Location::caller();
+        let Some(value) = dtype.hold(number) else {
+            return Tensor::invalid(device, refused(dtype, number).at(op, at), at);
+        };
         if IN_RULE.get() {
-            return device.fixed(&[], dtype, value);
+            return device.fixed(&[], dtype, number);
         }
         let word = match dtype {
             DType::F32 | DType::F16 => (value as f32).to_bits(),
             DType::I32 => value as i32 as u32,
-            DType::U32 => value as u32,
-            DType::Bool => u32::from(value != 0.0),
+            DType::U32 | DType::Bool => value as u32,
         };
-        // The reference sees the number that a GPU sees.
-        let value = if device.is_exact() { value } else { f64::from(value as f32) };
         let source = Source::Operand { value: [value, 0.0, 0.0, 0.0], words: [word, 0, 0, 0] };
-        Tensor::leaf(device, scalar(dtype), source, Location::caller())
+        Tensor::leaf(device, scalar(dtype), source, at)
     }
 
     /// Records `op` on `inputs`.

@@ -361,6 +361,9 @@ fn special(case: &Case, device: &Device, exact: bool) -> Result<(), String> {
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
 }
 
+/// Ops that take a host number beside a tensor which f32 rounds.
+const ROUNDED: &[&str] = &["leaky_relu", "batch_norm_running"];
+
 fn every_case(device: &Device, bound: f64) {
     let filter = std::env::var("KILN_CASE").unwrap_or_default();
     let mut failures = vec![];
@@ -370,6 +373,8 @@ fn every_case(device: &Device, bound: f64) {
         }
         let outcome = match case.is_special() {
             true => special(&case, device, device.is_cpu()),
+            // A host number beside f32 is rounded to f32, on the reference too; PyTorch's was f64 here.
+            false if ROUNDED.contains(&&*case.op) => check(device, &case, ordinary(bound.max(1e-7))),
             false => check(device, &case, ordinary(bound)),
         };
         if let Err(error) = outcome {

@@ -275,7 +275,7 @@ impl Gpu {
     ) -> Result<wgpu::ComputePipeline> {
         let device = &self.0.device;
         let made = self.scoped(&format!("kernel `{}`", dispatch.name), || {
-            // Loops are bounded by the verifier's count and divisors are never zero; indices stay checked.
+            // Loops are bounded by the verifier's count and no division is left open; indices stay checked.
             let checks = wgpu::ShaderRuntimeChecks {
                 bounds_checks: true,
                 force_loop_bounding: dispatch.checked,
@@ -285,8 +285,10 @@ impl Gpu {
             let text = if self.is_to_fail(dispatch, source) { "an injected fault" } else { source };
             let source = wgpu::ShaderSource::Wgsl(text.into());
             let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&dispatch.name), source };
-            // SAFETY: indices stay checked in every module, and so do loops and divisions in those of users. In our own,
-            // loops end (their counts are at most `iterations`) and divisors are lengths, which are not zero.
+            // SAFETY: indices stay checked in every module, and so do loops and divisions in those with a text of a user's
+            // (a kernel, or an expression that was fused into one of ours). In our own, loops end (their counts are at most
+            // `iterations`), and integers are divided by lengths and strides, which are not zero, or by
+            // `signed_quotient` and `unsigned_quotient`, which exchange the divisors that leave the result open.
             let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
             let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: None,

@@ -47,9 +47,11 @@ impl MultiHeadAttention {
     #[track_caller]
     pub fn new(path: &Path, features: usize, config: MultiHeadAttentionConfig) -> MultiHeadAttention {
         let out = path.child("out_proj");
+        // One that is too large stays so, and is the store's error.
+        let three = features.saturating_mul(3);
         MultiHeadAttention {
-            in_proj_weight: path.param("in_proj_weight", &[3 * features, features], Init::XavierUniform { gain: 1.0 }),
-            in_proj_bias: config.bias.then(|| path.param("in_proj_bias", &[3 * features], Init::Zeros)),
+            in_proj_weight: path.param("in_proj_weight", &[three, features], Init::XavierUniform { gain: 1.0 }),
+            in_proj_bias: config.bias.then(|| path.param("in_proj_bias", &[three], Init::Zeros)),
             out_proj: Linear {
                 weight: out.param("weight", &[features, features], Init::FAN_IN_UNIFORM),
                 bias: config.bias.then(|| out.param("bias", &[features], Init::Zeros)),

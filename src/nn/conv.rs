@@ -49,7 +49,13 @@ impl Conv2d {
         let shape = [outputs, inputs, kernel[0], kernel[1]];
         Conv2d {
             weight: path.param("weight", &shape, init.unwrap_or(Init::FAN_IN_UNIFORM)),
-            bias: bias.then(|| path.param("bias", &[outputs], super::bias_init(inputs * kernel[0] * kernel[1]))),
+            bias: bias.then(|| {
+                path.param(
+                    "bias",
+                    &[outputs],
+                    super::bias_init(inputs.saturating_mul(kernel[0]).saturating_mul(kernel[1])),
+                )
+            }),
             options: Conv2dOptions { stride, padding, dilation, groups },
         }
     }

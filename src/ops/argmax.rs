@@ -39,7 +39,13 @@ impl Tensor {
         if let Some(&axis) = axes.iter().find(|&&axis| axis >= shape.rank()) {
             return self.problem("argmax", Problem::Axis(axis, shape.rank()));
         }
-        Tensor::apply(Argmax { axes: axes.to_vec() }, &[&self.cast(DType::F32)])
+        // Integers as they are: f32 has not their digits.
+        let comparable = match self.meta().dtype {
+            DType::F16 => self.cast(DType::F32),
+            DType::Bool => self.cast(DType::U32),
+            DType::F32 | DType::I32 | DType::U32 => self.clone(),
+        };
+        Tensor::apply(Argmax { axes: axes.to_vec() }, &[&comparable])
     }
 }
 
@@ -54,6 +60,9 @@ impl Op for Argmax {
 
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
         self.axes.iter().try_for_each(|&axis| check_axis(axis, inputs[0].shape.rank()))?;
+        if !matches!(inputs[0].dtype, DType::F32 | DType::I32 | DType::U32) {
+            return Err(Problem::DType(format!("it takes f32, i32 and u32, not {}", inputs[0].dtype)));
+        }
         Ok(Meta { shape: inputs[0].shape.keep(&self.axes), dtype: DType::U32 })
     }
 
@@ -95,7 +104,14 @@ impl Op for Argmax {
             words.extend(axes.into_iter().flatten());
         }
         let shared = include_str!("../../shaders/argmax.wgsl");
-        let text = |pass: &str| format!("{shared}{pass}");
+        let (element, is_nan) = match inputs[0].dtype {
+            DType::I32 => ("i32", "false"),
+            DType::U32 | DType::Bool => ("u32", "false"),
+            DType::F32 | DType::F16 => ("f32", "(bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u"),
+        };
+        let text = |pass: &str| {
+            format!("alias S = {element};\nfn is_nan(x: S) -> bool {{\n    return {is_nan};\n}}\n{shared}{pass}")
+        };
         let mut first = Kernel::own("argmax", text(include_str!("../../shaders/argmax_first.wgsl")));
         first.params = words.clone();
         first.workgroups = ((outputs * runs) as u64).div_ceil(64);
@@ -122,6 +138,9 @@ impl Op for Argmax {
             exact(Case::new("middle", |x| x[0].argmax(1)).normal(&[5, 37, 3])),
             exact(Case::new("ties", |x| x[0].argmax(1)).input(&[3, 5], DType::F32, ties)),
             exact(Case::new("nan", |x| x[0].argmax(1)).input(&[3, 5], DType::F32, nan)),
+            exact(Case::new("i32", |x| (x[0].negative() - 7).argmax(0)).input(&[37, 5], DType::I32, Draw::Below(9))),
+            exact(Case::new("u32", |x| x[0].argmax(1)).input(&[37, 5], DType::U32, Draw::Below(u32::MAX))),
+            exact(Case::new("bool", |x| x[0].argmax(1)).input(&[37, 5], DType::Bool, Draw::Below(2))),
             exact(Case::new("long", |x| x[0].argmax(1)).normal(&[2, 100_003])),
         ]
     }

@@ -134,6 +134,14 @@ impl Op for AvgPool2d {
     }
 }
 
+impl AvgPool2dBackward {
+    /// Rounds of loops that an element takes: over the windows that cover it.
+    fn rounds(&self) -> usize {
+        let [rows, columns] = self.pool.window.covering();
+        rows * (1 + columns)
+    }
+}
+
 impl Op for AvgPool2dBackward {
     fn name(&self) -> &'static str {
         "avg_pool2d_backward"
@@ -150,13 +158,17 @@ impl Op for AvgPool2dBackward {
 
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
         let Meta { shape, dtype } = inputs[0];
-        let input = Shape::new(&[shape[0], shape[1], self.size[0], self.size[1]]).unwrap_or(shape);
-        let input = Meta { shape: input, dtype };
-        if self.pool.window.output(&input)?.shape != shape {
-            let what = format!("a gradient of shape {shape} for an input of {}", input.shape);
+        let input = match *shape {
+            [batch, channels, _, _] => Shape::new(&[batch, channels, self.size[0], self.size[1]]),
+            _ => None,
+        };
+        let input = input.map(|shape| Meta { shape, dtype });
+        if !input.is_some_and(|input| self.pool.window.output(&input).is_ok_and(|output| output.shape == shape)) {
+            let what = format!("a gradient of shape {shape} for planes of {:?}", self.size);
             return Err(Problem::Shape(what, "pass the gradient of the pooled result"));
         }
-        Ok(input)
+        self.pool.window.loops(self.rounds())?;
+        Ok(input.unwrap_or(inputs[0]))
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
@@ -179,7 +191,7 @@ impl Op for AvgPool2dBackward {
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
         let types = Product::FULL.types(inputs, capabilities);
         let window = &self.pool.window;
-        let columns = 4;
+        let columns = Window::columns(self.rounds());
         let text = include_str!("../../shaders/avg_pool2d_backward.wgsl");
         let mut kernel = Kernel::own("avg_pool2d_backward", format!("{}{types}{text}", window.constants(columns)));
         kernel.bindings = vec![Binding::input(0), Binding::output()];
@@ -189,8 +201,7 @@ impl Op for AvgPool2dBackward {
         let shape = output.shape;
         let spans = shape[0] * shape[1] * shape[2] * shape[3].div_ceil(columns);
         kernel.workgroups = (spans as u64).div_ceil(64);
-        let covering = [0, 1].map(|axis| (window.kernel[axis] - 1) / window.stride[axis] + 1);
-        kernel.iterations = (columns * (1 + covering[0] * (1 + covering[1]))) as u64;
+        kernel.iterations = (columns * (1 + self.rounds())) as u64;
         kernel.epilogue = true;
         Lowering::kernel(kernel)
     }

@@ -91,7 +91,11 @@ impl Op for Cast {
     }
 
     fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
-        Array::build(output.shape, self.to, |i| self.to.round(inputs[0].data[i]))
+        // Integers are rounded to f32 where they become floats: no gradient needs the digits beyond, and comparisons
+        // then branch as on a GPU.
+        let is_integer = inputs[0].dtype.is_integer() && self.to.is_float();
+        let value = |x: f64| if is_integer { f64::from(x as f32) } else { x };
+        Array::build(output.shape, self.to, |i| self.to.round(value(inputs[0].data[i])))
     }
 
     fn lowering(&self, inputs: &[Meta], _: &Meta, _: &Capabilities) -> Lowering {

@@ -59,16 +59,16 @@ impl Op for Constant {
     fn reference(&self, _: &[&Array], output: &Meta) -> Array {
         Array::build(output.shape, output.dtype, |i| match self.fill {
             Fill::Value(value) => output.dtype.round(value),
-            Fill::Index => output.dtype.round(i as f64),
+            // As a device converts it: f32 has not the digits of every index.
+            Fill::Index if output.dtype.is_float() => output.dtype.round(f64::from(i as f32)),
+            Fill::Index => i as f64,
         })
     }
 
     fn lowering(&self, _: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
         let (expression, constants) = match (self.fill, output.dtype) {
-            (Fill::Value(value), DType::F32 | DType::F16) => ("k0", vec![value]),
-            (Fill::Value(value), DType::I32) => ("I(k0)", vec![value]),
-            (Fill::Value(value), DType::U32) => ("U(k0)", vec![value]),
             (Fill::Value(value), DType::Bool) => ("k0 != F(0.0)", vec![value]),
+            (Fill::Value(value), _) => ("k0", vec![value]),
             (Fill::Index, DType::I32) => ("I(index)", vec![]),
             (Fill::Index, DType::U32) => ("index", vec![]),
             (Fill::Index, _) => ("F(index)", vec![]),

@@ -71,7 +71,8 @@ fn forward(
     output: &Meta,
     capabilities: &Capabilities,
 ) -> Kernel {
-    let columns = 4;
+    let rounds = window.kernel[0] * (1 + window.kernel[1]);
+    let columns = Window::columns(rounds);
     let store = if output.dtype == DType::U32 {
         "@group(0) @binding(1) var<storage, read_write> y: array<u32>;\n\
          fn store(index: u32, value: f32, place: u32) {\n    y[index] = epilogue(place, index);\n}\n"
@@ -87,7 +88,7 @@ fn forward(
     kernel.params = sizes.into_iter().chain(window.padding.map(|n| n as u32)).collect();
     let spans = sizes[0] as usize * output.shape[2] * output.shape[3].div_ceil(columns);
     kernel.workgroups = (spans as u64).div_ceil(64);
-    kernel.iterations = (columns * (1 + window.kernel[0] * (1 + window.kernel[1]))) as u64;
+    kernel.iterations = (columns * (1 + rounds)) as u64;
     kernel.epilogue = true;
     kernel
 }
@@ -193,6 +194,23 @@ impl Op for MaxPool2dPlaces {
     }
 }
 
+impl MaxPool2dBackward {
+    /// True if no element is in two windows.
+    fn is_apart(&self) -> bool {
+        (0..2).all(|axis| self.0.stride[axis] >= self.0.kernel[axis])
+    }
+
+    /// Rounds of loops that a cell takes (a window and what is left beside it), or an element: over the windows that cover it.
+    fn rounds(&self) -> usize {
+        let Window { kernel: [kh, kw], stride: [sh, sw], .. } = self.0;
+        if self.is_apart() {
+            return kh * (1 + kw) + sh * (1 + sw);
+        }
+        let [rows, columns] = self.0.covering();
+        rows * (1 + columns * (1 + kh * (1 + kw)))
+    }
+}
+
 impl Op for MaxPool2dBackward {
     fn name(&self) -> &'static str {
         "max_pool2d_backward"
@@ -212,6 +230,7 @@ impl Op for MaxPool2dBackward {
             let what = format!("a gradient of shape {} for a result of {}", inputs[1].shape, pooled.shape);
             return Err(Problem::Shape(what, "pass the gradient of the pooled result"));
         }
+        self.0.loops(self.rounds())?;
         Ok(inputs[0])
     }
 
@@ -238,16 +257,14 @@ impl Op for MaxPool2dBackward {
         let types = Product::FULL.types(inputs, capabilities);
         let sizes = Window::sizes(&inputs[0].shape, &inputs[1].shape);
         let [planes, height, width, ..] = sizes.map(|n| n as usize);
-        let [[kh, kw], [sh, sw], [ph, pw]] = [window.kernel, window.stride, window.padding];
-        let apart = sh >= kh && sw >= kw;
-        let columns = 4;
-        let (name, text, spans, iterations) = if apart {
+        let [[sh, sw], [ph, pw]] = [window.stride, window.padding];
+        let columns = Window::columns(self.rounds());
+        let (name, text, spans, iterations) = if self.is_apart() {
             let cells = (height + ph).div_ceil(sh) * (width + pw).div_ceil(sw);
             let text = include_str!("../../shaders/max_pool2d_backward_cells.wgsl");
-            ("max_pool2d_backward.cells", text, planes * cells, kh * (1 + kw) + sh * (1 + sw))
+            ("max_pool2d_backward.cells", text, planes * cells, self.rounds())
         } else {
-            let covering = [(kh - 1) / sh + 1, (kw - 1) / sw + 1];
-            let iterations = columns * (1 + covering[0] * (1 + covering[1] * (1 + kh * (1 + kw))));
+            let iterations = columns * (1 + self.rounds());
             let text = include_str!("../../shaders/max_pool2d_backward.wgsl");
             ("max_pool2d_backward", text, planes * height * width.div_ceil(columns), iterations)
         };

@@ -4,7 +4,7 @@
 //! [`Op`] implementation: shape rule, gradient, f64 reference, lowering, cases. Adding an op touches its file, its
 //! shader and one line of the list at the bottom of this file.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -90,7 +90,8 @@ pub enum ViewKind {
 #[derive(Debug, Clone)]
 pub enum Lowering {
     /// One expression an element, of the inputs `a`, `b`, `c` (broadcast), `index` (linear, of this op's result) and the
-    /// constants `k0`, `k1`; lanes are `F`, `I`, `U`, `B` (one or four wide). The planner fuses these.
+    /// constants `k0`, `k1` (lanes of the result's dtype; `F` for bool); lanes are `F`, `I`, `U`, `B` (one or four wide).
+    /// The planner fuses these.
     Pointwise {
         /// The WGSL expression.
         expression: &'static str,
@@ -420,6 +421,12 @@ pub(crate) fn split_sum(mut kernels: Vec<Kernel>, splits: usize, output: &Meta) 
 macro_rules! op_list {
     ($($module:ident: $($op:ident),+;)+) => {
         $(pub mod $module;)+
+
+        /// True for the ops of this crate, whose expressions need no check of the driver's compiler.
+        pub(crate) fn is_own(op: &dyn Op) -> bool {
+            let own = [$($(TypeId::of::<$module::$op>()),+),+];
+            own.contains(&(op as &dyn Any).type_id())
+        }
 
         /// Every op's cases, named `op/case`.
         pub fn all_cases() -> Vec<Case> {

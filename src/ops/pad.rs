@@ -35,6 +35,8 @@ impl Tensor {
     /// The result carries [`crate::Error::Shape`] unless there is a pair for each axis.
     #[track_caller]
     pub fn pad(&self, pairs: &[(usize, usize)], value: f64) -> Tensor {
+        // A host number beside f32, as any other.
+        let value = DType::F32.hold(value).unwrap_or(value);
         Tensor::apply(Pad { pairs: pairs.to_vec(), value }, &[self])
     }
 
@@ -212,7 +214,7 @@ impl Op for Place {
 
     fn cases() -> Vec<Case> {
         let place = |x: &[Tensor]| {
-            let start = Tensor::operand(x[0].device(), DType::U32, 3.0);
+            let start = Tensor::operand(x[0].device(), DType::U32, 3.0, "place");
             x[0].place(1, &start, 11)
         };
         vec![Case::new("middle", place).normal(&[5, 7, 3]).tolerance(Tolerance::Exact)]

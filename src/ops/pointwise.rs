@@ -4,6 +4,7 @@
 //! planner fuses connected ones into one.
 
 mod cases;
+pub(crate) mod number;
 pub mod table;
 
 use crate::array::Array;
@@ -12,6 +13,7 @@ use crate::kernel::Capabilities;
 use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem};
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::Tensor;
+pub use number::Argument;
 use table::{Kind, Row};
 
 /// One row of the table applied to one to three inputs.
@@ -81,25 +83,24 @@ macro_rules! binary {
         impl Tensor { $(
             $(#[$doc])*
             ///
-            /// `other` is a tensor or a number; shapes broadcast. The result carries [`crate::Error::Shape`] or
-            /// [`crate::Error::DType`] where they do not fit.
+            /// `other` is a tensor or a number ([`Argument`]); shapes broadcast. The result carries
+            /// [`crate::Error::Shape`] or [`crate::Error::DType`] where they do not fit.
             #[track_caller]
             pub fn $method<'a>(&self, other: impl Into<Argument<'a>>) -> Tensor {
-                let other = other.into().tensor(self);
-                Tensor::apply(Pointwise(&table::$row), &[self, &other])
+                number::binary(&table::$row, self, other.into())
             }
         )+ }
     };
 }
 
 binary! {
-    /// Sum.
+    /// Sum. Integers wrap, here and in every other op on them.
     plus = ADD;
     /// Difference.
     minus = SUB;
     /// Product of elements.
     times = MUL;
-    /// Quotient.
+    /// Quotient. Integers are cut toward zero; a / 0 is a, and the least i32 over -1 is itself, as in WGSL.
     over = DIV;
     /// Power; a negative base with a fractional exponent is NaN.
     pow = POW;
@@ -129,21 +130,22 @@ impl Tensor {
     /// x where x > 0, else `slope * x`.
     #[track_caller]
     pub fn leaky_relu(&self, slope: f64) -> Tensor {
-        let slope = Argument::from(slope).tensor(self);
-        Tensor::apply(Pointwise(&table::LEAKY_RELU), &[self, &slope])
+        number::binary(&table::LEAKY_RELU, self, slope.into())
     }
 
     /// x where x > 0, else `alpha * (exp(x) - 1)` (Clevert et al. 2015).
     #[track_caller]
     pub fn elu(&self, alpha: f64) -> Tensor {
-        let alpha = Argument::from(alpha).tensor(self);
-        Tensor::apply(Pointwise(&table::ELU), &[self, &alpha])
+        number::binary(&table::ELU, self, alpha.into())
     }
 
-    /// `min(max(x, low), high)`; NaN stays NaN. The bounds travel as host numbers.
+    /// `min(max(x, low), high)`; NaN stays NaN. The bounds travel as host numbers; an infinite one is none.
+    ///
+    /// # Errors
+    /// The result carries [`crate::Error::DType`] for integers that do not hold a bound.
     #[track_caller]
     pub fn clamp(&self, low: f64, high: f64) -> Tensor {
-        let [low, high] = [low, high].map(|bound| Argument::from(bound).tensor(self));
+        let [low, high] = number::bounds(self, low, high);
         Tensor::apply(Pointwise(&table::CLAMP), &[self, &low, &high])
     }
 
@@ -186,50 +188,8 @@ impl Tensor {
     }
 }
 
-/// The second operand of a binary op: a tensor or a number.
-pub enum Argument<'a> {
-    /// A tensor.
-    Tensor(&'a Tensor),
-    /// A number; it travels with each step as an operand.
-    Number(f64),
-}
-
-impl<'a> From<&'a Tensor> for Argument<'a> {
-    fn from(tensor: &'a Tensor) -> Self {
-        Argument::Tensor(tensor)
-    }
-}
-
-impl From<f64> for Argument<'_> {
-    fn from(number: f64) -> Self {
-        Argument::Number(number)
-    }
-}
-
-impl From<f32> for Argument<'_> {
-    fn from(number: f32) -> Self {
-        Argument::Number(f64::from(number))
-    }
-}
-
-impl From<i32> for Argument<'_> {
-    fn from(number: i32) -> Self {
-        Argument::Number(f64::from(number))
-    }
-}
-
-impl Argument<'_> {
-    #[track_caller]
-    fn tensor(self, like: &Tensor) -> Tensor {
-        match self {
-            Argument::Tensor(tensor) => tensor.clone(),
-            Argument::Number(number) => Tensor::operand(like.device(), like.meta().dtype, number),
-        }
-    }
-}
-
 macro_rules! operator {
-    ($($trait:ident $method:ident $named:ident;)+) => { $(
+    ($($trait:ident $method:ident $named:ident $row:ident;)+) => { $(
         impl<'a, R: Into<Argument<'a>>> std::ops::$trait<R> for &Tensor {
             type Output = Tensor;
             #[track_caller]
@@ -253,21 +213,21 @@ macro_rules! operator {
         impl std::ops::$trait<&Tensor> for f64 {
             type Output = Tensor;
             #[track_caller]
-            fn $method(self, other: &Tensor) -> Tensor { Argument::from(self).tensor(other).$named(other) }
+            fn $method(self, other: &Tensor) -> Tensor { number::reversed(&table::$row, self, other) }
         }
         impl std::ops::$trait<Tensor> for f64 {
             type Output = Tensor;
             #[track_caller]
-            fn $method(self, other: Tensor) -> Tensor { Argument::from(self).tensor(&other).$named(&other) }
+            fn $method(self, other: Tensor) -> Tensor { number::reversed(&table::$row, self, &other) }
         }
     )+ };
 }
 
 operator! {
-    Add add plus;
-    Sub sub minus;
-    Mul mul times;
-    Div div over;
+    Add add plus ADD;
+    Sub sub minus SUB;
+    Mul mul times MUL;
+    Div div over DIV;
 }
 
 impl std::ops::Neg for &Tensor {
@@ -378,6 +338,7 @@ impl Op for Pointwise {
             .collect();
         let same = inputs.iter().all(|input| input.shape == output.shape);
         let function = self.0.function;
+        let is_whole = output.dtype.is_integer();
         Array::build(output.shape, output.dtype, |linear| {
             let mut values = [0.0; 3];
             let mut index = [0; MAX_RANK];
@@ -388,7 +349,13 @@ impl Op for Pointwise {
                 let at = if same { linear } else { (0..rank).map(|axis| index[axis] * strides[k][axis]).sum() };
                 values[k] = input.data[at];
             }
-            output.dtype.round(function(values[0], values[1], values[2]))
+            let [a, b, c] = values;
+            match (is_whole, self.0.whole) {
+                (false, _) => output.dtype.round(function(a, b, c)),
+                (true, Some(whole)) => output.dtype.wrap(whole(a as i64, b as i64)),
+                // Sums, differences and choices of 32-bit numbers are exact in f64.
+                (true, None) => output.dtype.wrap(function(a, b, c) as i64),
+            }
         })
     }
 
@@ -399,7 +366,11 @@ impl Op for Pointwise {
             Some(DType::Bool) => true,
             _ => false,
         };
-        let expression = if integer { self.0.integer.unwrap_or(self.0.wgsl) } else { self.0.wgsl };
+        let is_unsigned = inputs.last().is_some_and(|meta| meta.dtype == DType::U32);
+        let expression = match integer {
+            true => self.0.unsigned.filter(|_| is_unsigned).or(self.0.integer).unwrap_or(self.0.wgsl),
+            false => self.0.wgsl,
+        };
         Lowering::Pointwise { expression, helpers: "", constants: vec![] }
     }
 

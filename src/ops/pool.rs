@@ -1,5 +1,6 @@
 //! What max and average pooling share: the window and its shape rule.
 
+use crate::kernel::MAX_ITERATIONS;
 use crate::ops::{Meta, Problem};
 use crate::shape::Shape;
 
@@ -34,6 +35,15 @@ impl Window {
             let what = format!("kernel {:?} with stride {:?}", self.kernel, self.stride);
             return Err(Problem::Value(what, "use kernels and strides of at least 1"));
         }
+        let largest = [self.kernel, self.stride, self.padding].concat().into_iter().max();
+        if largest >= Some(1 << 16) {
+            let what = format!("kernel {:?}, stride {:?}, padding {:?}", self.kernel, self.stride, self.padding);
+            return Err(Problem::Value(
+                what,
+                "none may pass 65,535; pool a whole plane by `mean` or `max` over its axes",
+            ));
+        }
+        self.loops(self.kernel[0] * (1 + self.kernel[1]))?;
         let mut sizes = [height, width];
         for (axis, size) in sizes.iter_mut().enumerate() {
             let (kernel, padding) = (self.kernel[axis], self.padding[axis]);
@@ -43,8 +53,29 @@ impl Window {
             }
             *size = (*size + 2 * padding - kernel) / self.stride[axis] + 1;
         }
-        let shape = Shape::new(&[batch, channels, sizes[0], sizes[1]]).unwrap_or(shape);
-        Ok(Meta { shape, dtype })
+        let dims = [batch, channels, sizes[0], sizes[1]];
+        let too_large =
+            || Problem::Shape(format!("the result, {dims:?}, is too large"), "use at most 2^32 - 1 elements");
+        Ok(Meta { shape: Shape::new(&dims).ok_or_else(too_large)?, dtype })
+    }
+
+    /// `Err` if an element takes more rounds of a loop than software drivers allow an invocation.
+    pub(crate) fn loops(&self, rounds: usize) -> Result<(), Problem> {
+        if (rounds as u64) < MAX_ITERATIONS {
+            return Ok(());
+        }
+        let what = format!("kernel {:?} with stride {:?} takes {rounds} steps an element", self.kernel, self.stride);
+        Err(Problem::Value(what, "use a smaller kernel, a larger stride, or `mean` or `max` over whole axes"))
+    }
+
+    /// How many windows may cover an element, along each axis.
+    pub(crate) fn covering(&self) -> [usize; 2] {
+        [0, 1].map(|axis| (self.kernel[axis] - 1) / self.stride[axis] + 1)
+    }
+
+    /// Neighbouring columns of an invocation, for `rounds` of loops each: four, or one where those are too many.
+    pub(crate) fn columns(rounds: usize) -> usize {
+        if 4 * (1 + rounds) as u64 <= MAX_ITERATIONS { 4 } else { 1 }
     }
 
     /// Calls `visit` with each input (row, column) of window (i, j) that lies inside the plane, row by row.

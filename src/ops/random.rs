@@ -18,6 +18,8 @@ pub struct RandomBits {
     pub shape: Shape,
 }
 
+const OP: &str = "dropout";
+
 impl Tensor {
     /// Zeros each element with probability `p` and scales the others by `1 / (1 - p)` (Srivastava et al. 2014, in the
     /// inverted form that PyTorch uses). The mask compares 32-bit words with a threshold; its backward pass and any
@@ -29,7 +31,7 @@ impl Tensor {
     pub fn dropout(&self, p: f64, draws: &Draws) -> Tensor {
         if !(0.0..1.0).contains(&p) {
             let what = format!("probability {p} is not in [0, 1)");
-            return self.problem("dropout", Problem::Value(what, "pass the share of elements to zero"));
+            return self.problem(OP, Problem::Value(what, "pass the share of elements to zero"));
         }
         if self.error().is_some() {
             return self.clone();
@@ -41,9 +43,10 @@ impl Tensor {
         let counter = Tensor::leaf(self.device(), scalar(DType::U32), source, at);
         let bits = Tensor::record(self.device(), RandomBits { shape: *self.dims() }, &[&counter], at);
         // Kept where word >= p 2^32: p is resolved to 2^-32.
-        let threshold = Tensor::operand(self.device(), DType::U32, (p * 4_294_967_296.0).floor());
-        let scaled = self * (1.0 / (1.0 - p));
-        let zero = Tensor::operand(self.device(), self.meta().dtype, 0.0);
+        let threshold = Tensor::operand(self.device(), DType::U32, (p * 4_294_967_296.0).floor(), OP);
+        // In f32, so that the factor keeps its digits.
+        let scaled = (self.widen() * (1.0 / (1.0 - p))).cast(self.meta().dtype);
+        let zero = Tensor::operand(self.device(), self.meta().dtype, 0.0, OP);
         bits.ge(&threshold).where_(&scaled, &zero)
     }
 }

@@ -63,7 +63,7 @@ macro_rules! reductions {
 }
 
 reductions! {
-    /// Sum of the elements along `axes`.
+    /// Sum of the elements along `axes`; integers wrap.
     sum sum_keep sum_all Sum;
     /// Mean of the elements along `axes`.
     mean mean_keep mean_all Mean;
@@ -159,6 +159,9 @@ impl Op for Reduce {
         Array::build(output.shape, output.dtype, |o| {
             let values = reduced.iter().map(|r| input.data[kept[o] + r]);
             match self.kind {
+                Kind::Sum if output.dtype.is_integer() => {
+                    output.dtype.wrap(values.fold(0i64, |sum, x| sum.wrapping_add(x as i64)))
+                }
                 Kind::Sum => values.sum(),
                 Kind::Mean => values.sum::<f64>() / count,
                 Kind::Max => values.fold(f64::NEG_INFINITY, |a, b| if a.is_nan() || b < a { a } else { b }),

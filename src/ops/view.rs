@@ -124,7 +124,7 @@ impl Tensor {
                 return self.problem("slice", Problem::Value(what, "keep start + length within the axis"));
             }
         }
-        let start = Tensor::operand(self.device(), DType::U32, start as f64);
+        let start = Tensor::operand(self.device(), DType::U32, start as f64, "slice");
         Tensor::apply(Slice { axis, length }, &[self, &start])
     }
 
@@ -149,7 +149,8 @@ impl Tensor {
     #[track_caller]
     pub fn split(&self, axis: usize, sizes: &[usize]) -> Vec<Tensor> {
         let dims = self.dims();
-        if self.error().is_none() && (axis >= dims.rank() || sizes.iter().sum::<usize>() != dims[axis]) {
+        let total = sizes.iter().try_fold(0usize, |sum, &size| sum.checked_add(size));
+        if self.error().is_none() && (axis >= dims.rank() || total != Some(dims[axis])) {
             let what = format!("sizes {sizes:?} do not add up to axis {axis} of shape {dims}");
             let bad = self.problem("split", Problem::Shape(what, "pass sizes that add up to the axis"));
             return vec![bad; sizes.len().max(1)];
@@ -396,6 +397,10 @@ impl Op for Slice {
         let from = inputs[0].shape;
         check_axis(self.axis, from.rank())?;
         let mut dims = from.to_vec();
+        if self.length > dims[self.axis] {
+            let what = format!("{} elements of axis {} of shape {from}", self.length, self.axis);
+            return Err(Problem::Value(what, "keep start + length within the axis"));
+        }
         dims[self.axis] = self.length;
         Ok(Meta { shape: Shape::new(&dims).unwrap_or(from), dtype: inputs[0].dtype })
     }

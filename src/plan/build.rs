@@ -12,7 +12,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::{LeafKind, Snapshot, Source};
 use crate::kernel::{Capabilities, Choice, Kernel, Operand};
-use crate::ops::{Byproduct, Lowering, Meta, Op, ViewKind, identity};
+use crate::ops::{Byproduct, Lowering, Meta, Op, ViewKind, identity, is_own};
 use crate::shape::Shape;
 
 /// Where a result goes.
@@ -67,6 +67,8 @@ pub struct PlanNode {
     map: Strided,
     /// Stored nodes that must be there before it may be read.
     after: Vec<usize>,
+    /// False for the ops of users, whose expressions may divide by zero or loop for ever: their kernels are checked.
+    pub is_own: bool,
 }
 
 /// The planner's graph.
@@ -186,6 +188,7 @@ impl Graph {
                     graph.choices.extend(choice.filter(|choice| !graph.choices.contains(choice)));
                     graph.open.extend(open.filter(|open| graph.open.iter().all(|known| known.class != open.class)));
                     let index = graph.lowered(op.name(), node.meta, lowering, inputs.clone(), &views);
+                    graph.nodes[index].is_own = is_own(op.as_ref());
                     seen.insert(words, index);
                     for Byproduct { op, inputs: taken, temporary } in op.byproducts(&metas, request.capabilities) {
                         let taken: Vec<usize> = taken.iter().map(|&k| inputs[k]).collect();
@@ -226,13 +229,14 @@ impl Graph {
     pub fn push(&mut self, name: &'static str, meta: Meta, work: Work, inputs: Vec<usize>) -> usize {
         let index = self.nodes.len();
         let map = Strided::contiguous(meta.shape);
-        self.nodes.push(PlanNode { name, meta, work, inputs, base: index, map, after: vec![] });
+        self.nodes.push(PlanNode { name, meta, work, inputs, base: index, map, after: vec![], is_own: true });
         index
     }
 
     /// A node that stores the elements of a buffer where `map` says.
     pub fn push_view(&mut self, name: &'static str, meta: Meta, base: usize, map: Strided) -> usize {
-        self.nodes.push(PlanNode { name, meta, work: Work::View, inputs: vec![base], base, map, after: vec![] });
+        let inputs = vec![base];
+        self.nodes.push(PlanNode { name, meta, work: Work::View, inputs, base, map, after: vec![], is_own: true });
         self.nodes.len() - 1
     }
 
@@ -298,7 +302,7 @@ impl Graph {
                 (copy, Strided::contiguous(meta.shape), vec![copy])
             }
         };
-        self.nodes.push(PlanNode { name, meta, work: Work::View, inputs, base, map, after });
+        self.nodes.push(PlanNode { name, meta, work: Work::View, inputs, base, map, after, is_own: true });
         self.nodes.len() - 1
     }
 

@@ -61,6 +61,8 @@ pub struct Emitted {
     pub words: Vec<u32>,
     /// True if operands are read.
     pub operands: bool,
+    /// True if an expression of a user's op is in it.
+    pub checked: bool,
 }
 
 /// A single axis of at least this many elements is taken for data, not for a batch of numbers.
@@ -340,8 +342,13 @@ impl<'a> Emitter<'a> {
             names.insert(letter.into(), self.input(node, k, index)?);
         }
         for (k, &constant) in constants.iter().enumerate() {
-            let word = self.word((constant as f32).to_bits());
-            names.insert(format!("k{k}"), format!("F(bitcast<f32>({word}))"));
+            let (bits, open) = match self.graph.nodes[node].meta.dtype {
+                DType::I32 => (constant as i32 as u32, "I(bitcast<i32>("),
+                DType::U32 => (constant as u32, "U(("),
+                DType::F32 | DType::F16 | DType::Bool => ((constant as f32).to_bits(), "F(bitcast<f32>("),
+            };
+            let word = self.word(bits);
+            names.insert(format!("k{k}"), format!("{open}{word}))"));
         }
         let lanes = match (self.lanes, index.spread) {
             (1, _) => format!("U({})", index.name),
@@ -356,6 +363,7 @@ impl<'a> Emitter<'a> {
         if !helpers.is_empty() && !self.helpers.contains(&helpers) {
             self.helpers.push(helpers);
         }
+        self.out.checked |= !self.graph.nodes[node].is_own;
         let text = substitute(expression, &names);
         let half = self.graph.nodes[node].meta.dtype == DType::F16;
         let text = if half { self.rounded(&text) } else { text };

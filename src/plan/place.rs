@@ -143,7 +143,7 @@ impl Placer<'_> {
                 operands: emitted.operands,
                 grid: [0, 0],
                 iterations: 16,
-                checked: false,
+                checked: emitted.checked,
                 // An operation a fused op and element: what an `exp` costs is the driver's secret.
                 flops: names.len() as u64 * elements,
                 bytes: None,
@@ -210,7 +210,7 @@ impl Placer<'_> {
                     operands: fused && emitted.operands,
                     grid: [0, 0],
                     iterations: kernel.iterations,
-                    checked: kernel.checked,
+                    checked: kernel.checked || fused && emitted.checked,
                     flops: kernel.flops,
                     bytes: kernel.bytes,
                 },

@@ -100,7 +100,8 @@ impl Geometry {
     /// Operations of each of the three products: two a tap and channel of every output.
     pub fn flops(&self) -> u64 {
         let each = 2 * self.channels() * self.kernel[0] * self.kernel[1];
-        (self.batch * self.out_channels * self.output[0] * self.output[1]) as u64 * each as u64
+        let outputs = self.batch * self.out_channels * self.output[0] * self.output[1];
+        (outputs as u64).saturating_mul(each as u64)
     }
 
     /// Output channels of a group.

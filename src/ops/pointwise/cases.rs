@@ -71,6 +71,15 @@ pub fn cases() -> Vec<Case> {
                 .not_differentiable(),
         );
     }
+    // All pairs of the numbers at which integers wrap, or leave a quotient open.
+    const INTS: Draw = Draw::Values(&[0.0, 1.0, -1.0, -2_147_483_648.0, 2_147_483_647.0, 65_537.0, -16_777_217.0, 7.0]);
+    const WORDS: Draw = Draw::Values(&[0.0, 1.0, 4_294_967_295.0, 2_147_483_648.0, 65_537.0, 16_777_217.0, 7.0, 2.0]);
+    for row in [&ADD, &SUB, &MUL, &DIV, &MINIMUM, &EQ, &GE] {
+        for (dtype, draw) in [(DType::I32, INTS), (DType::U32, WORDS)] {
+            let case = Case::new(format!("{}_edges_{dtype}", row.name), of(row)).input(&[8, 1], dtype, draw.clone());
+            cases.push(case.input(&[8], dtype, draw).tolerance(Tolerance::Exact).not_differentiable());
+        }
+    }
     // Rows that some drivers take eight elements at a time, in two halves that share their loads.
     let mixed = |x: &[Tensor]| (&x[0] * &x[1] + &x[2]).sigmoid().maximum(&x[0]).relu();
     let rows = |case: Case| case.normal(&[2, 262_152]).normal(&[262_152]).normal(&[2, 1]);

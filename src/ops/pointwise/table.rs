@@ -33,8 +33,12 @@ pub struct Row {
     pub wgsl: &'static str,
     /// The same for integers and bools, where it differs.
     pub integer: Option<&'static str>,
+    /// The same for u32, where that differs from i32.
+    pub unsigned: Option<&'static str>,
     /// The f64 definition.
     pub function: fn(f64, f64, f64) -> f64,
+    /// The definition for integers where f64 has not the bits for it: right modulo 2^32.
+    pub whole: Option<fn(i64, i64) -> i64>,
     /// The derivative; `None` where it is zero or undefined everywhere.
     pub derivative: Option<Derivative>,
 }
@@ -66,7 +70,7 @@ fn one(gradient: Tensor) -> Vec<Option<Tensor>> {
 }
 
 macro_rules! rows {
-    ($($name:ident $text:literal $kind:ident $wgsl:literal $(int $integer:literal)?, $function:expr, $derivative:expr;)+) => {
+    ($($name:ident $text:literal $kind:ident $wgsl:literal $(int $integer:literal)? $(uint $unsigned:literal)? $(whole $whole:expr)?, $function:expr, $derivative:expr;)+) => {
         $(
             #[doc = concat!("`", $text, "`")]
             pub static $name: Row = Row {
@@ -74,7 +78,9 @@ macro_rules! rows {
                 kind: Kind::$kind,
                 wgsl: $wgsl,
                 integer: { let _other: Option<&'static str> = None; $(let _other = Some($integer);)? _other },
+                unsigned: { let _other: Option<&'static str> = None; $(let _other = Some($unsigned);)? _other },
                 function: $function,
+                whole: { let _other: Option<fn(i64, i64) -> i64> = None; $(let _other = Some($whole as fn(i64, i64) -> i64);)? _other },
                 derivative: $derivative,
             };
         )+
@@ -88,9 +94,10 @@ rows! {
         Some(|w| vec![Some(w.grad.clone()), Some(w.grad.clone())]);
     SUB "sub" Number "a - b", |a, b, _| a - b,
         Some(|w| vec![Some(w.grad.clone()), w.needs[1].then(|| -w.grad)]);
-    MUL "mul" Number "a * b", |a, b, _| a * b,
+    MUL "mul" Number "a * b" whole i64::wrapping_mul, |a, b, _| a * b,
         Some(|w| vec![w.needs[0].then(|| w.grad * &w.inputs[1]), w.needs[1].then(|| w.grad * &w.inputs[0])]);
-    DIV "div" Number "a / b", |a, b, _| a / b, Some(div);
+    DIV "div" Number "a / b" int "signed_quotient(a, b)" uint "unsigned_quotient(a, b)"
+        whole |a, b| if b == 0 { a } else { a / b }, |a, b, _| a / b, Some(div);
     POW "pow" Float "power(a, b)", |a, b, _| a.powf(b), Some(pow);
     MINIMUM "minimum" Number "with_nan(min(a, b), a, b)" int "min(a, b)", |a, b, _| extreme(a, b, a < b),
         Some(|w| ties(w, w.inputs[0].lt(&w.inputs[1])));
@@ -135,6 +142,7 @@ rows! {
     LE "le" Comparison "a <= b" int "U(a) <= U(b)", |a, b, _| f64::from(u8::from(a <= b)), None;
     GT "gt" Comparison "a > b" int "U(a) > U(b)", |a, b, _| f64::from(u8::from(a > b)), None;
     GE "ge" Comparison "a >= b" int "U(a) >= U(b)", |a, b, _| f64::from(u8::from(a >= b)), None;
+    WITHIN "within" Comparison "(a >= b) & (a <= c)", |a, b, c| f64::from(u8::from(b <= a && a <= c)), None;
     NOT "not" Logical "!a", |a, _, _| f64::from(u8::from(a == 0.0)), None;
     AND "and" Logical "a & b", |a, b, _| f64::from(u8::from(a != 0.0 && b != 0.0)), None;
     OR "or" Logical "a | b", |a, b, _| f64::from(u8::from(a != 0.0 || b != 0.0)), None;
