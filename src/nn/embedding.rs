@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 pub struct Embedding {
     /// `[numbers, features]`.
     pub weight: Param,
-    /// The number that gets no gradient.
+    /// The number whose vector starts as zeros and gets no gradient.
     pub padding: Option<usize>,
 }
 
@@ -20,10 +20,11 @@ impl Embedding {
         Embedding::with(path, numbers, features, None, Init::Normal { mean: 0.0, deviation: 1.0 })
     }
 
-    /// With a number that gets no gradient (its vector keeps its initial value) and a choice of initial values.
+    /// With a number for padding, whose vector is zeros and stays so, for it gets no gradient, and a choice of initial values
+    /// for the others, as PyTorch's `padding_idx`.
     #[track_caller]
     pub fn with(path: &Path, numbers: usize, features: usize, padding: Option<usize>, init: Init) -> Embedding {
-        Embedding { weight: path.param("weight", &[numbers, features], init), padding }
+        Embedding { weight: path.param_but_for("weight", &[numbers, features], init, padding), padding }
     }
 
     /// The vectors of `index`, u32 or i32 of any shape: `[.., features]`. See [`Tensor::embedding`].

@@ -59,7 +59,13 @@ impl Path {
     /// The tensor of the result carries [`crate::Error::Value`] if the name is taken, [`crate::Error::Shape`] if the shape is empty.
     #[track_caller]
     pub fn param(&self, name: impl fmt::Display, shape: &[usize], init: Init) -> Param {
-        self.store.add(self.join(name), shape, self.group, init)
+        self.store.add(self.join(name), shape, self.group, init, None)
+    }
+
+    /// [`Path::param`], but row `zeros`, if there is one, starts as zeros.
+    #[track_caller]
+    pub(crate) fn param_but_for(&self, name: &str, shape: &[usize], init: Init, zeros: Option<usize>) -> Param {
+        self.store.add(self.join(name), shape, self.group, init, zeros)
     }
 
     /// Adds a state, f32, that steps of this store carry out and checkpoints keep (`running_mean` and the like). Names

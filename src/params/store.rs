@@ -57,6 +57,8 @@ pub(super) struct Entry {
     pub shape: Shape,
     group: usize,
     init: Init,
+    /// The row that starts as zeros, whatever `init` says.
+    zeros: Option<usize>,
     pub frozen: bool,
     at: &'static Location<'static>,
     chunk: usize,
@@ -181,9 +183,10 @@ impl ParamStore {
     }
 
     #[track_caller]
-    pub(super) fn add(&self, name: String, shape: &[usize], group: usize, init: Init) -> Param {
+    pub(super) fn add(&self, name: String, shape: &[usize], group: usize, init: Init, zeros: Option<usize>) -> Param {
         let at = Location::caller();
-        let entry = self.try_add(name.into(), shape, group, init, at).map_err(|problem| problem.at("param", at));
+        let entry =
+            self.try_add(name.into(), shape, group, (init, zeros), at).map_err(|problem| problem.at("param", at));
         Param { store: self.clone(), entry }
     }
 
@@ -192,7 +195,7 @@ impl ParamStore {
         name: Arc<str>,
         shape: &[usize],
         group: usize,
-        init: Init,
+        (init, zeros): (Init, Option<usize>),
         at: &'static Location<'static>,
     ) -> Result<usize, Problem> {
         let shape = Shape::new(shape).filter(|shape| shape.elements() > 0).ok_or_else(|| {
@@ -206,7 +209,8 @@ impl ParamStore {
         }
         let number = contents.entries.len();
         contents.numbers.insert(name.clone(), number);
-        let entry = Entry { name, shape, group, init, frozen: false, at, chunk: 0, offset: 0, leaves: [None, None] };
+        let entry =
+            Entry { name, shape, group, init, zeros, frozen: false, at, chunk: 0, offset: 0, leaves: [None, None] };
         contents.entries.push(entry);
         Ok(number)
     }
@@ -288,6 +292,10 @@ impl ParamStore {
             let mut values = draw.map_err(|problem| problem.at("param", entry.at))?;
             // Every device starts from the same values.
             values.iter_mut().for_each(|x| *x = f64::from(*x as f32));
+            if let Some(row) = entry.zeros {
+                let length = values.len() / entry.shape[0];
+                values.chunks_mut(length).skip(row).take(1).for_each(|zeros| zeros.fill(0.0));
+            }
             made[chunk - contents.chunks.len()].values.write(device, offset, &values)?;
         }
         contents.chunks.extend(made);
