@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
 mod access;
+mod apart;
 
 use super::build::{Graph, Work};
 use super::fuse::Unit;
@@ -139,6 +140,8 @@ struct Emitter<'a> {
     out: Emitted,
     body: String,
     values: HashMap<(usize, Index), String>,
+    /// What named values are made of.
+    made: HashMap<String, apart::Made>,
     indices: HashMap<(Index, Strided), Index>,
     /// (quotient, divisor) of an index by a length.
     quotients: HashMap<(String, usize), (String, String)>,
@@ -160,6 +163,7 @@ impl<'a> Emitter<'a> {
             out: Emitted::default(),
             body: String::new(),
             values: HashMap::new(),
+            made: HashMap::new(),
             indices: HashMap::new(),
             quotients: HashMap::new(),
             next: 0,
@@ -364,11 +368,13 @@ impl<'a> Emitter<'a> {
             self.helpers.push(helpers);
         }
         self.out.checked |= !self.graph.nodes[node].is_own;
+        let made = self.kept_apart(node, expression, &mut names);
         let text = substitute(expression, &names);
         let half = self.graph.nodes[node].meta.dtype == DType::F16;
         let text = if half { self.rounded(&text) } else { text };
         let name = self.fresh("v");
         let _ = writeln!(self.body, "    let {name} = {text};");
+        self.made.insert(name.clone(), made);
         Ok(name)
     }
 
@@ -423,6 +429,7 @@ impl<'a> Emitter<'a> {
     /// Forgets the names of one function.
     fn forget(&mut self) {
         self.values.clear();
+        self.made.clear();
         self.indices.clear();
         self.quotients.clear();
     }

@@ -1,0 +1,104 @@
+//! Values that meet themselves: x - x, (x + y) - x, x / x, sqrt(x)^2, x == x, x < y ? x : y.
+//!
+//! Shader compilers take these for 0, y, 1, x, true and a minimum, which they are not where x is infinite or NaN, and where
+//! x + y was rounded; nothing in WGSL forbids it. Once ops are fused their operands are plain expressions of one function, where a
+//! compiler sees that. So an operand that shares a part with another goes through an `or` with a word of the uniform, which
+//! is 0: no compiler knows that.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::Emitter;
+use crate::dtype::DType;
+
+/// How many ops deep a compiler is taken to look: its rules are patterns of two or three.
+const DEPTH: u32 = 3;
+
+/// What a named value is made of.
+#[derive(Debug, Clone)]
+pub(super) struct Made {
+    /// Numbers of the values in it, itself the first, and how many ops lie between.
+    parts: Vec<(u32, u32)>,
+    /// True if it holds a quotient.
+    quotient: bool,
+    /// True if it is a square root.
+    root: bool,
+}
+
+impl Made {
+    fn shares(&self, other: &Made) -> bool {
+        self.parts.iter().any(|(mine, _)| other.parts.iter().any(|(theirs, _)| mine == theirs))
+    }
+}
+
+impl Emitter<'_> {
+    /// Hides those operands of `expression`, the values `names` of `a`, `b` and `c`, that a compiler could cancel against
+    /// another, and says what the result is made of.
+    pub(super) fn kept_apart(&mut self, node: usize, expression: &str, names: &mut BTreeMap<String, String>) -> Made {
+        let graph = self.graph;
+        let mut operands: Vec<(String, Made)> = vec![];
+        for (letter, &input) in ["a", "b", "c"].into_iter().zip(&graph.nodes[node].inputs) {
+            let dtype = graph.nodes[input].meta.dtype;
+            if !dtype.is_float() && dtype != DType::Bool {
+                continue;
+            }
+            let name = names[letter].clone();
+            let mut made = self.made_of(&name);
+            if dtype.is_float() && cancels(expression, &operands, &name, &made) {
+                let zero = self.word(0);
+                let hidden = self.fresh("v");
+                let _ = writeln!(self.body, "    let {hidden} = bitcast<F>(bitcast<U>({name}) | U({zero}));");
+                made = self.made_of(&hidden);
+                names.insert(letter.into(), hidden);
+            }
+            operands.push((name, made));
+        }
+        let mut result = self.unknown();
+        if is_plain(expression) {
+            let parts = operands.iter().flat_map(|(_, made)| &made.parts);
+            result.parts.extend(parts.filter(|(_, depth)| *depth < DEPTH).map(|(part, depth)| (*part, depth + 1)));
+            result.quotient = expression.contains('/') || operands.iter().any(|(_, made)| made.quotient);
+            result.root = expression.starts_with("sqrt(");
+        }
+        result
+    }
+
+    fn made_of(&mut self, name: &str) -> Made {
+        if let Some(known) = self.made.get(name) {
+            return known.clone();
+        }
+        let made = self.unknown();
+        self.made.insert(name.into(), made.clone());
+        made
+    }
+
+    /// What nothing is known of but itself.
+    fn unknown(&mut self) -> Made {
+        self.next += 1;
+        Made { parts: vec![(self.next as u32, 0)], quotient: false, root: false }
+    }
+}
+
+/// True if a compiler could simplify `expression` of these operands and another, `name`.
+fn cancels(expression: &str, before: &[(String, Made)], name: &str, made: &Made) -> bool {
+    let shares = || before.iter().any(|(_, other)| other.shares(made));
+    match (expression, before) {
+        ("a + b", [(same, _)]) if same == name => false,
+        // Products cancel quotients and roots.
+        ("a * b", [(same, other)]) if same == name => other.root,
+        ("a * b", [(_, other)]) => (other.quotient || made.quotient) && shares(),
+        // A choice of what was compared is taken for a minimum or maximum, which drops NaN.
+        ("select(c, b, a)", [(_, condition), (_, chosen)]) => condition.shares(chosen) && condition.shares(made),
+        ("select(c, b, a)", _) => false,
+        _ => expression.contains(['+', '-', '/', '=', '<', '>']) && shares(),
+    }
+}
+
+/// True if a compiler sees through `expression`: arithmetic and choices without calls of functions that put bits together.
+fn is_plain(expression: &str) -> bool {
+    let calls = expression.match_indices('(').map(|(at, _)| &expression[..at]);
+    calls.into_iter().all(|before| {
+        let word = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or("");
+        matches!(word, "" | "F" | "U" | "sqrt" | "abs" | "min" | "max" | "select" | "with_nan" | "rectified")
+    })
+}
