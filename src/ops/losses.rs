@@ -49,11 +49,11 @@ impl Tensor {
         if let Some(error) = self.differing("huber_loss", target) {
             return error;
         }
-        // With c = min(|d|, delta): c^2 / 2 + delta (|d| - c).
+        // With c = d between -delta and delta: c (d - c / 2). Its gradient is c, by no difference of other terms.
         let [x, target] = self.for_loss(target);
-        let size = (x - target).abs();
-        let near = size.clamp(0.0, delta);
-        (near.square().scale(0.5) + (size - near) * delta).mean_all()
+        let difference = x - target;
+        let near = difference.clamp(-delta, delta);
+        (&near * (difference - near.scale(0.5))).mean_all()
     }
 
     /// Mean of the cross-entropy of `target`, probabilities of the same shape and dtype, with the sigmoid of these
@@ -68,7 +68,7 @@ impl Tensor {
         }
         // -t log(s) - (1 - t) log(1 - s) with s = 1 / (1 + e^-x): (1 - t) x + log(1 + e^-x).
         let [x, target] = self.for_loss(target);
-        ((-target).offset(1.0) * &x + (-x).softplus()).mean_all()
+        x.logistic_loss(&target).mean_all()
     }
 
     /// A tensor with an error unless `target` has this shape; an error of either goes its own way.

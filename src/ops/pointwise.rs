@@ -74,6 +74,8 @@ unary! {
     softplus = SOFTPLUS;
     /// The error function.
     erf = ERF;
+    /// The standard normal distribution's share below x, exact in both tails (as `torch.special.ndtr`).
+    normal_cdf = NORMAL_CDF;
     /// Truth value negated.
     logical_not = NOT;
 }
@@ -102,7 +104,8 @@ binary! {
     times = MUL;
     /// Quotient. Integers are cut toward zero; a / 0 is a, and the least i32 over -1 is itself, as in WGSL.
     over = DIV;
-    /// Power; a negative base with a fractional exponent is NaN.
+    /// Power; a negative base with a fractional exponent is NaN. Within one unit in the last place, and exact where an f32
+    /// can hold the power. Gradients as PyTorch's: that of x^0 is 0, and so is the exponent's where x is 0.
     pow = POW;
     /// The smaller; NaN if either is. The gradient of a tie is shared in halves, as in PyTorch.
     minimum = MINIMUM;
@@ -156,6 +159,12 @@ impl Tensor {
     #[track_caller]
     pub fn where_(&self, a: &Tensor, b: &Tensor) -> Tensor {
         Tensor::apply(Pointwise(&table::WHERE), &[self, a, b])
+    }
+
+    /// (1 - t) x + log(1 + e^-x) for targets t.
+    #[track_caller]
+    pub(crate) fn logistic_loss(&self, target: &Tensor) -> Tensor {
+        Tensor::apply(Pointwise(&table::LOGISTIC_LOSS), &[self, target])
     }
 
     /// x * x.
@@ -253,7 +262,7 @@ impl Op for Pointwise {
 
     fn casting(&self) -> Casting {
         match self.0.name {
-            "exp" | "expm1" | "log" | "log1p" | "pow" | "recip" | "softplus" => Casting::Full,
+            "exp" | "expm1" | "log" | "log1p" | "logistic_loss" | "pow" | "recip" | "softplus" => Casting::Full,
             _ => Casting::Widest,
         }
     }

@@ -55,6 +55,7 @@ impl Row {
 }
 
 const SQRT_HALF: f64 = std::f64::consts::FRAC_1_SQRT_2;
+const FRAC_2_SQRT_PI: f64 = std::f64::consts::FRAC_2_SQRT_PI;
 /// 1 / sqrt(2 pi).
 const DENSITY: f64 = 0.398_942_280_401_432_7;
 /// sqrt(2 / pi), of the tanh form of GELU.
@@ -110,30 +111,37 @@ rows! {
     SIGN "sign" Signed "select(select(a, F(-1.0), a < F(0.0)), F(1.0), a > F(0.0))" int "sign(a)",
         |a, _, _| if a > 0.0 { 1.0 } else if a < 0.0 { -1.0 } else { a }, None;
     NEG "neg" Signed "-a", |a, _, _| -a, Some(|w| one(-w.grad));
-    RECIP "recip" Float "F(1.0) / a", |a, _, _| 1.0 / a, Some(|w| one(-(w.grad * w.output.square())));
-    EXPM1 "expm1" Float "expm1(a)", |a, _, _| a.exp_m1(), Some(|w| one(w.grad * w.output.offset(1.0)));
+    RECIP "recip" Float "F(1.0) / a", |a, _, _| 1.0 / a, Some(|w| one(-(w.grad * w.output * w.output)));
+    EXPM1 "expm1" Float "expm1(a)", |a, _, _| a.exp_m1(), Some(|w| one(w.grad * w.inputs[0].exp()));
     LOG1P "log1p" Float "log1p(a)", |a, _, _| a.ln_1p(), Some(|w| one(w.grad / w.inputs[0].offset(1.0)));
     RELU "relu" Signed "rectified(a)" int "max(a, I(0))", |a, _, _| if a < 0.0 { 0.0 } else { a },
         Some(|w| one(w.output.le(&zero(w)).where_(&zero(w), w.grad)));
     LEAKY_RELU "leaky_relu" Float "select(a * b, a, a > F(0.0))", |a, b, _| if a > 0.0 { a } else { a * b },
         Some(|w| vec![Some(w.inputs[0].gt(&zero(w)).where_(w.grad, &(w.grad * &w.inputs[1]))), None]);
     ELU "elu" Float "select(b * expm1(a), a, a > F(0.0))", |a, b, _| if a > 0.0 { a } else { b * a.exp_m1() },
-        Some(|w| vec![Some(w.inputs[0].gt(&zero(w)).where_(w.grad, &(w.grad * (w.inputs[0].exp() * &w.inputs[1])))), None]);
-    GELU "gelu" Float "F(0.5) * a * (F(1.0) + erf(a * F(0.70710678)))",
-        |a, _, _| 0.5 * a * (1.0 + libm_erf(a * SQRT_HALF)), Some(gelu);
-    GELU_TANH "gelu_tanh" Float
-        "F(0.5) * a * (F(1.0) + tanh_full(F(0.7978845608) * (a + F(0.044715) * a * a * a)))",
-        |a, _, _| 0.5 * a * (1.0 + (TANH_SCALE * (a + TANH_CUBE * a * a * a)).tanh()), Some(gelu_tanh);
-    SILU "silu" Float "a * sigmoid(a)", |a, _, _| a / (1.0 + (-a).exp()), Some(silu);
+        Some(elu);
+    NORMAL_CDF "normal_cdf" Float "normal_cdf(a)", |a, _, _| normal_cdf(a), Some(|w| one(w.grad * density(&within(&w.inputs[0]))));
+    GELU "gelu" Float "a * normal_cdf(a)", |a, _, _| a * normal_cdf(a), Some(gelu);
+    // (1 + tanh(u)) / 2 = sigmoid(2 u), which keeps its digits where tanh is near -1.
+    GELU_TANH "gelu_tanh" Float "a / (F(1.0) + exp_full(F(-1.5957691216) * (a + F(0.044715) * a * a * a)))",
+        |a, _, _| a / (1.0 + (-2.0 * TANH_SCALE * (a + TANH_CUBE * a * a * a)).exp()), Some(gelu_tanh);
+    SILU "silu" Float "a / (F(1.0) + exp_full(-a))", |a, _, _| a / (1.0 + (-a).exp()), Some(silu);
     SIGMOID "sigmoid" Float "sigmoid(a)", |a, _, _| 1.0 / (1.0 + (-a).exp()),
-        Some(|w| one(w.grad * (w.output - w.output.square())));
-    TANH "tanh" Float "tanh_full(a)", |a, _, _| a.tanh(), Some(|w| one(w.grad - w.grad * w.output.square()));
+        // From the result, as PyTorch: near 1 it is as exact as the result.
+        Some(|w| one(w.grad * (w.output * (-w.output).offset(1.0))));
+    TANH "tanh" Float "tanh_full(a)", |a, _, _| a.tanh(),
+        Some(|w| one(w.grad * ((-w.output).offset(1.0) * w.output.offset(1.0))));
     SOFTPLUS "softplus" Float "with_nan(max(a, F(0.0)) + log1p(exp_full(-abs(a))), a, a)",
         |a, _, _| if a.is_nan() { a } else { a.max(0.0) + (-a.abs()).exp().ln_1p() },
         Some(|w| one(w.grad * w.inputs[0].sigmoid()));
     ERF "erf" Float "erf(a)", |a, _, _| libm_erf(a),
-        // 2 / sqrt(pi) exp(-x^2)
-        Some(|w| one(w.grad * (-w.inputs[0].square()).exp().scale(std::f64::consts::FRAC_2_SQRT_PI)));
+        // 2 / sqrt(pi) exp(-x^2), which is 0 beyond the bounds, where its slope would be 0 times infinity.
+        Some(|w| one(w.grad * (-w.inputs[0].clamp(-20.0, 20.0).square()).exp().scale(FRAC_2_SQRT_PI)));
+    // (1 - b) a + log(1 + e^-a) for b in [0, 1], without the difference of two large numbers.
+    LOGISTIC_LOSS "logistic_loss" Float
+        "with_nan(select(-a * b, a * (F(1.0) - b), a > F(0.0)) + log1p(exp_full(-abs(a))), a, b)",
+        |a, b, _| if a > 0.0 { a * (1.0 - b) } else { -a * b } + (-a.abs()).exp().ln_1p(),
+        Some(logistic_loss);
     CLAMP "clamp" Number "with_nan(min(max(a, b), c), a, a)" int "min(max(a, b), c)",
         |a, b, c| if a.is_nan() { a } else { a.max(b).min(c) }, Some(clamp);
     EQ "eq" Comparison "a == b", |a, b, _| f64::from(u8::from(a == b)), None;
@@ -159,22 +167,43 @@ fn extreme(a: f64, b: f64, first: bool) -> f64 {
 }
 
 fn div(w: &Backward<'_>) -> Vec<Option<Tensor>> {
-    let (a, b) = (&w.inputs[0], &w.inputs[1]);
-    vec![w.needs[0].then(|| w.grad / b), w.needs[1].then(|| -(w.grad * a) / b.square())]
+    let b = &w.inputs[1];
+    // No square of b: it overflows at 1e20 and vanishes at 1e-30.
+    let slope = w.grad / b;
+    let divisor = w.needs[1].then(|| -(&slope * w.output));
+    vec![w.needs[0].then_some(slope), divisor]
 }
 
-/// As PyTorch: 0 where the exponent is 0, and 0 for the exponent's gradient where the base is 0.
+/// As PyTorch: 0 where the exponent is 0, and 0 for the exponent's gradient where the base is 0. What is not wanted is
+/// kept out of the power and the logarithm, not masked behind them: an infinity there would come back as NaN from the
+/// second derivative.
 fn pow(w: &Backward<'_>) -> Vec<Option<Tensor>> {
     let (a, b) = (&w.inputs[0], &w.inputs[1]);
+    let ones = zero(w).offset(1.0);
     let base = w.needs[0].then(|| {
-        let slope = b * a.pow(&b.offset(-1.0));
-        b.eq(&zero(w)).where_(&zero(w), &(w.grad * slope))
+        let exponent = b.eq(&zero(w)).where_(&ones, b);
+        w.grad * (b * a.pow(&exponent.offset(-1.0)))
     });
     let exponent = w.needs[1].then(|| {
-        let slope = w.output * a.log();
-        a.eq(&zero(w)).logical_and(&b.ge(&zero(w))).where_(&zero(w), &(w.grad * slope))
+        let flat = a.eq(&zero(w)).logical_and(&b.ge(&zero(w)));
+        w.grad * (w.output * flat.where_(&ones, a).log())
     });
     vec![base, exponent]
+}
+
+/// The exponential of what is above 0 is never formed: it overflows, and 0 times infinity is NaN in the second derivative.
+fn elu(w: &Backward<'_>) -> Vec<Option<Tensor>> {
+    let (a, alpha) = (&w.inputs[0], &w.inputs[1]);
+    let positive = a.gt(&zero(w));
+    let power = positive.where_(&zero(w), a).exp();
+    vec![Some(positive.where_(w.grad, &(w.grad * (power * alpha)))), None]
+}
+
+/// sigmoid(a) - b as (1 - b) sigmoid(a) - b sigmoid(-a): exact for a target of 0 and of 1.
+fn logistic_loss(w: &Backward<'_>) -> Vec<Option<Tensor>> {
+    let (a, b) = (&w.inputs[0], &w.inputs[1]);
+    let logit = w.needs[0].then(|| w.grad * ((-b).offset(1.0) * a.sigmoid() - b * (-a).sigmoid()));
+    vec![logit, w.needs[1].then(|| -(w.grad * a))]
 }
 
 /// The whole gradient to the chosen side, half to each on a tie.
@@ -191,26 +220,51 @@ fn clamp(w: &Backward<'_>) -> Vec<Option<Tensor>> {
     vec![Some(inside.where_(w.grad, &zero(w))), None, None]
 }
 
+/// exp(-x^2 / 2) / sqrt(2 pi)
+fn density(x: &Tensor) -> Tensor {
+    x.square().scale(-0.5).exp().scale(DENSITY)
+}
+
+/// x within bounds beyond which these functions and their slopes do not change by a bit: infinity times 0 is NaN.
+fn within(x: &Tensor) -> Tensor {
+    x.clamp(-40.0, 40.0)
+}
+
 fn gelu(w: &Backward<'_>) -> Vec<Option<Tensor>> {
-    let x = &w.inputs[0];
-    let cumulative = x.scale(SQRT_HALF).erf().scale(0.5).offset(0.5);
-    let density = x.square().scale(-0.5).exp().scale(DENSITY);
-    one(w.grad * (cumulative + x * density))
+    let x = within(&w.inputs[0]);
+    one(w.grad * (x.normal_cdf() + &x * density(&x)))
 }
 
+/// With s = sigmoid(2 u): s + x s (1 - s) 2 u'.
 fn gelu_tanh(w: &Backward<'_>) -> Vec<Option<Tensor>> {
-    let x = &w.inputs[0];
+    let x = within(&w.inputs[0]);
     let square = x.square();
-    let t = ((&square * x).scale(TANH_CUBE) + x).scale(TANH_SCALE).tanh();
-    let slope = square.scale(3.0 * TANH_CUBE).offset(1.0).scale(TANH_SCALE);
-    let inner = (x - x * t.square()) * slope;
-    one(w.grad * (t.offset(1.0) + inner).scale(0.5))
+    let u = (square.scale(TANH_CUBE).offset(1.0) * &x).scale(2.0 * TANH_SCALE);
+    let slope = square.scale(3.0 * TANH_CUBE).offset(1.0).scale(2.0 * TANH_SCALE);
+    let s = u.sigmoid();
+    let bend = &s * (-u).sigmoid();
+    one(w.grad * (s + x * bend * slope))
 }
 
+/// s (1 + x (1 - s)), with 1 - s as sigmoid(-x).
 fn silu(w: &Backward<'_>) -> Vec<Option<Tensor>> {
-    let s = w.inputs[0].sigmoid();
-    // s (1 + x (1 - s)) = s + y (1 - s)
-    one(w.grad * (&s + w.output - w.output * &s))
+    let x = w.inputs[0].clamp(-100.0, 100.0);
+    let s = x.sigmoid();
+    let bend = (-&x).sigmoid() * &x;
+    one(w.grad * (&s + &s * bend))
+}
+
+/// The normal distribution's share below x, without cancellation on either side.
+fn normal_cdf(x: f64) -> f64 {
+    let z = x.abs() * SQRT_HALF;
+    let half = if z > 3.0 { 0.5 * far_erfc(z) } else { 0.5 - 0.5 * libm_erf(z) };
+    if x.is_nan() {
+        x
+    } else if x > 0.0 {
+        1.0 - half
+    } else {
+        half
+    }
 }
 
 /// erf to f64 precision: the Maclaurin series up to 3, the continued fraction of erfc (Lentz) beyond.
@@ -230,12 +284,16 @@ pub fn libm_erf(x: f64) -> f64 {
             term *= 2.0 * z * z / (2.0 * n + 1.0);
             sum += term;
         }
-        return (std::f64::consts::FRAC_2_SQRT_PI * (-z * z).exp() * sum).copysign(x);
+        return (FRAC_2_SQRT_PI * (-z * z).exp() * sum).copysign(x);
     }
+    (1.0 - far_erfc(z)).copysign(x)
+}
+
+/// 1 - erf(z) for z of at least 3.
+fn far_erfc(z: f64) -> f64 {
     let mut fraction = z;
     for k in (1..=60).rev() {
         fraction = z + f64::from(k) / 2.0 / fraction;
     }
-    let complement = (-z * z).exp() / (fraction * std::f64::consts::PI.sqrt());
-    (1.0 - complement).copysign(x)
+    (-z * z).exp() / (fraction * std::f64::consts::PI.sqrt())
 }
