@@ -3,7 +3,8 @@
 //   m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
 //   theta <- theta - lr ((m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps) + wd theta)
 //
-// with g the clipped gradient. Factors: (lr / (1 - b1^t), 1 / sqrt(1 - b2^t), eps, lr wd), (b1, 1 - b1, b2, 1 - b2).
+// with g the clipped gradient. Host numbers: (lr, 1, eps, lr wd), (b1, 1 - b1, b2, 1 - b2); the correction of the class:
+// (1 / (1 - b1^t), 1 / sqrt(1 - b2^t)).
 //
 // An update of 64 elements with eight a load is some 3,600 instructions of lavapipe's on a processor with AVX-512: 50 a lane and load, 74 a
 // lane and store. Tried: halves joined by a shift that is known only when it runs, so that LLVM keeps them together in a vector of 512
@@ -22,8 +23,9 @@ struct Factors {
     betas: vec4<f32>,
 }
 
-fn factors_at(at: u32) -> Factors {
-    return Factors(factor(at), factor(at + 1u));
+fn factors_at(at: u32, correction: vec2<f32>) -> Factors {
+    let rates = factor(at);
+    return Factors(vec4<f32>(rates.x * correction.x, rates.y * correction.y, rates.zw), factor(at + 1u));
 }
 
 fn apply(i: u32, clip: f32, f: Factors) {

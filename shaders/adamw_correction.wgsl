@@ -1,8 +1,5 @@
-// Factors of AdamW (see adamw.wgsl) after `count` updates with this one, from those of t = infinity; constants are the
-// logarithms of b1 and b2.
-fn corrected(settled: array<vec4<f32>, 2>, constants: vec4<f32>, count: f32) -> array<vec4<f32>, 2> {
-    var rates = settled[0];
-    rates.x /= one_minus_exp(count * constants.x);
-    rates.y = 1.0 / sqrt(one_minus_exp(count * constants.y));
-    return array<vec4<f32>, 2>(rates, settled[1]);
+// What AdamW (see adamw.wgsl) multiplies its rate and the root of its second moment by in update number `count`; constants are the
+// logarithms of b1 and b2, in two parts each.
+fn correction(constants: vec4<f32>, count: u32) -> vec2<f32> {
+    return vec2<f32>(1.0 / one_minus_power(constants.xy, count), 1.0 / sqrt(one_minus_power(constants.zw, count)));
 }

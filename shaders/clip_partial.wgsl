@@ -5,3 +5,5 @@
 fn finish(sum: f32, bad: f32, group: u32) {
     partial[p.first + group] = vec2<f32>(sum, bad);
 }
+
+fn settle(lane: u32) {}

@@ -1,10 +1,12 @@
-// Second pass over the gradient norm: adds the partial results and passes them to `finish` of `clip_finish.wgsl`.
+// Second pass over the gradient norm: adds the partial results and passes them to `finish` and `settle` of `tally.wgsl`.
 //
-// Bindings: 0 partial results (read): (sum, 1 if not finite), 1 status (written, there). One workgroup. Iterations: partials / 64.
+// Bindings: 0 partial results (read): (sum, 1 if not finite), the others there. One workgroup. Iterations: partials / 64, and those of
+// `settle`.
 
 struct Params {
     partials: u32,
     word: u32,
+    parameters: u32,
 }
 
 @group(0) @binding(0) var<storage, read> partial: array<vec2<f32>>;
@@ -28,4 +30,5 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     if lane == 0u {
         finish(sums[0].x, sums[0].y, 0u);
     }
+    settle(lane);
 }

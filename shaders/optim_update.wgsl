@@ -1,10 +1,10 @@
 // The update of an optimizer over one arena: goes over its blocks and leaves the mathematics to `apply`.
 //
 // Put in front of this text: `vectors.wgsl` or `vectors_wide.wgsl`; `const VECTORS`, a power of two that divides the vectors of a block of
-// 64 elements; `status`: (norm, clip factor, 1 to skip the update, error); `fn factor(at)`, a vector of factors: of the operands, or of an
-// arena under loss scaling; `fn class_of(block)`, the class of a block (0: leave alone), with `const ONE_CLASS`, true if that is
-// p.class_number for all; and the text of a rule (`adamw.wgsl`, ..), which declares the arenas. Factors of
-// class 1 from word p.word on, two vectors a class.
+// 64 elements; `status`, of which vector c is what `tally.wgsl` left for class c: (correction, clip factor, 1 to skip the update); `fn
+// factor(at)`, a vector of host numbers; `fn class_of(block)`, the class of a block (0: leave alone), with `const ONE_CLASS`, true if
+// that is p.class_number for all; and the text of a rule (`adamw.wgsl`, ..), which declares the arenas. The factors of the arena's group
+// are two vectors from word p.word on.
 // One invocation VECTORS vectors; workgroups: ceil(vectors / (64 VECTORS)). Iterations: VECTORS.
 
 struct Params {
@@ -18,14 +18,14 @@ struct Params {
 // What all vectors share. On lavapipe a load from storage takes as long as that of eight gradients, and factors whose place is known only
 // when it runs are gathered lane by lane (the state loaded once: 1.17 times as fast; the factors: AdamW takes 0.91 of the
 // processor time).
-var<private> state: vec4<f32>;
+var<private> shared_verdict: vec4<f32>;
 var<private> shared_factors: Factors;
 
 // Called first; where an invocation does the work of many (`balance.wgsl`), once.
 fn before() {
-    state = status[0];
     if ONE_CLASS {
-        shared_factors = factors_at(p.word / 4u + (p.class_number - 1u) * 2u);
+        shared_verdict = status[p.class_number];
+        shared_factors = factors_at(p.word / 4u, shared_verdict.xy);
     }
 }
 
@@ -42,18 +42,23 @@ fn main(
     }
     // All vectors of an invocation lie in one block.
     let class_number = class_of(start / (16u / PARTS));
-    if class_number == 0u || state.z != 0.0 {
+    if class_number == 0u {
         return;
     }
+    var verdict = shared_verdict;
     var factors = shared_factors;
     if !ONE_CLASS {
-        factors = factors_at(p.word / 4u + (class_number - 1u) * 2u);
+        verdict = status[class_number];
+        factors = factors_at(p.word / 4u, verdict.xy);
+    }
+    if verdict.w != 0.0 {
+        return;
     }
     // A loop whose end is asked at its head would do one vector more with no lane active: a sixth of the time of one of a single vector.
     let end = min(start + VECTORS, p.vectors);
     var i = start;
     loop {
-        apply(i, state.y, factors);
+        apply(i, verdict.z, factors);
         i++;
         if VECTORS == 1u || i >= end {
             break;

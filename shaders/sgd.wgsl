@@ -8,7 +8,7 @@ struct Factors {
     rates: vec4<f32>,
 }
 
-fn factors_at(at: u32) -> Factors {
+fn factors_at(at: u32, correction: vec2<f32>) -> Factors {
     return Factors(factor(at));
 }
 

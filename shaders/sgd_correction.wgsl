@@ -1,6 +1,5 @@
-// Factors of SGD (see sgd_momentum.wgsl) for update number `count`: dampening begins with the second.
-fn corrected(settled: array<vec4<f32>, 2>, constants: vec4<f32>, count: f32) -> array<vec4<f32>, 2> {
-    var rates = settled[0];
-    rates.w = select(rates.w, constants.x, count == 1.0);
-    return array<vec4<f32>, 2>(rates, settled[1]);
+// The share of the gradient that enters the momentum of SGD (see sgd_momentum.wgsl) in update number `count`: constants.x, but all of
+// the first one.
+fn correction(constants: vec4<f32>, count: u32) -> vec2<f32> {
+    return vec2<f32>(select(constants.x, 1.0, count == 1u), 1.0);
 }

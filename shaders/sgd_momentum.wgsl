@@ -4,7 +4,7 @@
 //   theta <- theta - lr u,  or with Nesterov's momentum  theta - lr (d + mu u)
 //
 // with g the clipped gradient. Factors: (lr, wd, factor of the old u, factor of d in u), (factor of d in the step,
-// factor of u in the step, 0, 0).
+// factor of u in the step, 0, 0). The factor of d in u is the correction of the class.
 
 @group(0) @binding(0) var<storage, read_write> theta: array<V>;
 @group(0) @binding(1) var<storage, read> gradients: array<V>;
@@ -15,8 +15,8 @@ struct Factors {
     shares: vec4<f32>,
 }
 
-fn factors_at(at: u32) -> Factors {
-    return Factors(factor(at), factor(at + 1u));
+fn factors_at(at: u32, correction: vec2<f32>) -> Factors {
+    return Factors(vec4<f32>(factor(at).xyz, correction.x), factor(at + 1u));
 }
 
 fn apply(i: u32, clip: f32, f: Factors) {

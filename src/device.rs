@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -10,6 +10,7 @@ use crate::gpu;
 use crate::profile::{Clock, Phase, Profile, Recorder, Report, Span};
 use crate::rng::Draws;
 use crate::settings::Settings;
+use crate::version::StoreState;
 
 pub use crate::gpu::GpuValue;
 
@@ -24,8 +25,8 @@ struct Inner {
     draws: Draws,
     /// True where steps look for what is not finite.
     checked: AtomicBool,
-    /// Set where a device-side failure was found after the call that caused it had returned.
-    failure: Mutex<Option<Error>>,
+    /// The parameter stores on it.
+    stores: Mutex<Vec<Weak<StoreState>>>,
 }
 
 /// What runs the graphs.
@@ -148,7 +149,7 @@ impl Device {
             engine: Mutex::new(Engine::default()),
             draws: Draws::new(0),
             checked: AtomicBool::new(check),
-            failure: Mutex::new(None),
+            stores: Mutex::default(),
         }))
     }
 
@@ -188,14 +189,32 @@ impl Device {
     /// Waits until everything submitted has run.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`], or [`Error::NonFinite`] of a step that has finished.
+    /// [`Error::DeviceLost`], or [`Error::NonFinite`] of a step, of any store on this device, that has finished.
     pub fn synchronize(&self) -> Result<()> {
+        self.finish()?;
+        let stores: Vec<_> = self.stores().iter().filter_map(Weak::upgrade).collect();
+        stores.iter().try_for_each(|store| store.take_failure())
+    }
+
+    /// Waits until everything submitted has run and is reported to its store.
+    pub(crate) fn finish(&self) -> Result<()> {
         if let Backend::Gpu(gpu) = &self.0.backend {
             gpu.wait()?;
             gpu.collect()?;
         }
-        self.engine().report(Some(self));
-        self.take_failure()
+        self.engine().report();
+        Ok(())
+    }
+
+    fn stores(&self) -> MutexGuard<'_, Vec<Weak<StoreState>>> {
+        lock(&self.0.stores)
+    }
+
+    /// Notes a store whose failures [`Device::synchronize`] returns.
+    pub(crate) fn register(&self, store: &Arc<StoreState>) {
+        let mut stores = self.stores();
+        stores.retain(|store| store.strong_count() > 0);
+        stores.push(Arc::downgrade(store));
     }
 
     /// Bytes of GPU memory that tensors, parameters and plans of this process use on this device, now and at most.
@@ -299,19 +318,7 @@ impl Device {
     }
 
     pub(crate) fn engine(&self) -> MutexGuard<'_, Engine> {
-        self.0.engine.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// Notes a failure that the next step or read returns.
-    pub(crate) fn fail_later(&self, error: Error) {
-        let mut failure = self.0.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        failure.get_or_insert(error);
-    }
-
-    /// The noted failure, once.
-    pub(crate) fn take_failure(&self) -> Result<()> {
-        let mut failure = self.0.failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        failure.take().map_or(Ok(()), Err)
+        lock(&self.0.engine)
     }
 
     /// A new arena of `elements` f32 zeros.
@@ -373,7 +380,7 @@ impl Arena {
     /// The values of a reference arena, locked.
     pub(crate) fn cpu(&self) -> Result<MutexGuard<'_, Vec<f64>>> {
         match &self.storage {
-            Storage::Cpu(data) => Ok(data.lock().unwrap_or_else(|poisoned| poisoned.into_inner())),
+            Storage::Cpu(data) => Ok(lock(data)),
             Storage::Gpu(_) => Err(Error::internal("a GPU arena read on the reference device")),
         }
     }
@@ -407,4 +414,8 @@ impl Arena {
             _ => Err(Error::internal("an arena used with another device")),
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -127,27 +127,35 @@ pub enum Error {
         /// The driver's words.
         message: String,
     },
-    /// A loss or gradient that is not finite. The update of that step was skipped.
+    /// A loss or gradient that is not finite. The step left no trace.
     #[error(
-        "step {step}: a gradient is NaN or infinite, its update was skipped{}; \
+        "step {step} of {optimizer}: a gradient is NaN or infinite, its update was skipped{}{}; \
          lower the learning rate, clip gradients, or check the inputs of that step{}",
-        origin(found.as_deref()), advice(found.as_deref())
+        others(*later), origin(found.as_deref()), advice(found.as_deref())
     )]
     NonFinite {
-        /// The optimizer's number of the step (from 1).
+        /// The optimizer's number of the step (from 1), refused ones counted.
         step: u64,
+        /// Which optimizer, and over which parameters.
+        optimizer: String,
+        /// Steps of the same parameters that have been refused since.
+        later: u64,
         /// What was the first not to be finite; known in check mode.
         found: Option<String>,
     },
     /// The loss scale would have sunk below its floor: gradients are not finite whatever it is.
     #[error(
-        "step {step}: gradients are NaN or infinite even at a loss scale of {floor:e}, its floor{}; \
+        "step {step} of {optimizer}: gradients are NaN or infinite even at a loss scale of {floor:e}, its floor{}{}; \
          lower the learning rate, check the inputs, or keep the op at fault in f32 by with_precision{}",
-        origin(found.as_deref()), advice(found.as_deref())
+        others(*later), origin(found.as_deref()), advice(found.as_deref())
     )]
     LossScale {
-        /// The optimizer's number of the step (from 1).
+        /// The optimizer's number of the step (from 1), refused ones counted.
         step: u64,
+        /// Which optimizer, and over which parameters.
+        optimizer: String,
+        /// Steps of the same parameters that have been refused since.
+        later: u64,
         /// The floor.
         floor: f64,
         /// What was the first not to be finite; known in check mode.
@@ -254,6 +262,14 @@ fn io_advice(error: &std::io::Error, action: &str) -> &'static str {
     }
 }
 
+fn others(later: u64) -> String {
+    match later {
+        0 => String::new(),
+        1 => " (and so was that of a later step)".into(),
+        _ => format!(" (and so were those of {later} later steps)"),
+    }
+}
+
 fn origin(found: Option<&str>) -> String {
     found.map(|found| format!(" ({found})")).unwrap_or_default()
 }
@@ -274,6 +290,13 @@ impl Error {
             *found = what;
         }
         self
+    }
+
+    /// Counts one more refused step behind this one.
+    pub(crate) fn and_another(&mut self) {
+        if let Error::NonFinite { later, .. } | Error::LossScale { later, .. } = self {
+            *later += 1;
+        }
     }
 
     /// An [`Error::Internal`].

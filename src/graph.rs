@@ -113,6 +113,16 @@ pub enum Source {
     Error(Error),
 }
 
+impl Source {
+    /// The parameter that it is, if it is one.
+    pub(crate) fn parameter(&self) -> Option<&ParameterLeaf> {
+        match self {
+            Source::Parameter(leaf) => Some(leaf),
+            _ => None,
+        }
+    }
+}
+
 /// A computed value.
 #[derive(Debug, Clone)]
 pub enum Value {

@@ -27,9 +27,33 @@ pub const MAX_ITERATIONS: u64 = 60_000;
 /// Most workgroups in one dimension of a grid on every adapter.
 pub const MAX_WORKGROUPS: u32 = 65_535;
 
-/// Texts to put in front of one that works on vectors `V` of floats: four at a time, and eight ([`Capabilities::pairs`]).
-pub(crate) const VECTORS: [&str; 2] =
-    [include_str!("../shaders/vectors.wgsl"), include_str!("../shaders/vectors_wide.wgsl")];
+/// How a kernel goes over a run of floats: the text that declares its vectors `V`, and how many floats each of them has. Both
+/// come from here alone, so that a kernel and its sizes cannot disagree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Vectors {
+    /// True for eight floats a vector, else four.
+    pub wide: bool,
+}
+
+impl Vectors {
+    /// Those for `elements` floats on a device.
+    pub fn of(elements: usize, capabilities: &Capabilities) -> Vectors {
+        Vectors { wide: capabilities.pairs && elements.is_multiple_of(8) }
+    }
+
+    /// Floats a vector.
+    pub fn width(self) -> usize {
+        if self.wide { 8 } else { 4 }
+    }
+
+    /// The text to put in front of the kernel's.
+    pub fn text(self) -> &'static str {
+        match self.wide {
+            true => include_str!("../shaders/vectors_wide.wgsl"),
+            false => include_str!("../shaders/vectors.wgsl"),
+        }
+    }
+}
 
 /// What a kernel's data binding refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,10 +2,15 @@
 //! gradients change.
 //!
 //! An assignment takes effect with the next step of the store it belongs to (or when it is read): exactly once, even if
-//! the tensors it came from are dropped, and not at all if that step carries an error.
+//! the tensors it came from are dropped, and not at all if that step carries an error or is refused for what is not finite.
+//!
+//! Whether a step is refused is known on the device first. So the value of a state after a step is a recorded choice between
+//! the new and the old one by the flag that the step leaves: whoever reads or uses it next, perhaps the next step, makes the
+//! choice on the way.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::engine;
 use crate::graph::Source;
 use crate::ops::Problem;
 use crate::tensor::Tensor;
@@ -28,6 +33,8 @@ pub(crate) struct StateCell {
 struct Slot {
     /// The value after the last step that succeeded.
     committed: Tensor,
+    /// Assigned before a pass that gathered gradients for a step that is still to come.
+    gathered: Option<Tensor>,
     /// Assigned since.
     pending: Option<Tensor>,
     /// Assignments since something was computed.
@@ -37,16 +44,15 @@ struct Slot {
 impl State {
     /// A state that holds `initial` and belongs to no store: its assignments are carried out when they are read.
     pub fn new(initial: &Tensor) -> State {
-        State(Arc::new(StateCell { slot: Mutex::new(Slot { committed: initial.detach(), pending: None, chain: 0 }) }))
+        State(Arc::new(StateCell { slot: Mutex::new(Slot::new(initial.detach())) }))
     }
 
     /// The present value, assignments that are still to be carried out included.
     pub fn get(&self) -> Tensor {
         let value = self.0.lock().value();
         if self.0.lock().chain >= CHAIN && value.error().is_none() {
-            let device = value.device();
-            // Whoever reads next is told what went wrong.
-            device.eval(&[&value]).unwrap_or_else(|error| device.fail_later(error));
+            // What goes wrong here goes wrong again for whoever reads it.
+            let _ = engine::compute(value.device(), std::slice::from_ref(value.node()));
         }
         self.0.lock().value()
     }
@@ -71,7 +77,7 @@ impl State {
 
     /// Replaces the value at once, as loading a checkpoint does.
     pub(crate) fn set(&self, value: Tensor) {
-        *self.0.lock() = Slot { committed: value, pending: None, chain: 0 };
+        *self.0.lock() = Slot::new(value);
     }
 }
 
@@ -85,14 +91,47 @@ fn stored(value: &Tensor) -> Option<Tensor> {
     Some(leaf)
 }
 
+/// [`stored`], or the value as it is.
+fn settled(value: Tensor) -> Tensor {
+    stored(&value).unwrap_or(value)
+}
+
 impl Slot {
+    fn new(committed: Tensor) -> Slot {
+        Slot { committed, gathered: None, pending: None, chain: 0 }
+    }
+
     /// The present value, as a leaf where it has been computed.
     fn value(&mut self) -> Tensor {
-        if let Some(stored) = self.pending.as_ref().and_then(stored) {
-            (self.pending, self.chain) = (Some(stored), 0);
+        let present = self.pending.as_mut().or(self.gathered.as_mut()).unwrap_or(&mut self.committed);
+        if let Some(stored) = stored(present) {
+            *present = stored;
+            self.chain = 0;
         }
-        self.pending.as_ref().unwrap_or(&self.committed).clone()
+        present.clone()
     }
+}
+
+/// An assignment that a step carries out.
+pub(crate) struct Assigned {
+    /// The value if the step is done.
+    pub new: Tensor,
+    /// The value if it is not, where that is still to be computed.
+    pub old: Option<Tensor>,
+}
+
+/// How a step went.
+pub(crate) enum Outcome {
+    /// Its update was done.
+    Accepted,
+    /// Its update was skipped.
+    Refused,
+    /// The device knows: this flag will say.
+    Asks(Tensor),
+    /// It only gathered gradients: the step is to come.
+    Gathered,
+    /// It was not submitted.
+    Failed,
 }
 
 impl StateCell {
@@ -100,19 +139,33 @@ impl StateCell {
         self.slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// The assignment that a step must carry out.
-    pub fn pending(&self) -> Option<Tensor> {
-        self.lock().pending.clone()
+    /// The assignment that a pass must carry out, if there is one: one that only gathers gradients computes what has been
+    /// assigned since the last.
+    pub fn assigned(&self, is_update: bool) -> Option<Assigned> {
+        let slot = self.lock();
+        let earlier = slot.gathered.as_ref().filter(|_| is_update);
+        let new = slot.pending.as_ref().or(earlier)?.clone();
+        let old = Some(&slot.committed).filter(|old| is_update && matches!(old.node().source, Source::Op(_)));
+        Some(Assigned { new, old: old.cloned() })
     }
 
-    /// Ends a step: the assignments are kept, or dropped where it failed.
-    pub fn settle(&self, succeeded: bool) {
-        let mut slot = self.lock();
+    /// Ends a pass.
+    pub fn settle(&self, outcome: &Outcome) {
+        let slot = &mut *self.lock();
         slot.chain = 0;
-        if let Some(pending) = slot.pending.take()
-            && succeeded
-        {
-            slot.committed = stored(&pending).unwrap_or(pending);
+        let pending = slot.pending.take();
+        match outcome {
+            Outcome::Failed => {}
+            Outcome::Gathered => slot.gathered = pending.map(settled).or(slot.gathered.take()),
+            Outcome::Refused => slot.gathered = None,
+            Outcome::Accepted | Outcome::Asks(_) => {
+                let gathered = slot.gathered.take();
+                let Some(new) = pending.or(gathered).map(settled) else { return };
+                slot.committed = match outcome {
+                    Outcome::Asks(flag) => flag.where_(&new, &settled(slot.committed.clone())),
+                    _ => new,
+                };
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use crate::dtype::Precision;
+use crate::error::{Error, Result};
 use crate::graph::Node;
 use crate::history::this_thread;
 use crate::state::{State, StateCell};
@@ -17,6 +18,10 @@ pub struct StoreState {
     gate: Gate,
     pending: Mutex<Pending>,
     states: Mutex<Vec<Weak<StateCell>>>,
+    /// A step that the device has refused, until somebody who is concerned is told.
+    failure: Mutex<Option<Error>>,
+    /// The first parameter, and how many there are.
+    parameters: Mutex<(Option<Arc<str>>, usize)>,
 }
 
 /// Held while a store is updated, and by what must come before an update or after it. A thread may enter again.
@@ -80,7 +85,7 @@ impl StoreState {
         if self.gate.owner.load(Ordering::Relaxed) == thread {
             return None;
         }
-        let guard = self.gate.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let guard = lock(&self.gate.lock);
         self.gate.owner.store(thread, Ordering::Relaxed);
         Some(Entered { gate: &self.gate, _guard: guard })
     }
@@ -109,15 +114,43 @@ impl StoreState {
 
     /// Makes the store's steps carry out the assignments of `state`.
     pub(crate) fn adopt(&self, state: &State) {
-        let mut states = self.states.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut states = lock(&self.states);
         states.retain(|state| state.strong_count() > 0);
         states.push(Arc::downgrade(&state.0));
     }
 
     /// The states that its steps take care of.
     pub(crate) fn states(&self) -> Vec<Arc<StateCell>> {
-        let states = self.states.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        states.iter().filter_map(Weak::upgrade).collect()
+        lock(&self.states).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Notes the failure of a step, for the next step, save or read that this store is concerned with.
+    pub(crate) fn fail(&self, error: Error) {
+        match &mut *lock(&self.failure) {
+            Some(first) => first.and_another(),
+            none => *none = Some(error),
+        }
+    }
+
+    /// The noted failure, once.
+    pub(crate) fn take_failure(&self) -> Result<()> {
+        lock(&self.failure).take().map_or(Ok(()), Err)
+    }
+
+    /// Notes a parameter.
+    pub(crate) fn add_parameter(&self, name: &Arc<str>) {
+        let (first, count) = &mut *lock(&self.parameters);
+        first.get_or_insert_with(|| name.clone());
+        *count += 1;
+    }
+
+    /// Which parameters it has, for a message: `conv1.weight` and 7 others.
+    pub(crate) fn parameters(&self) -> String {
+        match &*lock(&self.parameters) {
+            (None, _) => "no parameters".into(),
+            (Some(first), 1) => format!("`{first}`"),
+            (Some(first), count) => format!("`{first}` and {} others", count - 1),
+        }
     }
 
     /// After an update: what was recorded before it belongs to the past.
@@ -128,6 +161,10 @@ impl StoreState {
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.pending)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -20,8 +20,27 @@ pub(super) fn scale(update: &dyn Update, device: &Device) -> Result<Option<f64>>
     update.seed().map(read).transpose()
 }
 
-/// Says what the first value is that is not finite, in a step that was skipped: its parameters are still those it began
-/// with. Runs the step's graph again, with a sum beside each node.
+/// What the elements of a value are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Content {
+    Finite,
+    /// Infinite ones among them.
+    Infinite,
+    /// NaN among them.
+    Nan,
+}
+
+/// How surely a node is where things went wrong, the surest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Blame {
+    /// It has made what is not finite out of what is, or NaN out of infinities.
+    Made,
+    /// It passes on what is not finite, or is a constant or an upload with an infinity, as masks are by intent.
+    Passed,
+}
+
+/// Says where a step that was skipped has its first value that is not finite: its parameters are still those it began
+/// with. Runs the step's graph again, with two sums beside each node.
 pub(super) fn first_not_finite(
     gradients: Gradients<'_>,
     scale: Option<f64>,
@@ -37,22 +56,59 @@ pub(super) fn first_not_finite(
         roots.extend(autograd::backward(loss, seed, &targets)?.iter().flatten().map(|tensor| tensor.node().clone()));
     }
     let snapshot = Snapshot::collect(&roots, gradients.loss())?;
-    let floats = snapshot.nodes.iter().filter(|node| node.meta.dtype.is_float());
-    // Zero times what is not finite is NaN. No handle to a node is kept, so its value need not be stored.
-    let zeros = |node: &Arc<Node>| in_rule(|| Tensor::from_node(node.clone()).widen().scale(0.0).sum_all());
-    let flags: Vec<(&Arc<Node>, Tensor)> = floats.map(|node| (node, zeros(node))).collect();
-    device.eval(&flags.iter().map(|(_, flag)| flag).collect::<Vec<_>>())?;
-    for (node, flag) in &flags {
-        if !flag.item()?.is_finite() {
-            let (name, at) = (node.name(), node.at);
-            return Ok(Some(match &node.source {
-                Source::Parameter(leaf) => format!("first in parameter `{}`", leaf.name),
-                Source::Op(_) if !forward.contains(&Arc::as_ptr(node)) => {
-                    format!("first in {name}, in the backward pass")
-                }
-                _ => format!("first in {name} at {at}"),
-            }));
+    let contents = contents(&snapshot, device)?;
+    let mut found: Option<(Blame, bool, u64)> = None;
+    let mut first = None;
+    for (i, node) in snapshot.nodes.iter().enumerate() {
+        let own = contents[i];
+        if own == Content::Finite {
+            continue;
+        }
+        let worst = snapshot.inputs[i].iter().map(|&input| contents[input as usize]).max();
+        let blame = match worst {
+            Some(Content::Finite) => Blame::Made,
+            Some(Content::Infinite) if own == Content::Nan => Blame::Made,
+            None if own == Content::Nan => Blame::Made,
+            _ => Blame::Passed,
+        };
+        // Forward in program order, then backward as it is computed.
+        let backward = !forward.contains(&Arc::as_ptr(node));
+        let place = (blame, backward, if backward { i as u64 } else { node.id });
+        if found.is_none_or(|found| place < found) {
+            (found, first) = (Some(place), Some(node));
         }
     }
-    Ok(None)
+    Ok(first.map(|node| {
+        let (name, at) = (node.name(), node.at);
+        match &node.source {
+            Source::Parameter(leaf) => format!("first in parameter `{}`", leaf.name),
+            Source::Op(_) if !forward.contains(&Arc::as_ptr(node)) => format!("first in {name}, in the backward pass"),
+            _ => format!("first in {name} at {at}"),
+        }
+    }))
+}
+
+/// What each node of a snapshot holds.
+fn contents(snapshot: &Snapshot, device: &Device) -> Result<Vec<Content>> {
+    // Zero times what is not finite is NaN, and clamping leaves NaN alone. No handle to a node is kept, so its value need not
+    // be stored.
+    let flags = |node: &Arc<Node>| {
+        in_rule(|| {
+            let x = Tensor::from_node(node.clone()).widen();
+            [x.scale(0.0).sum_all(), x.clamp(-1.0, 1.0).scale(0.0).sum_all()]
+        })
+    };
+    let is_float = |node: &Arc<Node>| node.meta.dtype.is_float();
+    let flags: Vec<Option<[Tensor; 2]>> =
+        snapshot.nodes.iter().map(|node| is_float(node).then(|| flags(node))).collect();
+    device.eval(&flags.iter().flatten().flatten().collect::<Vec<_>>())?;
+    let content = |flags: &Option<[Tensor; 2]>| match flags {
+        Some([not_finite, nan]) => match (not_finite.item()?.is_finite(), nan.item()?.is_finite()) {
+            (true, _) => Ok(Content::Finite),
+            (false, true) => Ok(Content::Infinite),
+            (false, false) => Ok(Content::Nan),
+        },
+        None => Ok(Content::Finite),
+    };
+    flags.iter().map(content).collect()
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod inspect;
+mod refusal;
 mod step;
 mod tune;
 
@@ -13,7 +14,7 @@ use std::sync::atomic::Ordering;
 use crate::cpu;
 use crate::device::{Backend, Device};
 use crate::error::{Error, Result};
-use crate::gpu::{Compiled, Gpu, GpuValue, Leaf, ReadCell};
+use crate::gpu::{self, Compiled, Gpu, GpuValue, Leaf, ReadCell};
 use crate::graph::{HostData, Node, ParameterLeaf, Snapshot, Source, Value};
 use crate::kernel::Capabilities;
 use crate::plan::{self, Destination, Plan, Request};
@@ -21,6 +22,7 @@ use crate::profile::Phase;
 use crate::tensor::outside_rules;
 use crate::version::StoreState;
 
+pub use refusal::Author;
 pub use step::{ArenaKernel, Bound, Found, Update};
 pub(crate) use step::{Gradients, step, step_plan};
 
@@ -51,7 +53,8 @@ pub(crate) struct Engine {
     words: Vec<u64>,
     clock: u64,
     pub statistics: Statistics,
-    in_flight: Vec<(Arc<ReadCell>, u64)>,
+    /// Steps whose status is on its way, with their numbers and whose they are.
+    in_flight: Vec<(Arc<ReadCell>, u64, Arc<Author>)>,
     /// True in the test mode that gives every op its own kernel.
     pub unfused: bool,
 }
@@ -77,8 +80,13 @@ struct Made {
 /// Runs what `roots` need and stores their values, and those of every node on the way that a user holds.
 pub(crate) fn evaluate(device: &Device, roots: &[Arc<Node>]) -> Result<()> {
     roots.iter().try_for_each(|root| outside_rules("eval", root.at))?;
-    device.take_failure()?;
+    roots.iter().try_for_each(|root| take_failure(&root.stores))?;
     compute(device, roots)
+}
+
+/// The failure of a step of one of `stores`, once.
+fn take_failure(stores: &[Arc<StoreState>]) -> Result<()> {
+    stores.iter().try_for_each(|store| store.take_failure())
 }
 
 /// Computes what an update of `store` is about to take away.
@@ -100,7 +108,8 @@ fn compute_for_others(device: &Device, mut nodes: Vec<Arc<Node>>) {
     }
 }
 
-fn compute(device: &Device, roots: &[Arc<Node>]) -> Result<()> {
+/// [`evaluate`] without a word about steps that failed.
+pub(crate) fn compute(device: &Device, roots: &[Arc<Node>]) -> Result<()> {
     let engine = &mut *device.engine();
     // Another thread may have come first.
     if roots.iter().all(|root| root.has_value()) {
@@ -136,7 +145,7 @@ fn compute(device: &Device, roots: &[Arc<Node>]) -> Result<()> {
                 })?;
                 Ok(Made { plan, leaves: (0..snapshot.nodes.len()).map(|i| (i, i)).collect(), reached: vec![] })
             };
-            engine.run(gpu, &snapshot, &outputs, make, None)
+            engine.run(gpu, &snapshot, &outputs, make, None).map(drop)
         }
     }
 }
@@ -185,7 +194,8 @@ fn store_cpu(snapshot: &Snapshot, outputs: &[usize], values: &[Option<Arc<crate:
 }
 
 impl Engine {
-    /// Looks the plan of `self.words` up, or makes it, and runs it over the leaves of `snapshot`.
+    /// Looks the plan of `self.words` up, or makes it, and runs it over the leaves of `snapshot`. Gives the buffer of a
+    /// result that no node stands for, if the plan has one.
     fn run(
         &mut self,
         gpu: &Gpu,
@@ -193,7 +203,7 @@ impl Engine {
         outputs: &[usize],
         make: impl Fn(bool, &Capabilities) -> Result<Made>,
         update: Option<&dyn Update>,
-    ) -> Result<()> {
+    ) -> Result<Option<gpu::Buffer>> {
         let recorder = gpu.recorder();
         let span = recorder.span(Phase::Key, "look up");
         self.words.push(u64::from(self.unfused));
@@ -242,16 +252,17 @@ impl Engine {
         let run = gpu.run(&mut entry.compiled, leaf, &scalars, status.as_deref())?;
         self.statistics.runs += 1;
         self.statistics.dispatches = entry.compiled.steps.len();
-        for (&i, (buffer, cell)) in outputs.iter().zip(run.outputs) {
+        let mut results = run.outputs.into_iter();
+        for (&i, (buffer, cell)) in outputs.iter().zip(&mut results) {
             let meta = snapshot.nodes[i].meta;
             snapshot.nodes[i].set_value(Value::Gpu(GpuValue::new(buffer, meta.elements(), meta.dtype, cell)));
         }
         if let Some(update) = update {
             update.reached(&entry.reached);
-            self.in_flight.extend(run.status.map(|cell| (cell, update.number())));
+            self.in_flight.extend(run.status.map(|cell| (cell, update.number(), update.author().clone())));
         }
-        self.report(snapshot.nodes.first().map(|node| &node.device));
-        Ok(())
+        self.report();
+        Ok(results.next().map(|(buffer, _)| buffer))
     }
 
     /// Makes a plan and its pipelines. Where the driver refuses a kernel that there is another way for, the device has
@@ -289,21 +300,28 @@ impl Engine {
         }
     }
 
-    /// Passes on what finished steps reported.
-    pub fn report(&mut self, device: Option<&Device>) {
-        self.in_flight.retain(|(cell, number)| match cell.bytes() {
+    /// Passes on what finished steps reported, each to its own store.
+    pub fn report(&mut self) {
+        self.in_flight.retain(|(cell, number, author)| match cell.bytes() {
             Some(bytes) => {
                 let status: Vec<f64> = bytes[..16]
                     .chunks_exact(4)
                     .map(|word| f64::from(f32::from_le_bytes([word[0], word[1], word[2], word[3]])))
                     .collect();
-                if let (Some(error), Some(device)) = (step::failure(&status, *number), device) {
-                    device.fail_later(error);
+                if let Some(error) = refusal::failure(&status, *number, author) {
+                    author.refuse(error);
                 }
                 false
             }
             None => true,
         });
+    }
+
+    /// Takes a step out of those that report later; false if it has reported already.
+    fn forget_step(&mut self, number: u64, author: &Arc<Author>) -> bool {
+        let before = self.in_flight.len();
+        self.in_flight.retain(|(_, other, whose)| *other != number || !Arc::ptr_eq(whose, author));
+        self.in_flight.len() < before
     }
 
     /// Drops the least recently used plans beyond the budget.
@@ -351,7 +369,7 @@ pub(crate) fn read(node: &Arc<Node>) -> Result<Arc<HostData>> {
     }
     match node.value() {
         Some(Value::Cpu(array)) => {
-            device.take_failure()?;
+            take_failure(&node.stores)?;
             Ok(Arc::new(HostData::F64(array.data.clone())))
         }
         Some(Value::Gpu(value)) => {
@@ -359,7 +377,7 @@ pub(crate) fn read(node: &Arc<Node>) -> Result<Arc<HostData>> {
                 return Err(Error::internal("a GPU value on the reference device"));
             };
             let data = gpu.read_value(&value, true)?;
-            settle(device)?;
+            settle(node)?;
             data.map(Arc::new).ok_or_else(|| Error::internal("a read gave nothing"))
         }
         None => Err(Error::internal("a run left its root without a value")),
@@ -369,14 +387,14 @@ pub(crate) fn read(node: &Arc<Node>) -> Result<Arc<HostData>> {
 /// The present values of a parameter, if they are those of the leaf.
 fn read_parameter(node: &Node, leaf: &ParameterLeaf) -> Result<Option<HostData>> {
     let device = &node.device;
-    device.take_failure()?;
+    take_failure(&node.stores)?;
     let gate = leaf.store.enter();
     if leaf.is_stale() || node.has_value() {
         return Ok(None);
     }
     let values = leaf.arena.read(device, leaf.offset, node.meta.elements())?;
     drop(gate);
-    settle(device)?;
+    settle(node)?;
     Ok(Some(match device.is_exact() {
         true => HostData::F64(values),
         false => HostData::F32(values.iter().map(|&x| x as f32).collect()),
@@ -405,10 +423,10 @@ pub(crate) async fn read_async(node: Arc<Node>) -> Result<Arc<HostData>> {
     }
 }
 
-/// Collects the reports of finished steps and returns the first failure.
-fn settle(device: &Device) -> Result<()> {
-    device.engine().report(Some(device));
-    device.take_failure()
+/// Collects the reports of finished steps and returns the failure of one that `node` is concerned with.
+fn settle(node: &Node) -> Result<()> {
+    node.device.engine().report();
+    take_failure(&node.stores)
 }
 
 /// The elements of a value if they are on the host already.

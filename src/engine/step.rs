@@ -1,17 +1,23 @@
 //! A training step: what an optimizer asks of the engine, and the one submission that does it.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::Location;
 use std::sync::Arc;
 
+use super::refusal::{Author, failure, unreached};
 use super::{Made, check, compute_for_others, promote, store_cpu, wanted};
 use crate::autograd;
 use crate::cpu;
-use crate::device::{Arena, Backend, Device};
+use crate::device::{Arena, Backend, Device, GpuValue};
+use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::graph::{LeafKind, Node, Snapshot};
+use crate::graph::{LeafKind, Node, Snapshot, Source, Value};
 use crate::kernel::{Capabilities, Kernel, OPERANDS, fold_workgroups};
+use crate::ops::Meta;
 use crate::plan::{self, Destination, Dispatch, Plan, Request, Slot, SlotKind};
 use crate::profile::Phase;
+use crate::shape::Shape;
+use crate::state::{Assigned, Outcome};
 use crate::tensor::{Tensor, outside_rules};
 use crate::version::StoreState;
 
@@ -32,6 +38,8 @@ pub enum Bound {
     Range(Arc<Arena>, usize, usize),
     /// A stored gradient: the number of its leaf, and how many elements it has.
     Leaf(usize, usize),
+    /// A slot of the plan.
+    Slot(usize),
 }
 
 impl From<&Arc<Arena>> for Bound {
@@ -110,11 +118,18 @@ pub trait Update {
     fn targets(&self) -> Vec<(Arc<Node>, Destination)>;
     /// Host numbers of this step, as 32-bit words.
     fn scalars(&self) -> Vec<u32>;
-    /// Kernels for the targets that have a gradient; `first` is the first word of the host numbers.
+    /// Kernels for the targets that have a gradient; `first` is the first word of the host numbers. Where `accepted` is
+    /// given, the first word of it gets 1 if the update is done, 0 if it is skipped.
     ///
     /// # Errors
     /// What the device refuses.
-    fn kernels(&self, found: &[Found], first: usize, capabilities: &Capabilities) -> Result<Vec<ArenaKernel>>;
+    fn kernels(
+        &self,
+        found: &[Found],
+        first: usize,
+        accepted: Option<Bound>,
+        capabilities: &Capabilities,
+    ) -> Result<Vec<ArenaKernel>>;
     /// The same on the reference's arenas.
     ///
     /// # Errors
@@ -122,41 +137,51 @@ pub trait Update {
     fn reference(&self, reached: &[bool]) -> Result<()>;
     /// What the loss is multiplied by, a scalar on the device.
     fn seed(&self) -> Option<Tensor>;
-    /// The arena whose first words say how the step went (see [`failure`]).
+    /// The arena whose first words say how the step went (see `refusal.rs`).
     fn status(&self) -> Option<Arc<Arena>>;
     /// The step's number.
     fn number(&self) -> u64;
+    /// Whose it is.
+    fn author(&self) -> &Arc<Author>;
+    /// True if there are gradients from passes before.
+    fn has_gathered(&self) -> bool;
     /// False for a pass that only gathers gradients.
     fn changes_parameters(&self) -> bool;
     /// Notes which parameters the loss reached.
     fn reached(&self, reached: &[bool]);
 }
 
-/// Backward pass and update in one submission; assignments to states are carried out with it, or dropped if it fails.
+/// Backward pass and update in one submission; assignments to states become their values if the update is done, and are
+/// dropped if it is not.
 pub(crate) fn step(
     gradients: Gradients<'_>,
     update: &dyn Update,
     device: &Device,
-    at: &'static std::panic::Location<'static>,
+    at: &'static Location<'static>,
 ) -> Result<()> {
     outside_rules("step", at)?;
     let states = update.store().states();
-    let assigned: Vec<Tensor> = states.iter().filter_map(|state| state.pending()).collect();
-    let result = match assigned.iter().find_map(Tensor::error) {
+    let assigned: Vec<Assigned> =
+        states.iter().filter_map(|state| state.assigned(update.changes_parameters())).collect();
+    let result = match assigned.iter().find_map(|assigned| assigned.new.error()) {
         Some(error) => Err(error.clone()),
         None => run_step(gradients, update, device, at, &assigned),
     };
-    states.iter().for_each(|state| state.settle(result.is_ok()));
-    result
+    let outcome = match &result {
+        Ok(outcome) => outcome,
+        Err(_) => &Outcome::Failed,
+    };
+    states.iter().for_each(|state| state.settle(outcome));
+    result.map(drop)
 }
 
 fn run_step(
     gradients: Gradients<'_>,
     update: &dyn Update,
     device: &Device,
-    at: &'static std::panic::Location<'static>,
-    assigned: &[Tensor],
-) -> Result<()> {
+    at: &'static Location<'static>,
+    assigned: &[Assigned],
+) -> Result<Outcome> {
     let roots = gradients.roots();
     if let Some(error) = roots.iter().find_map(|node| node.error()) {
         return Err(error.clone());
@@ -164,35 +189,49 @@ fn run_step(
     if let Gradients::Of(loss) = gradients {
         autograd::check_scalar(loss, at)?;
     }
-    device.take_failure()?;
+    update.store().take_failure()?;
     if let Some(node) = roots.iter().find(|node| !node.device.same(device)) {
         let [left, right] = [device.name().into(), node.device.name().into()];
         return Err(Error::Device { op: "step", at, left, right });
     }
     let scale = if device.is_checked() { check::scale(update, device)? } else { None };
     let _gate = update.store().enter();
-    let result = submit(gradients, update, device, assigned);
-    if result.is_ok()
-        && device.is_checked()
-        && let Some(status) = update.status()
-    {
+    let accepted = submit(gradients, update, device, at, assigned)?;
+    let mut outcome = match accepted {
+        _ if !update.changes_parameters() => Outcome::Gathered,
+        Some(flag) => Outcome::Asks(flag),
+        None => Outcome::Accepted,
+    };
+    if let Some(status) = update.status().filter(|_| device.is_cpu() || device.is_checked()) {
+        // Known at once.
         let status = status.read(device, 0, 4)?;
-        if let Some(error) = failure(&status, update.number()) {
-            // Without it, what this step reports later would come a second time.
-            device.engine().in_flight.clear();
-            let _ = device.take_failure();
-            let found = check::first_not_finite(gradients, scale, update, device)?;
-            device.fail_later(error.at_first(found));
+        if status[2] != 0.0 && device.is_cpu() {
+            outcome = Outcome::Refused;
+        }
+        let reports_later = !device.is_cpu() && !device.engine().forget_step(update.number(), update.author());
+        if let Some(error) = failure(&status, update.number(), update.author()).filter(|_| !reports_later) {
+            let found = match device.is_checked() {
+                true => check::first_not_finite(gradients, scale, update, device).ok().flatten(),
+                false => None,
+            };
+            update.author().refuse(error.at_first(found));
         }
     }
     // Without a check, the version has changed with the parameters.
-    if result.is_ok() && device.is_checked() && update.changes_parameters() {
+    if device.is_checked() && update.changes_parameters() {
         update.store().advance();
     }
-    result
+    Ok(outcome)
 }
 
-fn submit(gradients: Gradients<'_>, update: &dyn Update, device: &Device, assigned: &[Tensor]) -> Result<()> {
+/// Runs the step. On a GPU, where states were assigned, gives the flag that says whether the update was done.
+fn submit(
+    gradients: Gradients<'_>,
+    update: &dyn Update,
+    device: &Device,
+    at: &'static Location<'static>,
+    assigned: &[Assigned],
+) -> Result<Option<Tensor>> {
     let targets = update.targets();
     let (own, others): (Vec<_>, Vec<_>) = match update.changes_parameters() {
         true => update.store().before_update().into_iter().partition(|node| node.is_own()),
@@ -209,32 +248,44 @@ fn submit(gradients: Gradients<'_>, update: &dyn Update, device: &Device, assign
         snapshot = Snapshot::collect(&roots, gradients.loss())?;
     }
     let outputs = wanted(&snapshot, gradients.transient(), |node| !node.has_value());
-    match device.backend() {
-        Backend::Cpu => step_cpu(gradients, update, &snapshot, &outputs, device)?,
+    let accepted = match device.backend() {
+        Backend::Cpu => {
+            step_cpu(gradients, update, &snapshot, &outputs, device, at)?;
+            None
+        }
         Backend::Gpu(gpu) => {
+            let asks = update.changes_parameters() && !assigned.is_empty();
             engine.words.clear();
             gradients.key(&mut engine.words);
             snapshot.words(&mut engine.words);
             engine.words.extend(outputs.iter().map(|&i| i as u64));
             update.key(&mut engine.words);
+            engine.words.push(u64::from(asks));
             drop(span);
             let make = |unfused, capabilities: &Capabilities| {
-                plan_step(gradients, update, &snapshot, &outputs, &targets, capabilities, unfused)
+                plan_step(gradients, update, &snapshot, &outputs, &targets, capabilities, unfused, asks, at)
             };
-            engine.run(gpu, &snapshot, &outputs, make, Some(update))?;
+            engine.run(gpu, &snapshot, &outputs, make, Some(update))?
         }
-    }
+    };
     // Before another run can look at the parameters. A check looks at those that the step began with.
     if update.changes_parameters() && !device.is_checked() {
         update.store().advance();
     }
-    Ok(())
+    Ok(accepted.map(|buffer| {
+        let meta = Meta { shape: Shape::SCALAR, dtype: DType::Bool };
+        let flag = Tensor::leaf(device, meta, Source::Stored, at);
+        flag.node().set_value(Value::Gpu(GpuValue::new(buffer, 1, DType::Bool, None)));
+        flag
+    }))
 }
 
 /// What a step computes besides gradients: assignments to states, and what is `needed` before the parameters change.
-fn roots_of(gradients: Gradients<'_>, needed: Vec<Arc<Node>>, assigned: &[Tensor]) -> Vec<Arc<Node>> {
+fn roots_of(gradients: Gradients<'_>, needed: Vec<Arc<Node>>, assigned: &[Assigned]) -> Vec<Arc<Node>> {
     let mut roots = gradients.roots();
-    roots.extend(assigned.iter().map(|value| value.node().clone()).filter(|node| !node.has_value()));
+    // The old value is stored too, for the case that the new one is refused.
+    let values = assigned.iter().flat_map(|assigned| [Some(&assigned.new), assigned.old.as_ref()]).flatten();
+    roots.extend(values.map(|value| value.node().clone()).filter(|node| !node.has_value()));
     let known: HashSet<*const Node> = roots.iter().map(Arc::as_ptr).collect();
     roots.extend(needed.into_iter().filter(|node| !known.contains(&Arc::as_ptr(node))));
     roots
@@ -249,17 +300,8 @@ pub(crate) fn step_plan(loss: &Tensor, update: &dyn Update, capabilities: &Capab
     let needed = if update.changes_parameters() { update.store().before_update() } else { vec![] };
     let snapshot = Snapshot::collect(&roots_of(gradients, needed, &[]), gradients.loss())?;
     let outputs = wanted(&snapshot, 0, |node| !node.has_value());
-    Ok(plan_step(gradients, update, &snapshot, &outputs, &update.targets(), capabilities, !fusion)?.plan)
-}
-
-/// What went wrong in a step of this status: (norm, factor, 1 if the update was skipped, 1 if that is an error or 2 if it
-/// is that the loss scale, whose floor stands for the factor, would have sunk below it).
-pub(super) fn failure(status: &[f64], step: u64) -> Option<Error> {
-    match status {
-        [_, _, _, kind] if *kind == 0.0 => None,
-        [_, floor, _, kind] if *kind == 2.0 => Some(Error::LossScale { step, floor: *floor, found: None }),
-        _ => Some(Error::NonFinite { step, found: None }),
-    }
+    let at = loss.node().at;
+    Ok(plan_step(gradients, update, &snapshot, &outputs, &update.targets(), capabilities, !fusion, false, at)?.plan)
 }
 
 /// The graph of a step, with the nodes `outputs` of `keyed` as its first roots and the gradients of the targets that have
@@ -270,6 +312,7 @@ fn with_gradients(
     keyed: &Snapshot,
     outputs: &[usize],
     targets: &[(Arc<Node>, Destination)],
+    at: &'static Location<'static>,
 ) -> Result<(Snapshot, Vec<bool>)> {
     let mut roots: Vec<Arc<Node>> = outputs.iter().map(|&i| keyed.nodes[i].clone()).collect();
     let each: Vec<Option<Arc<Node>>> = match gradients {
@@ -281,8 +324,12 @@ fn with_gradients(
             gradients.iter().map(|gradient| gradient.as_ref().map(|tensor| tensor.node().clone())).collect()
         }
     };
+    let reached: Vec<bool> = each.iter().map(Option::is_some).collect();
+    if !reached.contains(&true) && !(gradients.transient() == 0 && gradients.loss().is_none() && update.has_gathered())
+    {
+        return Err(unreached(gradients, update, keyed, at));
+    }
     roots.extend(each.iter().flatten().cloned());
-    let reached = each.iter().map(Option::is_some).collect();
     Ok((Snapshot::collect(&roots, gradients.loss())?, reached))
 }
 
@@ -292,9 +339,10 @@ fn step_cpu(
     snapshot: &Snapshot,
     outputs: &[usize],
     device: &Device,
+    at: &'static Location<'static>,
 ) -> Result<()> {
     let destinations = update.targets();
-    let (snapshot, reached) = with_gradients(gradients, update, snapshot, outputs, &destinations)?;
+    let (snapshot, reached) = with_gradients(gradients, update, snapshot, outputs, &destinations, at)?;
     let keep: Vec<usize> = snapshot.roots.iter().map(|&root| root as usize).collect();
     let values = cpu::interpret(&snapshot, &keep)?;
     let mut next = outputs.len();
@@ -315,15 +363,13 @@ fn step_cpu(
         }
     }
     update.reference(&reached)?;
-    if let Some(status) = update.status() {
-        let status = status.read_cpu(0, 4)?;
-        failure(&status, update.number()).into_iter().for_each(|error| device.fail_later(error));
-    }
     update.reached(&reached);
     Ok(())
 }
 
-/// The plan of a step: forward, backward, update.
+/// The plan of a step: forward, backward, update. With `asks` it has one more result, the flag that says whether the update
+/// was done.
+#[expect(clippy::too_many_arguments, reason = "the parts of one step")]
 fn plan_step(
     gradients: Gradients<'_>,
     update: &dyn Update,
@@ -332,10 +378,12 @@ fn plan_step(
     targets: &[(Arc<Node>, Destination)],
     capabilities: &Capabilities,
     unfused: bool,
+    asks: bool,
+    at: &'static Location<'static>,
 ) -> Result<Made> {
     let place: HashMap<*const Node, usize> =
         keyed.nodes.iter().enumerate().map(|(i, node)| (Arc::as_ptr(node), i)).collect();
-    let (snapshot, reached) = with_gradients(gradients, update, keyed, outputs, targets)?;
+    let (snapshot, reached) = with_gradients(gradients, update, keyed, outputs, targets, at)?;
     let (held, roots) = snapshot.roots.split_at(outputs.len());
     let mut wanted: Vec<(usize, Destination)> = held.iter().map(|&i| (i as usize, Destination::Value)).collect();
     let mut found = vec![Found::Nowhere; targets.len()];
@@ -356,7 +404,13 @@ fn plan_step(
     let scalars = update.scalars().len();
     let mut plan =
         plan::build(&Request { snapshot: &snapshot, outputs: wanted, capabilities, fusion: !unfused, scalars })?;
-    for ArenaKernel { kernel, arenas } in update.kernels(&found, plan.scalars, capabilities)? {
+    let accepted = asks.then(|| {
+        let (slot, kind) = (plan.slots.len(), SlotKind::Output(plan.outputs.len()));
+        plan.slots.push(Slot { name: "accepted", shape: None, kind, bytes: 16 });
+        plan.outputs.push(slot);
+        Bound::Slot(slot)
+    });
+    for ArenaKernel { kernel, arenas } in update.kernels(&found, plan.scalars, accepted, capabilities)? {
         append(&mut plan, kernel, arenas)?;
     }
     let mut leaves = HashMap::new();
@@ -382,6 +436,10 @@ fn append(plan: &mut Plan, kernel: Kernel, bound: Vec<(Bound, bool)>) -> Result<
     let mut bindings = vec![];
     for (binding, (bound, write)) in bound.into_iter().enumerate() {
         let (kind, elements) = match bound {
+            Bound::Slot(slot) => {
+                bindings.push((binding as u32, slot, write));
+                continue;
+            }
             Bound::Arena(arena) => {
                 let elements = arena.elements;
                 (SlotKind::Arena(arena, 0, elements), elements)

@@ -51,22 +51,21 @@ impl Rule for AdamWConfig {
         include_str!("../../shaders/adamw.wgsl")
     }
 
-    fn correction(&self) -> Correction {
-        let log = |beta: f64| beta.ln().max(-100.0);
-        Correction {
-            wgsl: include_str!("../../shaders/adamw_correction.wgsl"),
-            constants: [log(self.betas.0), log(self.betas.1), 0.0, 0.0],
-        }
-    }
-
-    fn class(&self, updates: u64) -> u64 {
-        updates
+    fn correction(&self) -> Option<Correction> {
+        let [b1, b2] = [self.betas.0, self.betas.1].map(|beta| {
+            let log = beta.ln().max(-100.0);
+            // Twelve bits, so that counts below 4096 multiply them exactly, and the rest.
+            let high = f64::from(f32::from_bits((log as f32).to_bits() & !0xfff));
+            [high, log - high]
+        });
+        let constants = [b1[0], b1[1], b2[0], b2[1]];
+        Some(Correction { wgsl: include_str!("../../shaders/adamw_correction.wgsl"), constants })
     }
 
     fn factors(&self, lr: f64, weight_decay: f64, updates: u64) -> Factors {
         let (b1, b2) = self.betas;
         let t = (updates + 1) as f64;
-        // In f32 these lose five digits.
+        // As 1 - b^t in f32 these would lose five digits; the device forms them as `one_minus_power`.
         let (first, second) = (1.0 - b1.powf(t), 1.0 - b2.powf(t));
         [lr / first, 1.0 / second.sqrt(), self.eps, lr * weight_decay, b1, 1.0 - b1, b2, 1.0 - b2]
     }

@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
+use super::tally::Verdict;
 use crate::device::Arena;
 use crate::engine::{ArenaKernel, Bound};
-use crate::kernel::{Capabilities, Kernel, VECTORS};
+use crate::kernel::{Capabilities, Kernel, Vectors};
 
 /// Workgroups of the first pass over one arena, at most.
 const GROUPS: usize = 256;
@@ -18,8 +19,6 @@ const LANE_GROUPS: usize = 64;
 /// Gradients that one workgroup sums, without a second pass, on software drivers and on GPUs: where that takes no longer
 /// than another dispatch.
 const WHOLE: [usize; 2] = [32 << 10, 16 << 10];
-/// Takes the sum of all squares to the status.
-const FINISH: &str = include_str!("../../shaders/clip_finish.wgsl");
 
 /// The classes of the blocks of 64 elements of a range, from 1; 0 where nothing is updated.
 #[derive(Clone)]
@@ -59,100 +58,107 @@ pub(super) struct Norm {
     pub classes: Classes,
 }
 
-/// Kernels that form the status from all gradients of a step; `word` is the operand with the largest norm (0: no clipping).
-pub(super) fn kernels(
-    norms: Vec<Norm>,
-    word: usize,
-    partials: &Arc<Arena>,
-    status_arena: &Arc<Arena>,
-    capabilities: &Capabilities,
-) -> Vec<ArenaKernel> {
-    let software = capabilities.software;
-    if let [Norm { gradients, elements, classes }] = &norms[..]
-        && *elements <= WHOLE[usize::from(!software)]
-    {
-        let (class_of, class) = classes.text(2);
-        let text = format!("{FINISH}{class_of}{}", include_str!("../../shaders/clip_norm.wgsl"));
-        let mut kernel = Kernel::own("clip", text);
-        kernel.params = vec![*elements as u32 / 4, 1, 0, word as u32, class, 0, 0, 0];
-        kernel.iterations = (elements / 4).div_ceil(64) as u64;
-        let mut arenas = vec![(gradients.clone(), false), (status_arena.into(), true)];
-        arenas.extend(classes.bound());
-        return vec![ArenaKernel { kernel, arenas }];
-    }
-    let (mut kernels, count) = partial_norms(norms, partials, capabilities);
-    kernels.push(status(count, word, partials, status_arena));
-    kernels
+/// How a kernel takes the sum of squares of a range: all that its text, its sizes and its results depend on.
+#[derive(Clone, Copy)]
+struct Sum {
+    elements: usize,
+    vectors: Vectors,
+    groups: usize,
+    /// True if each invocation leaves a result, without a barrier.
+    lanes: bool,
 }
 
-/// Kernels that leave partial sums of squares, and how many.
-pub(super) fn partial_norms(
-    norms: Vec<Norm>,
+impl Sum {
+    /// A workgroup's result each.
+    fn tree(elements: usize, groups: usize, capabilities: &Capabilities) -> Sum {
+        Sum { elements, vectors: Vectors::of(elements, capabilities), groups, lanes: false }
+    }
+
+    /// The first pass over a range, as the device likes it.
+    fn first(elements: usize, capabilities: &Capabilities) -> Sum {
+        match capabilities.software {
+            true => {
+                let groups = elements.div_ceil(64 * 64).clamp(1, LANE_GROUPS);
+                Sum { elements, vectors: Vectors::of(elements, capabilities), groups, lanes: true }
+            }
+            false => Sum::tree(elements, (elements / 4).div_ceil(64).clamp(1, GROUPS), capabilities),
+        }
+    }
+
+    fn results(self) -> usize {
+        if self.lanes { 64 * self.groups } else { self.groups }
+    }
+
+    /// The kernel, with the text that takes its results in front, which binds what is in `bound` from 1 on; its last sizes,
+    /// the first result and the words of a verdict, are `tail`.
+    fn kernel(self, name: &str, head: &str, norm: Norm, bound: Vec<(Bound, bool)>, tail: [u32; 3]) -> ArenaKernel {
+        let Norm { gradients, classes, .. } = norm;
+        let (class_of, class) = classes.text(1 + bound.len());
+        let text = match self.lanes {
+            true => include_str!("../../shaders/clip_norm_lanes.wgsl"),
+            false => include_str!("../../shaders/clip_norm.wgsl"),
+        };
+        let vectors = self.elements / self.vectors.width();
+        let text = format!("{}{head}{class_of}{text}", self.vectors.text());
+        let mut kernel = Kernel::own(name.to_string(), text);
+        let [first, word, parameters] = tail;
+        kernel.params = vec![vectors as u32, self.groups as u32, first, word, class, parameters, 0, 0];
+        kernel.workgroups = self.groups as u64;
+        kernel.iterations = match self.lanes {
+            true => 17 * self.elements.div_ceil(64 * 64 * self.groups) as u64,
+            false => vectors.div_ceil(64 * self.groups) as u64,
+        };
+        let mut arenas = vec![(gradients, false)];
+        arenas.extend(bound);
+        arenas.extend(classes.bound());
+        ArenaKernel { kernel, arenas }
+    }
+}
+
+/// Kernels that form the verdict of a step from all its gradients.
+pub(super) fn kernels(
+    mut norms: Vec<Norm>,
+    verdict: Verdict,
     partials: &Arc<Arena>,
     capabilities: &Capabilities,
-) -> (Vec<ArenaKernel>, usize) {
+) -> Vec<ArenaKernel> {
+    if let [Norm { elements, .. }] = &norms[..]
+        && *elements <= WHOLE[usize::from(!capabilities.software)]
+    {
+        let sum = Sum::tree(*elements, 1, capabilities);
+        let tail = [0, verdict.word as u32, verdict.parameters as u32];
+        let mut whole = sum.kernel("clip", &verdict.text, norms.remove(0), verdict.bound, tail);
+        whole.kernel.iterations += verdict.iterations;
+        return vec![whole];
+    }
     let (mut kernels, mut count) = (vec![], 0);
     for norm in norms {
-        count = partial_norm(&mut kernels, norm, partials, count, capabilities);
+        let sum = Sum::first(norm.elements, capabilities);
+        let (name, head) = match (sum.lanes, sum.vectors.wide) {
+            (true, true) => ("clip_norm.wide", ""),
+            (true, false) => ("clip_norm.lanes", ""),
+            (false, _) => ("clip_norm", include_str!("../../shaders/clip_partial.wgsl")),
+        };
+        kernels.push(sum.kernel(name, head, norm, vec![(partials.into(), true)], [count as u32, 0, 0]));
+        count += sum.results();
     }
-    (kernels, count)
+    let text = format!("{}{}", verdict.text, include_str!("../../shaders/clip_status.wgsl"));
+    let mut kernel = Kernel::own("clip_status", text);
+    kernel.params = vec![count as u32, verdict.word as u32, verdict.parameters as u32, 0];
+    kernel.iterations = count.div_ceil(64) as u64 + verdict.iterations;
+    let mut arenas = vec![(partials.into(), false)];
+    arenas.extend(verdict.bound);
+    kernels.push(ArenaKernel { kernel, arenas });
+    kernels
 }
 
 /// Partial results that a range of so many elements takes, at most.
 pub(super) fn partials(elements: usize) -> usize {
-    groups(elements, false).max(64 * groups(elements, true))
-}
-
-fn groups(elements: usize, software: bool) -> usize {
-    match software {
-        true => elements.div_ceil(64 * 64).clamp(1, LANE_GROUPS),
-        false => (elements / 4).div_ceil(64).clamp(1, GROUPS),
-    }
-}
-
-/// Adds the sum of squares of a range of gradients to the partial results from number `first` on; returns how many they
-/// are then.
-fn partial_norm(
-    kernels: &mut Vec<ArenaKernel>,
-    Norm { gradients, elements, classes }: Norm,
-    partials: &Arc<Arena>,
-    first: usize,
-    capabilities: &Capabilities,
-) -> usize {
-    let software = capabilities.software;
-    let wide = capabilities.pairs && elements.is_multiple_of(8);
-    let vectors = if wide { elements / 8 } else { elements / 4 };
-    let groups = groups(elements, software);
-    let (class_of, class) = classes.text(2);
-    let (mut kernel, results) = if software {
-        let name = if wide { "clip_norm.wide" } else { "clip_norm.lanes" };
-        let vectors = VECTORS[usize::from(wide)];
-        let text = format!("{vectors}{class_of}{}", include_str!("../../shaders/clip_norm_lanes.wgsl"));
-        (Kernel::own(name, text), 64 * groups)
-    } else {
-        let partial = include_str!("../../shaders/clip_partial.wgsl");
-        let text = format!("{partial}{class_of}{}", include_str!("../../shaders/clip_norm.wgsl"));
-        (Kernel::own("clip_norm", text), groups)
+    let results = |software: bool| {
+        let capabilities = Capabilities { software, ..Capabilities::default() };
+        Sum::first(elements, &capabilities).results()
     };
-    kernel.params = vec![vectors as u32, groups as u32, first as u32, 0, class, 0, 0, 0];
-    kernel.workgroups = groups as u64;
-    kernel.iterations = match software {
-        true => 17 * elements.div_ceil(64 * 64 * groups) as u64,
-        false => vectors.div_ceil(64 * groups) as u64,
-    };
-    let mut arenas = vec![(gradients, false), (partials.into(), true)];
-    arenas.extend(classes.bound());
-    kernels.push(ArenaKernel { kernel, arenas });
-    first + results
-}
-
-/// Turns the partial results into the status; `word` is the operand with the largest norm (0: no clipping).
-fn status(count: usize, word: usize, partials: &Arc<Arena>, status: &Arc<Arena>) -> ArenaKernel {
-    let text = format!("{FINISH}{}", include_str!("../../shaders/clip_status.wgsl"));
-    let mut kernel = Kernel::own("clip_status", text);
-    kernel.params = vec![count as u32, word as u32, 0, 0];
-    kernel.iterations = count.div_ceil(64) as u64;
-    ArenaKernel { kernel, arenas: vec![(partials.into(), false), (status.into(), true)] }
+    results(false).max(results(true))
 }
 
 /// The factor in f64; 1 without a largest norm.

@@ -6,7 +6,8 @@
 //!
 //! Rates and factors are host numbers that travel with each step, so a schedule never makes a new plan. Parameters that
 //! a loss does not reach, and frozen ones, are left alone: no decay, no moments. Each parameter counts its own updates,
-//! as PyTorch's do, so that bias corrections are right for one that is reached late.
+//! as PyTorch's do, so that bias corrections are right for one that is reached late. The device counts them: a step that it
+//! refuses, of which the host learns later, leaves no trace.
 
 mod adamw;
 mod clip;
@@ -15,18 +16,21 @@ mod pass;
 mod scale;
 mod sgd;
 mod state;
+mod tally;
 
 pub use adamw::AdamWConfig;
 pub use scale::LossScale;
 pub use sgd::SgdConfig;
 pub use state::OptimizerState;
 
+use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::device::Arena;
 use crate::dtype::Precision;
-use crate::engine::{self, Gradients};
+use crate::engine::{self, Author, Gradients};
 use crate::error::{Error, Result};
 use crate::graph::Node;
 use crate::kernel::Capabilities;
@@ -36,7 +40,7 @@ use crate::plan::Plan;
 use crate::tensor::Tensor;
 
 use pass::Pass;
-use scale::Scaler;
+use tally::Tally;
 
 /// AdamW (Loshchilov and Hutter 2019), as PyTorch has it.
 pub type AdamW = Stepper<AdamWConfig>;
@@ -46,11 +50,12 @@ pub type Sgd = Stepper<SgdConfig>;
 /// Numbers of a rule for the parameters with one count of updates: two vectors in the shader.
 pub type Factors = [f64; 8];
 
-/// How a rule's factors depend on the number of updates, for loss scaling: only the device knows it then.
+/// How a rule's factors depend on the number of updates, which only the device knows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Correction {
-    /// WGSL of `fn corrected(settled: array<vec4<f32>, 2>, constants: vec4<f32>, count: f32) -> array<vec4<f32>, 2>`: the
-    /// factors of update number `count` from those of t = infinity. It may call `one_minus_exp(x)`, 1 - e^x for x <= 0.
+    /// WGSL of `fn correction(constants: vec4<f32>, count: u32) -> vec2<f32>`: what the rule's shader needs besides the
+    /// factors of t = infinity to form those of update number `count`, from 1. It may call `one_minus_power(log, count)`,
+    /// 1 - b^count for b in [0, 1) with `log.x + log.y` its logarithm.
     pub wgsl: &'static str,
     /// Numbers that it takes.
     pub constants: [f64; 4],
@@ -95,13 +100,12 @@ pub trait Rule: Send + Sync + 'static {
     /// Names of what is kept for each scalar (at most two).
     fn moments(&self) -> &'static [&'static str];
     /// WGSL of a rule (see `shaders/adamw.wgsl`): bindings 0 theta, 1 gradients, 2 and 3 moments; a struct `Factors` with
-    /// `factors_at(at)`, which calls `factor(at)` for a vector of four; `apply(i, clip, factors)`, the update of vector `i` of
-    /// type `V`, of which `part(x, k)` are `PARTS` times four floats and `joined(parts)` is the reverse.
+    /// `factors_at(at, correction)`, which calls `factor(at)` for a vector of four and takes what [`Correction::wgsl`] gave;
+    /// `apply(i, clip, factors)`, the update of vector `i` of type `V`, of which `part(x, k)` are `PARTS` times four floats
+    /// and `joined(parts)` is the reverse.
     fn shader(&self) -> &'static str;
-    /// How the factors depend on the number of updates.
-    fn correction(&self) -> Correction;
-    /// A number that is equal for update counts that take the same factors.
-    fn class(&self, updates: u64) -> u64;
+    /// How the factors depend on the number of updates; `None` if they do not.
+    fn correction(&self) -> Option<Correction>;
     /// Factors for parameters with so many updates before this one.
     fn factors(&self, lr: f64, weight_decay: f64, updates: u64) -> Factors;
     /// The update of one scalar in f64: its new value, with the moments changed in place.
@@ -118,9 +122,13 @@ pub trait Optimizer {
     /// Backward pass of `loss`, clipping and update, in one submission and without waiting.
     ///
     /// # Errors
-    /// The error that the loss carries, [`Error::Shape`] unless it is one float, [`Error::NonFinite`] of an earlier
-    /// step whose update was skipped (this step is then not done), [`Error::LossScale`] where the loss scale would have
-    /// sunk below its floor, or what the device refuses.
+    /// The error that the loss carries, [`Error::Shape`] unless it is one float, [`Error::Value`] if no parameter that is
+    /// not frozen would get a gradient, [`Error::NonFinite`] of an earlier step of this store whose update was skipped (this
+    /// step is then not done), [`Error::LossScale`] where the loss scale would have sunk below its floor, or what the device
+    /// refuses.
+    ///
+    /// A step that is refused for what is not finite leaves no trace: parameters, moments, counts of updates and the
+    /// assignments to states are those from before it, also for the steps that were under way behind it.
     fn step(&mut self, loss: &Tensor) -> Result<()>;
     /// Adds the gradients of `loss` to what the next [`Optimizer::step`] uses. Scale the losses of micro-batches so that
     /// their sum is the loss of the batch.
@@ -148,7 +156,8 @@ pub trait Optimizer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Value`] for a parameter of another store or one that is named twice, [`Error::Shape`] or [`Error::DType`]
+    /// [`Error::Value`] for a parameter of another store, one that is named twice, or if there is nothing to update with,
+    /// [`Error::Shape`] or [`Error::DType`]
     /// unless each gradient is f32 of its parameter's shape, the error that a gradient carries; else as
     /// [`Optimizer::step`].
     fn step_with(&mut self, gradients: Vec<(Param, Tensor)>) -> Result<()>;
@@ -156,7 +165,8 @@ pub trait Optimizer {
     fn lr(&self) -> f64;
     /// Changes the learning rate from the next step on.
     fn set_lr(&mut self, lr: f64);
-    /// Number of steps so far.
+    /// Number of steps so far. One that was refused ([`Error::NonFinite`], [`Error::LossScale`]) is none, from the moment
+    /// that the host has learnt of it; one that loss scaling skipped without an error is one.
     fn steps(&self) -> u64;
     /// The norm of all gradients at the last step, before clipping. Waits for the device.
     ///
@@ -173,12 +183,14 @@ pub trait Optimizer {
     /// Everything that a resumed run needs, on the host. Waits for the device.
     ///
     /// # Errors
-    /// [`Error::Value`] between [`Optimizer::accumulate`] and [`Optimizer::step`], or what reading met.
+    /// [`Error::Value`] between [`Optimizer::accumulate`] and [`Optimizer::step`], [`Error::NonFinite`] of an earlier step,
+    /// or what reading met.
     fn state(&self) -> Result<OptimizerState>;
     /// Continues from [`Optimizer::state`].
     ///
     /// # Errors
-    /// [`Error::Value`] if it is another optimizer's or another model's; nothing has changed then.
+    /// [`Error::Value`] if it is another optimizer's or another model's, or has what this one does not keep;
+    /// [`Error::NonFinite`] of an earlier step; nothing has changed then.
     fn set_state(&mut self, state: &OptimizerState) -> Result<()>;
 }
 
@@ -196,22 +208,23 @@ pub struct Stepper<R: Rule> {
     rule: R,
     store: ParamStore,
     at: &'static Location<'static>,
-    steps: u64,
-    /// For each parameter: updates so far.
-    updates: Vec<u64>,
+    /// Steps submitted so far, refused ones included.
+    submitted: u64,
+    /// What steps under way report to.
+    author: Arc<Author>,
+    /// For each parameter a number that is equal for those that the same steps have updated.
+    histories: Vec<usize>,
     /// For each parameter: whether the gradient arena holds a part of the next step's gradient.
     gathered: Vec<bool>,
     /// For each chunk of the store: its moments.
     moments: Vec<Vec<Arc<Arena>>>,
-    /// (norm, factor of the gradients, skipped, error).
-    status: Option<Arc<Arena>>,
     /// Partial sums of the norm.
     partials: Option<Arc<Arena>>,
     /// True to take the kernels of a hardware GPU on a software driver too.
     hardware: bool,
     /// How losses are scaled: as chosen, else as the store's precision wants.
     scaling: Option<Option<LossScale>>,
-    scaler: Option<Scaler>,
+    tally: Option<Tally>,
 }
 
 impl<R: Rule> Stepper<R> {
@@ -219,19 +232,20 @@ impl<R: Rule> Stepper<R> {
     /// the first step.
     #[track_caller]
     pub fn new(store: &ParamStore, config: R) -> Self {
+        let at = Location::caller();
         Stepper {
+            author: Arc::new(Author::new(store.state(), config.name(), at)),
             rule: config,
             store: store.clone(),
-            at: Location::caller(),
-            steps: 0,
-            updates: vec![],
+            at,
+            submitted: 0,
+            histories: vec![],
             gathered: vec![],
             moments: vec![],
-            status: None,
             partials: None,
             hardware: false,
             scaling: None,
-            scaler: None,
+            tally: None,
         }
     }
 
@@ -284,9 +298,6 @@ impl<R: Rule> Stepper<R> {
             self.moments.push(self.rule.moments().iter().map(arena).collect::<Result<_>>()?);
             self.partials = None;
         }
-        if self.status.is_none() {
-            self.status = Some(device.arena(format!("status of {}", self.rule.name()), 64)?);
-        }
         if self.partials.is_none() {
             // One for each arena, and for each parameter whose gradient is read where it is.
             let ranges = chunks.iter().map(|chunk| chunk.values.elements);
@@ -295,14 +306,18 @@ impl<R: Rule> Stepper<R> {
             self.partials = Some(device.arena("partial norms".into(), count.max(1) * 2)?);
         }
         let mixed = || (self.store.precision() == Precision::Mixed).then(LossScale::default);
-        if let (None, Some(settings)) = (&self.scaler, self.scaling.unwrap_or_else(mixed)) {
+        let scaling = self.scaling.unwrap_or_else(mixed);
+        if let Some(settings) = scaling {
             settings.check().map_err(|problem| self.refuse(problem))?;
-            self.updates.resize(layout.len(), 0);
-            self.scaler = Some(Scaler::new(device, settings, &self.updates)?);
         }
-        if let Some(scaler) = &mut self.scaler {
-            scaler.fit(device, layout.len())?;
+        match &mut self.tally {
+            Some(tally) => tally.fit(device, scaling, layout.len())?,
+            None => self.tally = Some(Tally::new(device, scaling, layout.len())?),
         }
+        self.gathered.resize(layout.len(), false);
+        // Those that are new have a history of their own.
+        let next = self.histories.iter().max().map_or(0, |last| last + 1);
+        self.histories.resize(layout.len(), next);
         Ok(chunks)
     }
 
@@ -314,8 +329,6 @@ impl<R: Rule> Stepper<R> {
     ) -> Result<(T, Vec<(usize, bool)>)> {
         let chunks = self.prepare()?;
         let layout = self.store.layout()?;
-        self.updates.resize(layout.len(), 0);
-        self.gathered.resize(layout.len(), false);
         let leaves = self.store.leaves()?;
         let missing = || Error::internal("an optimizer without its arenas");
         let pass = Pass::new(pass::Parts {
@@ -324,15 +337,15 @@ impl<R: Rule> Stepper<R> {
             layout: &layout,
             chunks: &chunks,
             leaves: &leaves,
-            updates: &self.updates,
+            histories: &self.histories,
             gathered: &self.gathered,
             moments: &self.moments,
-            status: self.status.as_ref().ok_or_else(missing)?,
             partials: self.partials.as_ref().ok_or_else(missing)?,
-            number: self.steps + 1,
+            number: self.submitted + 1,
+            author: &self.author,
             update,
             hardware: self.hardware,
-            scaler: self.scaler.as_ref(),
+            tally: self.tally.as_ref().ok_or_else(missing)?,
         });
         let result = run(&pass)?;
         Ok((result, pass.into_reached()))
@@ -350,18 +363,29 @@ impl<R: Rule> Stepper<R> {
             Source::Loss(loss) => engine::step(Gradients::Of(loss), pass, &device, at),
             Source::Given(given) => engine::step(Gradients::Given(&pass.members(given)), pass, &device, at),
         })?;
+        let mut updated = vec![false; self.histories.len()];
         for (number, reached) in reached {
             if reached && !update {
                 self.gathered[number] = true;
-            } else if update && (reached || self.gathered[number]) {
-                self.updates[number] += 1;
             }
+            updated[number] = reached || self.gathered[number];
         }
         if update {
+            self.part(&updated);
             self.gathered.fill(false);
-            self.steps += 1;
+            self.submitted += 1;
         }
         Ok(())
+    }
+
+    /// Parts the histories of parameters that this step has updated from those that it has not. Whether the device refuses it
+    /// makes no difference: it counts for all of them, or for none.
+    fn part(&mut self, updated: &[bool]) {
+        let mut known: HashMap<(usize, bool), usize> = HashMap::new();
+        for (history, &updated) in self.histories.iter_mut().zip(updated) {
+            let next = known.len();
+            *history = *known.entry((*history, updated)).or_insert(next);
+        }
     }
 
     /// The plan that a step on `loss` (with `update` false: a pass that only gathers gradients) would take on a device
@@ -389,10 +413,12 @@ impl<R: Rule> Optimizer for Stepper<R> {
     #[track_caller]
     fn step_with(&mut self, gradients: Vec<(Param, Tensor)>) -> Result<()> {
         self.prepare()?;
-        let gradients = match &self.scaler {
+        let gradients = match &self.tally {
             // What is gathered is scaled, so these are too.
-            Some(scaler) => gradients.into_iter().map(|(param, gradient)| (param, gradient * &scaler.leaf)).collect(),
-            None => gradients,
+            Some(Tally { scaling: Some(_), leaf, .. }) => {
+                gradients.into_iter().map(|(param, gradient)| (param, gradient * leaf)).collect()
+            }
+            _ => gradients,
         };
         let given = given::by_parameter(&self.store, gradients, Location::caller())?;
         self.pass(Source::Given(&given), true)
@@ -407,12 +433,12 @@ impl<R: Rule> Optimizer for Stepper<R> {
     }
 
     fn steps(&self) -> u64 {
-        self.steps
+        self.submitted - self.author.refused.load(Ordering::Acquire).min(self.submitted)
     }
 
     fn gradient_norm(&self) -> Result<f64> {
-        match &self.status {
-            Some(status) => Ok(status.read(self.store.device(), 0, 1)?[0]),
+        match &self.tally {
+            Some(tally) => Ok(tally.status.read(self.store.device(), 0, 1)?[0]),
             None => Ok(0.0),
         }
     }
@@ -422,8 +448,10 @@ impl<R: Rule> Optimizer for Stepper<R> {
     }
 
     fn loss_scale(&self) -> Result<Option<f64>> {
-        let scale = |scaler: &Scaler| Ok(scaler.state.read(self.store.device(), 0, 1)?[0]);
-        self.scaler.as_ref().map(scale).transpose()
+        match &self.tally {
+            Some(Tally { scaling: Some(_), scale, .. }) => Ok(Some(scale.read(self.store.device(), 0, 1)?[0])),
+            _ => Ok(None),
+        }
     }
 
     fn state(&self) -> Result<OptimizerState> {

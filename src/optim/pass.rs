@@ -1,35 +1,29 @@
 //! One pass of an optimizer as the engine sees it: where gradients go, which kernels follow, the same in f64.
 
 use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::clip::Classes;
-use super::scale::{SETTLED, Scaler};
+use super::tally::{self, SETTLED, Tally};
 use super::{Factors, Rule, Settings, clip};
 use crate::device::Arena;
-use crate::engine::{ArenaKernel, Bound, Found, Update};
+use crate::engine::{ArenaKernel, Author, Bound, Found, Update};
 use crate::error::{Error, Result};
 use crate::graph::Node;
-use crate::kernel::{Capabilities, Kernel, VECTORS};
+use crate::kernel::{Capabilities, Kernel, Vectors};
 use crate::params::{BLOCK, Chunk, ParamStore, Placed};
 use crate::plan::Destination;
 use crate::tensor::Tensor;
 use crate::version::StoreState;
 
-/// Operand words before the factors: the largest norm.
-const HEAD: usize = 4;
-/// Operand words of one class.
-const CLASS: usize = 8;
+/// Operand words of a group's factors.
+const GROUP: usize = 8;
 
-/// Factors of a class as host numbers.
-const IN_OPERANDS: &str = "@group(0) @binding(13) var<uniform> operands: array<vec4<u32>, 1024>;
+/// Factors as host numbers.
+const FACTOR: &str = "@group(0) @binding(13) var<uniform> operands: array<vec4<u32>, 1024>;
 fn factor(at: u32) -> vec4<f32> {
     return bitcast<vec4<f32>>(operands[at]);
-}
-";
-/// Factors of a parameter as the device has made them.
-const IN_ARENA: &str = "fn factor(at: u32) -> vec4<f32> {
-    return factors[at];
 }
 ";
 
@@ -40,25 +34,23 @@ pub(super) struct Parts<'a, R> {
     pub layout: &'a [Placed],
     pub chunks: &'a [Chunk],
     pub leaves: &'a [Arc<Node>],
-    pub updates: &'a [u64],
+    pub histories: &'a [usize],
     pub gathered: &'a [bool],
     pub moments: &'a [Vec<Arc<Arena>>],
-    pub status: &'a Arc<Arena>,
     pub partials: &'a Arc<Arena>,
     pub number: u64,
+    pub author: &'a Arc<Author>,
     pub update: bool,
     pub hardware: bool,
-    pub scaler: Option<&'a Scaler>,
+    pub tally: &'a Tally,
 }
 
 pub(super) struct Pass<'a, R> {
     parts: Parts<'a, R>,
     /// Parameters that are not frozen.
     members: Vec<usize>,
-    /// Class of each parameter, from 0: those of one class take the same factors.
+    /// Class of each parameter, from 1: those of one class take the same factors.
     classes: Vec<usize>,
-    /// An update count of each class.
-    counts: Vec<u64>,
     /// Names of the groups.
     groups: Vec<Arc<str>>,
     reached: RefCell<Vec<bool>>,
@@ -67,24 +59,17 @@ pub(super) struct Pass<'a, R> {
 impl<'a, R: Rule> Pass<'a, R> {
     pub fn new(parts: Parts<'a, R>) -> Self {
         let members: Vec<usize> = (0..parts.layout.len()).filter(|&number| !parts.layout[number].frozen).collect();
+        let counted = parts.rule.correction().is_some();
         let mut classes = vec![0; parts.layout.len()];
-        let mut counts: Vec<u64> = vec![];
-        if parts.scaler.is_some() {
-            // The device counts the updates of each parameter and makes its factors: a class of its own.
-            classes = (0..parts.layout.len()).collect();
-            counts.push(SETTLED);
-        }
-        for &number in members.iter().filter(|_| parts.scaler.is_none()) {
-            let updates = parts.updates[number];
-            let class = parts.rule.class(updates);
-            let known = counts.iter().position(|&count| parts.rule.class(count) == class);
-            classes[number] = known.unwrap_or_else(|| {
-                counts.push(updates);
-                counts.len() - 1
-            });
+        let mut known: HashMap<(usize, usize), usize> = HashMap::new();
+        for &number in &members {
+            let group = parts.chunks[parts.layout[number].chunk].group;
+            let history = if counted { parts.histories[number] } else { 0 };
+            let next = known.len() + 1;
+            classes[number] = *known.entry((group, history)).or_insert(next);
         }
         let groups = parts.store.groups();
-        Pass { parts, members, classes, counts, groups, reached: RefCell::default() }
+        Pass { parts, members, classes, groups, reached: RefCell::default() }
     }
 
     /// Of a place for each parameter, those of the parameters that are not frozen.
@@ -104,17 +89,19 @@ impl<'a, R: Rule> Pass<'a, R> {
         self.parts.rule.factors(lr * own.lr_scale, own.weight_decay.unwrap_or(weight_decay), updates)
     }
 
-    /// The group, from 1, of each parameter that is updated, else 0.
-    fn groups_of_updated(&self, found: &[Found]) -> Result<Arc<Arena>> {
-        let mut groups = vec![0.0; self.parts.layout.len()];
-        for (chunk, arenas) in self.parts.chunks.iter().enumerate() {
+    /// For each parameter 0 if it is not updated, else 1, and for one of each class that number more.
+    fn roles(&self, found: &[Found]) -> Result<Arc<Arena>> {
+        let mut roles = vec![0.0; self.parts.layout.len().max(1)];
+        let mut classes = HashSet::new();
+        for chunk in 0..self.parts.chunks.len() {
             for (number, _) in self.updated(found, |found| found != Found::Nowhere, chunk) {
-                groups[number] = (arenas.group + 1) as f64;
+                let class = self.classes[number];
+                roles[number] = if classes.insert(class) { 1.0 + class as f64 } else { 1.0 };
             }
         }
         let device = self.parts.store.device();
-        let arena = device.arena("groups".into(), groups.len().max(1))?;
-        arena.write(device, 0, &groups)?;
+        let arena = device.arena("roles".into(), roles.len())?;
+        arena.write(device, 0, &roles)?;
         Ok(arena)
     }
 
@@ -158,7 +145,7 @@ impl<'a, R: Rule> Pass<'a, R> {
         for (number, found) in self.updated(found, |found| found != Found::Nowhere, chunk) {
             let place = &self.parts.layout[number];
             let elements = place.shape.elements();
-            let class = self.classes[number] as u32 + 1;
+            let class = self.classes[number] as u32;
             match found {
                 Found::InLeaf(leaf) => ranges.push(Range {
                     first: place.offset,
@@ -196,13 +183,11 @@ impl<R: Rule> Update for Pass<'_, R> {
     }
 
     fn key(&self, words: &mut Vec<u64>) {
-        // The status arena is this optimizer's own, the one for partial norms changes with the arenas.
-        words.extend([self.parts.status.id, self.parts.partials.id]);
-        words.push(u64::from(self.parts.update) << 1 | u64::from(self.parts.hardware));
-        words.push(self.counts.len() as u64);
-        if let Some(scaler) = self.parts.scaler {
-            words.extend([scaler.state.id, scaler.counts.id]);
-        }
+        // The arenas of the tally are this optimizer's own, the one for partial norms changes with the arenas.
+        let Tally { scaling, scale, counts, status, .. } = self.parts.tally;
+        words.extend([status.id, counts.id, scale.id, self.parts.partials.id]);
+        let scaled = u64::from(scaling.is_some());
+        words.push(scaled << 2 | u64::from(self.parts.update) << 1 | u64::from(self.parts.hardware));
         for (number, place) in self.parts.layout.iter().enumerate() {
             let flags = u64::from(place.frozen) | u64::from(self.parts.gathered[number]) << 1;
             words.push(flags | (self.classes[number] as u64) << 2);
@@ -227,60 +212,50 @@ impl<R: Rule> Update for Pass<'_, R> {
         if !self.parts.update {
             return vec![];
         }
-        let largest = self.parts.rule.settings().clip_norm.unwrap_or(0.0);
-        let mut numbers = match self.parts.scaler {
-            Some(scaler) => scaler.head(largest, &self.parts.rule.correction()).to_vec(),
-            None => vec![largest, 0.0, 0.0, 0.0],
-        };
+        let largest = self.parts.rule.settings().clip_norm;
+        let mut numbers = self.parts.tally.head(largest, self.parts.rule.correction()).to_vec();
         for group in 0..self.groups.len() {
-            self.counts.iter().for_each(|&updates| numbers.extend(self.factors(group, updates)));
+            numbers.extend(self.factors(group, SETTLED));
         }
         numbers.into_iter().map(|x| (x as f32).to_bits()).collect()
     }
 
-    fn kernels(&self, found: &[Found], first: usize, capabilities: &Capabilities) -> Result<Vec<ArenaKernel>> {
-        let Parts { rule, chunks, moments, status, partials, .. } = &self.parts;
+    fn kernels(
+        &self,
+        found: &[Found],
+        first: usize,
+        accepted: Option<Bound>,
+        capabilities: &Capabilities,
+    ) -> Result<Vec<ArenaKernel>> {
+        let Parts { rule, chunks, moments, tally, partials, .. } = &self.parts;
         if !self.parts.update {
             return Ok(vec![]);
         }
         // After values, gradients and moments.
         let status_binding = 2 + rule.moments().len();
-        let head = format!("@group(0) @binding({status_binding}) var<storage, read> status: array<vec4<f32>>;\n");
-        let factor = match self.parts.scaler {
-            Some(_) => {
-                let binding = status_binding + 1;
-                format!("@group(0) @binding({binding}) var<storage, read> factors: array<vec4<f32>>;\n{IN_ARENA}")
-            }
-            None => IN_OPERANDS.into(),
-        };
-        let capabilities = if self.parts.hardware {
-            &Capabilities { software: false, pairs: false, ..capabilities.clone() }
-        } else {
-            capabilities
-        };
+        let head =
+            format!("@group(0) @binding({status_binding}) var<storage, read> status: array<vec4<f32>>;\n{FACTOR}");
+        let capabilities =
+            if self.parts.hardware { &Capabilities { software: false, ..capabilities.clone() } } else { capabilities };
         let (mut norms, mut updates) = (vec![], vec![]);
         for (chunk, arenas) in chunks.iter().enumerate() {
             for Range { first: start, elements, gradients, classes } in self.ranges(found, chunk)? {
                 norms.push(clip::Norm { gradients: gradients.clone(), elements, classes: classes.clone() });
-                let wide = capabilities.pairs && elements.is_multiple_of(8);
-                let width = if wide { 8 } else { 4 };
-                let vectors = elements / width;
+                let form = Vectors::of(elements, capabilities);
+                let vectors = elements / form.width();
                 // A load costs a software driver as much as some arithmetic: a block shares those of its class and factors.
                 let one = matches!(classes, Classes::One(_));
                 let shares = capabilities.software && !one;
-                let each = if shares { BLOCK / width } else { 1 };
-                let (class_of, class) = classes.text(status_binding + 1 + usize::from(self.parts.scaler.is_some()));
-                let word = match self.parts.scaler {
-                    Some(_) => 0,
-                    None => first + HEAD + arenas.group * self.counts.len() * CLASS,
-                };
+                let each = if shares { BLOCK / form.width() } else { 1 };
+                let (class_of, class) = classes.text(status_binding + 1);
+                let word = first + tally::HEAD + arenas.group * GROUP;
                 let text = format!(
-                    "{}const VECTORS: u32 = {each}u;\nconst ONE_CLASS: bool = {one};\n{head}{factor}{class_of}{}{}",
-                    VECTORS[usize::from(wide)],
+                    "{}const VECTORS: u32 = {each}u;\nconst ONE_CLASS: bool = {one};\n{head}{class_of}{}{}",
+                    form.text(),
                     rule.shader(),
                     include_str!("../../shaders/optim_update.wgsl")
                 );
-                let name = if wide { format!("{}.wide", rule.name()) } else { rule.name().into() };
+                let name = if form.wide { format!("{}.wide", rule.name()) } else { rule.name().into() };
                 let mut kernel = Kernel::own(name, text);
                 kernel.params = vec![vectors as u32, word as u32, class, 0];
                 kernel.workgroups = vectors.div_ceil(64 * each) as u64;
@@ -290,21 +265,13 @@ impl<R: Rule> Update for Pass<'_, R> {
                 let range = |arena: &Arc<Arena>| (Bound::Range(arena.clone(), start, elements), true);
                 let mut bound = vec![range(&arenas.values), (gradients, false)];
                 bound.extend(moments[chunk].iter().map(range));
-                bound.push(((*status).into(), false));
-                bound.extend(self.parts.scaler.map(|scaler| ((&scaler.factors).into(), false)));
+                bound.push(((&tally.status).into(), false));
                 bound.extend(classes.bound());
                 updates.push(ArenaKernel { kernel, arenas: bound });
             }
         }
-        let mut kernels = match self.parts.scaler {
-            Some(scaler) => {
-                let members = self.groups_of_updated(found)?;
-                let (mut kernels, count) = clip::partial_norms(norms, partials, capabilities);
-                kernels.push(scaler.status((count, first), partials, status, &members, &rule.correction()));
-                kernels
-            }
-            None => clip::kernels(norms, first, partials, status, capabilities),
-        };
+        let verdict = tally.verdict(first, self.roles(found)?, rule.correction(), accepted);
+        let mut kernels = clip::kernels(norms, verdict, partials, capabilities);
         kernels.extend(updates);
         Ok(kernels)
     }
@@ -324,14 +291,9 @@ impl<R: Rule> Update for Pass<'_, R> {
         }
         let norm: f64 = f64::sqrt(square);
         let largest = self.parts.rule.settings().clip_norm;
-        let status = match self.parts.scaler {
-            Some(scaler) => scaler.reference(norm, largest)?,
-            None => {
-                let skipped = f64::from(u8::from(!norm.is_finite()));
-                [norm, clip::factor(largest, norm), skipped, skipped]
-            }
-        };
-        self.parts.status.cpu()?[..4].copy_from_slice(&status);
+        let tally = self.parts.tally;
+        let status = tally.reference(norm, largest)?;
+        tally.status.cpu()?[..4].copy_from_slice(&status);
         let [_, factor, skipped, _] = status;
         if skipped != 0.0 {
             return Ok(());
@@ -345,13 +307,10 @@ impl<R: Rule> Update for Pass<'_, R> {
             }
             for (number, _) in self.updated(reached, |reached| reached, chunk) {
                 let place = &self.parts.layout[number];
-                let updates = match self.parts.scaler {
-                    Some(scaler) => {
-                        let count = &mut scaler.counts.cpu()?[number];
-                        *count += 1.0;
-                        *count as u64 - 1
-                    }
-                    None => self.counts[self.classes[number]],
+                let updates = {
+                    let count = &mut tally.counts.cpu()?[number];
+                    *count += 1.0;
+                    *count as u64 - 1
                 };
                 let factors = self.factors(arenas.group, updates);
                 for i in place.offset..place.offset + place.shape.elements() {
@@ -366,15 +325,23 @@ impl<R: Rule> Update for Pass<'_, R> {
     }
 
     fn seed(&self) -> Option<Tensor> {
-        self.parts.scaler.map(|scaler| scaler.leaf.clone())
+        self.parts.tally.scaling.map(|_| self.parts.tally.leaf.clone())
     }
 
     fn status(&self) -> Option<Arc<Arena>> {
-        self.parts.update.then(|| self.parts.status.clone())
+        self.parts.update.then(|| self.parts.tally.status.clone())
     }
 
     fn number(&self) -> u64 {
         self.parts.number
+    }
+
+    fn author(&self) -> &Arc<Author> {
+        self.parts.author
+    }
+
+    fn has_gathered(&self) -> bool {
+        self.parts.gathered.contains(&true)
     }
 
     fn changes_parameters(&self) -> bool {

@@ -65,14 +65,12 @@ impl Rule for SgdConfig {
         }
     }
 
-    fn correction(&self) -> Correction {
-        // The first update takes all of the gradient.
-        Correction { wgsl: include_str!("../../shaders/sgd_correction.wgsl"), constants: [1.0, 0.0, 0.0, 0.0] }
-    }
-
-    fn class(&self, updates: u64) -> u64 {
+    fn correction(&self) -> Option<Correction> {
         // Without dampening the first update is like any other with a momentum of 0 before it.
-        if self.dampening == 0.0 { 0 } else { updates.min(1) }
+        (self.dampening != 0.0).then(|| Correction {
+            wgsl: include_str!("../../shaders/sgd_correction.wgsl"),
+            constants: [1.0 - self.dampening, 0.0, 0.0, 0.0],
+        })
     }
 
     fn factors(&self, lr: f64, weight_decay: f64, updates: u64) -> Factors {

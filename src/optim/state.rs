@@ -1,7 +1,11 @@
 //! What a resumed run needs of an optimizer, to the host and back.
 
-use super::scale::{SETTLED, Scaler};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::tally::MOST_UPDATES;
 use super::{Optimizer, Rule, Stepper};
+use crate::engine::Author;
 use crate::error::Result;
 use crate::ops::Problem;
 use crate::shape::Shape;
@@ -31,17 +35,19 @@ impl<R: Rule> Stepper<R> {
         }
         let layout = self.store.layout()?;
         let device = self.store.device();
-        let (counts, loss_scale) = match &self.scaler {
-            Some(scaler) => {
-                let state = scaler.state.read(device, 0, 2)?;
-                (scaler.counts(device, layout.len())?, Some((state[0], state[1] as u64)))
+        // What the device has refused is known then, and told.
+        self.store.settled()?;
+        let (counts, loss_scale) = match &self.tally {
+            Some(tally) => {
+                let scale = tally.scaling.map(|_| tally.scale.read(device, 0, 2)).transpose()?;
+                (tally.counts(device, layout.len())?, scale.map(|scale| (scale[0], scale[1] as u64)))
             }
-            None => (self.updates.clone(), None),
+            None => (vec![0; layout.len()], None),
         };
         let mut state = OptimizerState {
             rule: self.rule.name().into(),
             lr: self.lr(),
-            steps: self.steps,
+            steps: self.steps(),
             updates: vec![],
             loss_scale,
             tensors: vec![],
@@ -72,7 +78,8 @@ impl<R: Rule> Stepper<R> {
         if state.rule != self.rule.name() {
             return Err(refuse(format!("the state is one of {}", state.rule)));
         }
-        if state.steps >= SETTLED || state.updates.iter().any(|(_, count)| *count >= SETTLED) {
+        let is_count = |count: u64| count < MOST_UPDATES;
+        if !is_count(state.steps) || !state.updates.iter().all(|(_, count)| is_count(*count)) {
             return Err(refuse(format!("{} steps, and updates of {:?}, are no counts", state.steps, state.updates)));
         }
         if let Some((scale, _)) = state.loss_scale
@@ -88,7 +95,7 @@ impl<R: Rule> Stepper<R> {
             updates[number] = *count;
         }
         // Everything is checked before anything is written.
-        let mut writes = vec![];
+        let (mut writes, mut taken) = (vec![], HashSet::new());
         for (moment, prefix) in self.rule.moments().iter().enumerate() {
             for (number, place) in layout.iter().enumerate().filter(|(number, _)| updates[*number] > 0) {
                 let name = format!("{prefix}.{}", place.name);
@@ -98,8 +105,14 @@ impl<R: Rule> Stepper<R> {
                     return Err(refuse(format!("`{name}` has shape {shape}, not {}", place.shape)));
                 }
                 writes.push((moment, number, values));
+                taken.insert(name);
             }
         }
+        if let Some((name, ..)) = state.tensors.iter().find(|(name, ..)| !taken.contains(name)) {
+            return Err(refuse(format!("it has `{name}`, which this optimizer does not keep")));
+        }
+        // An update that is still to be refused is one of the state from before.
+        self.store.settled()?;
         self.prepare()?;
         let device = &self.store.device().clone();
         for (chunk, moments) in self.moments.iter().enumerate() {
@@ -113,21 +126,23 @@ impl<R: Rule> Stepper<R> {
                 arena.write(device, 0, &all)?;
             }
         }
-        if let (None, Some(_)) = (&self.scaler, state.loss_scale)
-            && self.scaling != Some(None)
-        {
-            let settings = self.scaling.flatten().unwrap_or_default();
-            self.scaler = Some(Scaler::new(device, settings, &updates)?);
-        }
-        if let Some(scaler) = &self.scaler {
-            scaler.write_counts(device, &updates)?;
-            if let Some((scale, good)) = state.loss_scale {
-                scaler.state.write(device, 0, &[scale, good as f64])?;
+        if let Some(tally) = &mut self.tally {
+            tally.write_counts(device, &updates)?;
+            if let Some((scale, good)) = state.loss_scale
+                && self.scaling != Some(None)
+            {
+                tally.fit(device, Some(self.scaling.flatten().unwrap_or_default()), layout.len())?;
+                tally.scale.write(device, 0, &[scale, good as f64])?;
             }
         }
-        self.updates = updates;
+        let mut known = HashMap::new();
+        for (history, count) in self.histories.iter_mut().zip(&updates) {
+            let next = known.len();
+            *history = *known.entry(*count).or_insert(next);
+        }
         self.gathered = vec![false; layout.len()];
-        self.steps = state.steps;
+        self.submitted = state.steps;
+        self.author = Arc::new(Author::new(self.store.state(), self.rule.name(), self.at));
         self.rule.set_lr(state.lr);
         Ok(())
     }

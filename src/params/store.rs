@@ -92,10 +92,12 @@ impl ParamStore {
     /// An empty store; initial values and dropout masks derive from `seed`.
     pub fn new(device: &Device, seed: u64) -> ParamStore {
         let contents = Contents { groups: vec![DEFAULT_GROUP.into()], ..Contents::default() };
+        let state = Arc::default();
+        device.register(&state);
         ParamStore(Arc::new(Inner {
             device: device.clone(),
             seed,
-            state: Arc::default(),
+            state,
             draws: Draws::new(seed),
             contents: Mutex::new(contents),
         }))
@@ -149,7 +151,7 @@ impl ParamStore {
         self.lock().entries.iter().map(|entry| entry.shape.elements()).sum()
     }
 
-    /// Number of updates so far.
+    /// A number that grows with every update, one that is refused later included, and with every write.
     pub fn version(&self) -> u64 {
         self.0.state.version()
     }
@@ -209,6 +211,7 @@ impl ParamStore {
         }
         let number = contents.entries.len();
         contents.numbers.insert(name.clone(), number);
+        self.0.state.add_parameter(&name);
         let entry =
             Entry { name, shape, group, init, zeros, frozen: false, at, chunk: 0, offset: 0, leaves: [None, None] };
         contents.entries.push(entry);
@@ -377,9 +380,16 @@ impl ParamStore {
         Ok((0..contents.entries.len()).map(|number| self.leaf(contents, number, false, at)).collect())
     }
 
+    /// Waits for the steps under way, and returns what became of them.
+    pub(crate) fn settled(&self) -> Result<()> {
+        self.0.device.finish()?;
+        self.0.state.take_failure()
+    }
+
     /// Overwrites parameters: what is held and was recorded before keeps its value.
     pub(crate) fn overwrite(&self, values: &[(usize, &[f64])]) -> Result<()> {
         let _gate = self.0.state.enter();
+        self.0.state.take_failure()?;
         let layout = self.layout()?;
         let chunks = self.chunks(false)?;
         engine::evaluate_before_update(&self.0.device, &self.0.state)?;

@@ -183,7 +183,7 @@ fn state(saved: &Value, content: &Content) -> Option<OptimizerState> {
 /// All parameters, by name.
 fn weights(store: &ParamStore) -> Result<Vec<Item>> {
     let device = store.device();
-    device.synchronize()?;
+    store.settled()?;
     let layout = store.layout()?;
     let mut arenas = vec![];
     for chunk in store.chunks(false)? {
