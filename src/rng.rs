@@ -74,8 +74,9 @@ impl Philox {
         radius * (std::f64::consts::TAU * self.uniform()).cos()
     }
 
-    /// Uniform in `0..bound` without bias (Lemire 2019: reject the short remainder). `bound` must not be 0.
+    /// Uniform in `0..bound` without bias (Lemire 2019: reject the short remainder); 0 for a bound of 0.
     pub fn below(&mut self, bound: u32) -> u32 {
+        let bound = bound.max(1);
         let threshold = bound.wrapping_neg() % bound;
         loop {
             let product = u64::from(self.next_u32()) * u64::from(bound);

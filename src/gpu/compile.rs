@@ -288,7 +288,8 @@ impl Gpu {
             // SAFETY: indices stay checked in every module, and so do loops and divisions in those with a text of a user's
             // (a kernel, or an expression that was fused into one of ours). In our own, loops end (their counts are at most
             // `iterations`), and integers are divided by lengths and strides, which are not zero, or by
-            // `signed_quotient` and `unsigned_quotient`, which exchange the divisors that leave the result open.
+            // `signed_quotient` and `unsigned_quotient`, which exchange the divisors that leave the result open. The compiler has
+            // no check of divisions for GL, where one that is left open gives some number and nothing worse.
             let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
             let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: None,

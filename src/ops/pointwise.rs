@@ -145,9 +145,14 @@ impl Tensor {
     /// `min(max(x, low), high)`; NaN stays NaN. The bounds travel as host numbers; an infinite one is none.
     ///
     /// # Errors
-    /// The result carries [`crate::Error::DType`] for integers that do not hold a bound.
+    /// The result carries [`crate::Error::DType`] for integers that do not hold a bound, [`crate::Error::Value`] for a float
+    /// and a bound that is NaN.
     #[track_caller]
     pub fn clamp(&self, low: f64, high: f64) -> Tensor {
+        if self.meta().dtype.is_float() && (low.is_nan() || high.is_nan()) {
+            let what = format!("bounds {low} and {high}");
+            return self.problem("clamp", Problem::Value(what, "pass numbers; an infinite bound is none"));
+        }
         let [low, high] = number::bounds(self, low, high);
         Tensor::apply(Pointwise(&table::CLAMP), &[self, &low, &high])
     }

@@ -80,6 +80,11 @@ pub fn cases() -> Vec<Case> {
             cases.push(case.input(&[8], dtype, draw).tolerance(Tolerance::Exact).not_differentiable());
         }
     }
+    for (row, dtype) in [(&ABS, DType::U32), (&ABS, DType::I32), (&NEG, DType::I32), (&SIGN, DType::I32), (&RELU, DType::I32)] {
+        let draw = if dtype == DType::U32 { WORDS } else { INTS };
+        let case = Case::new(format!("{}_edges_{dtype}", row.name), |x| Tensor::apply(Pointwise(row), &[&x[0]]));
+        cases.push(case.input(&[8], dtype, draw).tolerance(Tolerance::Exact).not_differentiable());
+    }
     // Rows that some drivers take eight elements at a time, in two halves that share their loads.
     let mixed = |x: &[Tensor]| (&x[0] * &x[1] + &x[2]).sigmoid().maximum(&x[0]).relu();
     let rows = |case: Case| case.normal(&[2, 262_152]).normal(&[262_152]).normal(&[2, 1]);

@@ -107,7 +107,8 @@ rows! {
     EXP "exp" Float "exp_full(a)", |a, _, _| a.exp(), Some(|w| one(w.grad * w.output));
     LOG "log" Float "log_full(a)", |a, _, _| a.ln(), Some(|w| one(w.grad / &w.inputs[0]));
     SQRT "sqrt" Float "sqrt(a)", |a, _, _| a.sqrt(), Some(|w| one((w.grad / w.output).scale(0.5)));
-    ABS "abs" Number "abs(a)", |a, _, _| a.abs(), Some(|w| one(w.grad * w.inputs[0].sign()));
+    // What the shader compiler writes for GL takes u32 for i32 here.
+    ABS "abs" Number "abs(a)" uint "a", |a, _, _| a.abs(), Some(|w| one(w.grad * w.inputs[0].sign()));
     SIGN "sign" Signed "select(select(a, F(-1.0), a < F(0.0)), F(1.0), a > F(0.0))" int "sign(a)",
         |a, _, _| if a > 0.0 { 1.0 } else if a < 0.0 { -1.0 } else { a }, None;
     NEG "neg" Signed "-a", |a, _, _| -a, Some(|w| one(-w.grad));
