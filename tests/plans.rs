@@ -404,3 +404,17 @@ fn a_kernel_s_name_says_how_many_ops_are_fused_into_it() {
     let reduced = (x.exp() * 2.0).sum_keep(&[1]).tanh();
     assert_eq!(name(&reduced), "sum +3");
 }
+
+/// The epilogue's own name for its place is that of a gather's index, which this one reads too.
+#[test]
+fn a_merged_gather_may_be_combined_with_its_index() {
+    for device in [Device::cpu(), common::gpu()] {
+        let (x, index) = (device.tensor(&[3u32, 5, 8, 13], &[4]), device.tensor(&[2u32, 0, 1], &[3]));
+        let (picked, other) = (x.gather(0, &index) + &index, &x * &x);
+        let merged = device.plan_for(&[&picked, &other], &Capabilities::default(), true).unwrap();
+        assert_eq!(merged.dispatches.len(), 1, "{merged}");
+        device.eval(&[&picked, &other]).unwrap();
+        assert_eq!(picked.to_vec::<u32>().unwrap(), [10, 3, 6]);
+        assert_eq!(other.to_vec::<u32>().unwrap(), [9, 25, 64, 169]);
+    }
+}

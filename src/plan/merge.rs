@@ -211,6 +211,11 @@ fn bindings(parts: &[&Part]) -> (Vec<Bound>, Vec<BTreeMap<u32, usize>>) {
             let kind = substitute_names(kind, &|name| part.text.names.contains(name).then(|| format!("{name}_{k}")));
             let bound = (slot, write, access.clone(), kind);
             let known = all.iter().position(|other| !write && *other == bound);
+            // A function that calls something of its own as a binding is called hides that one: under a name for two of its
+            // bindings it would hide both.
+            let taken = |number: &usize| own.values().any(|own| own == number);
+            let hides = || part.storage.iter().any(|(.., name, _)| part.text.declares_local(name));
+            let known = known.filter(|number| !(taken(number) && hides()));
             own.insert(*binding, known.unwrap_or(all.len()));
             if known.is_none() {
                 all.push(bound);
