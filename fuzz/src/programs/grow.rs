@@ -7,11 +7,11 @@
 use kiln::rng::Philox;
 use kiln::{Array, DType, Device, Draws, Error, Shape, Tensor};
 
-/// Most elements of a value.
-pub(super) const ELEMENTS: usize = 4096;
 /// Floats grow no larger.
 const LARGE: f64 = 64.0;
 const LENGTHS: [usize; 20] = [1, 1, 2, 3, 3, 4, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 31, 37, 64, 131];
+/// Lengths where there is room.
+const LONG: [usize; 6] = [72, 255, 1000, 1024, 4099, 16_384];
 
 /// What to grow.
 #[derive(Clone, Copy)]
@@ -26,12 +26,16 @@ pub struct Recipe<'a> {
     pub halves: bool,
     /// True if integers may wrap and be divided by zero.
     pub wild: bool,
+    /// Most elements of a value.
+    pub elements: usize,
 }
 
 /// A program on a device, recorded and not yet run.
 pub struct Program {
     /// What is read: results, and gradients of one of them.
     pub roots: Vec<Tensor>,
+    /// What is read before all else, so that it is a stored value for the rest.
+    pub early: Option<Tensor>,
     /// A line for each value.
     pub text: Vec<String>,
     /// Ops that the library refused.
@@ -51,6 +55,7 @@ pub fn grow(device: &Device, recipe: Recipe<'_>) -> Program {
         noise: recipe.noise.map(|seed| Philox::new(seed, 1)),
         halves: recipe.halves,
         wild: recipe.wild,
+        elements: recipe.elements,
         mixed: false,
         draws: Draws::new(recipe.data),
         values: vec![],
@@ -116,6 +121,7 @@ pub(super) struct Grower<'a> {
     pub noise: Option<Philox>,
     pub halves: bool,
     pub wild: bool,
+    pub elements: usize,
     /// True within mixed precision.
     pub mixed: bool,
     pub draws: Draws,
@@ -158,6 +164,9 @@ impl Grower<'_> {
     }
 
     pub(super) fn length(&mut self) -> usize {
+        if self.elements > 1 << 16 && self.chance(3) {
+            return LONG[self.below(LONG.len())];
+        }
         LENGTHS[self.below(LENGTHS.len())]
     }
 
@@ -167,7 +176,7 @@ impl Grower<'_> {
         for _ in 0..rank {
             let length = self.length();
             let elements: usize = shape.iter().product();
-            shape.push(if elements * length > ELEMENTS / 2 { 1 } else { length });
+            shape.push(if elements * length > self.elements / 2 { 1 } else { length });
         }
         shape
     }
@@ -207,7 +216,8 @@ impl Grower<'_> {
                 (DType::Bool, _) => f64::from(rng.below(2)),
             }
         };
-        let mut data: Vec<f64> = (0..count).map(|_| value()).collect();
+        // What is so long is only planned.
+        let mut data: Vec<f64> = if count > 1 << 14 { vec![0.0; count] } else { (0..count).map(|_| value()).collect() };
         for value in &mut data {
             *value = if dtype == DType::F32 { f64::from(*value as f32) } else { dtype.round(*value) };
         }
@@ -298,12 +308,7 @@ impl Grower<'_> {
         if !dtype.is_float() || matches!(rounding, Rounding::Exact) {
             return tensor;
         }
-        let shape = Shape::new(tensor.shape().expect("no error")).expect("a shape");
-        let device = &self.device;
-        let mut around = |middle: f64, by: f64| {
-            let data = (0..shape.elements()).map(|_| middle + by * (2.0 * rng.uniform() - 1.0)).collect();
-            device.array(&Array { shape, dtype: DType::F32, data })
-        };
+        let mut around = |middle: f64, by: f64| noise(rng, &tensor, middle, by);
         let unit = if dtype == DType::F16 { 2f64.powi(-10) } else { 2f64.powi(-23) };
         let relative = if matches!(rounding, Rounding::Function) { unit.max(2e-6) } else { unit };
         let mut noisy = tensor.cast(DType::F32) * around(1.0, relative);
@@ -317,6 +322,17 @@ impl Grower<'_> {
             _ => noisy,
         };
         noisy.cast(dtype)
+    }
+
+    /// The result `y` of a function of `x` with noise in its first and second derivative, which are formed of rounded values:
+    /// where a function levels off, little of them is left.
+    pub(super) fn bent(&mut self, y: Tensor, x: &Tensor) -> Tensor {
+        let Some(rng) = &mut self.noise else { return y };
+        let dtype = y.dtype().expect("no error");
+        let unit = if dtype == DType::F16 { 2f64.powi(-9) } else { 2f64.powi(-21) };
+        let away = x.cast(DType::F32) - x.cast(DType::F32).detach();
+        let nothing = &away * noise(rng, x, 0.0, unit) + away.square() * noise(rng, x, 0.0, unit);
+        (y.cast(DType::F32) + nothing).cast(dtype)
     }
 
     /// A value that is as wanted, the later ones more often.
@@ -347,9 +363,10 @@ impl Grower<'_> {
 
     /// A value of the same dtype that broadcasts with `value`: one that is there, or a new one of some of its axes.
     pub(super) fn partner(&mut self, value: &Value) -> Value {
+        let most = self.elements;
         let fits = |other: &Value| {
             let broadcast = broadcast(&value.shape, &other.shape);
-            other.dtype == value.dtype && broadcast.is_some_and(|shape| shape.iter().product::<usize>() <= ELEMENTS)
+            other.dtype == value.dtype && broadcast.is_some_and(|shape| shape.iter().product::<usize>() <= most)
         };
         let found = if self.chance(3) { None } else { self.choose(fits) };
         found.unwrap_or_else(|| {
@@ -384,7 +401,7 @@ impl Grower<'_> {
             let (terms, sum) = match name {
                 "mean" => (wide.clone(), false),
                 "mean of squares" => (wide.square(), false),
-                _ => (wide.tanh(), true),
+                _ => (self.bent(wide.tanh(), &wide), true),
             };
             let total = |terms: &Tensor| if sum { terms.sum_all() } else { terms.mean_all() };
             let size = self.noise.is_some().then(|| total(&terms.detach().abs()));
@@ -413,8 +430,19 @@ impl Grower<'_> {
         if roots.is_empty() {
             roots.extend(self.values.last().map(|value| value.tensor.clone()));
         }
-        Program { roots, text: self.text, refused: self.refused }
+        let early = if self.chance(4) { Some(self.any()) } else { None };
+        if let Some(value) = &early {
+            self.text.push(format!("t{} is read first", value.number));
+        }
+        Program { roots, early: early.map(|value| value.tensor), text: self.text, refused: self.refused }
     }
+}
+
+/// Numbers around `middle`, for each element of `like`.
+fn noise(rng: &mut Philox, like: &Tensor, middle: f64, by: f64) -> Tensor {
+    let shape = Shape::new(like.shape().expect("no error")).expect("a shape");
+    let data = (0..shape.elements()).map(|_| middle + by * (2.0 * rng.uniform() - 1.0)).collect();
+    like.device().array(&Array { shape, dtype: DType::F32, data })
 }
 
 pub(super) fn broadcast(left: &[usize], right: &[usize]) -> Option<Vec<usize>> {

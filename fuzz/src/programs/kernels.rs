@@ -6,7 +6,7 @@ use kiln::ops::attention::AttentionOptions;
 use kiln::ops::conv2d::Conv2dOptions;
 
 use super::grow::Rounding::{Absolute, Exact, Function, Terms};
-use super::grow::{ELEMENTS, Grower, Value, broadcast};
+use super::grow::{Grower, Value, broadcast};
 
 /// Logarithm of the most classes.
 const LARGE_LOG: f64 = 9.0;
@@ -89,24 +89,24 @@ impl Grower<'_> {
         if rank > 2 && self.chance(3) {
             return self.attention(&x);
         }
+        let most = self.elements;
         let fits = |other: &Value| {
             other.dtype == x.dtype
                 && other.rank() > 1
                 && other.shape[other.rank() - 2] == inner
-                && broadcast(&x.shape[..rank - 2], &other.shape[..other.rank() - 2]).is_some_and(|batch| {
-                    batch.iter().product::<usize>() * rows * other.shape[other.rank() - 1] <= ELEMENTS
-                })
+                && broadcast(&x.shape[..rank - 2], &other.shape[..other.rank() - 2])
+                    .is_some_and(|batch| batch.iter().product::<usize>() * rows * other.shape[other.rank() - 1] <= most)
         };
         let turned = self.chance(4);
         let found = if self.chance(2) { self.choose(fits) } else { None };
         let (text, y) = match found {
-            _ if turned && x.elements() * rows <= ELEMENTS * inner => {
+            _ if turned && x.elements() * rows <= self.elements * inner => {
                 (format!("transpose(t{})", x.number), Value { tensor: t.transpose(rank - 2, rank - 1), ..x.clone() })
             }
             Some(found) => (format!("t{}", found.number), found),
             None => {
                 let columns = self.length();
-                if x.elements() / inner * columns > ELEMENTS {
+                if x.elements() / inner * columns > self.elements || inner * columns > self.elements {
                     return;
                 }
                 let leaf = self.leaf(&[inner, columns], x.dtype);
@@ -122,11 +122,11 @@ impl Grower<'_> {
     fn attention(&mut self, x: &Value) {
         let rank = x.rank();
         let (mut shape, keys) = (x.shape.clone(), self.length().min(16));
-        if x.elements() / x.shape[rank - 1] * keys > ELEMENTS {
+        if x.elements() / x.shape[rank - 1] * keys > self.elements {
             return;
         }
         shape[rank - 2] = keys;
-        if shape.iter().product::<usize>() > ELEMENTS {
+        if shape.iter().product::<usize>() > self.elements {
             return;
         }
         let (key, value) = (self.leaf(&shape, x.dtype), self.leaf(&shape, x.dtype));
@@ -161,13 +161,13 @@ impl Grower<'_> {
                 self.push(text, t.gather(axis, &index.tensor), x.low, x.high, Exact);
             }
             2 => {
-                let length = x.shape[axis];
+                let (length, most) = (x.shape[axis], self.elements);
                 let fits = |other: &Value| {
                     matches!(other.dtype, DType::I32 | DType::U32)
                         && other.rank() == 1
                         && other.low >= 0.0
                         && other.high < length as f64
-                        && x.elements() / length * other.elements() <= ELEMENTS
+                        && x.elements() / length * other.elements() <= most
                 };
                 let index = match self.choose(fits) {
                     Some(index) => index,
@@ -177,7 +177,7 @@ impl Grower<'_> {
                 let text = format!("index_select axis {axis} of t{} at t{}", x.number, index.number);
                 self.push(text, t.index_select(axis, &index.tensor), x.low, x.high, Exact);
             }
-            3 if rank == 2 && x.dtype.is_float() && x.shape[1] * 6 <= ELEMENTS => {
+            3 if rank == 2 && x.dtype.is_float() && x.shape[1] * 6 <= self.elements => {
                 let index = self.index(&[2, 3], x.shape[0]);
                 self.used[index.number] = true;
                 let padding = if self.chance(2) { Some(self.below(x.shape[0])) } else { None };
@@ -241,7 +241,7 @@ impl Grower<'_> {
                 let channels = x.shape[1];
                 let groups = if self.chance(3) { channels } else { 1 };
                 let filters = groups * (1 + self.below(4));
-                if x.elements() / channels * filters > ELEMENTS {
+                if x.elements() / channels * filters > self.elements {
                     return;
                 }
                 let weight = self.leaf(&[filters, channels / groups, kernel[0], kernel[1]], x.dtype);

@@ -42,7 +42,9 @@ pub fn planned(bytes: &[u8]) -> [u64; 3] {
         let capabilities = &kinds[usize::from(first & 7)];
         let fusion = first & 8 == 0;
         let device = Device::cpu();
-        let program = grow(&device, Recipe { bytes: rest, data: 1, noise: None, halves: capabilities.f16, wild: true });
+        let elements = if first >> 4 == 15 { 1 << 20 } else { 1 << 12 };
+        let halves = capabilities.f16;
+        let program = grow(&device, Recipe { bytes: rest, data: 1, noise: None, halves, wild: true, elements });
         let roots: Vec<_> = program.roots.iter().collect();
         let plan = device.plan_for(&roots, capabilities, fusion);
         let plan = plan.unwrap_or_else(|error| panic!("not planned, fusion {fusion}: {error}\n{}", listing(&program)));
@@ -140,8 +142,9 @@ impl Drivers {
     /// If it does not run, or gives other values than the reference.
     pub fn ran(&mut self, bytes: &[u8]) {
         let bit = |bit: u8| bytes.first().is_some_and(|first| first >> bit & 1 == 1);
-        let (halves, wild) = (bit(0), bit(1) && WILD);
-        let recipe = Recipe { bytes: bytes.get(1..).unwrap_or_default(), data: 1, noise: None, halves, wild };
+        let (halves, wild) = (bit(0), bit(1));
+        let recipe =
+            Recipe { bytes: bytes.get(1..).unwrap_or_default(), data: 1, noise: None, halves, wild, elements: 1 << 12 };
         let other = Recipe { data: 2, ..recipe };
         let first = self.judge("fused", &self.fused.clone(), recipe);
         self.judge("unfused", &self.unfused.clone(), recipe);
@@ -186,7 +189,6 @@ impl Drivers {
     }
 }
 
-const WILD: bool = false;
 /// Disturbed references.
 const NOISY: u64 = 12;
 
@@ -194,6 +196,9 @@ fn run(device: &Device, recipe: Recipe<'_>) -> (Program, Vec<Array>) {
     let program = grow(device, recipe);
     let roots: Vec<_> = program.roots.iter().collect();
     let read = || -> Result<Vec<Array>, Error> {
+        if let Some(early) = &program.early {
+            early.to_array()?;
+        }
         device.eval(&roots)?;
         roots.iter().map(|root| root.to_array()).collect()
     };

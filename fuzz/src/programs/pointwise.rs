@@ -3,7 +3,7 @@
 use kiln::{DType, Precision, Tensor};
 
 use super::grow::Rounding::{Basic, Exact, Function};
-use super::grow::{ELEMENTS, Grower, Value, broadcast};
+use super::grow::{Grower, Value, broadcast};
 
 impl Grower<'_> {
     /// One op or a few.
@@ -85,6 +85,7 @@ impl Grower<'_> {
                 ("elu", t.elu(alpha), -1.5, high.max(0.0), Function)
             }
         };
+        let y = if matches!(rounding, Function) { self.bent(y, t) } else { y };
         self.push(format!("{name}(t{})", x.number), y, low, high, rounding);
     }
 
@@ -214,7 +215,7 @@ impl Grower<'_> {
                 let a = self.any();
                 let b = self.partner(&a);
                 let shape = broadcast(&a.shape, &b.shape).and_then(|both| broadcast(&both, &condition.shape));
-                if shape.is_none_or(|shape| shape.iter().product::<usize>() > ELEMENTS) {
+                if shape.is_none_or(|shape| shape.iter().product::<usize>() > self.elements) {
                     return;
                 }
                 let text = format!("where(t{}, t{}, t{})", condition.number, a.number, b.number);
@@ -273,7 +274,7 @@ impl Grower<'_> {
                 if shape.len() < 5 && self.chance(2) {
                     shape.insert(0, self.length());
                 }
-                if shape.iter().product::<usize>() > ELEMENTS {
+                if shape.iter().product::<usize>() > self.elements {
                     return;
                 }
                 (format!("expand {shape:?}"), t.expand(&shape))
@@ -291,7 +292,7 @@ impl Grower<'_> {
     fn join(&mut self) {
         let x = self.any();
         let (rank, t) = (x.rank(), x.tensor.clone());
-        if rank == 0 || x.elements() * 3 > ELEMENTS {
+        if rank == 0 || x.elements() * 3 > self.elements {
             return self.view();
         }
         let axis = self.below(rank);
@@ -301,7 +302,7 @@ impl Grower<'_> {
                 *pair = (self.below(3), self.below(3));
             }
             let around: usize = x.shape.iter().zip(&pairs).map(|(length, pair)| length + pair.0 + pair.1).product();
-            if around <= ELEMENTS {
+            if around <= self.elements {
                 let value = [0.0, 0.5, -1.0][self.below(3)];
                 let text = format!("pad t{} by {pairs:?} with {value}", x.number);
                 self.push(text, t.pad(&pairs, value), x.low.min(-1.0), x.high.max(1.0), Basic);
@@ -322,7 +323,7 @@ impl Grower<'_> {
         let elements: usize = x.elements() + y.elements() + z.elements();
         if y.shape == x.shape && z.shape == x.shape && self.chance(3) {
             self.push(format!("stack axis {axis} of {of}"), Tensor::stack(&all, axis), low, high, Exact);
-        } else if elements <= 2 * ELEMENTS {
+        } else if elements <= 2 * self.elements {
             self.push(format!("concat axis {axis} of {of}"), Tensor::concat(&all, axis), low, high, Exact);
         }
     }
