@@ -1,4 +1,4 @@
-.PHONY: train test
+.PHONY: train test soak
 
 # Arguments of the example: make train ARGS="--epochs 3 --device cpu"
 ARGS ?=
@@ -12,3 +12,10 @@ train:
 test:
 	scripts/ensure-driver.sh
 	cargo test --release
+
+# Kills train_cnn at random, fills its disk, shares its checkpoint and takes its memory away, and compares what it ends with
+# bit for bit; ends with a table. Not part of the tests: it takes the minutes it is given.
+MINUTES ?= 15
+soak:
+	cargo build --release --example train_cnn --example soak
+	cargo run --release --example soak -- --minutes $(MINUTES)

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
-use crate::engine::Engine;
+use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::gpu;
 use crate::profile::{Clock, Phase, Profile, Recorder, Report, Span};
@@ -292,6 +292,14 @@ impl Device {
         }
     }
 
+    /// Changes the memory limit, that of `KILN_MEMORY_LIMIT` or one that only the driver knows. For tests.
+    #[doc(hidden)]
+    pub fn limit_memory(&self, bytes: u64, by_driver: bool) {
+        if let Backend::Gpu(gpu) = &self.0.backend {
+            gpu.limit_memory(bytes, by_driver);
+        }
+    }
+
     /// Turns check mode on or off (at first what `KILN_CHECK` says): each step is waited for, and the error of one with a
     /// gradient that is not finite names the first op that gave such a value.
     pub fn set_check(&self, enabled: bool) {
@@ -326,7 +334,7 @@ impl Device {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let storage = match &self.0.backend {
             Backend::Cpu => Storage::Cpu(Mutex::new(vec![0.0; elements])),
-            Backend::Gpu(gpu) => Storage::Gpu(gpu.arena(&label, elements as u64 * 4)?),
+            Backend::Gpu(gpu) => Storage::Gpu(engine::with_room(self, || gpu.arena(&label, elements as u64 * 4))?),
         };
         Ok(Arc::new(Arena { id: NEXT.fetch_add(1, Ordering::Relaxed), label, elements, storage }))
     }
@@ -408,7 +416,7 @@ impl Arena {
         match (&self.storage, device.backend()) {
             (Storage::Cpu(_), _) => self.read_cpu(offset, length),
             (Storage::Gpu(buffer), Backend::Gpu(gpu)) => {
-                let bytes = gpu.read(buffer, offset as u64 * 4, length as u64 * 4)?;
+                let bytes = engine::with_room(device, || gpu.read(buffer, offset as u64 * 4, length as u64 * 4))?;
                 Ok(bytemuck::pod_collect_to_vec::<u8, f32>(&bytes).iter().map(|&x| f64::from(x)).collect())
             }
             _ => Err(Error::internal("an arena used with another device")),

@@ -235,6 +235,7 @@ fn io_advice(error: &std::io::Error, action: &str) -> &'static str {
         ErrorKind::StorageFull => "make room on that disk, or choose a path on another",
         ErrorKind::QuotaExceeded => "make room within your quota on that disk, or choose a path on another",
         ErrorKind::FileTooLarge => "raise the limit on the size of files (ulimit -f), or choose another file system",
+        ErrorKind::AlreadyExists => "choose another path, or remove what has that name",
         ErrorKind::IsADirectory => "name a file, not a folder",
         ErrorKind::NotADirectory => "correct the path: a part of it is a file, not a folder",
         ErrorKind::ReadOnlyFilesystem => "choose a path on a disk that is not mounted read-only",

@@ -183,6 +183,7 @@ fn each_refusal_of_the_system_has_its_own_advice() {
         (12, "memory"),                 // ENOMEM
         (13, "own"),                    // EACCES
         (16, "another program"),        // EBUSY
+        (17, "has that name"),          // EEXIST
         (18, "on one file system"),     // EXDEV
         (20, "not a folder"),           // ENOTDIR
         (21, "name a file"),            // EISDIR

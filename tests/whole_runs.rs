@@ -3,6 +3,10 @@
 
 mod common;
 
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+
 use kiln::data::{Dataset, Loader, digits};
 use kiln::prelude::*;
 use kiln::train::checkpoint::Checkpoint;
@@ -180,5 +184,168 @@ fn a_partial_last_batch_of_the_digits_cnn_compiles_no_pipeline() {
     for size in [29, 37, 61] {
         net.train(&mut splits.train.batches(size), 1);
         assert_eq!(device.objects_made()[2], pipelines, "at {size} images: {}", device.statistics().last_plan);
+    }
+}
+
+/// The example, built if need be, with these options beside or in place of those that keep a run short. On the reference: what
+/// is tested here is the program around the steps.
+fn train_cnn(changes: &[(&str, &str)]) -> Command {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let program = PROGRAM.get_or_init(|| {
+        let test = std::env::current_exe().unwrap();
+        let profile = test.ancestors().nth(2).unwrap();
+        let mut cargo = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()));
+        cargo.args(["build", "--quiet", "--example", "train_cnn", "--target-dir"]).arg(profile.parent().unwrap());
+        cargo.args(profile.ends_with("release").then_some("--release")).current_dir(env!("CARGO_MANIFEST_DIR"));
+        assert!(cargo.status().unwrap().success());
+        profile.join("examples").join("train_cnn")
+    });
+    let mut options = vec![("--device", "cpu"), ("--limit", "120"), ("--batch-size", "12"), ("--epochs", "4")];
+    options.retain(|(name, _)| changes.iter().all(|(other, _)| name != other));
+    options.extend(changes);
+    let mut command = Command::new(program);
+    command.args(options.iter().flat_map(|&(name, value)| [name, value])).env("RUST_BACKTRACE", "0");
+    command
+}
+
+/// A fresh folder.
+fn folder(test: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("kiln-{test}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Starts a run that saves every other step and sends it a signal once it has saved.
+#[cfg(unix)]
+fn disturbed(mut command: Command, checkpoint: &Path, signal: nix::sys::signal::Signal) -> Output {
+    use nix::unistd::Pid;
+    let before = std::fs::read(checkpoint).ok();
+    command.arg("--checkpoint").arg(checkpoint).args(["--checkpoint-every", "2"]);
+    if before.is_some() {
+        command.arg("--resume").arg(checkpoint);
+    }
+    let mut child: Child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while std::fs::read(checkpoint).ok() == before && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    nix::sys::signal::kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+#[cfg(unix)]
+fn a_run_that_signals_stop_goes_on_to_the_same_bits() {
+    use nix::sys::signal::Signal;
+    // Whoever started the tests may have it ignored, as nohup does.
+    // SAFETY: what it was by default; this program handles no signal.
+    unsafe { nix::sys::signal::signal(Signal::SIGHUP, nix::sys::signal::SigHandler::SigDfl) }.unwrap();
+    let folder = folder("signals");
+    let [whole, out, checkpoint] = ["whole", "out", "run"].map(|name| folder.join(name));
+    let done = run(train_cnn(&[]).arg("--out").arg(&whole));
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    for signal in [Signal::SIGTERM, Signal::SIGKILL, Signal::SIGHUP, Signal::SIGINT] {
+        let mut command = train_cnn(&[]);
+        command.arg("--out").arg(&out);
+        let ended = disturbed(command, &checkpoint, signal);
+        let said = text(&ended.stdout);
+        match signal {
+            Signal::SIGKILL => assert!(!ended.status.success() && !said.contains("stopped"), "{said}"),
+            _ => assert!(
+                ended.status.success() && said.contains("stopped after"),
+                "{signal}: {said}{}",
+                text(&ended.stderr)
+            ),
+        }
+        assert!(!out.exists(), "it ended before the signal came");
+    }
+    // Under nohup a hangup is nothing to stop for.
+    let mut patient = Command::new("sh");
+    patient.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]);
+    let inner = train_cnn(&[]);
+    patient.arg(inner.get_program()).args(inner.get_args()).arg("--out").arg(&out);
+    let ended = disturbed(patient, &checkpoint, Signal::SIGHUP);
+    assert!(ended.status.success() && !text(&ended.stdout).contains("stopped"), "{}", text(&ended.stderr));
+    assert!(std::fs::read(&out).unwrap() == std::fs::read(&whole).unwrap(), "the weights differ");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn outputs_are_tried_before_the_first_step_and_left_as_they_were() {
+    let folder = folder("outputs");
+    let file = |name: &str| folder.join(name);
+    std::fs::write(file("old"), "old").unwrap();
+    for option in ["--out", "--json", "--logits", "--checkpoint", "--trace"] {
+        for (bad, why) in [(file("old").join("x"), "has that name"), (folder.clone(), "it is a folder")] {
+            let mut command = train_cnn(&[]);
+            if option != "--out" {
+                command.arg("--out").arg(file("old"));
+            }
+            let ended = run(command.arg(option).arg(&bad));
+            let (said, error) = (text(&ended.stdout), text(&ended.stderr));
+            assert!(!ended.status.success() && !said.contains("epoch"), "{option} {said}{error}");
+            assert!(error.contains(why) && error.contains(bad.to_str().unwrap()), "{option}: {error}");
+        }
+    }
+    let left: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["old"]);
+    assert_eq!(std::fs::read(file("old")).unwrap(), b"old");
+    // A folder that is not there is made.
+    let ended = run(train_cnn(&[]).args(["--max-steps", "1", "--out"]).arg(file("new/folder/w")));
+    assert!(ended.status.success() && file("new/folder/w").is_file(), "{}", text(&ended.stderr));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_checkpoint_of_another_run_is_refused_with_both_values() {
+    let folder = folder("other-run");
+    let [checkpoint, out] = ["run", "out"].map(|name| folder.join(name));
+    let ended = run(train_cnn(&[]).args(["--max-steps", "3", "--out"]).arg(&out).arg("--checkpoint").arg(&checkpoint));
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    let before = std::fs::read(&out).unwrap();
+    for (options, told) in [
+        ("--batch-size 13", "batch size 12 there, 13 here"),
+        ("--seed 7", "seed 42 there, 7 here"),
+        ("--optimizer sgd", "optimizer adamw there, sgd here"),
+        ("--precision mixed", "precision full there, mixed here"),
+        ("--limit 130", "training images 120 there, 130 here"),
+    ] {
+        let change = options.split_once(' ').unwrap();
+        let ended = run(train_cnn(&[change]).arg("--out").arg(&out).arg("--resume").arg(&checkpoint));
+        let error = text(&ended.stderr);
+        assert!(!ended.status.success() && error.contains(told), "{options}: {error}");
+    }
+    assert!(std::fs::read(&out).unwrap() == before);
+    // What may be changed is told.
+    let ended = run(train_cnn(&[])
+        .args(["--max-steps", "4", "--lr", "0.001"])
+        .arg("--resume")
+        .arg(&checkpoint)
+        .arg("--out")
+        .arg(&out));
+    assert!(text(&ended.stdout).contains("changed  learning rate from 0.003 to 0.001"), "{}", text(&ended.stdout));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn how_often_to_save_is_steps_or_time() {
+    let told = |value: &str| {
+        let option = format!("--checkpoint-every={value}");
+        let ended = run(train_cnn(&[]).args(["--list-devices", "--checkpoint", "run", &option]));
+        (ended.status.success(), text(&ended.stderr))
+    };
+    for good in ["1", "100", "30s", "5m", "2h", "0.5s"] {
+        assert!(told(good).0, "{good}");
+    }
+    for bad in ["0", "0s", "-1", "1.5", "5x", "s", "", "NaNs", "infs", "1e400s"] {
+        let (taken, error) = told(bad);
+        assert!(!taken && error.contains("a number of steps (100) nor a time (30s, 5m, 2h)"), "{bad}: {error}");
     }
 }

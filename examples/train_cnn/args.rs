@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use kiln::init::{Fan, Init, Nonlinearity};
@@ -12,8 +13,10 @@ use kiln::init::{Fan, Init, Nonlinearity};
     train_cnn --data mnist --data-dir DIR --epochs 1  the original MNIST files\n  \
     train_cnn --device vulkan --optimizer sgd --lr 0.05 --momentum 0.9\n  \
     train_cnn --checkpoint run.safetensors          saves weights, optimizer and position after every epoch\n  \
+    train_cnn --checkpoint run.safetensors --checkpoint-every 5m   and every five minutes\n  \
     train_cnn --resume run.safetensors              goes on where that run stopped, to the same bits\n\n\
-    KILN_DEVICE chooses the device where --device does not; KILN_DATA is the default of --data-dir; KILN_PROFILE=1\n\
+    Ctrl-C, SIGTERM and SIGHUP (unless it is ignored, as under nohup) save and end the run; a second one ends it at once.\n\
+    KILN_DEVICE chooses the device where --device does not; KILN_DATA is the default of --data-dir; KILN_PROFILE=on\n\
     prints where the time went.")]
 pub struct Args {
     /// Images to learn from.
@@ -70,10 +73,13 @@ pub struct Args {
     /// Where to save the weights at the end.
     #[arg(long, value_name = "FILE", default_value = "target/train_cnn.safetensors")]
     pub out: PathBuf,
-    /// Save everything that resuming takes after every epoch and at Ctrl-C.
+    /// Save everything that resuming takes, after every epoch and when the run is stopped by a signal.
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
-    /// Go on from a checkpoint.
+    /// Save the checkpoint after so many steps too, or after so much time (30s, 5m, 2h).
+    #[arg(long, value_name = "N|TIME", requires = "checkpoint", value_parser = Every::parse)]
+    pub checkpoint_every: Option<Every>,
+    /// Go on from a checkpoint. What belongs to it (data, batch size, seed, optimizer, precision) must be as it was.
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
     /// Save the first test images and the logits of the trained network (safetensors), to compare with PyTorch.
@@ -88,6 +94,32 @@ pub struct Args {
     /// Write settings and figures of the run.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+/// How often a checkpoint is saved within an epoch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Every {
+    /// After so many steps.
+    Steps(u64),
+    /// At the first step after so much time.
+    Time(Duration),
+}
+
+impl Every {
+    fn parse(text: &str) -> Result<Every, String> {
+        let wrong = || "it is neither a number of steps (100) nor a time (30s, 5m, 2h), above 0".to_string();
+        let (number, unit) = text.split_at(text.trim_end_matches(char::is_alphabetic).len());
+        let unit = match unit {
+            "" => return number.parse().ok().filter(|&n| n > 0).map(Every::Steps).ok_or_else(wrong),
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(wrong()),
+        };
+        let seconds = number.parse::<f64>().map_err(|_| wrong())? * unit;
+        let time = Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
+        if time.is_zero() { Err(wrong()) } else { Ok(Every::Time(time)) }
+    }
 }
 
 /// Data sets.
@@ -155,6 +187,20 @@ impl Args {
 
     /// Name of the data set, as on the command line.
     pub fn data_name(&self) -> String {
-        self.data.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
+        name(self.data)
     }
+
+    /// Name of the update rule, as on the command line.
+    pub fn optimizer_name(&self) -> String {
+        name(self.optimizer)
+    }
+
+    /// Name of the precision, as on the command line.
+    pub fn precision_name(&self) -> String {
+        name(self.precision)
+    }
+}
+
+fn name(value: impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
 }

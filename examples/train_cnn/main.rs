@@ -5,6 +5,8 @@
 mod args;
 mod report;
 mod run;
+mod saves;
+mod signals;
 
 use anyhow::{Context, Result, bail};
 use args::{Args, Data};
@@ -21,6 +23,7 @@ fn main() -> Result<()> {
         return Ok(());
     }
     let splits = load(&args)?;
+    saves::try_outputs(&args)?;
     let device = match &args.device {
         Some(name) => Device::named(name)?,
         None => Device::best()?,

@@ -2,23 +2,23 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use kiln::data::{Batch, Dataset, Splits};
+use kiln::data::{Batch, Dataset, Loader, Splits};
 use kiln::prelude::{
     AdamW, AdamWConfig, Conv2d, Conv2dConfig, DType, Device, Dropout, Linear, Mode, Module, Optimizer, ParamStore,
     Precision, Sgd, SgdConfig, Tensor, no_grad,
 };
-use kiln::train::checkpoint::Checkpoint;
 use kiln::train::metrics::ConfusionMatrix;
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::json;
 
 use crate::args::{Args, Mix, Rule};
 use crate::report::{Epoch, Progress, peak_rss_bytes};
+use crate::saves::{self, Saves};
+use crate::signals;
 
 /// conv 3x3 - ReLU - pool - conv 3x3 - ReLU - pool - linear - ReLU - dropout - linear.
 struct Cnn {
@@ -149,19 +149,15 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
     let mut optimizer = optimizer(args, &params);
     let mut loader = splits.train.batches(args.batch_size).shuffle(args.seed);
     if let Some(path) = &args.resume {
-        let position = Checkpoint::load(path, &params, Some(optimizer.as_mut()))?.position;
-        loader.seek(position.context("the checkpoint holds no loader position")?)?;
-        println!("resumed  {} after {} steps", path.display(), optimizer.steps());
+        loader.seek(saves::resume(path, args, splits, &params, optimizer.as_mut())?)?;
     }
-    println!("model    {} parameters", params.count());
     let per_epoch = loader.batches_per_epoch();
     let steps = per_epoch * args.epochs();
     let last = args.max_steps.unwrap_or(u64::MAX).min(steps);
 
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).context("Ctrl-C could not be caught")?;
-
+    let stop = signals::stop_flag()?;
+    println!("model    {} parameters", params.count());
+    let mut saves = Saves::new(args, splits, optimizer.steps());
     let mut progress = Progress::new(last, optimizer.steps());
     let mut history: Vec<Epoch> = vec![];
     let (mut first_step, mut trained, mut images_seen) = (None, 0.0, 0u64);
@@ -171,7 +167,7 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
         let started = Instant::now();
         let mut sums = Sums::default();
         let mut pending: VecDeque<Pending> = VecDeque::new();
-        for batch in loader.by_ref() {
+        while let Some(batch) = loader.next() {
             let step_started = Instant::now();
             let (images, labels) = inputs(device, &batch);
             let logits = net.forward(&images, Mode::Train);
@@ -197,13 +193,24 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
                 let (loss, accuracy) = sums.add(&oldest)?;
                 progress.step(oldest.images, loss, accuracy);
             }
-            if optimizer.steps() >= last || stop.load(Ordering::Relaxed) {
+            if stop.load(Ordering::Relaxed) {
+                progress.finish();
+                return stopped(args, &saves, &params, optimizer.as_ref(), &loader);
+            }
+            if optimizer.steps() >= last {
                 break;
+            }
+            if saves.are_due(optimizer.steps()) {
+                saves.save(&params, optimizer.as_ref(), &loader)?;
             }
         }
         for rest in pending {
             let (loss, accuracy) = sums.add(&rest)?;
             progress.step(rest.images, loss, accuracy);
+        }
+        if sums.images == 0.0 {
+            // Resumed behind the last batch of an epoch.
+            continue;
         }
         trained += started.elapsed().as_secs_f64();
         let (train_loss, train_accuracy) = sums.means();
@@ -226,28 +233,16 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
             epoch.seconds
         ));
         history.push(epoch);
-        if let Some(path) = &args.checkpoint {
-            Checkpoint::save(path, &params, Some(optimizer.as_ref()), Some(loader.position()))?;
-        }
+        saves.save(&params, optimizer.as_ref(), &loader)?;
     }
     progress.finish();
     if stop.load(Ordering::Relaxed) {
-        let path = args.checkpoint.clone().unwrap_or_else(|| PathBuf::from("train_cnn-interrupted.safetensors"));
-        Checkpoint::save(&path, &params, Some(optimizer.as_ref()), Some(loader.position()))?;
-        println!(
-            "stopped after {} steps; go on with: train_cnn --resume {} and the same options",
-            optimizer.steps(),
-            path.display()
-        );
-        return Ok(());
+        return stopped(args, &saves, &params, optimizer.as_ref(), &loader);
     }
 
     let (test_loss, matrix) = evaluate(&net, device, &splits.test)?;
     println!("\n{}\n{matrix}", matrix.report());
     println!("test accuracy {:.2} %, loss {test_loss:.4}", 100.0 * matrix.accuracy());
-    if let Some(folder) = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-    }
     params.save(&args.out)?;
     println!("weights  {}", args.out.display());
     if let Some(path) = &args.logits {
@@ -257,8 +252,8 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
         let value = json!({
             "settings": {
                 "data": args.data_name(), "epochs": args.epochs(), "batch_size": args.batch_size,
-                "optimizer": format!("{:?}", args.optimizer).to_lowercase(), "lr": args.lr,
-                "precision": format!("{:?}", args.precision).to_lowercase(), "weight_decay": args.weight_decay, "clip": args.clip, "dropout": args.dropout, "seed": args.seed,
+                "optimizer": args.optimizer_name(), "lr": args.lr,
+                "precision": args.precision_name(), "weight_decay": args.weight_decay, "clip": args.clip, "dropout": args.dropout, "seed": args.seed,
             },
             "adapter": device.info().to_string(),
             "epochs": history.iter().map(Epoch::json).collect::<Vec<_>>(),
@@ -274,5 +269,23 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
         std::fs::write(path, serde_json::to_string_pretty(&value)?)
             .with_context(|| format!("{} cannot be written", path.display()))?;
     }
+    saves.finish()
+}
+
+/// Saves at once what a run that is asked to end has done, whatever it has not read or shown yet.
+fn stopped(
+    args: &Args,
+    saves: &Saves<'_>,
+    params: &ParamStore,
+    optimizer: &dyn Optimizer,
+    loader: &Loader<'_>,
+) -> Result<()> {
+    let path = args.checkpoint.clone().unwrap_or_else(|| PathBuf::from("train_cnn-interrupted.safetensors"));
+    saves.save_to(&path, params, optimizer, loader)?;
+    println!(
+        "stopped after {} steps; go on with: train_cnn --resume {} and the same options",
+        optimizer.steps(),
+        path.display()
+    );
     Ok(())
 }

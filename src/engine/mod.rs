@@ -3,6 +3,7 @@
 mod check;
 mod inspect;
 mod refusal;
+mod room;
 mod step;
 mod tune;
 
@@ -23,6 +24,7 @@ use crate::tensor::outside_rules;
 use crate::version::StoreState;
 
 pub use refusal::Author;
+pub(crate) use room::with_room;
 pub use step::{ArenaKernel, Bound, Found, Update};
 pub(crate) use step::{Gradients, step, step_plan};
 
@@ -178,8 +180,15 @@ fn promote(gpu: &Gpu, snapshot: &Snapshot) -> Result<bool> {
             && !node.has_value()
             && uses.fetch_add(1, Ordering::Relaxed) >= PROMOTE_AFTER
         {
-            node.set_value(Value::Gpu(gpu.upload(data, node.meta.dtype)?));
-            any = true;
+            match gpu.upload(data, node.meta.dtype) {
+                Ok(value) => {
+                    node.set_value(Value::Gpu(value));
+                    any = true;
+                }
+                // Then it goes on through staging, and asks again later.
+                Err(Error::OutOfMemory { .. }) => uses.store(0, Ordering::Relaxed),
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(any)
@@ -194,19 +203,17 @@ fn store_cpu(snapshot: &Snapshot, outputs: &[usize], values: &[Option<Arc<crate:
 }
 
 impl Engine {
-    /// Looks the plan of `self.words` up, or makes it, and runs it over the leaves of `snapshot`. Gives the buffer of a
-    /// result that no node stands for, if the plan has one.
-    fn run(
+    /// [`Engine::run`], once.
+    fn attempt(
         &mut self,
         gpu: &Gpu,
         snapshot: &Snapshot,
         outputs: &[usize],
-        make: impl Fn(bool, &Capabilities) -> Result<Made>,
+        make: &impl Fn(bool, &Capabilities) -> Result<Made>,
         update: Option<&dyn Update>,
     ) -> Result<Option<gpu::Buffer>> {
         let recorder = gpu.recorder();
         let span = recorder.span(Phase::Key, "look up");
-        self.words.push(u64::from(self.unfused));
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&self.words);
         self.clock += 1;
         let clock = self.clock;
@@ -270,7 +277,7 @@ impl Engine {
     fn compile(
         &mut self,
         gpu: &Gpu,
-        make: impl Fn(bool, &Capabilities) -> Result<Made>,
+        make: &impl Fn(bool, &Capabilities) -> Result<Made>,
     ) -> Result<(Compiled, HashMap<usize, usize>, Vec<bool>)> {
         loop {
             let span = gpu.recorder().span(Phase::Plan, "plan");
@@ -290,7 +297,6 @@ impl Engine {
                 self.tune(gpu, std::mem::take(&mut plan.open))?;
                 continue;
             }
-            gpu.check_fits(&plan)?;
             match gpu.compile(plan) {
                 Ok(compiled) => return Ok((compiled, leaves, reached)),
                 // Each turn gives up a feature or a variant: there is an end.
@@ -376,7 +382,7 @@ pub(crate) fn read(node: &Arc<Node>) -> Result<Arc<HostData>> {
             let Backend::Gpu(gpu) = device.backend() else {
                 return Err(Error::internal("a GPU value on the reference device"));
             };
-            let data = gpu.read_value(&value, true)?;
+            let data = with_room(device, || gpu.read_value(&value, true))?;
             settle(node)?;
             data.map(Arc::new).ok_or_else(|| Error::internal("a read gave nothing"))
         }

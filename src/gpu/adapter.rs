@@ -234,6 +234,7 @@ impl Gpu {
             recorder: crate::profile::Recorder::new(),
             timestamps: Mutex::default(),
             warnings: Mutex::default(),
+            frugal: AtomicBool::new(false),
             faults: Mutex::new(faults.iter().map(ToString::to_string).collect()),
             cache: crate::cache::Cache::new(&settings.keep),
             show_shaders: settings.show_shaders,

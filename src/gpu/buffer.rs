@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::{Gpu, ReadCell, lock};
+use super::{Gpu, IN_FLIGHT, ReadCell, lock};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::HostData;
@@ -14,27 +14,45 @@ use crate::plan::Plan;
 pub(crate) struct Memory {
     used: AtomicU64,
     peak: AtomicU64,
-    limit: u64,
+    limit: AtomicU64,
+    /// What a driver without more memory would give, for tests.
+    driver: AtomicU64,
 }
 
 impl Memory {
     /// With at most `limit` bytes.
     pub fn new(limit: Option<u64>) -> Memory {
-        Memory { used: AtomicU64::new(0), peak: AtomicU64::new(0), limit: limit.unwrap_or(u64::MAX) }
+        let [used, peak] = [0; 2].map(AtomicU64::new);
+        let [limit, driver] = [limit.unwrap_or(u64::MAX), u64::MAX].map(AtomicU64::new);
+        Memory { used, peak, limit, driver }
     }
 
     pub fn usage(&self) -> (u64, u64) {
         (self.used.load(Ordering::Relaxed), self.peak.load(Ordering::Relaxed))
     }
 
+    fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Changes the limit, or makes it that of a driver, which is not known before it is met.
+    pub fn set_limit(&self, bytes: u64, by_driver: bool) {
+        if by_driver { &self.driver } else { &self.limit }.store(bytes, Ordering::Relaxed);
+    }
+
     fn take(&self, bytes: u64, what: &str) -> Result<()> {
-        let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if used > self.limit {
-            self.used.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(Error::OutOfMemory { what: what.into(), bytes, used: used - bytes, limit: self.limit });
+        let (limit, driver) = (self.limit(), self.driver.load(Ordering::Relaxed));
+        let add = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= limit.min(driver));
+        match self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add) {
+            Ok(used) => {
+                self.peak.fetch_max(used + bytes, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(used) => {
+                let limit = if limit <= driver { limit } else { u64::MAX };
+                Err(Error::OutOfMemory { what: what.into(), bytes, used, limit })
+            }
         }
-        self.peak.fetch_max(used, Ordering::Relaxed);
-        Ok(())
     }
 }
 
@@ -213,8 +231,10 @@ impl Gpu {
         small.is_some()
     }
 
-    /// `Err` if the buffers of `plan` would pass the memory limit: found before any of them is made.
-    pub fn check_fits(&self, plan: &Plan) -> Result<()> {
+    /// `Err` if the buffers of `plan` would pass the memory limit, with `numbers` bytes of uniforms and queues, and what the
+    /// host's data and small results pass through: found before any of them is made.
+    pub(super) fn check_fits(&self, plan: &Plan, numbers: u64) -> Result<()> {
+        let passing = self.staging_bytes(plan) + self.read_back_bytes();
         let scratch = lock(&self.0.scratch);
         // As [`Gpu::scratch`] does: what is too small is given back with all after it.
         let held = |i: usize| scratch.buffers.get(i).map_or(0, Buffer::bytes);
@@ -224,14 +244,45 @@ impl Gpu {
             false => scratch.buffers.iter().skip(kept).map(Buffer::bytes).sum(),
         };
         let results: u64 = plan.outputs.iter().map(|&slot| plan.slots[slot].bytes).sum();
-        let bytes = plan.scratch[kept..].iter().sum::<u64>() + results;
-        let (used, limit) = (self.0.memory.usage().0.saturating_sub(freed), self.0.memory.limit);
+        let bytes = plan.scratch[kept..].iter().sum::<u64>() + results + numbers + passing;
+        let (used, limit) = (self.0.memory.usage().0.saturating_sub(freed), self.0.memory.limit());
         if used.saturating_add(bytes) <= limit {
             return Ok(());
         }
         let (count, peak) = (plan.dispatches.len(), plan.peak_bytes());
         let what = format!("a plan of {count} dispatches with {peak} bytes at peak (largest: {})", plan.largest());
         Err(Error::OutOfMemory { what, bytes, used, limit })
+    }
+
+    /// Gives back all that is kept for runs to come and that no plan's frame holds: scratch, staging, read-back. Waits for
+    /// the device, which may still use them.
+    pub fn give_back(&self) -> Result<()> {
+        self.wait()?;
+        self.collect()?;
+        {
+            let scratch = &mut *lock(&self.0.scratch);
+            scratch.buffers.clear();
+            scratch.generation += 1;
+        }
+        self.give_back_staging();
+        self.give_back_read_back();
+        // The driver frees what was dropped when it is asked next.
+        self.progress()
+    }
+
+    /// While it is on, nothing is made that a run can do without.
+    pub fn be_frugal(&self, on: bool) {
+        self.0.frugal.store(on, Ordering::Relaxed);
+    }
+
+    /// How many buffers of a kind that steps take in turn are to be there.
+    pub(super) fn in_turn(&self) -> usize {
+        if self.0.frugal.load(Ordering::Relaxed) { 1 } else { IN_FLIGHT + 1 }
+    }
+
+    /// Changes the memory limit; for tests.
+    pub fn limit_memory(&self, bytes: u64, by_driver: bool) {
+        self.0.memory.set_limit(bytes, by_driver);
     }
 
     pub(super) fn scratch_generation(&self) -> u64 {
@@ -245,10 +296,10 @@ impl Gpu {
 
     /// A buffer of its own for an upload that several runs use.
     pub fn upload(&self, data: &HostData, dtype: DType) -> Result<GpuValue> {
+        let buffer = self.storage("a tensor", self.upload_bytes(data) as u64)?;
         let mut bytes = vec![0; self.upload_bytes(data)];
         self.pack(data, &mut bytes);
         bytes.resize(bytes.len().next_multiple_of(16), 0);
-        let buffer = self.storage("a tensor", bytes.len() as u64)?;
         self.write(&buffer, 0, &bytes)?;
         Ok(GpuValue::new(buffer, data.len(), dtype, None))
     }

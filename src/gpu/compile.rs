@@ -125,10 +125,11 @@ impl Gpu {
             });
             queues += if balanced.is_some() { self.0.storage_alignment.max(16) } else { 0 };
         }
+        words.resize(words.len().next_multiple_of(alignment as usize), 0);
+        self.check_fits(&plan, words.len() as u64 + queues)?;
         let uniforms = if words.is_empty() {
             None
         } else {
-            words.resize(words.len().next_multiple_of(alignment as usize), 0);
             let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
             let buffer = self.buffer("uniforms", words.len() as u64, usage)?;
             self.write(&buffer, 0, &words)?;

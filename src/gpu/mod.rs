@@ -67,6 +67,8 @@ pub(crate) struct Inner {
     warnings: Mutex<Vec<String>>,
     /// Failures that a test wants to see.
     faults: Mutex<Vec<String>>,
+    /// True while nothing is made that a run can do without.
+    frugal: AtomicBool,
 }
 
 /// Steps that may be queued before the host waits for the oldest.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::{Buffer, Gpu, GpuValue, IN_FLIGHT, lock};
+use super::{Buffer, Gpu, GpuValue, lock};
 use crate::error::{Error, Result};
 use crate::graph::HostData;
 
@@ -29,7 +29,8 @@ pub(crate) struct ReadCell {
 /// One buffer's journey.
 #[derive(Debug)]
 pub(crate) struct Trip {
-    buffer: Buffer,
+    /// Given back to the ring as soon as it has arrived, however long the results are held.
+    buffer: Mutex<Option<Buffer>>,
     state: AtomicU8,
     data: Mutex<Vec<u8>>,
     /// What to wait for.
@@ -49,14 +50,15 @@ impl Trip {
         Arc::new(ReadCell { offset: offset as usize, bytes: bytes as usize, trip: self.clone() })
     }
 
-    pub fn raw(&self) -> &wgpu::Buffer {
-        self.buffer.raw()
+    /// The buffer, until it has arrived.
+    pub fn buffer(&self) -> Result<Buffer> {
+        lock(&self.buffer).clone().ok_or_else(|| Error::internal("a read-back without its buffer"))
     }
 
-    /// Maps the buffer once the submission of `encoder` has run.
-    pub fn launch(self: &Arc<Trip>, encoder: &wgpu::CommandEncoder) {
+    /// Maps `buffer`, its own, once the submission of `encoder` has run.
+    pub fn launch(self: &Arc<Trip>, buffer: &Buffer, encoder: &wgpu::CommandEncoder) {
         let trip = self.clone();
-        encoder.map_buffer_on_submit(self.buffer.raw(), wgpu::MapMode::Read, .., move |result| {
+        encoder.map_buffer_on_submit(buffer.raw(), wgpu::MapMode::Read, .., move |result| {
             trip.state.store(if result.is_ok() { MAPPED } else { FAILED }, Ordering::Release);
         });
     }
@@ -90,24 +92,54 @@ impl Gpu {
     /// A ring buffer for the small results of the next submission.
     pub(super) fn trip(&self) -> Result<Arc<Trip>> {
         let mut idle = lock(&self.0.reads).idle.pop();
-        // As many as can be in flight, at once: how many a loop needs must not depend on timing.
-        while idle.is_none() {
+        if idle.is_none() {
             let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-            for _ in 0..=IN_FLIGHT {
-                let buffer = self.buffer("read-back", SLOT, usage)?;
-                lock(&self.0.reads).idle.push(buffer);
+            // As many as can be in flight, at once: how many a loop needs must not depend on timing.
+            for made in 0..self.in_turn() {
+                match self.buffer("read-back", SLOT, usage) {
+                    Ok(buffer) => lock(&self.0.reads).idle.push(buffer),
+                    Err(Error::OutOfMemory { .. }) if made > 0 => break,
+                    Err(error @ Error::OutOfMemory { .. }) => {
+                        // One that is under way will do, after a wait.
+                        self.wait()?;
+                        self.collect()?;
+                        if lock(&self.0.reads).idle.is_empty() {
+                            return Err(error);
+                        }
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             idle = lock(&self.0.reads).idle.pop();
         }
         let Some(buffer) = idle else { return Err(Error::internal("no read-back buffer was made")) };
         let trip = Arc::new(Trip {
-            buffer,
+            buffer: Mutex::new(Some(buffer)),
             state: AtomicU8::new(PENDING),
             data: Mutex::new(vec![]),
             submission: OnceLock::new(),
         });
         lock(&self.0.reads).flying.push(trip.clone());
         Ok(trip)
+    }
+
+    /// Bytes that a run needs for its small results beyond what is there.
+    pub(super) fn read_back_bytes(&self) -> u64 {
+        let ring = lock(&self.0.reads);
+        if ring.idle.is_empty() && ring.flying.is_empty() { SLOT } else { 0 }
+    }
+
+    /// Lets go of a ring buffer whose run was not submitted.
+    pub(super) fn discard_trip(&self, trip: &Arc<Trip>) {
+        lock(&self.0.reads).flying.retain(|other| !Arc::ptr_eq(other, trip));
+        trip.state.store(FAILED, Ordering::Release);
+        lock(&trip.buffer).take();
+    }
+
+    /// Gives back the ring buffers that no run uses.
+    pub(super) fn give_back_read_back(&self) {
+        lock(&self.0.reads).idle.clear();
     }
 
     /// Takes what has arrived and gives its buffers back to the ring.
@@ -117,13 +149,14 @@ impl Gpu {
         for trip in std::mem::take(&mut ring.flying) {
             match trip.state.load(Ordering::Acquire) {
                 MAPPED => {
-                    let view = trip.buffer.raw().get_mapped_range(..);
+                    let Some(buffer) = lock(&trip.buffer).take() else { continue };
+                    let view = buffer.raw().get_mapped_range(..);
                     let view = view.map_err(|error| Error::internal(format!("read-back: {error}")))?;
                     *lock(&trip.data) = view.to_vec();
                     drop(view);
-                    trip.buffer.raw().unmap();
+                    buffer.raw().unmap();
                     trip.state.store(TAKEN, Ordering::Release);
-                    ring.idle.push(trip.buffer.clone());
+                    ring.idle.push(buffer);
                 }
                 PENDING => ring.flying.push(trip),
                 _ => {}
@@ -171,8 +204,20 @@ impl Gpu {
         (value.elements as u64 * size).next_multiple_of(4)
     }
 
-    /// Copies `bytes` of a buffer to the host and waits for them.
+    /// Copies `bytes` of a buffer to the host and waits for them; piece by piece where there is no room for all.
     pub fn read(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+        match self.read_at_once(buffer, offset, bytes) {
+            Err(Error::OutOfMemory { .. }) if bytes > SLOT => {
+                let half = (bytes / 2).next_multiple_of(16);
+                let mut data = self.read(buffer, offset, half)?;
+                data.extend(self.read(buffer, offset + half, bytes - half)?);
+                Ok(data)
+            }
+            other => other,
+        }
+    }
+
+    fn read_at_once(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = self.buffer("a read", bytes.max(4), usage)?;
         let state = Arc::new(AtomicU8::new(PENDING));

@@ -1,6 +1,10 @@
 //! Running a compiled plan: one staging copy, one compute pass, one submission.
 
-use super::{Compiled, Gpu, GpuValue, IN_FLIGHT, lock};
+use std::sync::Arc;
+
+use super::read::Trip;
+use super::staging::Stage;
+use super::{Buffer, Compiled, Gpu, GpuValue, IN_FLIGHT, ReadCell, lock};
 use crate::device::{Arena, Storage};
 use crate::error::{Error, Result};
 use crate::graph::HostData;
@@ -20,15 +24,37 @@ pub(crate) enum Leaf<'a> {
 /// What a run gives back.
 pub(crate) struct Run {
     /// Buffers of the results, with their read-back where they are small.
-    pub outputs: Vec<(super::Buffer, Option<std::sync::Arc<super::ReadCell>>)>,
+    pub outputs: Vec<(Buffer, Option<Arc<ReadCell>>)>,
     /// Read-back of the status arena.
-    pub status: Option<std::sync::Arc<super::ReadCell>>,
+    pub status: Option<Arc<ReadCell>>,
 }
 
 /// Frames kept for a plan.
 const FRAMES: usize = 8;
 /// Results up to this size come back with the submission that computes them.
 const SMALL: u64 = 256;
+
+/// What a run has taken from what steps use in turn; let go of if it is not submitted.
+struct Taken<'a> {
+    gpu: &'a Gpu,
+    stage: Option<Stage>,
+    trip: Option<(Arc<Trip>, Buffer)>,
+}
+
+impl Taken<'_> {
+    /// They come back by themselves: the submission brings them.
+    fn submitted(mut self) -> Option<Arc<Trip>> {
+        self.stage = None;
+        self.trip.take().map(|(trip, _)| trip)
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.stage.iter().for_each(|stage| self.gpu.discard_stage(stage));
+        self.trip.iter().for_each(|(trip, _)| self.gpu.discard_trip(trip));
+    }
+}
 
 impl Gpu {
     /// Encodes and submits `compiled`; creates nothing that an earlier run of it has made.
@@ -62,8 +88,11 @@ impl Gpu {
             uploads.push((data, slot, total, bytes));
             total = (total + bytes).next_multiple_of(16);
         }
-        let stage = if total > 0 { Some(self.stage(total)?) } else { None };
-        if let Some(stage) = &stage {
+        let mut taken = Taken { gpu: self, stage: None, trip: None };
+        if total > 0 {
+            taken.stage = Some(self.stage(total)?);
+        }
+        if let Some(stage) = &taken.stage {
             let mut words = vec![0u32; plan.operand_words];
             for &(number, first) in &plan.operands {
                 let Leaf::Operand(value) = leaf(number)? else {
@@ -91,16 +120,18 @@ impl Gpu {
             };
             plan.outputs.iter().map(|&slot| place(plan.slots[slot].bytes)).collect()
         };
-        let trip = match status.is_some() || small.iter().any(Option::is_some) {
-            true => Some(self.trip()?),
-            false => None,
-        };
+        if status.is_some() || small.iter().any(Option::is_some) {
+            let trip = self.trip()?;
+            let buffer = trip.buffer()?;
+            taken.trip = Some((trip, buffer));
+        }
+        let (stage, trip) = (&taken.stage, &taken.trip);
         let frame = &compiled.frames[frame];
         let plan = &compiled.plan;
         let mut handed_over = 0;
         let submitted = self.scoped("a step", || {
             let mut encoder = self.0.device.create_command_encoder(&Default::default());
-            if let Some(stage) = &stage {
+            if let Some(stage) = stage {
                 let words = (plan.operand_words as u64 * 4).next_multiple_of(16);
                 if words > 0 {
                     encoder.copy_buffer_to_buffer(stage.buffer.raw(), 0, self.0.operands.raw(), 0, words);
@@ -130,19 +161,19 @@ impl Gpu {
                     pass.dispatch_workgroups(step.grid[0], step.grid[1], 1);
                 }
             }
-            if let Some(trip) = &trip {
+            if let Some((trip, back)) = trip {
                 if let Some(Storage::Gpu(buffer)) = status.map(|arena| &arena.storage) {
-                    encoder.copy_buffer_to_buffer(buffer.raw(), 0, trip.raw(), 0, 16);
+                    encoder.copy_buffer_to_buffer(buffer.raw(), 0, back.raw(), 0, 16);
                 }
                 for ((buffer, offset), &slot) in frame.outputs.iter().zip(&small).zip(&plan.outputs) {
                     if let Some(offset) = offset {
                         let bytes = plan.slots[slot].bytes;
-                        encoder.copy_buffer_to_buffer(buffer.raw(), 0, trip.raw(), *offset, bytes);
+                        encoder.copy_buffer_to_buffer(buffer.raw(), 0, back.raw(), *offset, bytes);
                     }
                 }
-                trip.launch(&encoder);
+                trip.launch(back, &encoder);
             }
-            if let Some(stage) = &stage {
+            if let Some(stage) = stage {
                 stage.recall(&encoder);
             }
             let commands = encoder.finish();
@@ -156,6 +187,7 @@ impl Gpu {
         if let Some((labels, stamps)) = profiled {
             self.note_run(labels, stamps, handed_over);
         }
+        let trip = taken.submitted();
         if let Some(trip) = &trip {
             // Set once: a trip is made for one submission.
             let _ = trip.submission.set(submitted.clone());
@@ -196,7 +228,7 @@ impl Gpu {
         let clock = compiled.clock;
         let generation = self.scratch_generation();
         let ids: Vec<(usize, u64)> = stored.iter().map(|(slot, buffer)| (*slot, buffer.id())).collect();
-        let free = |buffers: &[super::Buffer]| buffers.iter().all(super::Buffer::is_free);
+        let free = |buffers: &[Buffer]| buffers.iter().all(Buffer::is_free);
         let known = compiled
             .frames
             .iter()

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Buffer, Gpu, IN_FLIGHT, lock};
+use super::{Buffer, Gpu, lock};
 use crate::error::{Error, Result};
+use crate::plan::Plan;
 
 /// Staging buffers up to this size are made for every step in flight at once.
 const EAGER: u64 = 16 << 20;
@@ -41,15 +42,41 @@ impl Gpu {
         let size = bytes.next_multiple_of(4096);
         staging.buffers.retain(|stage| stage.buffer.bytes() >= size || !stage.mapped.load(Ordering::Acquire));
         // As many as can be in flight, at once: how many a loop needs must not depend on timing.
-        let wanted = if size <= EAGER { IN_FLIGHT + 1 } else { 1 };
-        let have = staging.buffers.iter().filter(|stage| stage.buffer.bytes() >= size).count();
+        let wanted = if size <= EAGER { self.in_turn() } else { 1 };
+        let mut have = staging.buffers.iter().filter(|stage| stage.buffer.bytes() >= size).count();
         for _ in have.min(wanted - 1)..wanted {
-            let buffer = self.mapped_buffer(size)?;
-            staging.buffers.push(Stage { buffer, mapped: Arc::new(AtomicBool::new(true)) });
+            match self.mapped_buffer(size) {
+                Ok(buffer) => staging.buffers.push(Stage { buffer, mapped: Arc::new(AtomicBool::new(true)) }),
+                // Those that are there will do, if only after a wait.
+                Err(Error::OutOfMemory { .. }) if have > 0 => break,
+                Err(error) => return Err(error),
+            }
+            have += 1;
         }
-        let stage = staging.buffers.last().ok_or_else(|| Error::internal("no staging buffer was made"))?;
+        if !staging.buffers.iter().any(|stage| fits(&stage)) {
+            self.wait()?;
+        }
+        let stage = staging.buffers.iter().find(fits).ok_or_else(|| Error::internal("no staging buffer came back"))?;
         stage.mapped.store(false, Ordering::Release);
         Ok(stage.clone())
+    }
+
+    /// Bytes that a run of `plan` needs for staging beyond what is there.
+    pub(super) fn staging_bytes(&self, plan: &Plan) -> u64 {
+        let uploads: u64 = plan.uploads.iter().map(|&(_, slot)| plan.slots[slot].bytes).sum();
+        let bytes = (plan.operand_words as u64 * 4).next_multiple_of(16) + uploads;
+        let is_there = lock(&self.0.staging).buffers.iter().any(|stage| stage.buffer.bytes() >= bytes);
+        if is_there { 0 } else { bytes.next_multiple_of(4096) }
+    }
+
+    /// Lets go of a staging buffer that a run has taken and not submitted.
+    pub(super) fn discard_stage(&self, stage: &Stage) {
+        lock(&self.0.staging).buffers.retain(|other| other.buffer.id() != stage.buffer.id());
+    }
+
+    /// Gives back the staging buffers that no run uses.
+    pub(super) fn give_back_staging(&self) {
+        lock(&self.0.staging).buffers.retain(|stage| !stage.mapped.load(Ordering::Acquire));
     }
 
     fn mapped_buffer(&self, bytes: u64) -> Result<Buffer> {
