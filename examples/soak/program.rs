@@ -174,7 +174,10 @@ impl Table {
             Ok(()) => self.rows[place].2 += 1,
             Err(why) => {
                 println!("soak: {what}: {why}");
-                self.failures.push(format!("{what}: {why}"));
+                let failure = format!("{what}: {why}");
+                if !self.failures.contains(&failure) {
+                    self.failures.push(failure);
+                }
             }
         }
     }

@@ -37,7 +37,8 @@ fn try_output(path: &Path) -> Result<()> {
         bail!("{}: it is a folder: name a file in it", path.display());
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(refused(folder, "make"))?;
+    let made = fs::create_dir_all(folder).map_err(refused(folder, "make"));
+    made.with_context(|| format!("{}: its folder cannot be made", path.display()))?;
     match fs::metadata(path) {
         // What is there stays as it is until there is something better; pipes and devices are left alone.
         Ok(found) if found.is_file() => {

@@ -24,21 +24,31 @@ fn instance(backends: wgpu::Backends) -> wgpu::Instance {
 /// compositor, and its library writes an error to stderr in every program without one.
 #[cfg(target_os = "linux")]
 fn vulkan_instance() -> Option<wgpu::Instance> {
+    use wgpu::wgc::{global::Global, instance::Instance};
+    let flags = wgpu::InstanceFlags::empty().with_env();
     let descriptor = wgpu::hal::InstanceDescriptor {
         name: "kiln",
-        flags: wgpu::InstanceFlags::empty().with_env(),
+        flags,
         memory_budget_thresholds: Default::default(),
         backend_options: Default::default(),
         telemetry: None,
         display: None,
     };
+    let nothing = wgpu::InstanceDescriptor {
+        backends: wgpu::Backends::empty(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    };
     // SAFETY: an instance needs the extension for surfaces on Wayland alone, which are refused where it is missing from this
-    // list; nothing here makes a surface.
+    // list; nothing here makes a surface. What is made is handed over whole, once.
     unsafe {
         let without_wayland: Box<wgpu::hal::vulkan::CreateInstanceCallback<'_>> =
             Box::new(|arguments| arguments.extensions.retain(|name| *name != c"VK_KHR_wayland_surface"));
         let made = wgpu::hal::vulkan::Instance::init_with_callback(&descriptor, Some(without_wayland)).ok()?;
-        Some(wgpu::Instance::from_hal::<wgpu::hal::api::Vulkan>(made))
+        let mut global = Global::from_hal_instance::<wgpu::hal::api::Vulkan>("kiln", made);
+        // The flags that wgpu assumes here cut buffers at 4 GiB, for the sake of indirect calls.
+        global.instance.flags = flags;
+        let empty = Instance::new("kiln", nothing, None);
+        Some(wgpu::Instance::from_core(std::mem::replace(&mut global.instance, empty)))
     }
 }
 
