@@ -107,6 +107,24 @@ fn sums_are_rounded_in_the_order_that_is_written() {
 }
 
 #[test]
+fn what_meets_itself_after_a_product_or_in_long_rows_is_kept_too() {
+    for device in devices() {
+        let infinite = device.full(&[5, 4], INF, DType::F32).matmul(&device.ones(&[4, 8]));
+        for y in [&infinite - &infinite, &infinite / &infinite, (&infinite + 1.0) - &infinite] {
+            assert!(values(&y).iter().all(|y| y.is_nan()), "{y:?} on {}", device.name());
+        }
+    }
+    // Rows that some drivers take eight elements at a time.
+    let device = common::gpu();
+    let x = device.full(&[2, 1 << 18], INF, DType::F32).permute(&[1, 0]).permute(&[1, 0]) * device.ones(&[1 << 18]);
+    let [differences, shares] = [(&x + 1.0) - &x, &x / &x];
+    device.eval(&[&differences, &shares]).unwrap();
+    for y in [differences, shares] {
+        assert!(values(&y).iter().all(|y| y.is_nan()), "on {}", device.name());
+    }
+}
+
+#[test]
 fn an_ordinary_network_pays_nothing_for_kept_infinities() {
     let cpu = Device::cpu();
     let params = ParamStore::new(&cpu, 1);
