@@ -1,6 +1,7 @@
-// Joins the parts of each channel's moments in order: mean and biased variance.
+// Joins the parts of each channel's moments in order: first element, biased variance, and mean less the first element.
 //
-// Bindings: 0 parts [parts, 3, channels] (read: count, mean, sum of squared differences), 1 result [2, channels] (written).
+// Bindings: 0 parts [parts, 4, channels] (read: count, mean less the first element, sum of squared differences, first element),
+// 1 result [3, channels] (written).
 // Workgroups: ceil(channels / 64). Iterations: parts.
 
 struct Params {
@@ -27,7 +28,7 @@ fn main(
     var mean = 0.0;
     var square = 0.0;
     for (var part = 0u; part < p.parts; part++) {
-        let at = part * 3u * p.channels + channel;
+        let at = part * 4u * p.channels + channel;
         let more = parts[at];
         let share = more / max(count + more, 1.0);
         let delta = parts[at + p.channels] - mean;
@@ -35,6 +36,7 @@ fn main(
         square += parts[at + 2u * p.channels] + delta * delta * (count * share);
         count += more;
     }
-    result[channel] = mean;
+    result[channel] = parts[3u * p.channels + channel];
     result[p.channels + channel] = square * p.share;
+    result[2u * p.channels + channel] = mean;
 }

@@ -1,11 +1,12 @@
 // Sums of each channel: of dy h, h = (x - mean) / sqrt(variance + epsilon), and of dy: [2, channels], or [parts, 2, channels].
 // They are the gradients of the weight and the bias, and what the gradient of x needs.
 //
-// Bindings: 0 dy (read, through prologue), 1 x (read), 2 statistics [2, channels] (read: mean and variance), 3 result
-// (written). The walk stands before this text.
+// Bindings: 0 dy (read, through prologue), 1 x (read), 2 statistics (read: mean, variance and, by `rest_of`, the
+// rest of the mean), 3 result (written). The walk stands before this text.
 
 struct Row {
     mean: F,
+    rest: F,
     scale: F,
 }
 
@@ -17,7 +18,7 @@ struct State {
 @group(0) @binding(1) var<storage, read> input: array<F>;
 
 fn begin(channel: u32) -> Row {
-    return Row(statistic(0u, channel), F(1.0) / sqrt(statistic(1u, channel) + p.epsilon));
+    return Row(statistic(0u, channel), rest_of(channel), F(1.0) / sqrt(statistic(1u, channel) + p.epsilon));
 }
 
 fn start() -> State {
@@ -26,7 +27,7 @@ fn start() -> State {
 
 fn take(state: State, at: u32, begun: Row) -> State {
     let grad = prologue(at * LANES);
-    return State(state.dot + grad * (input[at] - begun.mean), state.sum + grad);
+    return State(state.dot + grad * ((input[at] - begun.mean) - begun.rest), state.sum + grad);
 }
 
 fn join(a: State, b: State) -> State {

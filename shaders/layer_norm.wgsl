@@ -4,11 +4,15 @@
 // epilogue). Before this text: `affine(x, j)`, which applies w and b, and the bindings, and `rows_moments.wgsl`.
 // `rows.wgsl` follows.
 
-alias Row = u32;
+// The first element.
+alias Row = F;
 alias Item = F;
 
 fn begin(row: u32) -> Row {
-    return row;
+    if CENTRED {
+        return lanes_first(item(row, 0u));
+    }
+    return F(0.0);
 }
 
 fn item(row: u32, j: u32) -> Item {
@@ -16,15 +20,15 @@ fn item(row: u32, j: u32) -> Item {
 }
 
 fn take(state: State, x: Item, begun: Row, j: u32) -> State {
-    return take_element(state, x);
+    return take_element(state, x - begun);
 }
 
-// (n, mean, reciprocal deviation)
+// (n, mean less the first element, reciprocal deviation)
 fn close(state: State, begun: Row) -> State {
     let closed = close_lanes(state);
     return State(closed.count, closed.mean, F(1.0) / sqrt(closed.square * (1.0 / closed.count) + p.number));
 }
 
 fn value(state: State, x: Item, begun: Row, j: u32) -> F {
-    return affine((x - state.mean) * state.square, j);
+    return affine(((x - begun) - state.mean) * state.square, j);
 }

@@ -1,11 +1,11 @@
 // Gradient of the normalised rows: with g = dy w, h = (x - mean) r and m for the mean over the row,
 //   dx = r (g - m(g) - h m(g h)),   or without m(g) where `const CENTRED: bool` is false.
 //
-// Bindings: 0 dy (read, through prologue), 1 x (read), 2 statistics [rows, 2] (read: mean and r), then w [n] where there is
+// Bindings: 0 dy (read, through prologue), 1 x (read), 2 statistics [rows, 4] (read: first element, r, mean less it), then w [n] where there is
 // one, then the result (written, through epilogue). Before this text: `affine(x, j)`, which applies w, and its bindings.
 // `rows.wgsl` follows.
 
-alias Row = vec2<f32>;
+alias Row = vec4<f32>;
 
 struct Item {
     grad: F,
@@ -18,7 +18,7 @@ struct State {
 }
 
 @group(0) @binding(1) var<storage, read> input: array<F>;
-@group(0) @binding(2) var<storage, read> statistics: array<vec2<f32>>;
+@group(0) @binding(2) var<storage, read> statistics: array<vec4<f32>>;
 
 fn begin(row: u32) -> Row {
     return statistics[row];
@@ -34,7 +34,7 @@ fn start() -> State {
 }
 
 fn take(state: State, x: Item, begun: Row, j: u32) -> State {
-    let normal = (x.normal - begun.x) * begun.y;
+    let normal = ((x.normal - begun.x) - begun.z) * begun.y;
     return State(state.sum + x.grad, state.dot + x.grad * normal);
 }
 
@@ -48,7 +48,7 @@ fn close(state: State, begun: Row) -> State {
 }
 
 fn value(state: State, x: Item, begun: Row, j: u32) -> F {
-    let normal = (x.normal - begun.x) * begun.y;
+    let normal = ((x.normal - begun.x) - begun.z) * begun.y;
     let mean = select(F(0.0), state.sum, CENTRED);
     return (x.grad - mean - normal * state.dot) * begun.y;
 }

@@ -11,20 +11,27 @@ fn item(row: u32, j: u32, half: u32) -> Item {
     return first_at(place(row, j), half);
 }
 
-fn take(state: State, x: Item, shared_by_rows: Column) -> State {
-    return take_element(state, x);
+fn begin(row: u32) -> F {
+    if CENTRED {
+        return lanes_first(item(row, 0u, 0u));
+    }
+    return F(0.0);
+}
+
+fn take(state: State, x: Item, shared_by_rows: Column, begun: F) -> State {
+    return take_element(state, x - begun);
 }
 
 fn close(state: State) -> State {
     return close_lanes(state);
 }
 
-fn keep(state: State) -> Kept {
-    return Kept(lane_of(state.mean, 0u), 1.0 / sqrt(lane_of(state.square, 0u) / f32(p.count) + p.number));
+fn keep(state: State, begun: F) -> Kept {
+    return Kept(lane_of(begun, 0u), lane_of(state.mean, 0u), 1.0 / sqrt(lane_of(state.square, 0u) / f32(p.count) + p.number));
 }
 
 fn value(kept: Kept, x: Item, shared_by_rows: Column) -> F {
-    return affine((x - kept.mean) * kept.scale, shared_by_rows);
+    return affine(((x - kept.first) - kept.mean) * kept.scale, shared_by_rows);
 }
 
 fn no_sums() -> Sums {

@@ -1,17 +1,20 @@
-// Mean and reciprocal standard deviation of each row.
+// First element, reciprocal standard deviation, and mean less the first element of each row; and a 0.
 //
-// Bindings: 0 x (read, through prologue), 1 result [rows, 2] (written). `rows_moments.wgsl` stands before this text,
+// Bindings: 0 x (read, through prologue), 1 result [rows, 4] (written). `rows_moments.wgsl` stands before this text,
 // `rows.wgsl` follows.
 
-alias Row = u32;
+alias Row = F;
 alias Item = F;
 
-const RESULTS: u32 = 2u;
+const RESULTS: u32 = 4u;
 
 @group(0) @binding(1) var<storage, read_write> result: array<f32>;
 
 fn begin(row: u32) -> Row {
-    return row;
+    if CENTRED {
+        return lanes_first(item(row, 0u));
+    }
+    return F(0.0);
 }
 
 fn item(row: u32, j: u32) -> Item {
@@ -19,7 +22,7 @@ fn item(row: u32, j: u32) -> Item {
 }
 
 fn take(state: State, x: Item, begun: Row, j: u32) -> State {
-    return take_element(state, x);
+    return take_element(state, x - begun);
 }
 
 fn close(state: State, begun: Row) -> State {
@@ -28,5 +31,18 @@ fn close(state: State, begun: Row) -> State {
 }
 
 fn row_value(state: State, begun: Row, k: u32) -> f32 {
-    return select(lane_of(state.mean, 0u), lane_of(state.square, 0u), k == 1u);
+    switch k {
+        case 0u: {
+            return lane_of(begun, 0u);
+        }
+        case 1u: {
+            return lane_of(state.square, 0u);
+        }
+        case 2u: {
+            return lane_of(state.mean, 0u);
+        }
+        default: {
+            return 0.0;
+        }
+    }
 }

@@ -3,7 +3,7 @@
 // An invocation takes COLUMNS values side by side of `rows_per_part` rows, in order; with several parts, `split_sum.wgsl`
 // adds these in order. Columns beyond the last are read again and not written.
 //
-// Bindings: 0 dy [rows, n] (read, through prologue), 1 x (read), 2 statistics [rows, 2] (read: mean and r),
+// Bindings: 0 dy [rows, n] (read, through prologue), 1 x (read), 2 statistics [rows, 4] (read: first element, r, mean less it),
 // 3 result [parts, 2, n] (written). Lengths are in values of LANES elements.
 // Workgroups: ceil(parts * ceil(columns / COLUMNS) / 64). Iterations: rows_per_part.
 
@@ -15,7 +15,7 @@ struct Params {
 }
 
 @group(0) @binding(1) var<storage, read> input: array<F>;
-@group(0) @binding(2) var<storage, read> statistics: array<vec2<f32>>;
+@group(0) @binding(2) var<storage, read> statistics: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> result: array<F>;
 @group(0) @binding(15) var<uniform> p: Params;
 
@@ -40,7 +40,7 @@ fn main(
         for (var c = 0u; c < COLUMNS; c++) {
             let at = row * p.columns + min(tile + c * tiles, p.columns - 1u);
             let grad = prologue(at * LANES);
-            weight[c] += grad * ((input[at] - moments.x) * moments.y);
+            weight[c] += grad * (((input[at] - moments.x) - moments.z) * moments.y);
             bias[c] += grad;
         }
     }

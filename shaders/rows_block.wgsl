@@ -8,8 +8,9 @@
 //   HALVES         2 where a place j holds a pair of values (see `Kernel::pairs`), else 1; then `half` is 0 or 1
 //   alias Column   what is read of a column, by column(j, half)
 //   alias Item     what is read of an element, by item(row, j, half)
-//   alias State    start, take(state, item, column), join, close(state)
-//   alias Kept     keep(state), choose, kept_of; value(kept, item, column)
+//   begin(row)     an F that is read once a row to be folded
+//   alias State    start, take(state, item, column, begun), join, close(state)
+//   alias Kept     keep(state, begun), choose, kept_of; value(kept, item, column)
 //   alias Sums     no_sums, add(sums, kept, item), put_sums(workgroup, j, sums of both halves)
 //   finish(value, place, half), which calls the epilogue, and put(place, both values)
 // Lengths and places are those of pairs where HALVES is 2.
@@ -30,14 +31,15 @@ fn main(
     let count = min(p.block, p.rows - first);
     var kept: array<Kept, BLOCKS>;
     for (var q = 0u; q < count; q++) {
+        let begun = begin(first + q);
         var state = start();
         for (var j = lane; j < p.length; j += WIDTH) {
-            state = take(state, item(first + q, j, 0u), column(j, 0u));
+            state = take(state, item(first + q, j, 0u), column(j, 0u), begun);
             if HALVES == 2u {
-                state = take(state, item(first + q, j, 1u), column(j, 1u));
+                state = take(state, item(first + q, j, 1u), column(j, 1u), begun);
             }
         }
-        let numbers = keep(close(join_lanes(state, lane)));
+        let numbers = keep(close(join_lanes(state, lane)), begun);
         let block = q / WIDTH;
         kept[block] = choose(kept[block], numbers, lane == q % WIDTH);
     }

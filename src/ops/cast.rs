@@ -48,11 +48,25 @@ impl Tensor {
         if self.error().is_some() || is_mixed(&[input]) { self } else { self.cast(input.meta().dtype) }
     }
 
-    /// Both as f32 in mixed precision, which forms losses so.
+    /// What `form` makes of this tensor in f32, rounded once to its dtype (and kept as f32 in mixed precision). For what is made of a
+    /// reduction and other ops: squares of f16 overflow at 256, and a mean in f16 has 11 bits.
     #[track_caller]
-    pub(crate) fn for_loss(&self, target: &Tensor) -> [Tensor; 2] {
-        let mixed = is_mixed(&[self, target]);
-        [self, target].map(|tensor| if mixed { tensor.widen() } else { tensor.clone() })
+    pub(crate) fn formed_wide(&self, form: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
+        if self.error().is_some() {
+            return self.clone();
+        }
+        form(&self.widen()).result_of(self)
+    }
+
+    /// As [`Tensor::formed_wide`], of this tensor and a target. `form` refuses two dtypes, but in mixed precision.
+    #[track_caller]
+    pub(crate) fn loss_formed_wide(&self, target: &Tensor, form: impl FnOnce(&Tensor, &Tensor) -> Tensor) -> Tensor {
+        let (dtype, mixed) = (self.meta().dtype, is_mixed(&[self, target]));
+        if !mixed && dtype != target.meta().dtype {
+            return form(self, target);
+        }
+        let loss = form(&self.widen(), &target.widen());
+        if mixed { loss } else { loss.cast(dtype) }
     }
 
     /// Ones of this tensor's shape and dtype.

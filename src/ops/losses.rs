@@ -1,4 +1,5 @@
-//! Losses composed of other ops. All take the mean over all elements and give a scalar.
+//! Losses composed of other ops. All take the mean over all elements and give a scalar,
+//! formed in f32 for f16.
 
 use crate::ops::Problem;
 use crate::tensor::Tensor;
@@ -13,10 +14,7 @@ impl Tensor {
     pub fn mse_loss(&self, target: &Tensor) -> Tensor {
         match self.differing("mse_loss", target) {
             Some(error) => error,
-            None => {
-                let [x, target] = self.for_loss(target);
-                (x - target).square().mean_all()
-            }
+            None => self.loss_formed_wide(target, |x, target| (x - target).square().mean_all()),
         }
     }
 
@@ -28,10 +26,7 @@ impl Tensor {
     pub fn l1_loss(&self, target: &Tensor) -> Tensor {
         match self.differing("l1_loss", target) {
             Some(error) => error,
-            None => {
-                let [x, target] = self.for_loss(target);
-                (x - target).abs().mean_all()
-            }
+            None => self.loss_formed_wide(target, |x, target| (x - target).abs().mean_all()),
         }
     }
 
@@ -50,10 +45,11 @@ impl Tensor {
             return error;
         }
         // With c = d between -delta and delta: c (d - c / 2). Its gradient is c, by no difference of other terms.
-        let [x, target] = self.for_loss(target);
-        let difference = x - target;
-        let near = difference.clamp(-delta, delta);
-        (&near * (difference - near.scale(0.5))).mean_all()
+        self.loss_formed_wide(target, |x, target| {
+            let difference = x - target;
+            let near = difference.clamp(-delta, delta);
+            (&near * (difference - near.scale(0.5))).mean_all()
+        })
     }
 
     /// Mean of the cross-entropy of `target`, probabilities of the same shape and dtype, with the sigmoid of these
@@ -67,8 +63,7 @@ impl Tensor {
             return error;
         }
         // -t log(s) - (1 - t) log(1 - s) with s = 1 / (1 + e^-x): (1 - t) x + log(1 + e^-x).
-        let [x, target] = self.for_loss(target);
-        x.logistic_loss(&target).mean_all()
+        self.loss_formed_wide(target, |x, target| x.logistic_loss(&target).mean_all())
     }
 
     /// A tensor with an error unless `target` has this shape; an error of either goes its own way.

@@ -362,6 +362,7 @@ pub mod pool;
 pub mod product;
 pub(crate) mod rows;
 pub(crate) mod tiles;
+mod variance;
 
 /// The candidate that was measured to be the fastest, else the one that the device prefers by name, else the first: a
 /// table's default. One that the driver has refused is taken only if there is no other.

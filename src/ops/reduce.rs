@@ -1,4 +1,4 @@
-//! Sum, mean, maximum and minimum over any axes, and variance made of them.
+//! Sum, mean, maximum and minimum over any axes.
 //!
 //! One kernel for all: each output is formed by one or more invocations in a fixed order, so results are the same bits
 //! in every run. Pointwise ops before a reduction run inside it. Where the last axis divides by four, four terms of an
@@ -74,16 +74,6 @@ reductions! {
 }
 
 impl Tensor {
-    /// Variance along `axes`, which are removed, with `correction` degrees of freedom taken off (1: unbiased, 0: biased),
-    /// as `torch.var`.
-    #[track_caller]
-    pub fn var(&self, axes: &[usize], correction: usize) -> Tensor {
-        let count: usize = axes.iter().filter_map(|&axis| self.dims().get(axis)).product();
-        let centred = self - self.mean_keep(axes);
-        // One element and a correction of 1 divide by zero, as in PyTorch.
-        centred.square().sum(axes).scale(1.0 / (count as f64 - correction as f64).max(0.0))
-    }
-
     #[track_caller]
     fn reduce(&self, kind: Kind, axes: &[usize], keep: bool) -> Tensor {
         if self.error().is_some() {

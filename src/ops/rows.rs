@@ -272,9 +272,9 @@ impl Rows {
 
 /// Functions over the lanes of a value; `along`: the lanes are parts of one row.
 pub(crate) fn lane_functions(lanes: usize, along: bool) -> String {
-    let (sum, max, parts) = match along && lanes == 4 {
-        true => ("F((x.x + x.y) + (x.z + x.w))", "F(max(max(x.x, x.y), max(x.z, x.w)))", "4.0"),
-        false => ("x", "x", "1.0"),
+    let (sum, max, first, parts) = match along && lanes == 4 {
+        true => ("F((x.x + x.y) + (x.z + x.w))", "F(max(max(x.x, x.y), max(x.z, x.w)))", "F(x.x)", "4.0"),
+        false => ("x", "x", "x", "1.0"),
     };
     let (pick, numbers) = match lanes {
         4 => ("x[lane]", "U(first) + U(0u, 1u, 2u, 3u)"),
@@ -282,6 +282,7 @@ pub(crate) fn lane_functions(lanes: usize, along: bool) -> String {
     };
     format!(
         "const PARTS: f32 = {parts};\nfn lanes_sum(x: F) -> F {{\n    return {sum};\n}}\nfn lanes_max(x: F) -> F {{\n    return {max};\n}}\n\
+         fn lanes_first(x: F) -> F {{\n    return {first};\n}}\n\
          fn lane_of(x: F, lane: u32) -> f32 {{\n    return {pick};\n}}\n\
          fn lane_numbers(first: u32) -> U {{\n    return {numbers};\n}}\n"
     )

@@ -3,6 +3,7 @@
 //! A program is data that can be printed, and records itself on any device. With [`Options::exact`] every value is a small
 //! whole number that each dtype holds, so devices must agree in every bit.
 
+#[allow(unused_imports)] // A test file need not use it.
 pub use random::program;
 
 mod random;

@@ -1,7 +1,7 @@
 //! Gradients of batch normalisation.
 
 use super::channels::{Channels, Fold, Map, check};
-use super::statistics::{BatchNormStatistics, two_rows};
+use super::statistics::{BatchNormStatistics, rows};
 use super::{SHAPES, absent, per_channel};
 use crate::array::Array;
 use crate::kernel::{Binding, Capabilities};
@@ -9,7 +9,7 @@ use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance, split_s
 use crate::tensor::Tensor;
 
 /// For each channel, the sums of dy h and of dy, h = (x - mean) / sqrt(variance + epsilon): `[2, channels]`, from dy, x and
-/// the statistics `[2, channels]`. They are the gradients of weight and bias.
+/// the statistics, as for [`super::BatchNorm`]. They are the gradients of weight and bias.
 #[derive(Debug)]
 pub struct BatchNormSums {
     /// Added to the variance.
@@ -35,16 +35,17 @@ struct Parts<'a> {
     x: &'a Tensor,
     statistics: &'a Tensor,
     epsilon: f64,
+    of_batch: bool,
     dims: Vec<usize>,
     axes: Vec<usize>,
 }
 
 impl<'a> Parts<'a> {
-    fn new(x: &'a Tensor, statistics: &'a Tensor, epsilon: f64) -> Parts<'a> {
+    fn new(x: &'a Tensor, statistics: &'a Tensor, epsilon: f64, of_batch: bool) -> Parts<'a> {
         let mut dims = vec![1; x.dims().rank() - 1];
         dims[0] = x.dims()[1];
         let axes = (0..x.dims().rank()).filter(|&axis| axis != 1).collect();
-        Parts { x, statistics, epsilon, dims, axes }
+        Parts { x, statistics, epsilon, of_batch, dims, axes }
     }
 
     fn row(&self, of: &Tensor, k: usize) -> Tensor {
@@ -58,7 +59,9 @@ impl<'a> Parts<'a> {
 
     /// h.
     fn normal(&self) -> Tensor {
-        (self.x - self.row(self.statistics, 0)) * self.scale()
+        let apart = self.x - self.row(self.statistics, 0);
+        let apart = if self.of_batch { apart - self.row(self.statistics, 2) } else { apart };
+        apart * self.scale()
     }
 
     fn mean(&self, of: Tensor) -> Tensor {
@@ -73,9 +76,9 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn check_backward(inputs: &[Meta]) -> Result<Channels, Problem> {
+fn check_backward(inputs: &[Meta], of_batch: bool) -> Result<Channels, Problem> {
     let channels = check(inputs)?;
-    let fits = inputs[1] == inputs[0] && inputs[2].shape[..] == [2, channels.channels];
+    let fits = inputs[1] == inputs[0] && inputs[2].shape[..] == [super::rows_of(of_batch), channels.channels];
     match fits {
         true => Ok(channels),
         false => Err(Problem::Shape("the inputs do not belong together".into(), "pass those of one normalisation")),
@@ -92,14 +95,14 @@ impl Op for BatchNormSums {
     }
 
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
-        two_rows(check_backward(inputs)?)
+        rows(2, check_backward(inputs, self.of_batch)?)
     }
 
     /// With D and E for the gradients of the two sums: D h + E for dy; for x what normalising sends back for dy D, or
     /// r dy D where the statistics are given.
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         let [dy, x, statistics] = [&backward.inputs[0], &backward.inputs[1], &backward.inputs[2]];
-        let parts = Parts::new(x, statistics, self.epsilon);
+        let parts = Parts::new(x, statistics, self.epsilon, self.of_batch);
         let (d, e) = (parts.row(backward.grad, 0), parts.row(backward.grad, 1));
         let from_dy = parts.normal() * &d + e;
         let weighted = dy * d;
@@ -114,7 +117,7 @@ impl Op for BatchNormSums {
         let mut data = vec![0.0; 2 * channels];
         for (i, (dy, x)) in inputs[0].data.iter().zip(&inputs[1].data).enumerate() {
             let c = i / length % channels;
-            data[c] += dy * (x - statistics[c]) / (statistics[channels + c] + self.epsilon).sqrt();
+            data[c] += dy * (x - super::mean_of(statistics, channels, c)) / (statistics[channels + c] + self.epsilon).sqrt();
             data[channels + c] += dy;
         }
         Array { shape: output.shape, dtype: output.dtype, data }
@@ -124,7 +127,7 @@ impl Op for BatchNormSums {
         let channels = Channels::new(&inputs[0].shape);
         let fold = Fold {
             name: "batch_norm_sums",
-            text: include_str!("../../../shaders/batch_norm_sums.wgsl").into(),
+            text: super::rest(self.of_batch) + include_str!("../../../shaders/batch_norm_sums.wgsl"),
             state: &["dot", "sum"],
             per_channel: &[(2, "statistic", true)],
             bindings: vec![Binding::input(0), Binding::input(1), Binding::input(2), Binding::output()],
@@ -168,7 +171,7 @@ impl Op for BatchNormBackward {
     }
 
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
-        check_backward(inputs)?;
+        check_backward(inputs, true)?;
         Ok(inputs[0])
     }
 
@@ -176,7 +179,7 @@ impl Op for BatchNormBackward {
     /// dx = r P(g): w r P(D) for dy, sum(dy r P(D)) for w, and -r (h m(D dx) + r P(D m(g h) + g m(D h))) for x.
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         let [dy, x, statistics] = [&backward.inputs[0], &backward.inputs[1], &backward.inputs[2]];
-        let parts = Parts::new(x, statistics, self.epsilon);
+        let parts = Parts::new(x, statistics, self.epsilon, true);
         let weight = backward.inputs.get(4);
         let weighted = |u: &Tensor| weight.map_or_else(|| u.clone(), |weight| u * weight.reshape(&parts.dims));
         let projected = parts.project(backward.grad);
@@ -199,7 +202,7 @@ impl Op for BatchNormBackward {
         let one = |(i, (dy, x)): (usize, (&f64, &f64))| {
             let c = i / length % channels;
             let scale = 1.0 / (statistics[channels + c] + self.epsilon).sqrt();
-            let normal = (x - statistics[c]) * scale;
+            let normal = (x - super::mean_of(statistics, channels, c)) * scale;
             let weight = if self.weight { inputs[4].data[c] } else { 1.0 };
             weight * scale * (dy - sums[channels + c] / count - normal * sums[c] / count)
         };
@@ -215,7 +218,7 @@ impl Op for BatchNormBackward {
         bindings.push(Binding::output());
         let map = Map {
             name: "batch_norm_backward",
-            text: absent(self.weight, true) + include_str!("../../../shaders/batch_norm_backward.wgsl"),
+            text: absent(self.weight, true) + &super::rest(true) + include_str!("../../../shaders/batch_norm_backward.wgsl"),
             per_channel: &reads,
             bindings,
             epsilon: self.epsilon,

@@ -16,11 +16,11 @@ use channels::{Channels, Map, check};
 use crate::array::Array;
 use crate::kernel::{Binding, Capabilities};
 use crate::dtype::DType;
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance};
+use crate::ops::{Backward, Case, Draw, Lowering, Meta, Op, Problem, Tolerance};
 use crate::tensor::Tensor;
 
-/// The channels of input 0, `[n, channels, ..]`, normalised with the statistics in input 1, `[2, channels]` (mean and
-/// variance); times input 2 and plus input 3, `[channels]`, where there are any.
+/// The channels of input 0, `[n, channels, ..]`, normalised with the statistics in input 1: `[2, channels]`, mean and variance, or
+/// `[3, channels]`, those of the batch, whose mean is the sum of the first and the third row ([`BatchNormStatistics`]); times input 2 and plus input 3, `[channels]`, where there are any.
 #[derive(Debug)]
 pub struct BatchNorm {
     /// Added to the variance.
@@ -76,11 +76,12 @@ impl Tensor {
     #[track_caller]
     pub fn batch_statistics(&self) -> [Tensor; 2] {
         let statistics = Tensor::apply(BatchNormStatistics, &[&self.widen()]);
-        [0, 1].map(|k| {
-            let row = statistics.slice_fixed(0, k, 1);
-            let channels = row.dims().elements();
-            row.reshape(&[channels])
-        })
+        if statistics.error().is_some() {
+            return [statistics.clone(), statistics];
+        }
+        let channels = statistics.dims()[1];
+        let [first, variance, rest] = [0, 1, 2].map(|k| statistics.slice_fixed(0, k, 1).reshape(&[channels]));
+        [first + rest, variance]
     }
 
     #[track_caller]
@@ -123,6 +124,22 @@ fn absent(weight: bool, bias: bool) -> String {
     text
 }
 
+/// Rows of a channel's statistics.
+fn rows_of(of_batch: bool) -> usize {
+    if of_batch { 3 } else { 2 }
+}
+
+/// The mean of a channel, from statistics of either kind.
+fn mean_of(statistics: &[f64], channels: usize, channel: usize) -> f64 {
+    statistics[channel] + statistics.get(2 * channels + channel).unwrap_or(&0.0)
+}
+
+/// Text of `rest_of(channel)`: what the mean has beyond the first row of the statistics.
+fn rest(of_batch: bool) -> String {
+    let value = if of_batch { "statistic(2u, channel)" } else { "F(0.0)" };
+    format!("fn rest_of(channel: u32) -> F {{\n    return {value};\n}}\n")
+}
+
 /// One element a channel, lengths that four divides and does not, vectors of channels, few and many channels.
 const SHAPES: [(&str, &[usize]); 7] = [
     ("images", &[5, 3, 7, 4]),
@@ -155,7 +172,7 @@ impl Op for BatchNorm {
 
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
         let Channels { channels, .. } = check(inputs)?;
-        if inputs[1].shape[..] != [2, channels] {
+        if inputs[1].shape[..] != [rows_of(self.of_batch), channels] {
             let what = format!("statistics of shape {} for {channels} channels", inputs[1].shape);
             return Err(Problem::Shape(what, "pass a mean and a variance for each channel"));
         }
@@ -202,7 +219,7 @@ impl Op for BatchNorm {
         let length: usize = output.shape[2..].iter().product();
         let one = |(i, x): (usize, &f64)| {
             let c = i / length % channels;
-            (x - statistics[c]) / (statistics[channels + c] + self.epsilon).sqrt() * weight(c) + bias(c)
+            (x - mean_of(statistics, channels, c)) / (statistics[channels + c] + self.epsilon).sqrt() * weight(c) + bias(c)
         };
         Array { shape: output.shape, dtype: output.dtype, data: inputs[0].data.iter().enumerate().map(one).collect() }
     }
@@ -215,7 +232,7 @@ impl Op for BatchNorm {
         bindings.push(Binding::output());
         let map = Map {
             name: "batch_norm",
-            text: absent(self.weight, self.bias) + include_str!("../../../shaders/batch_norm_normalise.wgsl"),
+            text: absent(self.weight, self.bias) + &rest(self.of_batch) + include_str!("../../../shaders/batch_norm_normalise.wgsl"),
             per_channel: &reads,
             bindings,
             epsilon: self.epsilon,
@@ -244,6 +261,12 @@ impl Op for BatchNorm {
         // Rounding x + 50 moves each element by up to 2e-6.
         let shifted = Case::new("far_from_zero", |x| x[0].offset(50.0).batch_norm(None, None, 1e-5));
         cases.push(shifted.normal(&[37, 4, 4, 4]).tolerance(Tolerance::Pointwise { absolute: 2e-5, relative: 2e-5 }));
+        let far = [("far_images", &[16, 3, 9, 9][..]), ("far_rows", &[131, 12]), ("far_parts", &[2, 1, 256, 140])];
+        for (name, shape) in far {
+            let case = Case::new(name, |x| x[0].batch_norm(Some(&x[1]), Some(&x[2]), 1e-5));
+            let case = case.input(shape, DType::F32, Draw::Uniform(998.0, 1_002.0));
+            cases.push(case.normal(&[shape[1]]).normal(&[shape[1]]).tolerance(bound(shape)));
+        }
         let fused = Case::new("between", |x| (&x[0] * 2.0).batch_norm(Some(&x[1]), None, 1e-5).relu() + &x[2]);
         let shape = [3, 5, 4, 4];
         cases.push(fused.normal(&shape).normal(&[5]).normal(&shape).tolerance(bound(&shape)));

@@ -23,7 +23,7 @@ pub struct LayerNormBackward {
 }
 
 /// Blocks of rows: 32 rows a workgroup, so that few partial sums are to be added.
-const BLOCK: Block = Block { kept: &["mean", "scale", "sum", "slope"], most: 4 };
+const BLOCK: Block = Block { kept: &["first", "mean", "scale", "sum", "slope"], most: 4 };
 
 impl LayerNormBackward {
     /// One kernel for the rows' gradient and partial gradients of weight and bias, and one that adds these. The statistics
@@ -67,7 +67,7 @@ impl Op for LayerNormBackward {
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
         let [rows, n] = check_rows(inputs)?;
         let fits = inputs[1] == inputs[0]
-            && inputs[2].shape[..] == [rows, 2]
+            && inputs[2].shape[..] == [rows, 4]
             && inputs[3..].iter().all(|weight| weight.shape[..] == [n]);
         match fits {
             true => Ok(inputs[0]),
@@ -88,7 +88,7 @@ impl Op for LayerNormBackward {
         let mean = |u: Tensor| u.mean_keep(&[1]);
         let column = |k: usize| statistics.slice_fixed(1, k, 1).reshape(&[rows, 1]);
         let scale = column(1);
-        let normal = (x - column(0)) * &scale;
+        let normal = super::normal(x, statistics);
         let grad = weight.map_or_else(|| dy.clone(), |weight| dy * weight);
         let projected = project(backward.grad);
         let from_x = backward.needs[1].then(|| {
@@ -105,7 +105,7 @@ impl Op for LayerNormBackward {
         let n = output.shape[1];
         let mut data = Vec::with_capacity(output.elements());
         for (row, (dy, x)) in inputs[0].data.chunks(n).zip(inputs[1].data.chunks(n)).enumerate() {
-            let (mean, scale) = (inputs[2].data[2 * row], inputs[2].data[2 * row + 1]);
+            let (mean, scale) = super::mean_and_scale(&inputs[2].data, row);
             let g: Vec<f64> =
                 (0..n).map(|j| if self.weight { dy[j] * inputs[3].data[j] } else { dy[j] }).collect();
             let h: Vec<f64> = x.iter().map(|x| (x - mean) * scale).collect();

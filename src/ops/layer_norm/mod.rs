@@ -21,7 +21,7 @@ use crate::array::Array;
 use crate::dtype::DType;
 use crate::kernel::{Binding, Capabilities};
 use crate::ops::rows::{Block, MAX_LENGTH, MOMENTS, Program, Rows};
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance};
+use crate::ops::{Backward, Case, Draw, Lowering, Meta, Op, Problem, Tolerance};
 use crate::tensor::Tensor;
 
 /// The rows of input 0, shape `[rows, n]`, normalised; times input 1 and plus input 2, shape `[n]`, where there are any.
@@ -76,19 +76,24 @@ impl Tensor {
             let what = format!("{groups} groups of the channels of shape {shape}");
             return self.problem("group_norm", Problem::Shape(what, "pass [n, channels, ..] and a divisor of channels"));
         }
+        if let Some(broken) = [weight, bias].into_iter().flatten().find(|tensor| tensor.error().is_some()) {
+            return broken.clone();
+        }
         let rows = shape[0] * groups;
-        let normal = self.reshape(&[rows, shape.elements() / rows]).layer_norm(1, None, None, epsilon).reshape(&shape);
+        let wide = self.widen();
+        let normal = wide.reshape(&[rows, shape.elements() / rows]).layer_norm(1, None, None, epsilon).reshape(&shape);
         // [channels, 1, ..]: aligned with axis 1.
         let mut per_channel = vec![1; shape.rank() - 1];
         per_channel[0] = channels;
         let scaled = match weight {
-            Some(weight) => &normal * weight.reshape(&per_channel),
+            Some(weight) => &normal * weight.widen().reshape(&per_channel),
             None => normal,
         };
-        match bias {
-            Some(bias) => scaled + bias.reshape(&per_channel),
+        let shifted = match bias {
+            Some(bias) => scaled + bias.widen().reshape(&per_channel),
             None => scaled,
-        }
+        };
+        shifted.result_of(self)
     }
 
     #[track_caller]
@@ -134,7 +139,7 @@ impl Tensor {
 
 /// Rows longer than a kernel folds, composed of other ops.
 fn long(rows: &Tensor, weight: Option<Tensor>, bias: Option<Tensor>, epsilon: f64, centred: bool) -> Tensor {
-    let shifted = if centred { rows - rows.mean_keep(&[1]) } else { rows.clone() };
+    let shifted = if centred { rows.centred(&[1]) } else { rows.clone() };
     let normal = &shifted / shifted.square().mean_keep(&[1]).offset(epsilon).sqrt();
     let scaled = weight.map_or_else(|| normal.clone(), |weight| &normal * weight);
     bias.map_or_else(|| scaled.clone(), |bias| &scaled + bias)
@@ -193,6 +198,17 @@ fn moments(row: &[f64], epsilon: f64, centred: bool) -> (f64, f64) {
     let mean = if centred { row.iter().sum::<f64>() / n } else { 0.0 };
     let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n;
     (mean, 1.0 / (variance + epsilon).sqrt())
+}
+
+/// Mean and reciprocal standard deviation of a row, from the statistics of all.
+fn mean_and_scale(statistics: &[f64], row: usize) -> (f64, f64) {
+    (statistics[4 * row] + statistics[4 * row + 2], statistics[4 * row + 1])
+}
+
+/// h = (x - mean) r of rows with these statistics: the first element goes before the rest of the mean.
+fn normal(x: &Tensor, statistics: &Tensor) -> Tensor {
+    let column = |k: usize| statistics.slice_fixed(1, k, 1);
+    ((x - column(0)) - column(2)) * column(1)
 }
 
 /// Rows of 1, lengths that four divides and does not, rows for one invocation, for a subgroup and for a workgroup.
@@ -295,7 +311,7 @@ impl Op for LayerNorm {
         };
         Lowering::kernel(match block {
             Some(block) => {
-                rows.block_kernel(program, block, &Block { kept: &["mean", "scale"], most: 1 }, capabilities)
+                rows.block_kernel(program, block, &Block { kept: &["first", "mean", "scale"], most: 1 }, capabilities)
             }
             None => rows.kernel(program, capabilities),
         })
@@ -318,6 +334,11 @@ impl Op for LayerNorm {
         // x + 200 moves each element by up to 8e-6.
         let shifted = Case::new("far_from_zero", |x| x[0].offset(200.0).layer_norm(1, None, None, 1e-5));
         cases.push(shifted.normal(&[37, 516]).tolerance(Tolerance::Pointwise { absolute: 5e-5, relative: 3e-5 }));
+        for (name, n) in [("far_short", 12), ("far_odd", 131), ("far_pairs", 520)] {
+            let case = Case::new(name, |x| x[0].layer_norm(1, Some(&x[1]), Some(&x[2]), 1e-5));
+            let case = case.input(&[37, n], DType::F32, Draw::Uniform(998.0, 1_002.0)).normal(&[n]).normal(&[n]);
+            cases.push(case.tolerance(bound(n)));
+        }
         let fused = Case::new("between", |x| (&x[0] * 2.0).layer_norm(1, Some(&x[1]), None, 1e-5).relu() + &x[2]);
         cases.push(fused.normal(&[37, 12]).normal(&[12]).normal(&[37, 12]).tolerance(bound(37)));
         let turned = Case::new("transposed", |x| x[0].transpose(0, 1).layer_norm(1, None, None, 1e-5));

@@ -9,7 +9,8 @@ use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance, split_s
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
-/// Mean and reciprocal standard deviation of each row of `[rows, n]`: `[rows, 2]`.
+/// Of each row of `[rows, n]` its first element, the reciprocal standard deviation, its mean less the first element, and a 0:
+/// `[rows, 4]`. The first element counts as given: a gradient of the mean goes to the third number.
 #[derive(Debug)]
 pub struct LayerNormStatistics {
     /// Added to the variance.
@@ -40,7 +41,7 @@ impl Op for LayerNormStatistics {
 
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
         let [rows, _] = check_rows(inputs)?;
-        matrix(rows, 2)
+        matrix(rows, 4)
     }
 
     /// 1/n for the mean, and -r^2 h / n for r, with h the normalised row.
@@ -49,15 +50,20 @@ impl Op for LayerNormStatistics {
         let [rows, n] = [x.dims()[0], x.dims()[1]];
         let column = |of: &Tensor, k: usize| of.slice_fixed(1, k, 1).reshape(&[rows, 1]);
         let scale = column(backward.output, 1);
-        let normal = (x - column(backward.output, 0)) * &scale;
+        let normal = super::normal(x, backward.output);
         let from_scale = -(normal * (scale.square() * column(backward.grad, 1)));
-        let total = if self.centred { from_scale + column(backward.grad, 0) } else { from_scale };
+        let total = if self.centred { from_scale + column(backward.grad, 2) } else { from_scale };
         vec![Some(total.scale(1.0 / n as f64))]
     }
 
     fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
         let rows = inputs[0].data.chunks(inputs[0].shape[1]);
-        let data = rows.flat_map(|row| <[f64; 2]>::from(moments(row, self.epsilon, self.centred))).collect();
+        let four = |row: &[f64]| {
+            let (mean, scale) = moments(row, self.epsilon, self.centred);
+            let first = if self.centred { row[0] } else { 0.0 };
+            [first, scale, mean - first, 0.0]
+        };
+        let data = rows.flat_map(four).collect();
         Array { shape: output.shape, dtype: output.dtype, data }
     }
 
@@ -72,7 +78,7 @@ impl Op for LayerNormStatistics {
             ),
             state: &["count", "mean", "square"],
             bindings: vec![Binding::input(0), Binding::output()],
-            results: 2,
+            results: 4,
             number: self.epsilon,
             first_of_row: false,
         };
@@ -81,7 +87,11 @@ impl Op for LayerNormStatistics {
 
     fn cases() -> Vec<Case> {
         let case = |(name, shape): (&str, [usize; 2])| {
-            let apply = |x: &[Tensor]| Tensor::apply(LayerNormStatistics { epsilon: 0.1, centred: true }, &[&x[0]]);
+            let apply = |x: &[Tensor]| {
+                let all = Tensor::apply(LayerNormStatistics { epsilon: 0.1, centred: true }, &[&x[0]]);
+                let column = |k: usize| all.slice_fixed(1, k, 1);
+                Tensor::concat(&[&(column(0) + column(2)), &column(1)], 1)
+            };
             Case::new(name, apply).normal(&shape).tolerance(bound(shape[1]))
         };
         SHAPES.into_iter().map(case).collect()
@@ -99,7 +109,7 @@ impl Op for LayerNormWeightGrad {
 
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
         let [rows, n] = check_rows(inputs)?;
-        match inputs[1] == inputs[0] && inputs[2].shape[..] == [rows, 2] {
+        match inputs[1] == inputs[0] && inputs[2].shape[..] == [rows, 4] {
             true => matrix(2, n),
             false => Err(Problem::Shape("the inputs do not belong together".into(), "pass those of one normalisation")),
         }
@@ -108,10 +118,9 @@ impl Op for LayerNormWeightGrad {
     /// With D and E for the gradients of the two sums: D h + E for dy, and for x what normalising sends back for dy D.
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         let [dy, x, statistics] = [&backward.inputs[0], &backward.inputs[1], &backward.inputs[2]];
-        let [rows, n] = [x.dims()[0], x.dims()[1]];
-        let column = |k: usize| statistics.slice_fixed(1, k, 1).reshape(&[rows, 1]);
+        let n = x.dims()[1];
         let part = |k: usize| backward.grad.slice_fixed(0, k, 1).reshape(&[n]);
-        let from_dy = (x - column(0)) * column(1) * part(0) + part(1);
+        let from_dy = super::normal(x, statistics) * part(0) + part(1);
         let op = super::LayerNormBackward { epsilon: self.epsilon, centred: self.centred, weight: false };
         let from_x = Tensor::apply(op, &[&(dy * part(0)), x, statistics]);
         vec![Some(from_dy), Some(from_x), None]
@@ -121,7 +130,7 @@ impl Op for LayerNormWeightGrad {
         let n = output.shape[1];
         let mut data = vec![0.0; 2 * n];
         for (row, (dy, x)) in inputs[0].data.chunks(n).zip(inputs[1].data.chunks(n)).enumerate() {
-            let (mean, scale) = (inputs[2].data[2 * row], inputs[2].data[2 * row + 1]);
+            let (mean, scale) = super::mean_and_scale(&inputs[2].data, row);
             for j in 0..n {
                 data[j] += dy[j] * (x[j] - mean) * scale;
                 data[n + j] += dy[j];

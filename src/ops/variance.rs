@@ -1,0 +1,28 @@
+//! Variance, made of means. What else measures a spread is made so too: in f32 for f16 ([`Tensor::formed_wide`]), and of
+//! differences that keep their digits however large the mean ([`Tensor::centred`]).
+
+use crate::tensor::Tensor;
+
+impl Tensor {
+    /// Variance along `axes`, which are removed, with `correction` degrees of freedom taken off (1: unbiased, 0: biased),
+    /// as `torch.var`.
+    #[track_caller]
+    pub fn var(&self, axes: &[usize], correction: usize) -> Tensor {
+        let count: usize = axes.iter().filter_map(|&axis| self.dims().get(axis)).product();
+        // One element and a correction of 1 divide by zero, as in PyTorch.
+        let share = 1.0 / (count as f64 - correction as f64).max(0.0);
+        self.formed_wide(|x| x.centred(axes).square().sum(axes).scale(share))
+    }
+
+    /// Differences from the mean along `axes`. The first element is taken off before, which changes nothing but the
+    /// rounding: where elements are alike the difference is exact, and the mean of what is left is small.
+    #[track_caller]
+    pub(crate) fn centred(&self, axes: &[usize]) -> Tensor {
+        if axes.iter().any(|&axis| axis >= self.dims().rank()) {
+            return self.mean_keep(axes);
+        }
+        let first = axes.iter().fold(self.detach(), |first, &axis| first.slice_fixed(axis, 0, 1));
+        let apart = self - first;
+        &apart - apart.mean_keep(axes)
+    }
+}
