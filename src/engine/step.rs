@@ -325,8 +325,9 @@ fn with_gradients(
         }
     };
     let reached: Vec<bool> = each.iter().map(Option::is_some).collect();
-    if !reached.contains(&true) && !(gradients.transient() == 0 && gradients.loss().is_none() && update.has_gathered())
-    {
+    // What was gathered before may be all that a step is given.
+    let gathered = gradients.loss().is_none() && gradients.transient() == 0 && update.has_gathered();
+    if !reached.contains(&true) && !gathered {
         return Err(unreached(gradients, update, keyed, at));
     }
     roots.extend(each.iter().flatten().cloned());

@@ -381,10 +381,16 @@ impl<R: Rule> Stepper<R> {
     /// Parts the histories of parameters that this step has updated from those that it has not. Whether the device refuses it
     /// makes no difference: it counts for all of them, or for none.
     fn part(&mut self, updated: &[bool]) {
-        let mut known: HashMap<(usize, bool), usize> = HashMap::new();
+        let count = self.histories.iter().max().map_or(0, |last| last + 1);
+        let mut known: Vec<Option<bool>> = vec![None; count];
+        // Most steps part none.
+        if self.histories.iter().zip(updated).all(|(&history, own)| known[history].get_or_insert(*own) == own) {
+            return;
+        }
+        let mut numbers: HashMap<(usize, bool), usize> = HashMap::new();
         for (history, &updated) in self.histories.iter_mut().zip(updated) {
-            let next = known.len();
-            *history = *known.entry((*history, updated)).or_insert(next);
+            let next = numbers.len();
+            *history = *numbers.entry((*history, updated)).or_insert(next);
         }
     }
 

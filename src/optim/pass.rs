@@ -1,7 +1,7 @@
 //! One pass of an optimizer as the engine sees it: where gradients go, which kernels follow, the same in f64.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::clip::Classes;
@@ -61,12 +61,19 @@ impl<'a, R: Rule> Pass<'a, R> {
         let members: Vec<usize> = (0..parts.layout.len()).filter(|&number| !parts.layout[number].frozen).collect();
         let counted = parts.rule.correction().is_some();
         let mut classes = vec![0; parts.layout.len()];
-        let mut known: HashMap<(usize, usize), usize> = HashMap::new();
+        let histories = parts.histories.iter().max().map_or(1, |last| last + 1);
+        // For each group and history its class, once it has one.
+        let mut known = vec![0; parts.store.groups().len() * histories];
+        let mut count = 0;
         for &number in &members {
             let group = parts.chunks[parts.layout[number].chunk].group;
             let history = if counted { parts.histories[number] } else { 0 };
-            let next = known.len() + 1;
-            classes[number] = *known.entry((group, history)).or_insert(next);
+            let class = &mut known[group * histories + history];
+            if *class == 0 {
+                count += 1;
+                *class = count;
+            }
+            classes[number] = *class;
         }
         let groups = parts.store.groups();
         Pass { parts, members, classes, groups, reached: RefCell::default() }

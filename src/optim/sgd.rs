@@ -67,7 +67,7 @@ impl Rule for SgdConfig {
 
     fn correction(&self) -> Option<Correction> {
         // Without dampening the first update is like any other with a momentum of 0 before it.
-        (self.dampening != 0.0).then(|| Correction {
+        (self.dampening != 0.0).then_some(Correction {
             wgsl: include_str!("../../shaders/sgd_correction.wgsl"),
             constants: [1.0 - self.dampening, 0.0, 0.0, 0.0],
         })
