@@ -63,7 +63,7 @@ impl Tensor {
             return error;
         }
         // -t log(s) - (1 - t) log(1 - s) with s = 1 / (1 + e^-x): (1 - t) x + log(1 + e^-x).
-        self.loss_formed_wide(target, |x, target| x.logistic_loss(&target).mean_all())
+        self.loss_formed_wide(target, |x, target| x.logistic_loss(target).mean_all())
     }
 
     /// A tensor with an error unless `target` has this shape; an error of either goes its own way.
