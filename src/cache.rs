@@ -3,14 +3,19 @@
 //! `KILN_CACHE` names the folder, or is `off`; without it the platform's folder for caches is used. A file is never
 //! trusted: a header of this module says whose it is and holds a checksum, and what does not fit is ignored.
 
+use std::fs::File;
 use std::io::ErrorKind::{NotADirectory, NotFound};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::error::Error;
+use crate::file::{self, Durability};
 use crate::kernel::hash;
 use crate::settings::Keep;
 
 const MAGIC: &[u8; 8] = b"kiln 001";
+/// Most bytes that are read of a file: drivers keep a few dozen megabytes.
+const MOST: u64 = 1 << 28;
 
 /// The folder, if there is one.
 #[derive(Debug, Clone)]
@@ -52,7 +57,15 @@ impl Cache {
     pub fn read(&self, kind: &str, key: &str) -> Result<Option<Vec<u8>>, String> {
         let Some(path) = self.path(kind, key) else { return Ok(None) };
         let ignored = |why: &str| Err(format!("{} was ignored: {why}", path.display()));
-        let bytes = match std::fs::read(&path) {
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut bytes = vec![];
+            if std::fs::metadata(&path)?.is_file() {
+                File::open(&path)?.take(MOST + 1).read_to_end(&mut bytes)?;
+            }
+            Ok(bytes)
+        };
+        let bytes = match read() {
+            Ok(bytes) if bytes.len() as u64 > MOST => return ignored("it is larger than what is ever kept"),
             Ok(bytes) => bytes,
             // What hinders the folder is told when something is written.
             Err(error) if matches!(error.kind(), NotFound | NotADirectory) => return Ok(None),
@@ -69,19 +82,15 @@ impl Cache {
     /// # Errors
     /// Why it could not be written.
     pub fn write(&self, kind: &str, key: &str, data: &[u8]) -> Result<(), String> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let (Some(folder), Some(path)) = (&self.folder, self.path(kind, key)) else { return Ok(()) };
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let new = folder.join(format!("{kind}-{}-{number}.new", std::process::id()));
-        let write = || -> std::io::Result<()> {
-            std::fs::create_dir_all(folder)?;
-            std::fs::write(&new, seal(kind, key, data))?;
-            std::fs::rename(&new, &path)
-        };
-        write().map_err(|error| {
-            // Whatever is left of it is of no use; that it may not be there is no failure.
-            let _ = std::fs::remove_file(&new);
-            not_written(&path, &error)
+        std::fs::create_dir_all(folder).map_err(|error| not_written(&path, &error))?;
+        // What a power cut tears its checksum tells.
+        let written = file::replace(&path, Durability::Process, |out| {
+            out.write_all(&seal(kind, key, data)).map_err(|error| Error::io(&path, "write", error))
+        });
+        written.map_err(|error| match error {
+            Error::Io { source, .. } => not_written(&path, &source),
+            other => other.to_string(),
         })
     }
 }

@@ -87,10 +87,12 @@
 //! | [`profile`] | where the time goes: a table, a trace |
 //! | `cpu` | the f64 interpreter |
 //! | `settings` | the environment's variables |
+//! | `file` | files that are replaced as a whole |
 //! | `cache` | files kept between programs |
 //! | `gpu` | the driver's side, and the only `use wgpu` |
 //! | `engine` | collect, find or make the plan, run it, hand out values; [`Statistics`] |
 //! | `device` | [`Device`]: choosing one, and what it remembers between runs |
+//! | `packed`, `transfer` | numbers as files hold them, and their way to and from a device in pieces |
 //! | [`init`] | initial values of parameters |
 //! | [`params`] | parameters as ranges of a few arenas on the device |
 //! | [`nn`] | layers |
@@ -112,6 +114,7 @@ mod device;
 mod dtype;
 mod engine;
 mod error;
+mod file;
 mod gpu;
 pub mod graph;
 mod history;
@@ -120,6 +123,7 @@ pub mod kernel;
 pub mod nn;
 pub mod ops;
 pub mod optim;
+mod packed;
 pub mod params;
 pub mod plan;
 pub mod profile;
@@ -130,6 +134,7 @@ mod shape;
 mod state;
 mod tensor;
 pub mod train;
+mod transfer;
 mod version;
 
 pub use array::Array;

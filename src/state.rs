@@ -11,8 +11,9 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::engine;
+use crate::error::Result;
 use crate::graph::Source;
-use crate::ops::Problem;
+use crate::ops::{Meta, Problem};
 use crate::tensor::Tensor;
 
 /// Assignments in a row that no step has carried out and nobody has read, before [`State::get`] computes them: each keeps
@@ -73,6 +74,12 @@ impl State {
         };
         slot.pending = Some(value);
         slot.chain += 1;
+    }
+
+    /// Shape and dtype: no assignment changes them.
+    pub(crate) fn meta(&self) -> Result<Meta> {
+        let slot = self.0.lock();
+        slot.committed.error().map_or(Ok(slot.committed.meta()), |error| Err(error.clone()))
     }
 
     /// Replaces the value at once, as loading a checkpoint does.

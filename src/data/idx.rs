@@ -2,7 +2,7 @@
 //!
 //! An IDX file is a magic number (`0x0000_08dd`: unsigned bytes in dd dimensions), one big-endian `u32` for each
 //! dimension, and the values. Nothing is believed before it is read: the header only says when to stop, and memory
-//! grows with the bytes that are really there.
+//! grows with the bytes that are really there, in the form that they are kept in.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek};
@@ -14,9 +14,14 @@ use super::{Dataset, Splits};
 use crate::error::{Error, Result};
 
 const CLASSES: usize = 10;
-/// Most values that a file may hold: 1 GiB, more than any data set in this format has. A gzip file of a megabyte
-/// can hold a gigabyte of zeros, so what the file holds is no bound.
+/// Most values that a file may hold: 1 GiB, more than any data set in this format has.
 const MOST: u64 = 1 << 30;
+/// A gzip file of a megabyte can hold a gigabyte of zeros, which images are not: beyond so many values, more than MNIST
+/// has, a file must have a byte for each [`DENSITY`] of them. Scanned digits have one for five.
+const UNSUSPECTED: u64 = 1 << 26;
+const DENSITY: u64 = 256;
+/// Values that are read at a time.
+const PIECE: u64 = 1 << 16;
 const AGAIN: &str = "download the file again";
 
 /// MNIST, 60,000 + 10,000 handwritten digits of 28×28 pixels, from the original files in `dir`.
@@ -66,21 +71,22 @@ fn part(name: &str, folder: &Path, stem: &str) -> Result<Dataset> {
     let (_, mut labels) = find(&folder, &format!("{stem}-labels-idx1-ubyte"))?;
 
     let [count, height, width] = images.header()?;
-    let pixels = images.values(&[count, height, width])?;
     let [label_count] = labels.header()?;
     if label_count != count {
         let what = format!("{label_count} labels for the {count} images of {}", images.path.display());
         return Err(labels.wrong(4, what, "take both files from one data set"));
     }
-    let classes = labels.values(&[count])?;
-    if let Some(index) = classes.iter().position(|&label| usize::from(label) >= CLASSES) {
+    // The small file first: what is wrong with it need not wait for the large one.
+    let classes = labels.values(&[count], u32::from)?;
+    if let Some(index) = classes.iter().position(|&label| label as usize >= CLASSES) {
         let what = format!("label {} of image {index} is not below {CLASSES}", classes[index]);
         return Err(labels.wrong(8 + index as u64, what, AGAIN));
     }
+    let pixels = images.values(&[count, height, width], |pixel| f32::from(pixel) / 255.0)?;
     Ok(Dataset {
         name: name.into(),
-        images: pixels.into_iter().map(|pixel| f32::from(pixel) / 255.0).collect(),
-        labels: classes.into_iter().map(u32::from).collect(),
+        images: pixels,
+        labels: classes,
         shape: [1, height as usize, width as usize],
         classes: CLASSES,
     })
@@ -110,6 +116,8 @@ struct Idx {
     input: Input,
     /// Bytes read so far, after decompression.
     offset: u64,
+    /// Bytes of the file, if it is one.
+    length: Option<u64>,
 }
 
 enum Input {
@@ -120,11 +128,12 @@ enum Input {
 impl Idx {
     /// The content, not the name, says whether the file is compressed: browsers like to unpack what they download.
     fn new(path: PathBuf, file: File) -> Result<Self> {
+        let length = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
         let mut file = BufReader::new(file);
         let start = file.fill_buf().map_err(|error| Error::io(&path, "read", error))?;
         let gzip = start.starts_with(&[0x1f, 0x8b]);
         let input = if gzip { Input::Gzip(Box::new(GzDecoder::new(file))) } else { Input::Plain(file) };
-        Ok(Idx { path, input, offset: 0 })
+        Ok(Idx { path, input, offset: 0, length })
     }
 
     /// The sizes in `N` dimensions, after the magic number that promises so many.
@@ -142,8 +151,8 @@ impl Idx {
         sizes.ok_or_else(|| self.wrong(self.offset, format!("the header ends here, of {wanted} bytes"), AGAIN))
     }
 
-    /// The values that a header of these sizes promises, and then the end of the file.
-    fn values(&mut self, sizes: &[u32]) -> Result<Vec<u8>> {
+    /// The values that a header of these sizes promises, each converted as it comes, and then the end of the file.
+    fn values<T>(&mut self, sizes: &[u32], convert: impl Fn(u8) -> T) -> Result<Vec<T>> {
         if let Some(dimension) = sizes.iter().position(|&size| size == 0) {
             return Err(self.wrong(4 + 4 * dimension as u64, format!("the sizes {sizes:?} have a zero"), AGAIN));
         }
@@ -151,10 +160,26 @@ impl Idx {
         if promised > MOST {
             return Err(self.wrong(4, format!("the header claims {sizes:?} values, more than {MOST}"), AGAIN));
         }
-        let values = self.read(promised)?;
-        if (values.len() as u64) < promised {
-            let what = format!("the data end after {} of {promised} values", values.len());
-            return Err(self.wrong(self.offset, what, AGAIN));
+        if let (Input::Gzip(_), Some(length)) = (&self.input, self.length)
+            && promised > UNSUSPECTED
+            && promised / DENSITY > length
+        {
+            let what = format!("the header claims {sizes:?} values, too many for a file of {length} bytes");
+            return Err(self.wrong(4, what, AGAIN));
+        }
+        let mut values: Vec<T> = vec![];
+        while (values.len() as u64) < promised {
+            let left = promised - values.len() as u64;
+            let piece = self.read(left.min(PIECE))?;
+            if piece.is_empty() {
+                let what = format!("the data end after {} of {promised} values", values.len());
+                return Err(self.wrong(self.offset, what, AGAIN));
+            }
+            if values.capacity() - values.len() < piece.len() {
+                // Twice as much, but never more than the header says.
+                values.reserve_exact(left.min(piece.len().max(values.len()) as u64) as usize);
+            }
+            values.extend(piece.into_iter().map(&convert));
         }
         if !self.read(1)?.is_empty() {
             let what = format!("bytes follow the {promised} values that the header claims");

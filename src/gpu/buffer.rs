@@ -294,6 +294,12 @@ impl Gpu {
         self.scoped("a write", || self.0.queue.write_buffer(buffer.raw(), offset, bytes))
     }
 
+    /// Hands over what was written, and waits: what the driver's library keeps of it until then is given back.
+    pub fn flush(&self) -> Result<()> {
+        self.scoped("a write", || self.0.queue.submit([]))?;
+        self.wait()
+    }
+
     /// A buffer of its own for an upload that several runs use.
     pub fn upload(&self, data: &HostData, dtype: DType) -> Result<GpuValue> {
         let buffer = self.storage("a tensor", self.upload_bytes(data) as u64)?;
@@ -305,7 +311,7 @@ impl Gpu {
     }
 
     /// Bytes that `data` takes in a buffer.
-    pub(super) fn upload_bytes(&self, data: &HostData) -> usize {
+    pub fn upload_bytes(&self, data: &HostData) -> usize {
         match data {
             HostData::F16(values) if self.0.f16 => values.len() * 2,
             other => other.len() * 4,
@@ -313,7 +319,7 @@ impl Gpu {
     }
 
     /// Writes `data` as a buffer holds it.
-    pub(super) fn pack(&self, data: &HostData, out: &mut [u8]) {
+    pub fn pack(&self, data: &HostData, out: &mut [u8]) {
         match data {
             HostData::F32(values) => out.copy_from_slice(bytemuck::cast_slice(values)),
             HostData::I32(values) => out.copy_from_slice(bytemuck::cast_slice(values)),

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::{Buffer, Gpu, GpuValue, lock};
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::HostData;
 
@@ -200,8 +201,19 @@ impl Gpu {
     }
 
     fn value_bytes(&self, value: &GpuValue) -> u64 {
-        let size = if value.dtype == crate::dtype::DType::F16 && self.0.f16 { 2 } else { 4 };
-        (value.elements as u64 * size).next_multiple_of(4)
+        self.bytes_of(value.elements, value.dtype)
+    }
+
+    /// Bytes of so many elements, in whole words.
+    pub fn bytes_of(&self, elements: usize, dtype: DType) -> u64 {
+        let size = if dtype == DType::F16 && self.0.f16 { 2 } else { 4 };
+        (elements as u64 * size).next_multiple_of(4)
+    }
+
+    /// `length` elements of a value from element `first`, a multiple of two, on. Waits for them.
+    pub fn read_part(&self, value: &GpuValue, first: usize, length: usize) -> Result<HostData> {
+        let (offset, bytes) = (self.bytes_of(first, value.dtype), self.bytes_of(length, value.dtype));
+        Ok(self.unpack(&self.read(&value.buffer, offset, bytes)?, length, value.dtype))
     }
 
     /// Copies `bytes` of a buffer to the host and waits for them; piece by piece where there is no room for all.

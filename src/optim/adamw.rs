@@ -47,6 +47,10 @@ impl Rule for AdamWConfig {
         &["m", "v"]
     }
 
+    fn is_never_negative(&self, moment: &str) -> bool {
+        moment == "v"
+    }
+
     fn shader(&self) -> &'static str {
         include_str!("../../shaders/adamw.wgsl")
     }

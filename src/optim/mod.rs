@@ -14,14 +14,19 @@ mod clip;
 mod given;
 mod pass;
 mod scale;
+mod settings;
 mod sgd;
 mod state;
 mod tally;
 
 pub use adamw::AdamWConfig;
 pub use scale::LossScale;
+pub use settings::{GroupSettings, Settings};
 pub use sgd::SgdConfig;
+pub(crate) use state::InPlace;
 pub use state::OptimizerState;
+#[doc(hidden)]
+pub use state::{StateInPlace, StateTensors};
 
 use std::collections::HashMap;
 use std::panic::Location;
@@ -40,6 +45,7 @@ use crate::plan::Plan;
 use crate::tensor::Tensor;
 
 use pass::Pass;
+use settings::{check_number, check_settings, check_share};
 use tally::Tally;
 
 /// AdamW (Loshchilov and Hutter 2019), as PyTorch has it.
@@ -61,34 +67,6 @@ pub struct Correction {
     pub constants: [f64; 4],
 }
 
-/// What one parameter group does differently.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct GroupSettings {
-    /// Factor of the learning rate.
-    pub lr_scale: f64,
-    /// Weight decay, where it is not the optimizer's.
-    pub weight_decay: Option<f64>,
-}
-
-impl Default for GroupSettings {
-    fn default() -> Self {
-        GroupSettings { lr_scale: 1.0, weight_decay: None }
-    }
-}
-
-/// What all optimizers are configured with.
-#[derive(Debug, Clone, Copy)]
-pub struct Settings<'a> {
-    /// Learning rate.
-    pub lr: f64,
-    /// Weight decay.
-    pub weight_decay: f64,
-    /// Largest norm of all gradients together.
-    pub clip_norm: Option<f64>,
-    /// Settings of groups, by name.
-    pub groups: &'a [(String, GroupSettings)],
-}
-
 /// The mathematics of an optimizer, an element at a time.
 pub trait Rule: Send + Sync + 'static {
     /// Name for dumps and checkpoints.
@@ -99,6 +77,8 @@ pub trait Rule: Send + Sync + 'static {
     fn set_lr(&mut self, lr: f64);
     /// Names of what is kept for each scalar (at most two).
     fn moments(&self) -> &'static [&'static str];
+    /// True for one of [`Rule::moments`] that is never below 0, as a mean of squares: a file where it is, is damaged.
+    fn is_never_negative(&self, moment: &str) -> bool;
     /// WGSL of a rule (see `shaders/adamw.wgsl`): bindings 0 theta, 1 gradients, 2 and 3 moments; a struct `Factors` with
     /// `factors_at(at, correction)`, which calls `factor(at)` for a vector of four and takes what [`Correction::wgsl`] gave;
     /// `apply(i, clip, factors)`, the update of vector `i` of type `V`, of which `part(x, k)` are `PARTS` times four floats
@@ -186,12 +166,24 @@ pub trait Optimizer {
     /// [`Error::Value`] between [`Optimizer::accumulate`] and [`Optimizer::step`], [`Error::NonFinite`] of an earlier step,
     /// or what reading met.
     fn state(&self) -> Result<OptimizerState>;
-    /// Continues from [`Optimizer::state`].
+    /// Continues from [`Optimizer::state`]. What steps before it have still to report, that a gradient was not finite, is
+    /// forgotten with them.
     ///
     /// # Errors
-    /// [`Error::Value`] if it is another optimizer's or another model's, or has what this one does not keep;
-    /// [`Error::NonFinite`] of an earlier step; nothing has changed then.
+    /// [`Error::Value`] if it is another optimizer's or another model's, has what this one does not keep, or what no
+    /// run can have left there: a learning rate or a moment that is not finite, a negative mean of squares. Nothing has
+    /// changed then.
     fn set_state(&mut self, state: &OptimizerState) -> Result<()>;
+    /// [`Optimizer::state`] with the tensors left where they are, for checkpoints.
+    #[doc(hidden)]
+    fn state_in_place(&self) -> Result<StateInPlace> {
+        self.state().map(StateInPlace::on_host)
+    }
+    /// [`Optimizer::set_state`] with tensors from a file, for checkpoints.
+    #[doc(hidden)]
+    fn set_state_packed(&mut self, state: &OptimizerState, tensors: &StateTensors<'_>) -> Result<()> {
+        self.set_state(&state::with_tensors(state, tensors))
+    }
 }
 
 /// Where the gradients of a pass come from.
@@ -467,31 +459,12 @@ impl<R: Rule> Optimizer for Stepper<R> {
     fn set_state(&mut self, state: &OptimizerState) -> Result<()> {
         self.restore(state)
     }
-}
 
-/// `Err` unless `value` is finite and not negative.
-fn check_number(name: &str, value: f64) -> Result<(), Problem> {
-    if value.is_finite() && value >= 0.0 {
-        return Ok(());
+    fn state_in_place(&self) -> Result<StateInPlace> {
+        self.saved_in_place()
     }
-    Err(Problem::Value(format!("{name} is {value}"), "pass a finite number that is not negative"))
-}
 
-/// `Err` unless `value` is in [0, 1).
-fn check_share(name: &str, value: f64) -> Result<(), Problem> {
-    if (0.0..1.0).contains(&value) {
-        return Ok(());
-    }
-    Err(Problem::Value(format!("{name} is {value}"), "pass a number from 0 to below 1"))
-}
-
-fn check_settings(settings: &Settings<'_>) -> Result<(), Problem> {
-    check_number("lr", settings.lr)?;
-    check_number("weight_decay", settings.weight_decay)?;
-    match settings.clip_norm {
-        Some(norm) if !(norm.is_finite() && norm > 0.0) => {
-            Err(Problem::Value(format!("clip_norm is {norm}"), "pass a positive number, or None"))
-        }
-        _ => Ok(()),
+    fn set_state_packed(&mut self, state: &OptimizerState, tensors: &StateTensors<'_>) -> Result<()> {
+        self.restore_packed(state, tensors)
     }
 }

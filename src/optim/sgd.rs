@@ -58,6 +58,10 @@ impl Rule for SgdConfig {
         if self.momentum == 0.0 { &[] } else { &["momentum"] }
     }
 
+    fn is_never_negative(&self, _: &str) -> bool {
+        false
+    }
+
     fn shader(&self) -> &'static str {
         match self.momentum == 0.0 {
             true => include_str!("../../shaders/sgd.wgsl"),

@@ -14,10 +14,12 @@ use crate::graph::{Node, ParameterLeaf, Source};
 use crate::history::Flow;
 use crate::init::Init;
 use crate::ops::{Meta, Problem};
+use crate::packed::Packed;
 use crate::rng::{Draws, Philox};
 use crate::shape::Shape;
 use crate::state::State;
 use crate::tensor::Tensor;
+use crate::transfer::Writer;
 use crate::version::StoreState;
 
 /// Elements that a parameter's range is a multiple of: 256 bytes, the coarsest binding offset of any adapter.
@@ -386,17 +388,39 @@ impl ParamStore {
         self.0.state.take_failure()
     }
 
+    /// Computes what overwriting parameters would take away. No step that was refused before makes it fail.
+    pub(crate) fn settle_held(&self) -> Result<()> {
+        engine::evaluate_before_update(&self.0.device, &self.0.state)
+    }
+
     /// Overwrites parameters: what is held and was recorded before keeps its value.
     pub(crate) fn overwrite(&self, values: &[(usize, &[f64])]) -> Result<()> {
         let _gate = self.0.state.enter();
         self.0.state.take_failure()?;
         let layout = self.layout()?;
         let chunks = self.chunks(false)?;
-        engine::evaluate_before_update(&self.0.device, &self.0.state)?;
+        self.settle_held()?;
         for &(number, values) in values {
             let place = &layout[number];
             chunks[place.chunk].values.write(&self.0.device, place.offset, values)?;
         }
+        self.0.state.advance();
+        Ok(())
+    }
+
+    /// Overwrites all parameters with these, in the order of [`ParamStore::layout`].
+    pub(crate) fn overwrite_all(&self, values: &[Packed<'_>]) -> Result<()> {
+        let _gate = self.0.state.enter();
+        let layout = self.layout()?;
+        let chunks = self.chunks(false)?;
+        self.settle_held()?;
+        let mut order: Vec<_> = layout.iter().zip(values).collect();
+        order.sort_by_key(|(place, _)| (place.chunk, place.offset));
+        let mut writer = Writer::new(&self.0.device, BLOCK);
+        for (place, values) in order {
+            writer.put(&chunks[place.chunk].values, place.offset, values)?;
+        }
+        writer.finish()?;
         self.0.state.advance();
         Ok(())
     }

@@ -1,207 +1,238 @@
 //! The safetensors format: eight bytes with the header's length, a JSON header, the tensors' bytes.
 //!
-//! Reading trusts nothing: every length is held to the file's own before memory is asked for. Writing goes to another
-//! name in the same directory, which then takes the place of the old file: whoever stops it leaves the old file whole.
+//! Reading trusts nothing: every length is held to the file's own before memory is asked for, the tensors must lie one after
+//! the other from the first byte behind the header to the last, and no name may be there twice. A file is held in memory
+//! once, as it is; it is not mapped, for a mapped file that becomes shorter ends the process. Writing takes the numbers
+//! from the device in pieces.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
-use safetensors::tensor::TensorView;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::json;
+use crate::device::Device;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::file::{self, Durability};
+use crate::packed::{Demand, Packed, encode, file_dtype};
 use crate::shape::Shape;
+use crate::transfer::{Place, Reader};
 
-/// Longest header that is read, as in the format's own library.
+/// Longest header that is read and written, as in the format's own library.
 const MAX_HEADER: u64 = 100_000_000;
+/// The one name that no tensor can have.
+const METADATA: &str = "__metadata__";
+const DAMAGED: &str = "take another copy of the file; this one is damaged, or not in safetensors format";
 
 /// A tensor to be written.
 pub(super) struct Item {
     pub name: String,
+    pub dtype: DType,
     pub shape: Shape,
-    pub values: Vec<f64>,
+    pub place: Place,
+    pub demand: Demand,
 }
 
 /// A file that has been read.
 pub(super) struct Content {
     path: PathBuf,
     bytes: Vec<u8>,
-    /// Name -> (dtype, shape, first byte in `bytes`).
-    tensors: BTreeMap<String, (Element, Vec<usize>, usize)>,
+    tensors: BTreeMap<String, Entry>,
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Element types that are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Element {
-    F64,
-    F32,
-    F16,
-    Bf16,
+/// A tensor of a file.
+struct Entry {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// First byte and the one after the last, from the header's end on.
+    start: usize,
+    end: usize,
 }
 
-impl Element {
-    fn bytes(self) -> usize {
-        match self {
-            Element::F64 => 8,
-            Element::F32 => 4,
-            Element::F16 | Element::Bf16 => 2,
+/// Writes a file; floats of 32 bits with their f64 bits where `exact` says so.
+pub(super) fn write(
+    path: &Path,
+    device: &Device,
+    mut items: Vec<Item>,
+    exact: bool,
+    (key, text): (&str, String),
+) -> Result<()> {
+    let refuse = |what: String, next| Error::Checkpoint { path: path.into(), what, next };
+    // The widest first, so that every tensor begins at a multiple of its element's size.
+    items.sort_by_key(|item| std::cmp::Reverse(file_dtype(item.dtype, exact).bitsize()));
+    let mut names = HashSet::from([METADATA]);
+    let mut header = format!("{{\"{METADATA}\":{}", json!({ key: text }));
+    let mut end = 0;
+    for item in &items {
+        if !names.insert(&item.name) {
+            return Err(refuse(format!("the name `{}` is taken in files", item.name), "rename the parameter"));
         }
+        let (start, dtype, shape) = (end, file_dtype(item.dtype, exact), Value::from(item.shape.to_vec()));
+        end += item.shape.elements() as u64 * dtype.bitsize() as u64 / 8;
+        let name = Value::from(item.name.as_str());
+        // The members in the order of the format's own library.
+        header += &format!(",{name}:{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":[{start},{end}]}}");
     }
-}
-
-/// Writes a file of F64 (`exact`) or F32 tensors.
-pub(super) fn write(path: &Path, items: &[Item], exact: bool, key: &str, text: String) -> Result<()> {
-    let pack = |item: &Item| -> Vec<u8> {
-        match exact {
-            true => item.values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            false => item.values.iter().flat_map(|&x| (x as f32).to_le_bytes()).collect(),
+    header.push('}');
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+    if header.len() as u64 > MAX_HEADER {
+        let what = format!("its header would have {} bytes, where readers take {MAX_HEADER}", header.len());
+        return Err(refuse(what, "use fewer parameters, shorter names or less metadata"));
+    }
+    file::replace(path, Durability::Power, |out| {
+        let io = |error| Error::io(path, "write", error);
+        out.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
+        out.write_all(header.as_bytes()).map_err(io)?;
+        let mut reader = Reader::new(device);
+        for item in &items {
+            let dtype = file_dtype(item.dtype, exact);
+            let mut first = 0;
+            reader.read(&item.place, item.shape.elements(), &mut |part| {
+                let bytes = encode(part, dtype);
+                // What could not be loaded again shall not take the place of what can.
+                let sound = Packed::new(dtype, &bytes).check(item.dtype, exact, item.demand, first);
+                sound.map_err(|why| {
+                    let next = "keep the last file; find out with KILN_CHECK=1 where it comes from";
+                    refuse(format!("`{}` {why}", item.name), next)
+                })?;
+                first += part.len();
+                out.write_all(&bytes).map_err(io)
+            })?;
         }
-    };
-    let data: Vec<Vec<u8>> = items.iter().map(pack).collect();
-    let dtype = if exact { Dtype::F64 } else { Dtype::F32 };
-    let refuse = |error: safetensors::SafeTensorError| Error::internal(format!("safetensors: {error}"));
-    let mut views = vec![];
-    for (item, data) in items.iter().zip(&data) {
-        let view = TensorView::new(dtype, item.shape.to_vec(), data).map_err(refuse)?;
-        views.push((item.name.as_str(), view));
-    }
-    let metadata = std::collections::HashMap::from([(key.to_string(), text)]);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(refuse)?;
-    replace(path, &bytes)
-}
-
-/// Puts `bytes` in the place of the file at `path`, all or nothing.
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let Some(name) = path.file_name() else {
-        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the path does not name a file");
-        return Err(Error::io(path, "write", source));
-    };
-    let mut temporary = name.to_os_string();
-    temporary.push(".tmp");
-    let temporary = path.with_file_name(temporary);
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    if let Err(error) = write() {
-        // Nothing more can be done if even this fails.
-        let _ = fs::remove_file(&temporary);
-        return Err(Error::io(&temporary, "write", error));
-    }
-    if let Err(error) = fs::rename(&temporary, path) {
-        let _ = fs::remove_file(&temporary);
-        return Err(Error::io(path, "replace", error));
-    }
-    // So that the new name survives a power cut; not every system opens directories.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if let Ok(folder) = File::open(folder) {
-        let _ = folder.sync_all();
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Reads a file and checks that it is what it says.
 pub(super) fn read(path: &Path) -> Result<Content> {
     let io = |error| Error::io(path, "read", error);
-    let refuse = |offset: u64, what: String| Error::File {
-        path: path.into(),
-        offset,
-        what,
-        next: "take another copy of the file; this one is damaged, or not in safetensors format",
-    };
+    let refuse = |offset: u64, what: String| Error::File { path: path.into(), offset, what, next: DAMAGED };
     let mut file = File::open(path).map_err(io)?;
     let length = file.metadata().map_err(io)?.len();
     let mut size = [0; 8];
-    file.read_exact(&mut size).map_err(|_| refuse(0, format!("the file has {length} bytes, no header")))?;
+    file.read_exact(&mut size).map_err(|error| match error.kind() {
+        ErrorKind::UnexpectedEof => refuse(0, format!("the file has {length} bytes, no header")),
+        _ => io(error),
+    })?;
     let header = u64::from_le_bytes(size);
     if header > MAX_HEADER || header > length.saturating_sub(8) {
         return Err(refuse(0, format!("a header of {header} bytes in a file of {length}")));
     }
-    let mut text = vec![0; header as usize];
-    file.read_exact(&mut text).map_err(io)?;
-    let parsed: Value = serde_json::from_slice(&text).map_err(|error| refuse(8, format!("the header: {error}")))?;
+    let text = take(&mut file, header).map_err(io)?;
+    if text.len() as u64 != header {
+        return Err(refuse(8, "the file became shorter while it was read".into()));
+    }
+    let parsed = json::parse(&text).map_err(|error| refuse(8, format!("the header: {error}")))?;
+    drop(text);
     let Value::Object(entries) = parsed else { return Err(refuse(8, "the header is not a JSON object".into())) };
     let mut tensors = BTreeMap::new();
     let mut metadata = BTreeMap::new();
-    let available = length - 8 - header;
     for (name, entry) in entries {
-        if name == "__metadata__" {
-            for (key, value) in entry.as_object().into_iter().flatten() {
-                metadata.insert(key.clone(), value.as_str().unwrap_or_default().to_string());
+        if name == METADATA {
+            let texts = entry.as_object().into_iter().flatten();
+            metadata.extend(texts.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_string()))));
+            if entry.as_object().is_none_or(|map| map.len() != metadata.len()) {
+                return Err(refuse(8, "the metadata are no texts".into()));
             }
             continue;
         }
-        let tensor = entry_of(&entry, available).map_err(|what| refuse(8, format!("tensor `{name}`: {what}")))?;
-        if let Some(tensor) = tensor {
-            tensors.insert(name, tensor);
-        }
+        let tensor = entry_of(&entry).map_err(|what| refuse(8, format!("tensor `{name}`: {what}")))?;
+        tensors.insert(name, tensor);
     }
-    let mut bytes = vec![];
-    file.take(available).read_to_end(&mut bytes).map_err(io)?;
+    let available = length - 8 - header;
+    check_places(&tensors, available).map_err(|(at, what)| refuse(8 + header + at, what))?;
+    let bytes = take(&mut file, available).map_err(io)?;
     if bytes.len() as u64 != available {
         return Err(refuse(8 + header, "the file became shorter while it was read".into()));
     }
     Ok(Content { path: path.into(), bytes, tensors, metadata })
 }
 
-/// A tensor of the header; `None` for an element type that no parameter has.
-fn entry_of(entry: &Value, available: u64) -> Result<Option<(Element, Vec<usize>, usize)>, String> {
+/// The next `length` bytes; fewer where the file ends.
+fn take(file: &mut File, length: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![];
+    let room = usize::try_from(length).map_err(|_| ErrorKind::OutOfMemory)?;
+    bytes.try_reserve_exact(room).map_err(|_| ErrorKind::OutOfMemory)?;
+    file.take(length).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A tensor of the header.
+fn entry_of(entry: &Value) -> Result<Entry, String> {
     let dtype = entry["dtype"].as_str().ok_or("no dtype")?;
     let list = |value: &Value| -> Option<Vec<u64>> { value.as_array()?.iter().map(Value::as_u64).collect() };
     let shape = list(&entry["shape"]).ok_or("no shape")?;
     let offsets = list(&entry["data_offsets"]).filter(|offsets| offsets.len() == 2).ok_or("no data_offsets")?;
-    let element = match dtype {
-        "F64" => Element::F64,
-        "F32" => Element::F32,
-        "F16" => Element::F16,
-        "BF16" => Element::Bf16,
-        _ => return Ok(None),
-    };
+    let known: Dtype = serde_json::from_value(entry["dtype"].clone())
+        .map_err(|_| format!("its dtype `{dtype}` is none of the format's"))?;
     let count = shape.iter().try_fold(1u64, |product, &side| product.checked_mul(side)).ok_or("an absurd shape")?;
-    let bytes = count.checked_mul(element.bytes() as u64).ok_or("an absurd shape")?;
+    let bits = count.checked_mul(known.bitsize() as u64).ok_or("an absurd shape")?;
     let [start, end] = [offsets[0], offsets[1]];
-    if end > available || start.checked_add(bytes) != Some(end) {
-        let data = format!("bytes {start} to {end} of {available} do not hold {dtype} of shape {shape:?}");
-        return Err(format!("{data}; the file is cut short or its header is wrong"));
+    if bits % 8 != 0 || start.checked_add(bits / 8) != Some(end) {
+        return Err(format!("bytes {start} to {end} do not hold {dtype} of shape {shape:?}"));
     }
-    Ok(Some((element, shape.iter().map(|&side| side as usize).collect(), start as usize)))
+    let narrow = |value: u64| usize::try_from(value).map_err(|_| "an absurd shape");
+    let shape = shape.into_iter().map(narrow).collect::<Result<_, _>>()?;
+    Ok(Entry { dtype: known, shape, start: narrow(start)?, end: narrow(end)? })
+}
+
+/// `Err` with the byte and what is wrong there unless the tensors fill `available` bytes, one after the other.
+fn check_places(tensors: &BTreeMap<String, Entry>, available: u64) -> Result<(), (u64, String)> {
+    let mut order: Vec<(&String, &Entry)> = tensors.iter().collect();
+    order.sort_by_key(|(_, entry)| (entry.start, entry.end));
+    let mut end = 0;
+    for (name, entry) in order {
+        if entry.start != end {
+            let what = format!("tensor `{name}` begins at byte {} of the data, where {end} is due", entry.start);
+            return Err((end as u64, what));
+        }
+        end = entry.end;
+        if end as u64 > available {
+            let what = format!("tensor `{name}` ends at byte {end} of the data, of which there are {available}");
+            return Err((available, what + "; the file is cut short or its header is wrong"));
+        }
+    }
+    match available - end as u64 {
+        0 => Ok(()),
+        more => Err((end as u64, format!("{more} bytes follow the last tensor"))),
+    }
 }
 
 impl Content {
-    /// Names of all tensors.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
+    /// Names of all tensors, and whether each is of a float type.
+    pub fn names(&self) -> impl Iterator<Item = (&str, bool)> {
+        let is_float = |entry: &Entry| matches!(entry.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        self.tensors.iter().map(move |(name, entry)| (name.as_str(), is_float(entry)))
     }
 
-    /// The elements of a tensor, which must be there with this shape.
-    pub fn tensor(&self, name: &str, shape: &Shape) -> Result<Vec<f64>> {
-        let Some((element, found, start)) = self.tensors.get(name) else {
-            let what = format!("there is no float tensor `{name}`");
+    /// The elements of a tensor, which must be there with this shape and be what `demand` says; `exact` where floats keep
+    /// their f64 bits.
+    pub fn tensor(&self, name: &str, shape: &Shape, dtype: DType, exact: bool, demand: Demand) -> Result<Packed<'_>> {
+        let Some(entry) = self.tensors.get(name) else {
+            let what = format!("there is no tensor `{name}`");
             return Err(self.refuse(what, "load a file that was saved from the same model"));
         };
-        if found[..] != shape[..] {
-            let what = format!("`{name}` has shape {found:?}, the model's has {shape}");
+        if entry.shape[..] != shape[..] {
+            let what = format!("`{name}` has shape {:?}, the model's has {shape}", entry.shape);
             return Err(self.refuse(what, "build the model with the sizes that the file was saved with"));
         }
-        let bytes = &self.bytes[*start..start + shape.elements() * element.bytes()];
-        let halves = |bytes: &[u8]| -> u16 { u16::from_le_bytes([bytes[0], bytes[1]]) };
-        Ok(match element {
-            Element::F64 => bytemuck::pod_collect_to_vec(bytes),
-            Element::F32 => bytemuck::pod_collect_to_vec::<u8, f32>(bytes).into_iter().map(f64::from).collect(),
-            Element::F16 => bytes.chunks_exact(2).map(|b| half::f16::from_bits(halves(b)).to_f64()).collect(),
-            Element::Bf16 => bytes.chunks_exact(2).map(|b| half::bf16::from_bits(halves(b)).to_f64()).collect(),
-        })
+        let numbers = Packed::new(entry.dtype, &self.bytes[entry.start..entry.end]);
+        let refuse = |next| move |why| self.refuse(format!("`{name}` {why}"), next);
+        numbers.suits(dtype).map_err(refuse("convert it: floats are read as F32, F64, F16 or BF16"))?;
+        let sound = numbers.check(dtype, exact, demand, 0);
+        sound.map_err(refuse("load a file from before this happened, or put the value right"))?;
+        Ok(numbers)
     }
 
-    /// Shape and elements of a tensor, if it is there.
-    pub fn any(&self, name: &str) -> Option<(Shape, Vec<f64>)> {
-        let shape = Shape::new(&self.tensors.get(name)?.1)?;
-        Some((shape, self.tensor(name, &shape).ok()?))
+    /// Shape and elements of a tensor that is there; `None` for a shape that no tensor of a model has.
+    pub fn any(&self, name: &str) -> Option<(Shape, Packed<'_>)> {
+        let entry = self.tensors.get(name)?;
+        Some((Shape::new(&entry.shape)?, Packed::new(entry.dtype, &self.bytes[entry.start..entry.end])))
     }
 
     /// An error about what is in this file.
