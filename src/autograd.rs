@@ -60,9 +60,10 @@ pub(crate) fn backward(loss: &Tensor, seed: Option<Tensor>, targets: &[Arc<Node>
         None => loss.ones_like(),
     };
     gradients.insert(Arc::as_ptr(loss.node()), vec![seed]);
+    let wanted: HashSet<*const Node> = targets.iter().map(Arc::as_ptr).collect();
     for node in order {
         let Source::Op(op) = &node.source else { continue };
-        let is_target = targets.iter().any(|target| Arc::ptr_eq(target, &node));
+        let is_target = wanted.contains(&Arc::as_ptr(&node));
         let Some(parts) = gradients.remove(&Arc::as_ptr(&node)) else { continue };
         let mut grad = in_rule(|| Tensor::sum_of_parts(parts));
         if is_target {

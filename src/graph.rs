@@ -4,6 +4,7 @@
 //! through it, or it has no value. Nodes count the user's handles apart from the references of other nodes: what a user
 //! holds is an output.
 
+use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -367,7 +368,9 @@ impl Snapshot {
 
     /// Appends the words of the structure: equal words mean the same plan fits.
     pub fn words(&self, words: &mut Vec<u64>) {
-        let mut regions: Vec<u64> = vec![];
+        // Places of the regions met so far, from 1 on, and the one met last.
+        let mut regions: HashMap<u64, u64> = HashMap::new();
+        let mut last = (0, 0);
         for (i, node) in self.nodes.iter().enumerate() {
             let flags = u64::from(node.requires_grad) << 8 | node.meta.dtype as u64;
             match (&self.leaves[i], &node.source) {
@@ -382,7 +385,11 @@ impl Snapshot {
                     words.push(identity(op.as_ref()));
                     let start = words.len();
                     // Regions by the order in which they are met: their own numbers differ from step to step.
-                    let region = if node.region == 0 { 0 } else { place_of(&mut regions, node.region) };
+                    if node.region != last.0 && node.region != 0 {
+                        let next = regions.len() as u64 + 1;
+                        last = (node.region, *regions.entry(node.region).or_insert(next));
+                    }
+                    let region = if node.region == 0 { 0 } else { last.1 };
                     words.push(flags | region << 9);
                     op.attributes(words);
                     words[start] |= ((words.len() - start) as u64) << 32;
@@ -395,15 +402,6 @@ impl Snapshot {
         words.push(0xFFFF_0000 | (self.roots.len() as u64) << 32);
         words.extend(self.roots.iter().map(|&root| u64::from(root)));
     }
-}
-
-/// Place of `number` in `list` from 1 on, added at the end if it is new.
-fn place_of(list: &mut Vec<u64>, number: u64) -> u64 {
-    let known = list.iter().rposition(|&known| known == number).unwrap_or_else(|| {
-        list.push(number);
-        list.len() - 1
-    });
-    known as u64 + 1
 }
 
 /// Marks the nodes that the backward pass of `loss` goes through on its way to parameters.

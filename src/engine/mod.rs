@@ -154,15 +154,17 @@ pub(crate) fn compute(device: &Device, roots: &[Arc<Node>]) -> Result<()> {
 
 /// Roots (from number `first` on) and held nodes of a snapshot that have no value yet, as indices.
 fn wanted(snapshot: &Snapshot, first: usize, lacks: impl Fn(&Node) -> bool) -> Vec<usize> {
-    let mut wanted: Vec<usize> = (0..snapshot.nodes.len())
-        .filter(|&i| {
+    let mut is_wanted: Vec<bool> = (0..snapshot.nodes.len())
+        .map(|i| {
             let node = &snapshot.nodes[i];
             snapshot.leaves[i].is_none() && node.is_held() && lacks(node)
         })
         .collect();
+    let mut wanted: Vec<usize> = (0..snapshot.nodes.len()).filter(|&i| is_wanted[i]).collect();
     for &root in &snapshot.roots[first..] {
         let root = root as usize;
-        if !wanted.contains(&root) && lacks(&snapshot.nodes[root]) {
+        if !is_wanted[root] && lacks(&snapshot.nodes[root]) {
+            is_wanted[root] = true;
             wanted.push(root);
         }
     }

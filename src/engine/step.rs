@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::graph::{LeafKind, Node, Snapshot, Source, Value};
 use crate::kernel::{Capabilities, Kernel, OPERANDS, fold_workgroups};
 use crate::ops::Meta;
-use crate::plan::{self, Destination, Dispatch, Plan, Request, Slot, SlotKind};
+use crate::plan::{self, Destination, Dispatch, Numbers, Plan, Request, Slot, SlotKind};
 use crate::profile::Phase;
 use crate::shape::Shape;
 use crate::state::{Assigned, Outcome};
@@ -411,8 +411,10 @@ fn plan_step(
         plan.outputs.push(slot);
         Bound::Slot(slot)
     });
-    for ArenaKernel { kernel, arenas } in update.kernels(&found, plan.scalars, accepted, capabilities)? {
-        append(&mut plan, kernel, arenas)?;
+    let mut texts = HashSet::new();
+    let first = plan.scalars - plan.scalar_window;
+    for ArenaKernel { kernel, arenas } in update.kernels(&found, first, accepted, capabilities)? {
+        append(&mut plan, kernel, arenas, &mut texts)?;
     }
     let mut leaves = HashMap::new();
     for (i, node) in snapshot.nodes.iter().enumerate() {
@@ -433,7 +435,8 @@ fn plan_step(
     Ok(Made { plan, leaves, reached })
 }
 
-fn append(plan: &mut Plan, kernel: Kernel, bound: Vec<(Bound, bool)>) -> Result<()> {
+/// Adds a kernel of the update to a plan; those of one text share it.
+fn append(plan: &mut Plan, kernel: Kernel, bound: Vec<(Bound, bool)>, texts: &mut HashSet<Arc<str>>) -> Result<()> {
     let mut bindings = vec![];
     for (binding, (bound, write)) in bound.into_iter().enumerate() {
         let (kind, elements) = match bound {
@@ -454,10 +457,13 @@ fn append(plan: &mut Plan, kernel: Kernel, bound: Vec<(Bound, bool)>) -> Result<
     }
     let grid =
         fold_workgroups(kernel.workgroups).ok_or_else(|| Error::internal("an update has too many workgroups"))?;
+    let source = texts.get(kernel.source.as_str()).cloned().unwrap_or_else(|| kernel.source.as_str().into());
+    texts.insert(source.clone());
     plan.dispatches.push(Dispatch {
         name: kernel.name.to_string(),
-        operands: kernel.source.contains(&format!("@binding({OPERANDS})")),
-        source: kernel.source.into(),
+        operands: source.contains(&format!("@binding({OPERANDS})")),
+        numbers: Numbers { window: plan.scalar_window, places: vec![] },
+        source,
         bindings,
         params: kernel.params,
         fusion: vec![],

@@ -1,5 +1,6 @@
 //! Work shared out among the threads of a software driver while they work (see `shaders/balance.wgsl`).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::kernel::{Capabilities, MAX_ITERATIONS, fold_workgroups};
@@ -24,20 +25,39 @@ pub(super) struct Balanced {
 /// Left alone is what waits for others, and results in the registers of a tile: they are equal parts anyway, and their loops take a
 /// fifth longer to compile within others (the first step of the transformer block 1.2 times as long; its other steps 1.05
 /// times as fast).
-pub(super) fn balance(dispatch: &Dispatch, bytes: u64, capabilities: &Capabilities) -> Option<Balanced> {
+///
+/// `texts` keeps what became of each text.
+pub(super) fn balance(
+    dispatch: &Dispatch,
+    bytes: u64,
+    capabilities: &Capabilities,
+    texts: &mut HashMap<*const u8, Option<Text>>,
+) -> Option<Balanced> {
     let (workers, lanes) = (u64::from(capabilities.workers?), capabilities.subgroup?);
     // The queue is one more buffer to bind.
     if dispatch.checked || dispatch.bindings.len() >= capabilities.storage_buffers {
         return None;
     }
-    let source = &dispatch.source;
+    let text = texts.entry(Arc::as_ptr(&dispatch.source).cast()).or_insert_with(|| in_loop(&dispatch.source, lanes));
+    let Text { source, subgroups } = text.as_ref()?;
+    let units = u64::from(dispatch.grid[0]) * u64::from(dispatch.grid[1]) * u64::from(*subgroups);
+    let (words, groups) = shares(units, bytes as f64 * BYTE / units as f64, dispatch.iterations, workers)?;
+    Some(Balanced { source: source.clone(), words, grid: fold_workgroups(groups)? })
+}
+
+/// A text whose subgroups take their work from a queue, and how many a workgroup has.
+pub(super) struct Text {
+    source: Arc<str>,
+    subgroups: u32,
+}
+
+fn in_loop(source: &str, lanes: u32) -> Option<Text> {
     let scanned = scan(source)?;
     let width: u32 = scanned.workgroup.iter().product();
     if scanned.waits || scanned.tile || !width.is_multiple_of(lanes) {
         return None;
     }
     let subgroups = width / lanes;
-    let units = u64::from(dispatch.grid[0]) * u64::from(dispatch.grid[1]) * u64::from(subgroups);
     // Every kernel takes the two axes of its grid together, so they need not be as they were.
     let values = scanned.values(&format!("unit / {subgroups}u"), &format!("balance.x / {subgroups}u"), "own")?;
     let start = source.find("@compute")?;
@@ -56,8 +76,7 @@ pub(super) fn balance(dispatch: &Dispatch, bytes: u64, capabilities: &Capabiliti
         scanned.parameters,
         include_str!("../../shaders/balance.wgsl")
     );
-    let (words, groups) = shares(units, bytes as f64 * BYTE / units as f64, dispatch.iterations, workers)?;
-    Some(Balanced { source: text.into(), words, grid: fold_workgroups(groups)? })
+    Some(Text { source: text.into(), subgroups })
 }
 
 /// The words for so many units of about so many nanoseconds and at most so many loop rounds, and the number of workgroups: the
@@ -127,14 +146,16 @@ mod tests {
             params: vec![],
             fusion: vec![],
             operands: false,
+            numbers: Default::default(),
             grid: [37, 1],
             iterations: 0,
             checked: false,
             flops: 0,
             bytes: None,
         };
-        assert!(balance(&dispatch(9), 1, &capabilities).is_some());
-        assert!(balance(&dispatch(10), 1, &capabilities).is_none());
+        let mut texts = HashMap::new();
+        assert!(balance(&dispatch(9), 1, &capabilities, &mut texts).is_some());
+        assert!(balance(&dispatch(10), 1, &capabilities, &mut texts).is_none());
     }
 
     #[test]

@@ -1,16 +1,16 @@
 //! From a plan to driver objects: pipelines (shared by all plans with the same text), uniforms, bind groups.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, hash_map};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::balance::{Balanced, balance};
+use super::parallel::in_parallel;
 use super::stored::StoredPipelines;
 use super::{Buffer, Gpu, lock};
 use crate::device::Storage;
 use crate::error::{Error, Result};
 use crate::kernel::{FUSION, OPERANDS, PARAMS, QUEUE, SHARES};
-use crate::plan::{Dispatch, Plan, SlotKind};
+use crate::plan::{Dispatch, OPERAND_WORDS, Plan, SlotKind};
 use crate::profile::{Label, Phase};
 
 /// Pipelines and layouts made so far.
@@ -46,6 +46,8 @@ pub(crate) struct Compiled {
     pub plan: Plan,
     pub steps: Vec<Step>,
     uniforms: Option<Buffer>,
+    /// Where the host numbers of a run go, if the buffer that plans share does not hold them.
+    numbers: Option<Buffer>,
     /// The queues by which kernels share out their work; zeros when a run begins.
     pub queues: Option<Buffer>,
     /// Bind groups for each set of outside buffers that has been seen lately.
@@ -104,8 +106,9 @@ impl Gpu {
         let mut ranges = Vec::with_capacity(plan.dispatches.len());
         let mut queues = 0;
         let capabilities = self.capabilities();
-        let balanced: Vec<Option<Balanced>> =
-            plan.dispatches.iter().map(|it| balance(it, plan.bytes_moved(it), &capabilities)).collect();
+        let mut texts = HashMap::new();
+        let mut balance = |it| balance(it, plan.bytes_moved(it), &capabilities, &mut texts);
+        let balanced: Vec<Option<Balanced>> = plan.dispatches.iter().map(&mut balance).collect();
         for (dispatch, balanced) in plan.dispatches.iter().zip(&balanced) {
             let mut place = |data: &[u32], length: usize| {
                 if data.is_empty() {
@@ -135,7 +138,9 @@ impl Gpu {
             self.write(&buffer, 0, &words)?;
             Some(buffer)
         };
-        let pipelines = self.pipelines(&plan, &balanced, &ranges, uniforms.as_ref())?;
+        let numbers = self.own_numbers(&plan)?;
+        let bound = [uniforms.as_ref(), numbers.as_ref()];
+        let pipelines = self.pipelines(&plan, &balanced, &ranges, bound)?;
         let mut steps = Vec::with_capacity(plan.dispatches.len());
         for (i, ((pipeline, layout), ranges)) in pipelines.into_iter().zip(ranges).enumerate() {
             let grid = balanced[i].as_ref().map_or(plan.dispatches[i].grid, |balanced| balanced.grid);
@@ -144,7 +149,18 @@ impl Gpu {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let bytes = words.len() as u64 + queues;
         let queues = if queues > 0 { Some(self.buffer("work to share out", queues, usage)?) } else { None };
-        Ok(Compiled { plan, steps, uniforms, queues, frames: vec![], bytes, clock: 0, labels: None })
+        Ok(Compiled { plan, steps, uniforms, numbers, queues, frames: vec![], bytes, clock: 0, labels: None })
+    }
+
+    /// A buffer for the host numbers of a plan that has several windows of them.
+    fn own_numbers(&self, plan: &Plan) -> Result<Option<Buffer>> {
+        if plan.operand_words <= OPERAND_WORDS {
+            return Ok(None);
+        }
+        let windows = plan.dispatches.iter().map(|dispatch| dispatch.numbers.window);
+        let words = (windows.max().unwrap_or(0) + OPERAND_WORDS).max(plan.operand_words);
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        self.buffer("host numbers", (words as u64 * 4).next_multiple_of(16), usage).map(Some)
     }
 
     /// The layout of a list of bindings.
@@ -170,20 +186,33 @@ impl Gpu {
         plan: &Plan,
         balanced: &[Option<Balanced>],
         ranges: &[Ranges],
-        uniforms: Option<&Buffer>,
+        bound: [Option<&Buffer>; 2],
     ) -> Result<Vec<(wgpu::ComputePipeline, wgpu::BindGroupLayout)>> {
         let mut known = lock(&self.0.pipelines);
-        let mut keys = Vec::with_capacity(plan.dispatches.len());
-        let mut missing: Vec<Missing> = vec![];
-        for (dispatch, balanced) in plan.dispatches.iter().zip(balanced) {
+        // The pipelines that there are, each with its first dispatch, and the one of each dispatch. Texts that are shared are
+        // told apart by where they lie: to hash each anew would take long.
+        let mut keys: Vec<(Key, wgpu::BindGroupLayout, usize)> = vec![];
+        let mut places: HashMap<(*const u8, Vec<Entry>), usize> = HashMap::new();
+        let mut which = Vec::with_capacity(plan.dispatches.len());
+        for (i, (dispatch, balanced)) in plan.dispatches.iter().zip(balanced).enumerate() {
             let entries = entries(dispatch, balanced.is_some());
-            let layout = self.layout(&mut known, &entries)?;
             let source = balanced.as_ref().map_or(&dispatch.source, |balanced| &balanced.source);
-            keys.push(((source.clone(), entries), layout));
+            let place = match places.entry((Arc::as_ptr(source).cast(), entries)) {
+                hash_map::Entry::Occupied(known) => *known.get(),
+                hash_map::Entry::Vacant(new) => {
+                    let entries = new.key().1.clone();
+                    let layout = self.layout(&mut known, &entries)?;
+                    keys.push(((source.clone(), entries), layout, i));
+                    *new.insert(keys.len() - 1)
+                }
+            };
+            which.push(place);
         }
+        let mut missing: Vec<Missing> = vec![];
         let mut seen = HashSet::new();
-        for (((key, layout), dispatch), ranges) in keys.iter().zip(&plan.dispatches).zip(ranges) {
+        for (key, layout, first) in &keys {
             if !known.pipelines.contains_key(key) && seen.insert(key) {
+                let (dispatch, ranges) = (&plan.dispatches[*first], &ranges[*first]);
                 missing.push(Missing { key, dispatch, layout: layout.clone(), ranges });
             }
         }
@@ -194,7 +223,7 @@ impl Gpu {
                 let pipeline = self.make_pipeline(missing.dispatch, &missing.key.0, &missing.layout, cache)?;
                 if let Some(blank) = &blank {
                     // What goes wrong here will do so again when the kernel runs.
-                    let _ = self.dispatch_nothing(&pipeline, missing, uniforms, blank);
+                    let _ = self.dispatch_nothing(&pipeline, missing, bound, blank);
                 }
                 Ok(pipeline)
             });
@@ -221,11 +250,12 @@ impl Gpu {
                 return Err(error);
             }
         }
-        let find = |(key, layout): (Key, wgpu::BindGroupLayout)| match known.pipelines.get(&key) {
+        let find = |(key, layout, _): (Key, wgpu::BindGroupLayout, usize)| match known.pipelines.get(&key) {
             Some(pipeline) => Ok((pipeline.clone(), layout)),
             None => Err(Error::internal("a pipeline was made and is not there")),
         };
-        keys.into_iter().map(find).collect()
+        let found = keys.into_iter().map(find).collect::<Result<Vec<_>>>()?;
+        Ok(which.into_iter().map(|place| found[place].clone()).collect())
     }
 
     /// What empty dispatches read and write, on drivers that compile when a kernel is dispatched.
@@ -243,11 +273,11 @@ impl Gpu {
         &self,
         pipeline: &wgpu::ComputePipeline,
         Missing { key: (_, entries), dispatch, layout, ranges }: &Missing,
-        uniforms: Option<&Buffer>,
+        bound: [Option<&Buffer>; 2],
         [read, written]: &[Buffer; 2],
     ) -> Result<()> {
         self.scoped("an empty dispatch", || {
-            let mut list = self.numbers(dispatch, ranges, uniforms);
+            let mut list = self.numbers(dispatch, ranges, bound);
             for entry in entries {
                 match entry.kind {
                     Kind::Read => list.push(bind(entry.binding, read, 0, BLANK)),
@@ -323,13 +353,14 @@ impl Gpu {
         &'a self,
         dispatch: &Dispatch,
         ranges: &Ranges,
-        uniforms: Option<&'a Buffer>,
+        [uniforms, numbers]: [Option<&'a Buffer>; 2],
     ) -> Vec<wgpu::BindGroupEntry<'a>> {
         let own = [(PARAMS, ranges.params), (FUSION, ranges.fusion), (SHARES, ranges.shares)];
         let own = own.into_iter().filter_map(|(binding, range)| Some((binding, range?, uniforms?)));
         let own = own.map(|(binding, (offset, size), buffer)| bind(binding, buffer, offset, size));
-        let operands = &self.0.operands;
-        own.chain(dispatch.operands.then(|| bind(OPERANDS, operands, 0, operands.bytes()))).collect()
+        let operands = numbers.unwrap_or(&self.0.operands);
+        let window = || bind(OPERANDS, operands, dispatch.numbers.window as u64 * 4, OPERAND_WORDS as u64 * 4);
+        own.chain(dispatch.operands.then(window)).collect()
     }
 
     /// Bind groups of `compiled` over these outside buffers.
@@ -342,14 +373,14 @@ impl Gpu {
         let (scratch, generation) = self.scratch(&compiled.plan.scratch)?;
         let plan = &compiled.plan;
         let mut buffers: Vec<Option<(Buffer, u64)>> = Vec::with_capacity(plan.slots.len());
+        let mut found = stored.iter();
+        let results: HashMap<usize, usize> = plan.outputs.iter().enumerate().map(|(k, &slot)| (slot, k)).collect();
         for (i, slot) in plan.slots.iter().enumerate() {
             buffers.push(match &slot.kind {
                 SlotKind::Scratch(k) | SlotKind::Upload { scratch: k, .. } => scratch.get(*k).map(|b| (b.clone(), 0)),
-                SlotKind::Stored(_) => stored.iter().find(|(slot, _)| *slot == i).map(|(_, b)| (b.clone(), 0)),
-                SlotKind::Output(_) => {
-                    let k = plan.outputs.iter().position(|&output| output == i);
-                    k.and_then(|k| outputs.get(k)).map(|b| (b.clone(), 0))
-                }
+                // In the order of the slots.
+                SlotKind::Stored(_) => found.next().filter(|(slot, _)| *slot == i).map(|(_, b)| (b.clone(), 0)),
+                SlotKind::Output(_) => results.get(&i).and_then(|&k| outputs.get(k)).map(|b| (b.clone(), 0)),
                 SlotKind::Arena(arena, offset, _) => match &arena.storage {
                     Storage::Gpu(buffer) => Some((buffer.clone(), *offset as u64 * 4)),
                     Storage::Cpu(_) => None,
@@ -361,7 +392,8 @@ impl Gpu {
         let groups = self.scoped("bind groups", || {
             let mut groups = Vec::with_capacity(compiled.steps.len());
             for (dispatch, step) in plan.dispatches.iter().zip(&compiled.steps) {
-                let mut list = self.numbers(dispatch, &step.ranges, compiled.uniforms.as_ref());
+                let mut list =
+                    self.numbers(dispatch, &step.ranges, [compiled.uniforms.as_ref(), compiled.numbers.as_ref()]);
                 for &(binding, slot, _) in &dispatch.bindings {
                     let (buffer, offset) = buffers[slot].as_ref().ok_or_else(missing)?;
                     let size = plan.slots[slot].bytes.min(buffer.bytes() - offset);
@@ -384,6 +416,11 @@ impl Gpu {
 }
 
 impl Compiled {
+    /// The buffer of its host numbers.
+    pub fn numbers<'a>(&'a self, gpu: &'a Gpu) -> &'a Buffer {
+        self.numbers.as_ref().unwrap_or(&gpu.0.operands)
+    }
+
     /// Lets go of the scratch buffers that its frames bind; those of its results stay, for the frames to come.
     pub fn forget_scratch(&mut self) {
         for frame in &mut self.frames {
@@ -403,34 +440,6 @@ impl Compiled {
         };
         self.labels.get_or_insert_with(|| plan.dispatches.iter().map(label).collect()).clone()
     }
-}
-
-/// `make` of each item, on as many threads as there are cores, this one among them.
-fn in_parallel<T: Sync, R: Send>(items: &[T], make: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get).min(items.len());
-    let next = AtomicUsize::new(0);
-    let run = || {
-        let mut done = vec![];
-        while let Some((i, item)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, items.get(i)?))) {
-            done.push((i, make(item)));
-        }
-        done
-    };
-    let mut all = std::thread::scope(|scope| {
-        // Where the system gives no thread, the others do its work.
-        let spawn = |_| std::thread::Builder::new().name("kiln compile".into()).spawn_scoped(scope, run).ok();
-        let others: Vec<_> = (1..threads).filter_map(spawn).collect();
-        let mut all = run();
-        for other in others {
-            match other.join() {
-                Ok(part) => all.extend(part),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        all
-    });
-    all.sort_by_key(|(i, _)| *i);
-    all.into_iter().map(|(_, result)| result).collect()
 }
 
 fn entries(dispatch: &Dispatch, balanced: bool) -> Vec<Entry> {

@@ -1,5 +1,6 @@
 //! Running a compiled plan: one staging copy, one compute pass, one submission.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::read::Trip;
@@ -134,7 +135,7 @@ impl Gpu {
             if let Some(stage) = stage {
                 let words = (plan.operand_words as u64 * 4).next_multiple_of(16);
                 if words > 0 {
-                    encoder.copy_buffer_to_buffer(stage.buffer.raw(), 0, self.0.operands.raw(), 0, words);
+                    encoder.copy_buffer_to_buffer(stage.buffer.raw(), 0, compiled.numbers(self).raw(), 0, words);
                 }
                 for (_, slot, offset, bytes) in &uploads {
                     if let SlotKind::Upload { scratch, .. } = plan.slots[*slot].kind {
@@ -237,6 +238,7 @@ impl Gpu {
             compiled.frames[known].used = clock;
             return Ok(known);
         }
+        let taken: HashSet<u64> = ids.iter().map(|(_, id)| *id).collect();
         let mut outputs = Vec::with_capacity(compiled.plan.outputs.len());
         for (k, &slot) in compiled.plan.outputs.iter().enumerate() {
             // A result's buffer may serve several frames; one that is free and not stored elsewhere is taken again.
@@ -244,7 +246,7 @@ impl Gpu {
                 .frames
                 .iter()
                 .map(|frame| &frame.outputs[k])
-                .find(|buffer| buffer.is_free() && !ids.iter().any(|(_, id)| *id == buffer.id()));
+                .find(|buffer| buffer.is_free() && !taken.contains(&buffer.id()));
             outputs.push(match reusable {
                 Some(buffer) => buffer.clone(),
                 None => self.storage("a result", compiled.plan.slots[slot].bytes)?,
@@ -265,7 +267,7 @@ impl Gpu {
     /// Fills scratch and unheld results of these plans with NaN.
     pub fn poison<'a>(&self, plans: impl Iterator<Item = &'a Compiled>) -> Result<()> {
         // Frames share their scratch: each buffer is filled once.
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for frame in plans.flat_map(|compiled| &compiled.frames) {
             for buffer in frame.scratch.iter().chain(frame.outputs.iter().filter(|buffer| buffer.is_free())) {
                 if seen.insert(buffer.id()) {

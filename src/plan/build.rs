@@ -1,12 +1,12 @@
 //! The planner's graph: shared sub-expressions once, views turned into maps, copies where a kernel needs one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::place;
 use super::strided::Strided;
 use super::tune::{Chosen, Open, Site};
-use super::{Plan, Slot, SlotKind, fuse};
+use super::{Plan, Slot, SlotKind, fuse, text};
 use crate::device::Arena;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -71,14 +71,27 @@ pub struct PlanNode {
     pub is_own: bool,
 }
 
+/// What must be there before a node is computed.
+#[derive(Default)]
+struct Needs {
+    /// What it reads, then what it only waits for; without repeats in either part.
+    nodes: Box<[usize]>,
+    /// How many it reads.
+    reads: usize,
+}
+
 /// The planner's graph.
 pub struct Graph {
     pub nodes: Vec<PlanNode>,
     pub capabilities: Capabilities,
     /// Stored nodes that are results, with their destinations.
     pub outputs: Vec<(usize, Destination)>,
-    /// For each result asked for, its place in `outputs`.
+    /// The nodes that read each node; views aside.
     users: Vec<Vec<usize>>,
+    /// What each node needs, from [`Graph::index_users`] on.
+    needs: Vec<Needs>,
+    /// The copy of a node that was made for kernels.
+    copies: HashMap<usize, usize>,
     operand_words: HashMap<usize, usize>,
     /// (snapshot leaf, first word)
     pub operands: Vec<(usize, usize)>,
@@ -129,6 +142,12 @@ fn key(op: &dyn Op, inputs: &[usize]) -> Vec<u64> {
     words
 }
 
+impl Needs {
+    fn reading(&self) -> &[usize] {
+        &self.nodes[..self.reads]
+    }
+}
+
 impl Graph {
     pub fn empty(capabilities: &Capabilities) -> Graph {
         Graph {
@@ -136,6 +155,8 @@ impl Graph {
             capabilities: capabilities.clone(),
             outputs: vec![],
             users: vec![],
+            needs: vec![],
+            copies: HashMap::new(),
             operand_words: HashMap::new(),
             operands: vec![],
             next_word: 0,
@@ -308,16 +329,18 @@ impl Graph {
 
     /// A node that stores the elements of `node` row-major.
     fn copy(&mut self, node: usize) -> usize {
-        let known = self.nodes.iter().position(|other| other.name == "copy" && other.inputs == [node]);
-        known.unwrap_or_else(|| {
-            let work = Work::Pointwise { expression: "a", helpers: "", constants: vec![] };
-            self.push("copy", self.nodes[node].meta, work, vec![node])
-        })
+        if let Some(&known) = self.copies.get(&node) {
+            return known;
+        }
+        let work = Work::Pointwise { expression: "a", helpers: "", constants: vec![] };
+        let copy = self.push("copy", self.nodes[node].meta, work, vec![node]);
+        self.copies.insert(node, copy);
+        copy
     }
 
     /// Gives every result a stored node of its own.
     fn resolve_outputs(&mut self) {
-        let mut taken: Vec<usize> = vec![];
+        let mut taken: HashSet<usize> = HashSet::new();
         for k in 0..self.outputs.len() {
             let node = self.outputs[k].0;
             let meta = self.nodes[node].meta;
@@ -331,7 +354,7 @@ impl Graph {
                 let work = Work::Pointwise { expression: "a", helpers: "", constants: vec![] };
                 self.push("copy of a result", meta, work, vec![node])
             };
-            taken.push(stored);
+            taken.insert(stored);
             self.outputs[k].0 = stored;
         }
     }
@@ -343,12 +366,13 @@ impl Graph {
         for &(node, _) in &self.outputs {
             self.is_output[node] = true;
         }
+        let mut seen = vec![usize::MAX; count];
+        self.needs = (0..count).map(|node| self.needs_of(node, &mut seen)).collect();
         for node in 0..count {
-            if matches!(self.nodes[node].work, Work::View) {
-                continue;
-            }
-            for used in self.reads(node) {
-                self.users[used].push(node);
+            if !matches!(self.nodes[node].work, Work::View) {
+                for &used in self.needs[node].reading() {
+                    self.users[used].push(node);
+                }
             }
         }
     }
@@ -367,52 +391,69 @@ impl Graph {
         if input.meta.shape == shape { input.map.clone() } else { input.map.expand(shape) }
     }
 
-    /// True if input `k` of `node` is read: kernels may do without one.
-    fn is_read(&self, node: usize, k: usize) -> bool {
-        match &self.nodes[node].work {
-            Work::Kernels { kernels, .. } => kernels.iter().any(|kernel| {
-                k == 0 && kernel.prologue || kernel.bindings.iter().any(|bound| bound.operand == Operand::Input(k))
-            }),
-            _ => true,
-        }
-    }
-
-    /// The stored or inlined nodes that `node` reads, without repeats, operands of slices included.
-    pub fn reads(&self, node: usize) -> Vec<usize> {
-        let mut all = vec![];
-        for (k, &input) in self.nodes[node].inputs.iter().enumerate() {
-            if !self.is_read(node, k) {
-                continue;
-            }
-            let input = &self.nodes[input];
-            for used in [input.base].into_iter().chain(input.map.dynamic.iter().map(|&(operand, _)| operand)) {
-                if !all.contains(&used) && used != node {
-                    all.push(used);
+    /// What `node` needs; `seen` holds, for each node, the last one that was found to need it.
+    fn needs_of(&self, node: usize, seen: &mut [usize]) -> Needs {
+        let inputs = &self.nodes[node].inputs;
+        // Kernels may do without an input.
+        let mut is_read = vec![true; inputs.len()];
+        if let Work::Kernels { kernels, .. } = &self.nodes[node].work {
+            is_read.fill(false);
+            for kernel in kernels {
+                is_read.iter_mut().take(1).for_each(|first| *first |= kernel.prologue);
+                for bound in &kernel.bindings {
+                    if let Operand::Input(k) = bound.operand
+                        && let Some(read) = is_read.get_mut(k)
+                    {
+                        *read = true;
+                    }
                 }
             }
         }
-        all
+        let mut nodes = vec![];
+        let mut add = |used: usize, nodes: &mut Vec<usize>| {
+            if used != node && std::mem::replace(&mut seen[used], node) != node {
+                nodes.push(used);
+            }
+        };
+        for (&input, _) in inputs.iter().zip(is_read).filter(|(_, is_read)| *is_read) {
+            let input = &self.nodes[input];
+            add(input.base, &mut nodes);
+            input.map.dynamic.iter().for_each(|&(operand, _)| add(operand, &mut nodes));
+        }
+        let reads = nodes.len();
+        if let Work::Byproduct { of, .. } = self.nodes[node].work {
+            add(of, &mut nodes);
+        }
+        for &earlier in inputs.iter().flat_map(|&input| &self.nodes[input].after) {
+            add(earlier, &mut nodes);
+        }
+        Needs { nodes: nodes.into(), reads }
+    }
+
+    /// The stored or inlined nodes that `node` reads, without repeats, operands of slices included.
+    pub fn reads(&self, node: usize) -> &[usize] {
+        self.needs[node].reading()
+    }
+
+    /// What must have been computed before `node` though it does not read it.
+    pub fn waits(&self, node: usize) -> &[usize] {
+        &self.needs[node].nodes[self.needs[node].reads..]
     }
 
     /// What `node` reads, and what must have been computed before it for another reason.
-    pub fn dependencies(&self, node: usize) -> Vec<usize> {
-        let mut all = self.reads(node);
-        if let Work::Byproduct { of, .. } = self.nodes[node].work {
-            all.push(of);
-        }
-        for &earlier in self.nodes[node].inputs.iter().flat_map(|&input| &self.nodes[input].after) {
-            if !all.contains(&earlier) && earlier != node {
-                all.push(earlier);
-            }
-        }
-        all
+    pub fn dependencies(&self, node: usize) -> &[usize] {
+        &self.needs[node].nodes
     }
 
-    /// Which nodes a recomputed region waits for without reading them.
-    pub fn waited_for(&self) -> Vec<bool> {
-        let mut waited = vec![false; self.nodes.len()];
-        self.nodes.iter().flat_map(|node| &node.after).for_each(|&earlier| waited[earlier] = true);
-        waited
+    /// The node beneath input `k` of `node`.
+    pub fn base(&self, node: usize, k: usize) -> usize {
+        self.nodes[self.nodes[node].inputs[k]].base
+    }
+
+    /// True if pointwise `node` takes more than the first word of input `k`, host numbers.
+    pub fn takes_words(&self, node: usize, k: usize) -> bool {
+        let Work::Pointwise { expression, .. } = &self.nodes[node].work else { return false };
+        ["a1", "b1", "c1"].get(k).is_some_and(|word| text::has_token(expression, word))
     }
 
     pub fn dynamic_operands(&self, node: usize) -> Vec<usize> {
@@ -442,7 +483,7 @@ impl Graph {
         let mut stack: Vec<usize> = self.outputs.iter().map(|&(node, _)| node).collect();
         while let Some(node) = stack.pop() {
             if !std::mem::replace(&mut live[node], true) {
-                stack.extend(self.reads(node));
+                stack.extend_from_slice(self.reads(node));
                 if let Work::Byproduct { of, .. } = self.nodes[node].work {
                     stack.push(of);
                 }

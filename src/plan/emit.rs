@@ -9,6 +9,9 @@ use std::fmt::Write;
 
 mod access;
 mod apart;
+mod state;
+
+pub use state::State;
 
 use super::build::{Graph, Work};
 use super::fuse::Unit;
@@ -17,31 +20,6 @@ use super::text::{four_lanes, has_token, helpers_for, substitute};
 use crate::dtype::DType;
 use crate::graph::LeafKind;
 use crate::kernel::{EXTRA, FUSION, Kernel, OPERANDS};
-
-/// What fusion has decided so far.
-pub struct State<'a> {
-    pub unit_of: &'a [Option<usize>],
-    pub inlined: &'a [bool],
-    pub live: &'a [bool],
-}
-
-impl State<'_> {
-    /// True if `node` must be in a buffer after its unit has run.
-    pub fn is_stored(&self, graph: &Graph, node: usize) -> bool {
-        graph.is_output(node) || self.is_needed_outside(graph, node, self.unit_of[node], 0)
-    }
-
-    fn is_needed_outside(&self, graph: &Graph, node: usize, unit: Option<usize>, depth: usize) -> bool {
-        depth > 64
-            || graph.consumers(node).iter().any(|&user| {
-                self.live[user]
-                    && match self.inlined[user] {
-                        true => self.is_needed_outside(graph, user, unit, depth + 1),
-                        false => self.unit_of[user] != unit,
-                    }
-            })
-    }
-}
 
 /// Why a unit cannot be one kernel.
 #[derive(Debug)]
@@ -64,8 +42,16 @@ pub struct Emitted {
     pub operands: bool,
     /// True if an expression of a user's op is in it.
     pub checked: bool,
+    /// Places in `words` of the words of operands.
+    pub places: Vec<usize>,
+    /// Operations that an element takes.
+    pub operations: usize,
+    /// True if every member is computed at the index of the results and at no other.
+    pub flat: bool,
 }
 
+/// Most operations of a function: what a driver's compiler takes for it grows faster than its length.
+pub const MOST_OPERATIONS: usize = 512;
 /// A single axis of at least this many elements is taken for data, not for a batch of numbers.
 const LONG: usize = 4096;
 /// Fewer elements an item of a batch than this are not taken in pairs, whose kernels compile longer: with 256 the first step of a
@@ -83,17 +69,55 @@ struct Index {
 
 /// Emits a unit without hand-written kernels; four lanes, or eight as a pair, only where every index allows it.
 pub fn emit(graph: &Graph, state: &State, unit_id: usize, unit: &Unit, lanes: usize) -> Result<Emitted, Refused> {
+    let (emitter, functions) = whole(graph, state, unit_id, unit, lanes)?;
+    Ok(emitter.finish(&functions))
+}
+
+/// [`emit`] without the text: what it takes.
+pub fn measure(graph: &Graph, state: &State, unit_id: usize, unit: &Unit, lanes: usize) -> Result<Emitted, Refused> {
+    Ok(whole(graph, state, unit_id, unit, lanes)?.0.out)
+}
+
+fn whole<'a>(
+    graph: &'a Graph,
+    state: &'a State<'a>,
+    unit_id: usize,
+    unit: &Unit,
+    lanes: usize,
+) -> Result<(Emitter<'a>, String), Refused> {
     let mut stored: Vec<usize> = unit.members.iter().copied().filter(|&node| state.is_stored(graph, node)).collect();
     stored.sort_unstable();
     let mut emitter = Emitter::new(graph, state, unit_id, lanes.min(4));
     emitter.pairs = lanes == 8;
     emitter.whole(&stored)?;
     let functions = emitter.finish_function();
-    Ok(emitter.finish(&functions))
+    Ok((emitter, functions))
 }
 
 /// Emits what `unit` puts around `kernel`, one of the kernels of its node: the functions that its text calls.
 pub fn around(graph: &Graph, state: &State, unit_id: usize, unit: &Unit, kernel: &Kernel) -> Result<Emitted, Refused> {
+    let (emitter, functions) = functions_around(graph, state, unit_id, unit, kernel)?;
+    Ok(emitter.finish(&functions))
+}
+
+/// [`around`] without the text: what it takes.
+pub fn measure_around(
+    graph: &Graph,
+    state: &State,
+    unit_id: usize,
+    unit: &Unit,
+    kernel: &Kernel,
+) -> Result<Emitted, Refused> {
+    Ok(functions_around(graph, state, unit_id, unit, kernel)?.0.out)
+}
+
+fn functions_around<'a>(
+    graph: &'a Graph,
+    state: &'a State<'a>,
+    unit_id: usize,
+    unit: &Unit,
+    kernel: &Kernel,
+) -> Result<(Emitter<'a>, String), Refused> {
     let node = unit.kernel.ok_or(Refused)?;
     let mut members: Vec<usize> = unit.members.iter().copied().collect();
     members.sort_unstable();
@@ -121,7 +145,7 @@ pub fn around(graph: &Graph, state: &State, unit_id: usize, unit: &Unit, kernel:
     } else if !tail.is_empty() && !emitter.has_epilogue(node) {
         return Err(Refused);
     }
-    Ok(emitter.finish(&functions))
+    Ok((emitter, functions))
 }
 
 struct Emitter<'a> {
@@ -160,7 +184,7 @@ impl<'a> Emitter<'a> {
             half: "half",
             used: 0,
             widths: vec![],
-            out: Emitted::default(),
+            out: Emitted { flat: true, ..Emitted::default() },
             body: String::new(),
             values: HashMap::new(),
             made: HashMap::new(),
@@ -206,6 +230,7 @@ impl<'a> Emitter<'a> {
             let used = self.used;
             let low = self.half(stored, &index, "0u")?;
             self.used = used;
+            self.out.operations = 0;
             self.forget();
             let high = self.half(stored, &index, "1u")?;
             for (&node, halves) in stored.iter().zip(low.iter().zip(&high)) {
@@ -333,6 +358,11 @@ impl<'a> Emitter<'a> {
         constants: &[f64],
         index: &Index,
     ) -> Result<String, Refused> {
+        self.out.operations += 1;
+        if self.out.operations > MOST_OPERATIONS {
+            return Err(Refused);
+        }
+        self.out.flat &= self.state.inlined[node] || index.name == self.parameters().0.name;
         let mut names: BTreeMap<String, String> = BTreeMap::new();
         let count = self.graph.nodes[node].inputs.len();
         for (k, letter) in ["a", "b", "c"].into_iter().enumerate().take(count) {
@@ -378,47 +408,9 @@ impl<'a> Emitter<'a> {
         Ok(name)
     }
 
-    /// `text` rounded to half precision, in f32.
-    fn rounded(&self, text: &str) -> String {
-        if self.graph.capabilities.f16 { format!("F(H({text}))") } else { format!("round_half{}({text})", self.lanes) }
-    }
-
-    /// WGSL name of a float in a buffer.
-    fn float_type(&self, dtype: DType) -> &'static str {
-        if dtype == DType::F16 && self.graph.capabilities.f16 { "f16" } else { "f32" }
-    }
-
-    /// The type of the lanes of a scalar type.
-    fn wide(&self, scalar: &str) -> String {
-        if self.lanes == 1 { scalar.into() } else { format!("vec4<{scalar}>") }
-    }
-
-    fn operand(&mut self, node: usize, word: u32) -> Result<String, Refused> {
-        let first = self.graph.operand_word(node).ok_or(Refused)?;
-        let at = self.word(first as u32 + word);
-        self.out.operands = true;
-        let raw = format!("operand({at})");
-        Ok(match self.graph.nodes[node].meta.dtype {
-            DType::F32 | DType::F16 => format!("F(bitcast<f32>({raw}))"),
-            DType::I32 => format!("I(bitcast<i32>({raw}))"),
-            DType::U32 => format!("U({raw})"),
-            DType::Bool => format!("B({raw} != 0u)"),
-        })
-    }
-
     fn fresh(&mut self, letter: &str) -> String {
         self.next += 1;
         format!("{letter}{}", self.next)
-    }
-
-    /// Text of a uniform word that holds `value`.
-    fn word(&mut self, value: u32) -> String {
-        let k = self.used;
-        self.used += 1;
-        if k == self.out.words.len() {
-            self.out.words.push(value);
-        }
-        format!("f[{}].{}", k / 4, ["x", "y", "z", "w"][k % 4])
     }
 
     fn finish_function(&mut self) -> String {
@@ -451,7 +443,7 @@ impl<'a> Emitter<'a> {
             let _ = writeln!(text, "@group(0) @binding({FUSION}) var<uniform> f: array<vec4<u32>, {length}>;");
         }
         if self.out.operands {
-            let length = super::place::OPERAND_WORDS / 4;
+            let length = crate::plan::OPERAND_WORDS / 4;
             let _ = writeln!(text, "@group(0) @binding({OPERANDS}) var<uniform> operands: array<vec4<u32>, {length}>;");
             text.push_str("fn operand(k: u32) -> u32 {\n    return operands[k >> 2u][k & 3u];\n}\n");
         }

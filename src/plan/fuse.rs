@@ -5,8 +5,12 @@
 
 use std::collections::HashSet;
 
+mod size;
+
 use super::build::{Graph, Work};
+use super::contract::Contraction;
 use super::emit::{self, Emitted, State};
+use size::{Fits, Size};
 
 /// Words of index arithmetic that fit the uniform of a kernel.
 pub const MAX_WORDS: usize = 256;
@@ -15,7 +19,7 @@ pub const MAX_WORDS: usize = 256;
 #[derive(Debug, Clone, Default)]
 pub struct Unit {
     /// Pointwise members before the kernel (its prologue), after it (its epilogue), or the whole of it.
-    pub members: HashSet<usize>,
+    pub members: Vec<usize>,
     /// The node with hand-written kernels, if there is one.
     pub kernel: Option<usize>,
     /// Members that feed the kernel's input 0.
@@ -51,7 +55,8 @@ pub fn fuse(graph: &Graph, enabled: bool, buffers: usize) -> Fusion {
         for k in 0..node.inputs.len() {
             let (base, map) = graph.access(consumer, k);
             let used = Use { consumer, aligned: map.is_identity() };
-            if !uses[base].contains(&used) {
+            let own = uses[base].iter().rev().take_while(|known| known.consumer == consumer);
+            if !own.into_iter().any(|known| *known == used) {
                 uses[base].push(used);
             }
         }
@@ -59,33 +64,37 @@ pub fn fuse(graph: &Graph, enabled: bool, buffers: usize) -> Fusion {
             uses[operand].push(Use { consumer, aligned: false });
         }
     }
+    let (mut units, mut unit_of) = (vec![], vec![None; count]);
+    for (node, unit) in unit_of.iter_mut().enumerate() {
+        let (members, kernel) = match graph.nodes[node].work {
+            Work::Kernels { .. } => (vec![], Some(node)),
+            Work::Pointwise { .. } => (vec![node], None),
+            _ => continue,
+        };
+        *unit = Some(units.len());
+        units.push(Unit { members, kernel, prologue: HashSet::new() });
+    }
     let mut fuser = Fuser {
         graph,
-        units: vec![],
-        unit_of: vec![None; count],
+        contraction: Contraction::new(graph, units.len(), &unit_of),
+        sizes: vec![None; units.len()],
+        units,
+        unit_of,
+        uses,
         inlined: vec![false; count],
         live: graph.live(),
         constant: constants(graph),
-        waited_for: graph.waited_for(),
         buffers,
     };
-    for node in 0..count {
-        if matches!(graph.nodes[node].work, Work::Kernels { .. } | Work::Pointwise { .. }) {
-            let kernel = matches!(graph.nodes[node].work, Work::Kernels { .. }).then_some(node);
-            let members = if kernel.is_none() { HashSet::from([node]) } else { HashSet::new() };
-            fuser.unit_of[node] = Some(fuser.units.len());
-            fuser.units.push(Unit { members, kernel, prologue: HashSet::new() });
-        }
-    }
     if enabled {
         for node in (0..count).rev() {
             if fuser.live[node] && matches!(graph.nodes[node].work, Work::Pointwise { .. }) {
-                fuser.place(node, &uses[node]);
+                fuser.place(node);
             }
         }
-        for (node, uses) in uses.iter().enumerate() {
+        for node in 0..count {
             if fuser.live[node] {
-                fuser.attach_epilogue(node, uses);
+                fuser.attach_epilogue(node);
             }
         }
     }
@@ -96,12 +105,14 @@ struct Fuser<'a> {
     graph: &'a Graph,
     units: Vec<Unit>,
     unit_of: Vec<Option<usize>>,
+    contraction: Contraction,
+    /// What is known of the kernels of units without hand-written ones.
+    sizes: Vec<Option<Size>>,
+    uses: Vec<Vec<Use>>,
     inlined: Vec<bool>,
     live: Vec<bool>,
     /// Nodes that no data enters: whoever needs them forms them.
     constant: Vec<bool>,
-    /// Nodes that recomputed regions wait for.
-    waited_for: Vec<bool>,
     buffers: usize,
 }
 
@@ -121,8 +132,8 @@ fn constants(graph: &Graph) -> Vec<bool> {
 
 impl Fuser<'_> {
     /// Joins pointwise `node` to its consumers where that is sound.
-    fn place(&mut self, node: usize, uses: &[Use]) {
-        let uses: Vec<Use> = uses.iter().filter(|used| self.live[used.consumer]).copied().collect();
+    fn place(&mut self, node: usize) {
+        let uses: Vec<Use> = self.live_uses(node).collect();
         let is_output = self.graph.is_output(node);
         let elements = self.graph.nodes[node].meta.elements();
         let pointwise = |used: &Use| matches!(self.graph.nodes[used.consumer].work, Work::Pointwise { .. });
@@ -149,7 +160,7 @@ impl Fuser<'_> {
                 self.inlined[node] = false;
                 self.unit_of[node] = unit;
                 if let Some(unit) = unit {
-                    self.units[unit].members.insert(node);
+                    self.units[unit].members.push(node);
                 }
                 return;
             }
@@ -165,6 +176,7 @@ impl Fuser<'_> {
             self.join_prologue(node, only.consumer);
             return;
         }
+        let elsewhere: Vec<usize> = uses.iter().filter(|used| !used.aligned).map(|used| used.consumer).collect();
         for used in uses.iter().filter(|used| used.aligned) {
             if !pointwise(used) || self.inlined[used.consumer] {
                 continue;
@@ -181,9 +193,8 @@ impl Fuser<'_> {
                 continue;
             }
             // Elements at other indices of the same node would have to be stored first.
-            let conflicting = uses
-                .iter()
-                .any(|other| !other.aligned && self.unit_of[other.consumer] == Some(theirs) && !self.constant[node]);
+            let conflicting =
+                !self.constant[node] && elsewhere.iter().any(|&consumer| self.unit_of[consumer] == Some(theirs));
             if mine != theirs && !conflicting && self.units[theirs].kernel.is_none() {
                 self.try_merge(mine, theirs);
             }
@@ -197,145 +208,136 @@ impl Fuser<'_> {
         kernels[0].prologue && reads(0) && !(1..self.graph.nodes[kernel].inputs.len()).any(reads)
     }
 
-    fn within_limits_all(&self, uses: &[Use]) -> bool {
-        uses.iter().all(|used| match self.unit_of[used.consumer] {
-            Some(unit) => self.within_limits(unit),
-            // The consumer is inlined itself: its own consumers were checked when it was; check them with this one.
-            None => self.units.iter().enumerate().all(|(i, unit)| {
-                let needed = unit.members.iter().any(|&member| self.live[member]);
-                !needed || self.within_limits(i)
-            }),
-        })
+    fn live_uses(&self, node: usize) -> impl Iterator<Item = Use> {
+        self.uses[node].iter().filter(|used| self.live[used.consumer]).copied()
     }
 
-    fn join_prologue(&mut self, node: usize, kernel: usize) {
-        let Some(unit) = self.unit_of[kernel] else { return };
-        let old = self.unit_of[node];
-        // The kernel is all that reads the node, but a region may wait for it whose results the kernel needs.
-        if self.waited_for[node] && old.is_some_and(|old| self.path_outside(old, unit)) {
-            return;
-        }
-        self.units[unit].members.insert(node);
-        self.units[unit].prologue.insert(node);
-        self.unit_of[node] = Some(unit);
-        if let Some(old) = old {
-            self.units[old].members.remove(&node);
-        }
-        if !self.within_limits(unit) {
-            self.units[unit].members.remove(&node);
-            self.units[unit].prologue.remove(&node);
-            self.unit_of[node] = old;
-            if let Some(old) = old {
-                self.units[old].members.insert(node);
+    /// True if the kernels that compute these users, themselves or inlined, stay within the limits.
+    fn within_limits_all(&mut self, uses: &[Use]) -> bool {
+        let (mut units, mut inlined) = (HashSet::new(), HashSet::new());
+        let mut stack: Vec<usize> = uses.iter().map(|used| used.consumer).collect();
+        while let Some(user) = stack.pop() {
+            match self.unit_of[user] {
+                Some(unit) => drop(units.insert(unit)),
+                None if inlined.insert(user) => stack.extend(self.live_uses(user).map(|used| used.consumer)),
+                None => {}
             }
         }
+        let fit = units.iter().all(|&unit| self.within_limits(unit));
+        if !fit {
+            // What was found of some holds with the node inlined.
+            units.iter().for_each(|&unit| self.sizes[unit] = None);
+        }
+        fit
+    }
+
+    /// Joins `node` to the prologue of `kernel`, its only user, unless that closes a cycle or needs too many buffers.
+    fn join_prologue(&mut self, node: usize, kernel: usize) {
+        let (Some(own), Some(unit)) = (self.unit_of[node], self.unit_of[kernel]) else { return };
+        let room = self.contraction.room(self.graph, &self.units, &self.unit_of, own, unit);
+        let Some(room) = room else { return };
+        self.units[unit].members.push(node);
+        self.units[unit].prologue.insert(node);
+        self.units[own].members.clear();
+        self.unit_of[node] = Some(unit);
+        if self.within_limits(unit) {
+            self.contraction.join(room, unit);
+            return;
+        }
+        self.units[unit].members.pop();
+        self.units[unit].prologue.remove(&node);
+        self.units[own].members.push(node);
+        self.unit_of[node] = Some(own);
     }
 
     /// Merges unit `from` into `into` unless that closes a cycle or needs too many buffers.
     fn try_merge(&mut self, from: usize, into: usize) -> bool {
-        if self.path_outside(from, into) || self.path_outside(into, from) {
-            return false;
-        }
-        let saved = (self.units[from].clone(), self.units[into].clone());
+        let room = self.contraction.room(self.graph, &self.units, &self.unit_of, from, into);
+        let Some(room) = room else { return false };
         let moved = std::mem::take(&mut self.units[from]);
+        let before = self.units[into].members.len();
         for &member in moved.members.iter().chain(&moved.kernel) {
             self.unit_of[member] = Some(into);
         }
-        self.units[into].members.extend(moved.members);
-        self.units[into].prologue.extend(moved.prologue);
-        self.units[into].kernel = self.units[into].kernel.or(moved.kernel);
-        if self.within_limits(into) {
+        self.units[into].members.extend(&moved.members);
+        let fits = match (&moved.members[..], self.sizes[into].as_ref()) {
+            (&[member], Some(size)) if moved.kernel.is_none() => self.with_member(into, size, member),
+            _ => Fits::Unknown,
+        };
+        let fits = match fits {
+            Fits::Yes(size) => {
+                self.sizes[into] = Some(size);
+                true
+            }
+            Fits::No => false,
+            Fits::Unknown => self.within_limits(into),
+        };
+        if fits {
+            self.contraction.join(room, into);
             return true;
         }
-        (self.units[from], self.units[into]) = saved;
-        let restored = &self.units[from];
-        for &member in restored.members.iter().chain(&restored.kernel) {
+        self.units[into].members.truncate(before);
+        for &member in moved.members.iter().chain(&moved.kernel) {
             self.unit_of[member] = Some(from);
         }
+        self.units[from] = moved;
         false
     }
 
     /// Sinks the pointwise consumers of a kernel's result into its epilogue.
-    fn attach_epilogue(&mut self, node: usize, uses: &[Use]) {
+    fn attach_epilogue(&mut self, node: usize) {
         let Work::Kernels { kernels, .. } = &self.graph.nodes[node].work else { return };
         if !kernels.iter().any(|kernel| kernel.epilogue) {
             return;
         }
         let Some(mine) = self.unit_of[node] else { return };
-        for used in uses {
+        let elsewhere: Vec<usize> =
+            self.uses[node].iter().filter(|used| !used.aligned).map(|used| used.consumer).collect();
+        for k in 0..self.uses[node].len() {
+            let used = self.uses[node][k];
             let Some(theirs) = self.unit_of[used.consumer] else { continue };
             let group = &self.units[theirs];
             let elements = self.graph.nodes[node].meta.elements();
             let fits = used.aligned
-                && group.members.contains(&used.consumer)
                 && group.kernel.is_none()
                 && group.members.iter().all(|&member| self.graph.nodes[member].meta.elements() == elements);
             // Elements at other indices would have to be stored first.
-            let conflicting = uses.iter().any(|other| !other.aligned && self.unit_of[other.consumer] == Some(theirs));
+            let conflicting = elsewhere.iter().any(|&consumer| self.unit_of[consumer] == Some(theirs));
             if fits && !conflicting && mine != theirs && self.try_merge(theirs, mine) {
                 return;
             }
         }
     }
 
-    /// True if a path leads from `start` to `end` through a third unit (or through nodes of none).
-    fn path_outside(&self, start: usize, end: usize) -> bool {
-        // Walk back from the end's external inputs; reaching a node of `start` beyond the first edge is a cycle.
-        let mut seen = vec![false; self.graph.nodes.len()];
-        let mut stack: Vec<usize> = vec![];
-        let inside = |node: usize| self.unit_of[node] == Some(end);
-        let nodes = self.unit_nodes(end);
-        for &node in &nodes {
-            for input in self.graph.dependencies(node) {
-                if !inside(input) && self.unit_of[input] != Some(start) && !seen[input] {
-                    seen[input] = true;
-                    stack.push(input);
-                }
-            }
-        }
-        while let Some(node) = stack.pop() {
-            // A unit is entered whole: it runs after everything that any of its members needs.
-            let members = match self.unit_of[node] {
-                Some(unit) => self.unit_nodes(unit),
-                None => vec![node],
-            };
-            for member in members {
-                for input in self.graph.dependencies(member) {
-                    if self.unit_of[input] == Some(start) {
-                        return true;
-                    }
-                    if !seen[input] && !inside(input) {
-                        seen[input] = true;
-                        stack.push(input);
-                    }
-                }
-            }
-        }
-        false
-    }
-
-    fn unit_nodes(&self, unit: usize) -> Vec<usize> {
-        self.units[unit].members.iter().chain(&self.units[unit].kernel).copied().collect()
-    }
-
     /// True if the unit's text can be generated and binds no more buffers than an adapter allows.
-    fn within_limits(&self, unit: usize) -> bool {
+    fn within_limits(&mut self, unit: usize) -> bool {
         let members = &self.units[unit];
-        if members.members.is_empty() {
+        let kernels = match members.kernel.map(|kernel| &self.graph.nodes[kernel].work) {
+            Some(Work::Kernels { kernels, .. }) => &kernels[..],
+            _ => &[],
+        };
+        // What is inlined may be read through a prologue.
+        if members.members.is_empty() && !kernels.iter().any(|kernel| kernel.prologue) {
             return true;
         }
         let state = State { unit_of: &self.unit_of, inlined: &self.inlined, live: &self.live };
         let fits = |emitted: &Emitted, own: usize| {
             own + emitted.reads.len() + emitted.writes.len() <= self.buffers && emitted.words.len() <= MAX_WORDS
         };
-        match members.kernel.map(|kernel| &self.graph.nodes[kernel].work) {
-            Some(Work::Kernels { kernels, .. }) => kernels.iter().all(|kernel| {
-                let emitted = emit::around(self.graph, &state, unit, members, kernel);
+        if members.kernel.is_some() {
+            return kernels.iter().all(|kernel| {
+                let emitted = emit::measure_around(self.graph, &state, unit, members, kernel);
                 // Input 0 of a prologue is among the reads.
                 let own = kernel.bindings.len() - usize::from(kernel.prologue);
                 emitted.is_ok_and(|emitted| fits(&emitted, own))
-            }),
-            _ => emit::emit(self.graph, &state, unit, members, 1).is_ok_and(|emitted| fits(&emitted, 0)),
+            });
+        }
+        match emit::measure(self.graph, &state, unit, members, 1) {
+            Ok(emitted) if fits(&emitted, 0) => {
+                self.sizes[unit] = Some(Size::new(self.graph, &members.members, &emitted));
+                true
+            }
+            _ => false,
         }
     }
 }

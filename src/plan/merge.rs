@@ -10,9 +10,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
 
-use super::text::{Scanned, scan, substitute_names};
-use super::{Dispatch, Plan, SlotKind};
+mod open;
+
+use open::{History, OpenGroups};
+
+use super::text::{Scanned, scan, substitute_names, tokens};
+use super::{Dispatch, Numbers, Plan, SlotKind, numbers};
 use crate::kernel::{Capabilities, EXTRA, FUSION, MAX_ITERATIONS, OPERANDS, PARAMS, fold_workgroups};
 
 /// Most kernels in one.
@@ -25,34 +32,43 @@ const SMALL_RESULT: u64 = 256;
 /// Merges what is independent and small; slots are not shared yet, so only real dependencies, and
 /// `waits` (dispatch, slot that it must not be there before), keep an order.
 pub fn merge(plan: &mut Plan, waits: &[(usize, usize)], capabilities: &Capabilities) {
-    let parts: Vec<Option<Part>> = plan.dispatches.iter().map(|dispatch| Part::new(plan, dispatch)).collect();
+    let mut texts: HashMap<*const u8, Option<Rc<Text>>> = HashMap::new();
+    let mut parts: Vec<Option<Part>> = vec![];
+    for dispatch in &plan.dispatches {
+        let text =
+            texts.entry(Arc::as_ptr(&dispatch.source).cast()).or_insert_with(|| Text::new(dispatch).map(Rc::new));
+        parts.push(text.as_ref().and_then(|text| Part::new(plan, dispatch, text)));
+    }
+    let mut waits_of: HashMap<usize, Vec<usize>> = HashMap::new();
+    waits.iter().for_each(|&(at, slot)| waits_of.entry(at).or_default().push(slot));
     let mut groups: Vec<Vec<usize>> = vec![];
-    let mut group_of: Vec<usize> = vec![];
-    for at in 0..plan.dispatches.len() {
-        let needs = (0..at)
-            .filter(|&other| depends(plan, other, at) || waits_for(plan, waits, other, at))
-            .map(|other| group_of[other] + 1);
-        let earliest = needs.max().unwrap_or(0);
-        let fits = |group: &&usize| {
-            let members: Option<Vec<&Part>> = groups[**group].iter().map(|&i| parts[i].as_ref()).collect();
-            match (members, &parts[at]) {
-                (Some(members), Some(part)) => may_join(plan, &members, part, capabilities),
-                _ => false,
-            }
+    let mut history = History::new(plan);
+    let mut open = OpenGroups::default();
+    for (at, part) in parts.iter().enumerate() {
+        let bindings = &plan.dispatches[at].bindings;
+        let earliest = history.earliest(bindings, waits_of.get(&at).map_or(&[], Vec::as_slice));
+        let fits = |group: usize, part: &Part| {
+            let members: Vec<&Part> = groups[group].iter().filter_map(|&i| parts[i].as_ref()).collect();
+            may_join(plan, &members, part, capabilities)
         };
-        let found = (earliest..groups.len()).collect::<Vec<_>>().iter().find(fits).copied();
+        let found = part.as_ref().and_then(|part| open.first(earliest, part, |group| fits(group, part)));
         let group = found.unwrap_or_else(|| {
             groups.push(vec![]);
             groups.len() - 1
         });
         groups[group].push(at);
-        group_of.push(group);
+        history.note(bindings, group);
+        if part.is_some() {
+            let members: Vec<&Part> = groups[group].iter().filter_map(|&i| parts[i].as_ref()).collect();
+            open.note(group, &members, capabilities);
+        }
     }
     let stay = recompiled(&groups, &parts);
     let alone = |i: &usize| plan.dispatches[*i].clone();
+    let mut joined = HashMap::new();
     let merged = |group: &Vec<usize>| match group.len() {
         2.. if !stay.contains(group) => {
-            vec![join(&group.iter().filter_map(|&i| parts[i].as_ref()).collect::<Vec<_>>())]
+            vec![join(&group.iter().filter_map(|&i| parts[i].as_ref()).collect::<Vec<_>>(), &mut joined)]
         }
         _ => group.iter().map(alone).collect(),
     };
@@ -64,7 +80,7 @@ pub fn merge(plan: &mut Plan, waits: &[(usize, usize)], capabilities: &Capabilit
 /// 0.77 of the time (medians of four, in turn), for 41 dispatches instead of 36.
 fn recompiled(groups: &[Vec<usize>], parts: &[Option<Part>]) -> HashSet<Vec<usize>> {
     let members = |group: &[usize]| group.iter().filter_map(|&i| parts[i].as_ref()).collect::<Vec<_>>();
-    let text = |part: &Part| part.dispatch.source.clone();
+    let text = |part: &Part| Arc::as_ptr(&part.dispatch.source);
     let tile = |group: &[usize]| {
         let members = members(group);
         let small = members.len() > 1 && members.iter().all(|part| part.small);
@@ -80,70 +96,70 @@ fn recompiled(groups: &[Vec<usize>], parts: &[Option<Part>]) -> HashSet<Vec<usiz
     groups.iter().filter(differs).cloned().collect()
 }
 
-/// True if two slots share memory.
-fn overlap(plan: &Plan, a: usize, b: usize) -> bool {
-    match (&plan.slots[a].kind, &plan.slots[b].kind) {
-        (SlotKind::Arena(one, start, length), SlotKind::Arena(other, from, count)) => {
-            one.id == other.id && *start < from + count && *from < start + length
-        }
-        _ => a == b,
-    }
-}
-
-/// True if `later` must run after `earlier`.
-fn depends(plan: &Plan, earlier: usize, later: usize) -> bool {
-    let (one, other) = (&plan.dispatches[earlier].bindings, &plan.dispatches[later].bindings);
-    one.iter().any(|&(_, a, wrote)| other.iter().any(|&(_, b, writes)| (wrote || writes) && overlap(plan, a, b)))
-}
-
-/// True if `later` waits for something that `earlier` writes, without binding it: run earlier, it would only take memory
-/// for longer.
-fn waits_for(plan: &Plan, waits: &[(usize, usize)], earlier: usize, later: usize) -> bool {
-    let written =
-        |slot: usize| plan.dispatches[earlier].bindings.iter().any(|&(_, bound, write)| write && bound == slot);
-    waits.iter().any(|&(at, slot)| at == later && written(slot))
+/// A kernel's text that may be merged.
+struct Text {
+    scanned: Scanned,
+    /// (binding, access, name, type) of its storage.
+    storage: Vec<(u32, String, String, String)>,
+    /// Types of its sizes and of its index words.
+    uniforms: [Option<String>; 2],
+    /// True if it works among the lanes of a subgroup.
+    subgroup: bool,
+    half: bool,
+    /// True if a function has something of its own that is called as a binding.
+    hides: bool,
 }
 
 /// A dispatch that may be merged.
 struct Part<'a> {
     dispatch: &'a Dispatch,
-    text: Scanned,
-    /// (binding, access, name, type) of its storage.
-    storage: Vec<(u32, String, String, String)>,
-    /// Types of its sizes and of its index words.
-    uniforms: [Option<String>; 2],
+    text: Rc<Text>,
     small: bool,
 }
 
-impl<'a> Part<'a> {
-    fn new(plan: &Plan, dispatch: &'a Dispatch) -> Option<Part<'a>> {
-        if dispatch.checked {
-            return None;
-        }
-        let mut text = scan(&dispatch.source)?;
+impl Deref for Text {
+    type Target = Scanned;
+
+    fn deref(&self) -> &Scanned {
+        &self.scanned
+    }
+}
+
+impl Text {
+    fn new(dispatch: &Dispatch) -> Option<Text> {
+        let mut scanned = scan(&dispatch.source)?;
         // What replaces the uniforms is no name, so nothing local may be called so.
-        if text.waits || ["p", "f", "operands"].iter().any(|name| text.declares_local(name)) {
+        if scanned.waits || ["p", "f", "operands"].iter().any(|name| scanned.declares_local(name)) {
             return None;
         }
         // `main` may ask for nothing that a merged kernel cannot give.
-        text.values("", "", "")?;
-        let bindings = std::mem::take(&mut text.bindings);
-        let mut part =
-            Part { dispatch, text, storage: vec![], uniforms: [None, None], small: is_small(plan, dispatch) };
+        scanned.values("", "", "")?;
+        let bindings = std::mem::take(&mut scanned.bindings);
+        let (mut storage, mut uniforms) = (vec![], [None, None]);
         for (binding, access, name, kind) in bindings {
             match (binding, name.as_str()) {
-                (PARAMS, "p") => part.uniforms[0] = Some(kind),
-                (FUSION, "f") => part.uniforms[1] = Some(kind),
+                (PARAMS, "p") => uniforms[0] = Some(kind),
+                (FUSION, "f") => uniforms[1] = Some(kind),
                 (OPERANDS, "operands") => {}
                 (PARAMS | FUSION | OPERANDS, _) => return None,
-                _ => part.storage.push((binding, access, name, kind)),
+                _ => storage.push((binding, access, name, kind)),
             }
         }
+        let subgroup = scanned.body.contains("subgroup");
+        let half = dispatch.source.contains("enable f16;");
+        let hides = storage.iter().any(|(.., name, _)| scanned.declares_local(name));
+        Some(Text { scanned, storage, uniforms, subgroup, half, hides })
+    }
+}
+
+impl<'a> Part<'a> {
+    fn new(plan: &Plan, dispatch: &'a Dispatch, text: &Rc<Text>) -> Option<Part<'a>> {
         let bound = |&(binding, ..): &(u32, _, _, _)| dispatch.bindings.iter().any(|known| known.0 == binding);
-        let complete = part.storage.iter().all(bound)
-            && part.uniforms[0].is_some() != dispatch.params.is_empty()
-            && part.uniforms[1].is_some() != dispatch.fusion.is_empty();
-        complete.then_some(part)
+        let complete = text.storage.iter().all(bound)
+            && text.uniforms[0].is_some() != dispatch.params.is_empty()
+            && text.uniforms[1].is_some() != dispatch.fusion.is_empty();
+        let part = Part { dispatch, text: text.clone(), small: is_small(plan, dispatch) };
+        (complete && !dispatch.checked).then_some(part)
     }
 
     fn width(&self) -> u32 {
@@ -179,7 +195,7 @@ fn may_join(plan: &Plan, group: &[&Part], part: &Part, capabilities: &Capabiliti
     let width = all.iter().map(|part| part.width()).min().unwrap_or(1);
     let fits = |part: &&Part| {
         let turns = u64::from(part.width() / width);
-        let whole = part.width().is_multiple_of(width) && (turns == 1 || !part.text.body.contains("subgroup"));
+        let whole = part.width().is_multiple_of(width) && (turns == 1 || !part.text.subgroup);
         whole && (turns == 1 || capabilities.software) && (part.dispatch.iterations + 1) * turns <= MAX_ITERATIONS
     };
     // A buffer is bound for reading or for writing in one dispatch, not for both.
@@ -192,33 +208,38 @@ fn may_join(plan: &Plan, group: &[&Part], part: &Part, capabilities: &Capabiliti
         .iter()
         .flat_map(|part| &part.dispatch.bindings)
         .any(|&(_, slot, write)| arena(slot).is_some_and(|id| *access.entry(id).or_insert(write) != write));
-    all.iter().all(fits) && !mixed && bindings(&all).0.len() <= capabilities.storage_buffers
+    all.iter().all(fits)
+        && !mixed
+        && bindings(&all).0.len() <= capabilities.storage_buffers
+        && numbers::fit(all.iter().map(|part| part.dispatch))
 }
 
-/// A storage binding of the merged kernel: (slot, written, declaration after the name).
-type Bound = (usize, bool, String, String);
+/// A storage binding of the merged kernel: (slot, written, part and number among its bindings).
+type Bound = (usize, bool, (usize, usize));
 
-/// The bindings of the merged kernel, and for each part the number of each of its own. Parts share what they only read.
+/// The bindings of the merged kernel, and for each part the number of each of its own. Parts share what they only read,
+/// unless the type of its elements is one of their own.
 fn bindings(parts: &[&Part]) -> (Vec<Bound>, Vec<BTreeMap<u32, usize>>) {
     let mut all: Vec<Bound> = vec![];
     let mut numbers = vec![];
     for (k, part) in parts.iter().enumerate() {
         let mut own = BTreeMap::new();
-        for (binding, access, _, kind) in &part.storage {
+        for (i, (binding, access, _, kind)) in part.text.storage.iter().enumerate() {
             let Some(&(_, slot, write)) = part.dispatch.bindings.iter().find(|known| known.0 == *binding) else {
                 continue;
             };
-            let kind = substitute_names(kind, &|name| part.text.names.contains(name).then(|| format!("{name}_{k}")));
-            let bound = (slot, write, access.clone(), kind);
-            let known = all.iter().position(|other| !write && *other == bound);
+            let known = all.iter().position(|&(other, written, (j, number))| {
+                let (_, its_access, _, its_kind) = &parts[j].text.storage[number];
+                let same = (other, written, its_access, its_kind) == (slot, false, access, kind);
+                !write && same && (j == k || !tokens(kind).any(|name| part.text.names.contains(name)))
+            });
             // A function that calls something of its own as a binding is called hides that one: under a name for two of its
             // bindings it would hide both.
             let taken = |number: &usize| own.values().any(|own| own == number);
-            let hides = || part.storage.iter().any(|(.., name, _)| part.text.declares_local(name));
-            let known = known.filter(|number| !(taken(number) && hides()));
+            let known = known.filter(|number| !(taken(number) && part.text.hides));
             own.insert(*binding, known.unwrap_or(all.len()));
             if known.is_none() {
-                all.push(bound);
+                all.push((slot, write, (k, i)));
             }
         }
         numbers.push(own);
@@ -226,34 +247,78 @@ fn bindings(parts: &[&Part]) -> (Vec<Bound>, Vec<BTreeMap<u32, usize>>) {
     (all, numbers)
 }
 
-fn join(parts: &[&Part]) -> Dispatch {
+/// What the text of a merged kernel depends on: for each part its text, the lengths of its words, whether it takes host
+/// numbers, and the numbers of its bindings.
+type TextKey = Vec<(*const u8, usize, usize, bool, BTreeMap<u32, usize>)>;
+
+fn join(parts: &[&Part], texts: &mut HashMap<TextKey, Arc<str>>) -> Dispatch {
     let width = parts.iter().map(|part| part.width()).min().unwrap_or(1);
     let (bound, numbers) = bindings(parts);
     let count = |part: &Part| u64::from(part.dispatch.grid[0]) * u64::from(part.dispatch.grid[1]);
-    let (mut members, mut globals, mut bodies, mut calls) =
-        (String::new(), String::new(), String::new(), String::new());
     let (mut words, mut end) = (vec![], 0);
-    for (k, part) in parts.iter().enumerate() {
+    for part in parts {
         end += count(part);
         words.push(end as u32);
+    }
+    let (mut places, mut iterations) = (vec![], 0);
+    for part in parts {
+        for (k, data) in [&part.dispatch.params, &part.dispatch.fusion].into_iter().enumerate() {
+            if part.text.uniforms[k].is_none() {
+                continue;
+            }
+            words.resize(words.len().next_multiple_of(4), 0);
+            let own = part.dispatch.numbers.places.iter().filter(|_| k == 1);
+            places.extend(own.map(|place| place + words.len()));
+            words.extend(data);
+            words.resize(words.len() + data.len().next_multiple_of(ROUND[k]) - data.len(), 0);
+        }
+        iterations = iterations.max((part.dispatch.iterations + 1) * u64::from(part.width() / width));
+    }
+    let dispatches = parts.iter().map(|part| part.dispatch);
+    let lengths = |dispatch: &Dispatch| (dispatch.params.len(), dispatch.fusion.len());
+    let key = dispatches.clone().zip(&numbers).map(|(dispatch, numbers)| {
+        let (params, fusion) = lengths(dispatch);
+        (Arc::as_ptr(&dispatch.source).cast(), params, fusion, dispatch.operands, numbers.clone())
+    });
+    let source = texts.entry(key.collect()).or_insert_with(|| joined_text(parts, width, &bound, &numbers).into());
+    Dispatch {
+        name: dispatches.clone().map(|dispatch| dispatch.name.as_str()).collect::<Vec<_>>().join(" | "),
+        source: source.clone(),
+        bindings: bound.iter().enumerate().map(|(i, bound)| (EXTRA + i as u32, bound.0, bound.1)).collect(),
+        params: words,
+        fusion: vec![],
+        operands: dispatches.clone().any(|dispatch| dispatch.operands),
+        numbers: Numbers { window: 0, places },
+        // The parts' own grids were within the limits; six of them are too, folded.
+        grid: fold_workgroups(end).unwrap_or([u32::from(u16::MAX); 2]),
+        iterations,
+        checked: false,
+        flops: dispatches.clone().map(|dispatch| dispatch.flops).sum(),
+        bytes: dispatches.map(|dispatch| dispatch.bytes).sum(),
+    }
+}
+
+/// Words that the sizes, and the index words, of a part are rounded up to: an array of index words has a round length.
+const ROUND: [usize; 2] = [4, 64];
+
+fn joined_text(parts: &[&Part], width: u32, bound: &[Bound], numbers: &[BTreeMap<u32, usize>]) -> String {
+    let (mut members, mut globals, mut bodies, mut calls) =
+        (String::new(), String::new(), String::new(), String::new());
+    for k in 0..parts.len() {
         let _ = writeln!(members, "    end_{k}: u32,");
     }
-    let (mut operands, mut iterations) = (None, 0);
+    let own_type = |part: usize, kind: &str| {
+        substitute_names(kind, &|name| parts[part].text.names.contains(name).then(|| format!("{name}_{part}")))
+    };
     for (k, part) in parts.iter().enumerate() {
-        for (letter, kind, data) in
-            [("p", &part.uniforms[0], &part.dispatch.params), ("f", &part.uniforms[1], &part.dispatch.fusion)]
-        {
-            let Some(kind) = kind else { continue };
-            let kind = substitute_names(kind, &|name| part.text.names.contains(name).then(|| format!("{name}_{k}")));
-            // An array of index words has a round length.
-            let round = if letter == "f" { 64 } else { 4 };
-            words.resize(words.len().next_multiple_of(4), 0);
-            words.extend(data);
-            words.resize(words.len() + data.len().next_multiple_of(round) - data.len(), 0);
-            let bytes = data.len().next_multiple_of(round) * 4;
+        for (i, data) in [&part.dispatch.params, &part.dispatch.fusion].into_iter().enumerate() {
+            let Some(kind) = &part.text.uniforms[i] else { continue };
+            let (kind, letter) = (own_type(k, kind), ["p", "f"][i]);
+            let bytes = data.len().next_multiple_of(ROUND[i]) * 4;
             let _ = writeln!(members, "    @align(16) @size({bytes}) {letter}_{k}: {kind},");
         }
         let own: HashMap<&str, usize> = part
+            .text
             .storage
             .iter()
             .filter_map(|(binding, _, name, _)| Some((name.as_str(), *numbers[k].get(binding)?)))
@@ -268,41 +333,25 @@ fn join(parts: &[&Part]) -> Dispatch {
                 _ => part.text.names.contains(name).then(|| format!("{name}_{k}")),
             }
         }));
-        if part.dispatch.operands {
-            operands = Some(super::place::OPERAND_WORDS / 4);
-        }
-        let turns = part.width() / width;
-        iterations = iterations.max((part.dispatch.iterations + 1) * u64::from(turns));
-        calls.push_str(&call(part, k, turns, width));
+        calls.push_str(&call(part, k, part.width() / width, width));
     }
-    if let Some(length) = operands {
+    if parts.iter().any(|part| part.dispatch.operands) {
+        let length = super::OPERAND_WORDS / 4;
         let _ = writeln!(globals, "@group(0) @binding({OPERANDS}) var<uniform> operands: array<vec4<u32>, {length}>;");
     }
-    for (number, (_, _, access, kind)) in bound.iter().enumerate() {
+    for (number, &(_, _, (part, i))) in bound.iter().enumerate() {
         let binding = EXTRA as usize + number;
+        let (_, access, _, kind) = &parts[part].text.storage[i];
+        let kind = own_type(part, kind);
         let _ = writeln!(globals, "@group(0) @binding({binding}) var<storage, {access}> data_{number}: {kind};");
     }
-    let half = if parts.iter().any(|part| part.dispatch.source.contains("enable f16;")) { "enable f16;\n" } else { "" };
-    let text = format!(
+    let half = if parts.iter().any(|part| part.text.half) { "enable f16;\n" } else { "" };
+    format!(
         "{half}struct Merged {{\n{members}}}\n@group(0) @binding({PARAMS}) var<uniform> merged: Merged;\n{globals}{bodies}\n\
          @compute @workgroup_size({width})\nfn main(@builtin(workgroup_id) group: vec3<u32>, \
          @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {{\n    \
          let at = group.x + group.y * groups.x;\n{calls}}}\n"
-    );
-    Dispatch {
-        name: parts.iter().map(|part| part.dispatch.name.as_str()).collect::<Vec<_>>().join(" | "),
-        source: text.into(),
-        bindings: bound.iter().enumerate().map(|(i, bound)| (EXTRA + i as u32, bound.0, bound.1)).collect(),
-        params: words,
-        fusion: vec![],
-        operands: operands.is_some(),
-        // The parts' own grids were within the limits; six of them are too, folded.
-        grid: fold_workgroups(end).unwrap_or([u32::from(u16::MAX); 2]),
-        iterations,
-        checked: false,
-        flops: parts.iter().map(|part| part.dispatch.flops).sum(),
-        bytes: parts.iter().map(|part| part.dispatch.bytes).sum(),
-    }
+    )
 }
 
 /// The branch of `main` that runs part `k`, whose workgroups are `turns` times as wide.

@@ -3,9 +3,11 @@
 //! Everything here is plain data and pure functions; the `gpu` module turns a [`Plan`] into driver objects.
 
 mod build;
+mod contract;
 mod emit;
 mod fuse;
 mod merge;
+mod numbers;
 mod order;
 mod place;
 mod report;
@@ -16,7 +18,7 @@ mod tune;
 use std::sync::Arc;
 
 pub use build::{Destination, Request, build};
-pub use place::OPERAND_WORDS;
+pub use numbers::{Numbers, OPERAND_WORDS};
 pub use strided::Strided;
 pub use text::scan;
 pub use tune::{Candidate, Open};
@@ -73,6 +75,8 @@ pub struct Dispatch {
     pub fusion: Vec<u32>,
     /// True if it reads [`crate::kernel::OPERANDS`].
     pub operands: bool,
+    /// Which host numbers these are.
+    pub numbers: Numbers,
     /// Workgroups in x and y.
     pub grid: [u32; 2],
     /// Bound on an invocation's loop iterations.
@@ -98,10 +102,12 @@ pub struct Plan {
     pub outputs: Vec<usize>,
     /// Upload leaves and their slots.
     pub uploads: Vec<(usize, usize)>,
-    /// Operand leaves and the first word of each in the operand uniform.
+    /// Operand leaves and the first word of each among the host numbers; one that several windows hold is there as often.
     pub operands: Vec<(usize, usize)>,
     /// First operand word of the update's host numbers.
     pub scalars: usize,
+    /// First word of the window that they are in.
+    pub scalar_window: usize,
     /// Words of operands in all.
     pub operand_words: usize,
     /// Classes of shapes whose kernel was chosen by measurement, and the choice.

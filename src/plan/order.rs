@@ -25,43 +25,75 @@ struct Needs {
     recorded: Option<usize>,
 }
 
+/// Who reads a node.
+#[derive(Default)]
+struct Readers {
+    units: Vec<usize>,
+    /// How many of them have not run.
+    left: usize,
+}
+
 /// Units in the order in which they run.
 pub fn order(graph: &Graph, fusion: &Fusion, state: &State<'_>) -> Result<Vec<usize>> {
     let needs: Vec<Needs> = (0..fusion.units.len()).map(|id| needs(graph, fusion, state, id)).collect();
     let lives = |id: usize| needs[id].recorded.is_some();
     let mut users: Vec<Vec<usize>> = vec![vec![]; needs.len()];
     let mut open = vec![0; needs.len()];
-    let mut readers: HashMap<usize, usize> = HashMap::new();
+    let mut readers: HashMap<usize, Readers> = HashMap::new();
     for (id, need) in needs.iter().enumerate().filter(|(id, _)| lives(*id)) {
         // What is waited for but read by nothing is not computed.
         for &other in need.units.iter().filter(|&&other| lives(other)) {
             users[other].push(id);
             open[id] += 1;
         }
-        need.reads.iter().for_each(|&node| *readers.entry(node).or_default() += 1);
+        for &node in &need.reads {
+            let readers = readers.entry(node).or_default();
+            readers.units.push(id);
+            readers.left += 1;
+        }
     }
+    // Bytes given back: inputs that no other unit still reads.
+    let mut frees = vec![0; needs.len()];
+    for (&node, readers) in readers.iter().filter(|(_, readers)| readers.left == 1) {
+        frees[readers.units[0]] += bytes(graph, node);
+    }
+    let mut has_run = vec![false; needs.len()];
     let total = (0..needs.len()).filter(|&id| lives(id)).count();
-    let mut ready: BTreeSet<(Option<usize>, usize)> =
-        (0..needs.len()).filter(|&id| lives(id) && open[id] == 0).map(|id| (needs[id].recorded, id)).collect();
+    let mut ready: BTreeSet<(Option<usize>, usize)> = BTreeSet::new();
+    // Those of them that give back as much as they take.
+    let mut shrinks: BTreeSet<(Option<usize>, usize)> = BTreeSet::new();
+    let mut start: Vec<usize> = (0..needs.len()).filter(|&id| lives(id) && open[id] == 0).collect();
     let mut order = Vec::with_capacity(total);
     loop {
-        // Bytes given back: inputs that no other unit still reads.
-        let frees = |id: usize| -> u64 {
-            let last = needs[id].reads.iter().filter(|node| readers[*node] == 1);
-            last.map(|&node| bytes(graph, node)).sum()
-        };
-        let shrinks = ready.iter().find(|&&(_, id)| frees(id) >= needs[id].writes);
-        let Some(&next) = shrinks.or_else(|| ready.first()) else { break };
+        for id in start.drain(..) {
+            ready.insert((needs[id].recorded, id));
+            if frees[id] >= needs[id].writes {
+                shrinks.insert((needs[id].recorded, id));
+            }
+        }
+        let Some(&next) = shrinks.first().or_else(|| ready.first()) else { break };
         ready.remove(&next);
+        shrinks.remove(&next);
         let (_, id) = next;
         order.push(id);
+        has_run[id] = true;
         for node in &needs[id].reads {
-            readers.entry(*node).and_modify(|count| *count -= 1);
+            let Some(readers) = readers.get_mut(node) else { continue };
+            readers.left -= 1;
+            if readers.left == 1
+                && let Some(&last) = readers.units.iter().find(|&&unit| !has_run[unit])
+            {
+                frees[last] += bytes(graph, *node);
+                let place = (needs[last].recorded, last);
+                if frees[last] >= needs[last].writes && ready.contains(&place) {
+                    shrinks.insert(place);
+                }
+            }
         }
         for &user in &users[id] {
             open[user] -= 1;
             if open[user] == 0 {
-                ready.insert((needs[user].recorded, user));
+                start.push(user);
             }
         }
     }
@@ -81,17 +113,18 @@ fn needs(graph: &Graph, fusion: &Fusion, state: &State<'_>, id: usize) -> Needs 
         writes: stored.map(|&node| bytes(graph, node)).sum(),
         ..Needs::default()
     };
+    let mut passed = HashSet::new();
     while let Some(node) = stack.pop() {
-        let reads = graph.reads(node);
-        for used in graph.dependencies(node) {
+        let count = graph.reads(node).len();
+        for (k, &used) in graph.dependencies(node).iter().enumerate() {
             match fusion.unit_of[used] {
                 Some(other) if other != id => {
                     needs.units.insert(other);
-                    if reads.contains(&used) && scratch(used) {
+                    if k < count && scratch(used) {
                         needs.reads.insert(used);
                     }
                 }
-                None if fusion.inlined[used] || graph.is_byproduct(used) => stack.push(used),
+                None if (fusion.inlined[used] || graph.is_byproduct(used)) && passed.insert(used) => stack.push(used),
                 _ => {}
             }
         }

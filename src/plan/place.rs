@@ -1,35 +1,37 @@
 //! A buffer for every result: scratch buffers are reused by lifetime.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::build::{Destination, Graph, Work};
 use super::emit::{self, Emitted, State, WORKGROUP};
 use super::fuse::{Fusion, Unit};
-use super::{Dispatch, Plan, Slot, SlotKind, merge, order, text};
+use super::{Dispatch, Numbers, Plan, Slot, SlotKind, merge, numbers, order, text};
 use crate::error::{Error, Result};
 use crate::graph::LeafKind;
 use crate::kernel::{EXTRA, Kernel, MAX_ITERATIONS, Operand, fold_workgroups};
 use crate::shape::Shape;
-
-/// Most host words of a step: 16 KiB, the least that every adapter binds as a uniform.
-pub const OPERAND_WORDS: usize = 4096;
 
 pub fn place(graph: &Graph, fusion: &Fusion, scalars: usize, merging: bool) -> Result<Plan> {
     let mut placer = Placer {
         graph,
         plan: Plan { operands: graph.operands.clone(), scalars: graph.next_word, ..Plan::default() },
         slots: HashMap::new(),
+        results: graph.outputs.iter().enumerate().rev().map(|(k, &(node, _))| (node, k)).collect(),
+        fused: HashMap::new(),
+        texts: HashSet::new(),
         temporaries: HashMap::new(),
         waits: vec![],
     };
     placer.plan.operand_words = graph.next_word + scalars;
-    if placer.plan.operand_words > OPERAND_WORDS {
+    if scalars > numbers::OPERAND_WORDS {
         return Err(Error::Limit {
-            what: "host numbers of one run".into(),
-            bytes: placer.plan.operand_words as u64 * 4,
-            limit: OPERAND_WORDS as u64 * 4,
+            what: "factors of all groups of parameters".into(),
+            bytes: scalars as u64 * 4,
+            limit: numbers::OPERAND_WORDS as u64 * 4,
             device: "this device".into(),
-            next: "read an intermediate value, so that the graph is run in parts",
+            next: "use fewer groups, or several optimizers",
         });
     }
     let live = graph.live();
@@ -43,6 +45,7 @@ pub fn place(graph: &Graph, fusion: &Fusion, scalars: usize, merging: bool) -> R
     if merging {
         merge::merge(&mut placer.plan, &placer.waits, &graph.capabilities);
     }
+    numbers::divide(&mut placer.plan, scalars);
     reuse_scratch(&mut placer.plan);
     Ok(placer.plan)
 }
@@ -52,6 +55,12 @@ struct Placer<'a> {
     plan: Plan,
     /// Slot of each stored node.
     slots: HashMap<usize, usize>,
+    /// Results, with their places in the graph's list.
+    results: HashMap<usize, usize>,
+    /// Texts made from each hand-written one, by what is emitted around it.
+    fused: HashMap<String, HashMap<String, Arc<str>>>,
+    /// Texts so far: kernels that are alike share one.
+    texts: HashSet<Arc<str>>,
     /// Slot of each temporary of the nodes placed so far.
     temporaries: HashMap<(usize, usize), usize>,
     /// (dispatch, slot that must have been written before it though it does not bind it).
@@ -68,9 +77,8 @@ impl Placer<'_> {
     /// Notes what the dispatches of `unit`, from `first` on, wait for without reading it.
     fn note_waits(&mut self, unit: &Unit, first: usize) {
         for &node in unit.members.iter().chain(&unit.kernel) {
-            let reads = self.graph.reads(node);
-            let waits = self.graph.dependencies(node).into_iter().filter(|other| !reads.contains(other));
-            let slots: Vec<usize> = waits.filter_map(|other| self.slots.get(&other).copied()).collect();
+            let waits = self.graph.waits(node).iter();
+            let slots: Vec<usize> = waits.filter_map(|other| self.slots.get(other).copied()).collect();
             for at in first..self.plan.dispatches.len() {
                 self.waits.extend(slots.iter().map(|&slot| (at, slot)));
             }
@@ -87,7 +95,7 @@ impl Placer<'_> {
         }
         let meta = self.graph.nodes[node].meta;
         let bytes = meta.elements() as u64 * self.graph.element_bytes(meta.dtype);
-        let position = self.graph.outputs.iter().position(|(output, _)| *output == node);
+        let position = self.results.get(&node).copied();
         let kind = match (&self.graph.nodes[node].work, position) {
             (Work::Leaf(LeafKind::Upload, leaf), _) => SlotKind::Upload { leaf: *leaf, scratch: usize::MAX },
             (Work::Leaf(_, leaf), _) => match self.graph.parameters.get(leaf) {
@@ -141,6 +149,7 @@ impl Placer<'_> {
                 params: vec![],
                 fusion: emitted.words,
                 operands: emitted.operands,
+                numbers: Numbers { window: 0, places: emitted.places },
                 grid: [0, 0],
                 iterations: 16,
                 checked: emitted.checked,
@@ -186,14 +195,7 @@ impl Placer<'_> {
             if fused {
                 bindings.extend(self.bindings(emitted));
             }
-            let half = self.graph.capabilities.f16 && text::has_token(&kernel.source, "f16");
-            let source = match fused {
-                true => fused_text(emitted, kernel),
-                false if half => format!("enable f16;\n{}", kernel.source),
-                false => kernel.source.clone(),
-            };
-            let matrices = kernel.source.contains("coop_mat");
-            let source = if matrices { format!("enable wgpu_cooperative_matrix;\n{source}") } else { source };
+            let source = self.text_of(kernel, fused.then_some(emitted));
             let mut name = kernel.name.to_string();
             let before = if kernel.prologue { unit.prologue.len() } else { 0 };
             let behind = if kernel.epilogue { unit.members.len() - unit.prologue.len() } else { 0 };
@@ -203,11 +205,12 @@ impl Placer<'_> {
             self.push(
                 Dispatch {
                     name,
-                    source: source.into(),
+                    source,
                     bindings,
                     params: kernel.params.clone(),
                     fusion: if fused { emitted.words.clone() } else { vec![] },
                     operands: fused && emitted.operands,
+                    numbers: Numbers { window: 0, places: if fused { emitted.places.clone() } else { vec![] } },
                     grid: [0, 0],
                     iterations: kernel.iterations,
                     checked: kernel.checked || fused && emitted.checked,
@@ -220,6 +223,26 @@ impl Placer<'_> {
         Ok(())
     }
 
+    /// The whole text of a hand-written kernel with what is emitted around it; made once for those that are alike.
+    fn text_of(&mut self, kernel: &Kernel, emitted: Option<&Emitted>) -> Arc<str> {
+        let around = emitted.map_or("", |emitted| &emitted.text);
+        if let Some(known) = self.fused.get(&kernel.source).and_then(|texts| texts.get(around)) {
+            return known.clone();
+        }
+        let half = self.graph.capabilities.f16 && text::has_token(&kernel.source, "f16");
+        let source = match emitted {
+            Some(emitted) => fused_text(emitted, kernel),
+            None if half => format!("enable f16;\n{}", kernel.source),
+            None => kernel.source.clone(),
+        };
+        let matrices = kernel.source.contains("coop_mat");
+        let source = if matrices { format!("enable wgpu_cooperative_matrix;\n{source}") } else { source };
+        let source: Arc<str> = source.into();
+        let texts = self.fused.entry(kernel.source.clone()).or_default();
+        texts.insert(around.to_string(), source.clone());
+        source
+    }
+
     fn push(&mut self, mut dispatch: Dispatch, workgroups: u64) -> Result<()> {
         if dispatch.iterations > MAX_ITERATIONS {
             return Err(Error::internal(format!(
@@ -228,6 +251,10 @@ impl Placer<'_> {
             )));
         }
         self.share_arenas(&mut dispatch);
+        match self.texts.get(&dispatch.source) {
+            Some(known) => dispatch.source = known.clone(),
+            None => drop(self.texts.insert(dispatch.source.clone())),
+        }
         dispatch.grid = fold_workgroups(workgroups).ok_or_else(|| Error::Limit {
             what: format!("workgroups of {}", dispatch.name),
             bytes: workgroups,
@@ -280,6 +307,7 @@ impl Placer<'_> {
                             params: kernel.params,
                             fusion: vec![],
                             operands: false,
+                            numbers: Numbers::default(),
                             grid: [0, 0],
                             iterations: 0,
                             checked: false,
@@ -340,21 +368,32 @@ fn reuse_scratch(plan: &mut Plan) {
     let mut order: Vec<usize> = (0..plan.slots.len())
         .filter(|&slot| matches!(plan.slots[slot].kind, SlotKind::Scratch(_) | SlotKind::Upload { .. }))
         .collect();
-    order.sort_by_key(|&slot| (first(slot), std::cmp::Reverse(plan.slots[slot].bytes)));
+    order.sort_by_key(|&slot| (first(slot), Reverse(plan.slots[slot].bytes)));
     let mut sizes: Vec<u64> = vec![];
-    let mut busy_until: Vec<Option<usize>> = vec![];
+    // Buffers by size, and those in use by their last dispatch.
+    let mut free: BTreeSet<(u64, usize)> = BTreeSet::new();
+    let mut busy: BinaryHeap<Reverse<(usize, usize)>> = BinaryHeap::new();
     for slot in order {
         let bytes = plan.slots[slot].bytes;
-        let free = |i: &usize| busy_until[*i].is_none_or(|until| until < first(slot));
-        let fits = (0..sizes.len()).filter(free).filter(|&i| sizes[i] >= bytes).min_by_key(|&i| sizes[i]);
-        let chosen = fits.or_else(|| (0..sizes.len()).filter(free).max_by_key(|&i| sizes[i]));
-        let chosen = chosen.unwrap_or_else(|| {
-            sizes.push(0);
-            busy_until.push(None);
-            sizes.len() - 1
-        });
+        while let Some(&Reverse((until, buffer))) = busy.peek()
+            && until < first(slot)
+        {
+            busy.pop();
+            free.insert((sizes[buffer], buffer));
+        }
+        let fits = free.range((bytes, 0)..).next().or_else(|| free.last()).copied();
+        let chosen = match fits {
+            Some(buffer) => {
+                free.remove(&buffer);
+                buffer.1
+            }
+            None => {
+                sizes.push(0);
+                sizes.len() - 1
+            }
+        };
         sizes[chosen] = sizes[chosen].max(bytes);
-        busy_until[chosen] = Some(last(slot));
+        busy.push(Reverse((last(slot), chosen)));
         match &mut plan.slots[slot].kind {
             SlotKind::Scratch(scratch) | SlotKind::Upload { scratch, .. } => *scratch = chosen,
             _ => {}
@@ -362,7 +401,7 @@ fn reuse_scratch(plan: &mut Plan) {
     }
     // Largest first, so that plans that share the buffers waste least.
     let mut rank: Vec<usize> = (0..sizes.len()).collect();
-    rank.sort_by_key(|&i| std::cmp::Reverse(sizes[i]));
+    rank.sort_by_key(|&i| Reverse(sizes[i]));
     let mut place = vec![0; sizes.len()];
     rank.iter().enumerate().for_each(|(new, &old)| place[old] = new);
     plan.scratch = rank.iter().map(|&old| sizes[old]).collect();

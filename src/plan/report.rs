@@ -40,10 +40,15 @@ impl Plan {
     /// Bytes of uploads and intermediate values alive at each dispatch: what scratch buffers hold.
     pub fn live_bytes(&self) -> Vec<u64> {
         let mut live = vec![0; self.dispatches.len()];
+        let mut ends = vec![0; self.dispatches.len()];
         for (slot, lifetime) in self.slots.iter().zip(self.lifetimes()) {
             if let (true, Some((first, last))) = (slot.is_scratch(), lifetime) {
-                live[first..=last].iter_mut().for_each(|bytes| *bytes += slot.bytes);
+                live[first] += slot.bytes;
+                ends[last] += slot.bytes;
             }
+        }
+        for at in 1..live.len() {
+            live[at] += live[at - 1] - ends[at - 1];
         }
         live
     }

@@ -1,6 +1,6 @@
 //! Identifiers of WGSL texts, and the shared functions that a text needs.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::OnceLock;
 
 fn is_word(c: char) -> bool {
@@ -37,8 +37,8 @@ pub fn helpers_for(text: &str) -> String {
 
 /// [`helpers_for`], each function apart.
 pub fn helpers(text: &str) -> Vec<&'static str> {
-    static FUNCTIONS: OnceLock<Vec<(&'static str, &'static str)>> = OnceLock::new();
-    let all = FUNCTIONS.get_or_init(|| {
+    static FUNCTIONS: OnceLock<(Vec<(&str, &str)>, HashMap<&str, &str>)> = OnceLock::new();
+    let (all, by_name) = FUNCTIONS.get_or_init(|| {
         let mut functions = vec![];
         for file in [include_str!("../../shaders/pointwise.wgsl"), include_str!("../../shaders/philox.wgsl")] {
             for (start, _) in file.match_indices("\nfn ") {
@@ -48,13 +48,14 @@ pub fn helpers(text: &str) -> Vec<&'static str> {
                 functions.push((name, &body[..end]));
             }
         }
-        functions
+        let by_name = functions.iter().rev().copied().collect();
+        (functions, by_name)
     });
     let mut wanted: HashSet<&str> = HashSet::new();
     let mut stack = vec![text];
     while let Some(text) = stack.pop() {
         for token in tokens(text) {
-            if let Some((name, body)) = all.iter().find(|(name, _)| *name == token)
+            if let Some((name, body)) = by_name.get_key_value(token)
                 && wanted.insert(name)
             {
                 stack.push(body);

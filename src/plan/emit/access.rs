@@ -13,6 +13,52 @@ impl Emitter<'_> {
         (Index { name: name.into(), spread: true }, parameters)
     }
 
+    pub(super) fn operand(&mut self, node: usize, word: u32) -> Result<String, Refused> {
+        let first = self.graph.operand_word(node).ok_or(Refused)?;
+        let at = self.operand_place(first as u32 + word);
+        let raw = format!("operand({at})");
+        Ok(match self.graph.nodes[node].meta.dtype {
+            DType::F32 | DType::F16 => format!("F(bitcast<f32>({raw}))"),
+            DType::I32 => format!("I(bitcast<i32>({raw}))"),
+            DType::U32 => format!("U({raw})"),
+            DType::Bool => format!("B({raw} != 0u)"),
+        })
+    }
+
+    /// Text of a uniform word that says where a word of the host numbers is.
+    fn operand_place(&mut self, word: u32) -> String {
+        self.out.operands = true;
+        if self.used == self.out.words.len() {
+            self.out.places.push(self.used);
+        }
+        self.word(word)
+    }
+
+    /// Text of a uniform word that holds `value`.
+    pub(super) fn word(&mut self, value: u32) -> String {
+        let k = self.used;
+        self.used += 1;
+        if k == self.out.words.len() {
+            self.out.words.push(value);
+        }
+        format!("f[{}].{}", k / 4, ["x", "y", "z", "w"][k % 4])
+    }
+
+    /// `text` rounded to half precision, in f32.
+    pub(super) fn rounded(&self, text: &str) -> String {
+        if self.graph.capabilities.f16 { format!("F(H({text}))") } else { format!("round_half{}({text})", self.lanes) }
+    }
+
+    /// WGSL name of a float in a buffer.
+    pub(super) fn float_type(&self, dtype: DType) -> &'static str {
+        if dtype == DType::F16 && self.graph.capabilities.f16 { "f16" } else { "f32" }
+    }
+
+    /// The type of the lanes of a scalar type.
+    pub(super) fn wide(&self, scalar: &str) -> String {
+        if self.lanes == 1 { scalar.into() } else { format!("vec4<{scalar}>") }
+    }
+
     pub(super) fn load(&mut self, node: usize, index: &Index) -> Result<String, Refused> {
         let dtype = self.graph.nodes[node].meta.dtype;
         let paired = self.pairs && index.spread;
@@ -102,8 +148,7 @@ impl Emitter<'_> {
         }
         for &(operand, stride) in &map.dynamic {
             let first = self.graph.operand_word(operand).ok_or(Refused)?;
-            let (at, stride) = (self.word(first as u32), self.word(stride as u32));
-            self.out.operands = true;
+            let (at, stride) = (self.operand_place(first as u32), self.word(stride as u32));
             terms.push(format!("operand({at}) * {stride}"));
         }
         // From the last axis on: what is left of the index when the axes behind are divided out.

@@ -1,0 +1,64 @@
+//! Where the host numbers of a run are. A kernel binds a window of them, as large as every adapter binds as a uniform; a
+//! run that carries more has several, and each dispatch finds those that it reads in one.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Dispatch, Plan};
+
+/// Host words that a kernel binds at most: 16 KiB, the least that every adapter binds as a uniform.
+pub const OPERAND_WORDS: usize = 4096;
+/// Words that a window's start is a multiple of: 256 bytes, the coarsest binding offset of any adapter.
+const ALIGNMENT: usize = 64;
+
+/// The host numbers that a dispatch reads.
+#[derive(Debug, Clone, Default)]
+pub struct Numbers {
+    /// First word of what it binds at [`crate::kernel::OPERANDS`].
+    pub window: usize,
+    /// Places among its index words (of a merged dispatch: among its sizes) that hold the word of a host number, counted
+    /// from the window's first.
+    pub places: Vec<usize>,
+}
+
+/// True if the host numbers of these dispatches fit one window.
+pub fn fit<'a>(dispatches: impl Iterator<Item = &'a Dispatch> + Clone) -> bool {
+    let most = OPERAND_WORDS / 4;
+    let words = |dispatch: &'a Dispatch| dispatch.numbers.places.iter().map(|&place| dispatch.fusion[place] / 4);
+    dispatches.clone().map(|dispatch| dispatch.numbers.places.len()).sum::<usize>() <= most
+        || dispatches.flat_map(words).collect::<HashSet<_>>().len() <= most
+}
+
+/// Divides the host numbers of `plan`, the last `scalars` of which are the update's, into windows if one does not hold them.
+pub fn divide(plan: &mut Plan, scalars: usize) {
+    if plan.operand_words <= OPERAND_WORDS {
+        return;
+    }
+    let leaves: Vec<usize> = plan.operands.iter().map(|&(leaf, _)| leaf).collect();
+    let (mut start, mut used) = (0, 0);
+    // Word in the window of each number, by its place in the list.
+    let mut known: HashMap<usize, usize> = HashMap::new();
+    plan.operands.clear();
+    for dispatch in plan.dispatches.iter_mut().filter(|dispatch| dispatch.operands) {
+        let words = if dispatch.fusion.is_empty() { &mut dispatch.params } else { &mut dispatch.fusion };
+        let wanted: Vec<usize> = dispatch.numbers.places.iter().map(|&place| words[place] as usize).collect();
+        let new: HashSet<usize> =
+            wanted.iter().map(|word| word / 4).filter(|number| !known.contains_key(number)).collect();
+        if used + 4 * new.len() > OPERAND_WORDS {
+            start = (start + used).next_multiple_of(ALIGNMENT);
+            used = 0;
+            known.clear();
+        }
+        for (&place, word) in dispatch.numbers.places.iter().zip(wanted) {
+            let first = *known.entry(word / 4).or_insert_with(|| {
+                plan.operands.push((leaves[word / 4], start + used));
+                used += 4;
+                used - 4
+            });
+            words[place] = (first + word % 4) as u32;
+        }
+        dispatch.numbers.window = start;
+    }
+    plan.scalars = (start + used).next_multiple_of(ALIGNMENT);
+    plan.scalar_window = plan.scalars;
+    plan.operand_words = plan.scalars + scalars;
+}
