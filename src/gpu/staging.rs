@@ -43,15 +43,14 @@ impl Gpu {
         staging.buffers.retain(|stage| stage.buffer.bytes() >= size || !stage.mapped.load(Ordering::Acquire));
         // As many as can be in flight, at once: how many a loop needs must not depend on timing.
         let wanted = if size <= EAGER { self.in_turn() } else { 1 };
-        let mut have = staging.buffers.iter().filter(|stage| stage.buffer.bytes() >= size).count();
-        for _ in have.min(wanted - 1)..wanted {
+        let have = staging.buffers.iter().filter(|stage| stage.buffer.bytes() >= size).count();
+        for number in have.min(wanted - 1)..wanted {
             match self.mapped_buffer(size) {
                 Ok(buffer) => staging.buffers.push(Stage { buffer, mapped: Arc::new(AtomicBool::new(true)) }),
                 // Those that are there will do, if only after a wait.
-                Err(Error::OutOfMemory { .. }) if have > 0 => break,
+                Err(Error::OutOfMemory { .. }) if have + number > 0 => break,
                 Err(error) => return Err(error),
             }
-            have += 1;
         }
         if !staging.buffers.iter().any(|stage| fits(&stage)) {
             self.wait()?;
