@@ -218,7 +218,7 @@ fn near(got: &Array, want: &Array, spread: Option<&[f64]>) -> Option<usize> {
         let (g, w) = (got.data[i], want.data[i]);
         let same = g == w || g == f64::from(w as f32) || (g.is_nan() && w.is_nan());
         let bound = relative * w.abs() + absolute + spread.map_or(0.0, |spread| 6.0 * spread[i]);
-        !same && !((g - w).abs() <= bound)
+        !same && ((g - w).abs() > bound || (g - w).is_nan())
     })
 }
 
@@ -238,6 +238,6 @@ fn explain(got: &Array, want: &Array, number: usize, noisy: &[Vec<Array>]) -> Re
         return Err(format!("element {i} of {} {}: {g:e} instead of {w:e}, spread {s:e}", want.shape, want.dtype));
     }
     let largest = want.data.iter().filter(|x| x.is_finite()).fold(0.0f64, |most, x| most.max(x.abs()));
-    let lost = spread.iter().filter(|&&spread| !(spread <= 0.01 * largest)).count() as u64;
+    let lost = spread.iter().filter(|&&spread| spread > 0.01 * largest).count() as u64;
     Ok((want.data.len() as u64, lost))
 }
