@@ -129,7 +129,7 @@ impl Gpu {
             queues += if balanced.is_some() { self.0.storage_alignment.max(16) } else { 0 };
         }
         words.resize(words.len().next_multiple_of(alignment as usize), 0);
-        self.check_fits(&plan, words.len() as u64 + queues)?;
+        self.check_fits(&plan, words.len() as u64 + queues + own_number_bytes(&plan))?;
         let uniforms = if words.is_empty() {
             None
         } else {
@@ -154,13 +154,11 @@ impl Gpu {
 
     /// A buffer for the host numbers of a plan that has several windows of them.
     fn own_numbers(&self, plan: &Plan) -> Result<Option<Buffer>> {
-        if plan.operand_words <= OPERAND_WORDS {
-            return Ok(None);
-        }
-        let windows = plan.dispatches.iter().map(|dispatch| dispatch.numbers.window);
-        let words = (windows.max().unwrap_or(0) + OPERAND_WORDS).max(plan.operand_words);
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        self.buffer("host numbers", (words as u64 * 4).next_multiple_of(16), usage).map(Some)
+        match own_number_bytes(plan) {
+            0 => Ok(None),
+            bytes => self.buffer("host numbers", bytes, usage).map(Some),
+        }
     }
 
     /// The layout of a list of bindings.
@@ -440,6 +438,16 @@ impl Compiled {
         };
         self.labels.get_or_insert_with(|| plan.dispatches.iter().map(label).collect()).clone()
     }
+}
+
+/// Bytes of the host numbers of a plan for which the buffer that all share is too small, with the last window whole.
+fn own_number_bytes(plan: &Plan) -> u64 {
+    if plan.operand_words <= OPERAND_WORDS {
+        return 0;
+    }
+    let windows = plan.dispatches.iter().map(|dispatch| dispatch.numbers.window);
+    let words = (windows.max().unwrap_or(0) + OPERAND_WORDS).max(plan.operand_words);
+    (words as u64 * 4).next_multiple_of(16)
 }
 
 fn entries(dispatch: &Dispatch, balanced: bool) -> Vec<Entry> {
