@@ -134,17 +134,15 @@ fn main() {
             let mut optimizer = AdamW::new(graph.params(), AdamWConfig::default());
             let loss = graph.loss();
             let mut plan = || drop(optimizer.plan_for(&loss, true, &capabilities, true).expect("a plan"));
-            let tries = if nodes < 10_000 { 5 } else { 1 };
-            let planning = (0..tries).map(|_| seconds(&mut plan)).fold(f64::INFINITY, f64::min);
+            // Many at a time: systems count a thread's time in steps of milliseconds.
+            let many = |count: usize, run: &mut dyn FnMut()| seconds(|| (0..count).for_each(|_| run())) / count as f64;
+            let planning = many((20_000 / nodes).max(1), &mut plan);
             drop(loss);
             let mut step = || optimizer.step(&graph.loss()).expect("a step");
             let first = seconds(&mut step);
             // Until staging buffers, uploads and read-backs have settled.
             (0..12).for_each(|_| step());
-            let tries = (200_000 / nodes).clamp(3, 50);
-            let mut times: Vec<f64> = (0..tries).map(|_| seconds(&mut step)).collect();
-            times.sort_by(f64::total_cmp);
-            let cached = times[times.len() / 2];
+            let cached = (0..5).map(|_| many((100_000 / nodes).max(2), &mut step)).fold(f64::INFINITY, f64::min);
             let dispatches = device.statistics().dispatches;
             println!(
                 "{name}, {nodes:6} nodes, {dispatches:5} dispatches: planning {:9.2} ms, first step {:9.2} ms, cached step {:8.3} ms",
