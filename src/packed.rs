@@ -46,7 +46,7 @@ impl<'a> Packed<'a> {
 
     /// All elements; zeros for an element type that [`Packed::check`] does not let pass.
     #[doc(hidden)]
-    pub fn to_vec(&self) -> Vec<f64> {
+    pub fn to_vec(self) -> Vec<f64> {
         let mut all = Vec::with_capacity(self.len());
         self.pieces(|piece| all.extend_from_slice(piece));
         all

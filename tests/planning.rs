@@ -33,7 +33,7 @@ fn layers(count: usize) -> Plan {
     let params = ParamStore::new(&cpu, 1);
     let mut h = input(&cpu, &[5, 8], 1);
     for i in 0..count {
-        h = Linear::new(&params.root().child(&format!("l{i}")), 8, 8).forward(&h, Mode::Train).tanh();
+        h = Linear::new(&params.root().child(format!("l{i}")), 8, 8).forward(&h, Mode::Train).tanh();
     }
     step(&params, &h.square().mean_all())
 }
@@ -86,7 +86,8 @@ fn step(params: &ParamStore, loss: &Tensor) -> Plan {
 
 #[test]
 fn planning_grows_with_the_graph_and_not_with_its_square() {
-    let kinds: [(&str, fn(usize) -> Plan, usize); 5] = [
+    type Kind = (&'static str, fn(usize) -> Plan, usize);
+    let kinds: [Kind; 5] = [
         ("layers", layers, 150),
         ("recurrent", recurrent, 100),
         ("affine", affine, 500),

@@ -119,7 +119,7 @@ fn functions_around<'a>(
     kernel: &Kernel,
 ) -> Result<(Emitter<'a>, String), Refused> {
     let node = unit.kernel.ok_or(Refused)?;
-    let mut members: Vec<usize> = unit.members.iter().copied().collect();
+    let mut members: Vec<usize> = unit.members.to_vec();
     members.sort_unstable();
     let mut emitter = Emitter::new(graph, state, unit_id, kernel.lanes);
     emitter.pairs = kernel.pairs;

@@ -137,7 +137,7 @@ impl Placer<'_> {
 
     fn pointwise(&mut self, unit: &Unit, emitted: Emitted, lanes: u64) -> Result<()> {
         let elements = self.graph.nodes[emitted.writes[0]].meta.elements() as u64;
-        let mut names: Vec<usize> = unit.members.iter().copied().collect();
+        let mut names: Vec<usize> = unit.members.to_vec();
         names.sort_unstable();
         let name = names.iter().map(|&node| self.graph.nodes[node].name).collect::<Vec<_>>().join("+");
         let bindings = self.bindings(&emitted);

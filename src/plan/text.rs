@@ -37,7 +37,8 @@ pub fn helpers_for(text: &str) -> String {
 
 /// [`helpers_for`], each function apart.
 pub fn helpers(text: &str) -> Vec<&'static str> {
-    static FUNCTIONS: OnceLock<(Vec<(&str, &str)>, HashMap<&str, &str>)> = OnceLock::new();
+    type Functions = (Vec<(&'static str, &'static str)>, HashMap<&'static str, &'static str>);
+    static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
     let (all, by_name) = FUNCTIONS.get_or_init(|| {
         let mut functions = vec![];
         for file in [include_str!("../../shaders/pointwise.wgsl"), include_str!("../../shaders/philox.wgsl")] {
