@@ -81,7 +81,7 @@ impl Graph for Affine {
 
 fn layers(device: &Device, nodes: usize) -> Box<dyn Graph> {
     let params = ParamStore::new(device, 1);
-    let layer = |i| Linear::new(&params.root().child(&format!("l{i}")), WIDTH, WIDTH);
+    let layer = |i| Linear::new(&params.root().child(format!("l{i}")), WIDTH, WIDTH);
     let layers = (0..nodes / 6).map(layer).collect();
     Box::new(Layers { params, layers })
 }
@@ -122,8 +122,8 @@ fn seconds(run: impl FnOnce()) -> f64 {
 
 fn main() {
     let most = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(100_000);
-    let kinds: [(&str, fn(&Device, usize) -> Box<dyn Graph>); 3] =
-        [("linear layers", layers), ("recurrent net", recurrent), ("host numbers", affine)];
+    type Kind = (&'static str, fn(&Device, usize) -> Box<dyn Graph>);
+    let kinds: [Kind; 3] = [("linear layers", layers), ("recurrent net", recurrent), ("host numbers", affine)];
     let capabilities =
         Capabilities { software: true, subgroup: Some(8), storage_buffers: 16, ..Capabilities::default() };
     for (name, make) in kinds {

@@ -162,7 +162,8 @@ fn powers_are_within_a_unit_in_the_last_place() {
     for _ in 0..4099 {
         let base = ((rng.uniform() - 0.5) * 80.0).exp2() as f32;
         let exponent = ((rng.uniform() - 0.5) * 250.0 / f64::from(base).log2()).clamp(-1e6, 1e6) as f32;
-        (a.push(base), b.push(exponent));
+        a.push(base);
+        b.push(exponent);
     }
     let device = common::gpu();
     let got = values(&device.tensor(&a, &[a.len()]).pow(&device.tensor(&b, &[b.len()])));

@@ -3,7 +3,7 @@
 //! [`ParamStore::save`] writes the weights alone, in PyTorch's names and layouts and in F32, so that files go both ways.
 //! [`Checkpoint::save`] adds what a resumed run needs to end in the same bits: the optimizer's state and step count, the
 //! counter of random draws, the loader's position and, on a GPU, the kernels that tuning chose, which a run resumed on the
-//! same adapter and driver keeps; F32 from a GPU, F64 from the reference. Each [`State`](crate::State) keeps its dtype.
+//! same adapter and driver keeps; F32 from a GPU, F64 from the reference. Each [`State`] keeps its dtype.
 //!
 //! **Replacing a file.** The new content goes to a file of another name in the same folder, is brought to the disk and then
 //! takes the old one's place: whoever reads meanwhile finds a whole file, also where several programs save to one path, and

@@ -73,21 +73,24 @@ struct Sweep {
     /// Third input.
     third: f64,
     /// Value, first and second derivative with respect to the first input.
-    forms: [fn(f64, f64) -> f64; 3],
+    forms: Forms,
     /// Units in the last place that each may be off, at x.
     units: fn(f64) -> [f64; 3],
     /// Absolute error that each may have.
     absolute: [f64; 3],
 }
 
-fn sweep(name: &'static str, forms: [fn(f64, f64) -> f64; 3]) -> Sweep {
+/// Value, first and second derivative at (x, other).
+type Forms = [fn(f64, f64) -> f64; 3];
+
+fn sweep(name: &'static str, forms: Forms) -> Sweep {
     Sweep { name, others: vec![0.0], third: 0.0, forms, units: |_| [2.0, 4.0, 8.0], absolute: [0.0; 3] }
 }
 
 fn sweeps() -> Vec<Sweep> {
     // Roundings of x^2 in an exponent.
     let gaussian: fn(f64) -> [f64; 3] = |x| [12.0, 12.0 + 2.0 * (x * x).min(400.0), 24.0 + 4.0 * (x * x).min(400.0)];
-    let unary: Vec<(&'static str, [fn(f64, f64) -> f64; 3])> = vec![
+    let unary: Vec<(&'static str, Forms)> = vec![
         ("exp", [|x, _| x.exp(), |x, _| x.exp(), |x, _| x.exp()]),
         ("log", [|x, _| x.ln(), |x, _| 1.0 / x, |x, _| -1.0 / x / x]),
         ("sqrt", [|x, _| x.sqrt(), |x, _| 0.5 / x.sqrt(), |x, _| -0.25 / x.sqrt().powi(3)]),
@@ -166,7 +169,7 @@ fn sweeps() -> Vec<Sweep> {
             _ => {}
         }
     }
-    let slopes: [(&'static str, f64, [fn(f64, f64) -> f64; 3]); 2] = [
+    let slopes: [(&'static str, f64, Forms); 2] = [
         ("leaky_relu", 0.2, [|x, b| if x > 0.0 { x } else { b * x }, |x, b| if x > 0.0 { 1.0 } else { b }, |_, _| 0.0]),
         (
             "elu",
@@ -179,7 +182,7 @@ fn sweeps() -> Vec<Sweep> {
         ),
     ];
     all.extend(slopes.map(|(name, slope, forms)| Sweep { others: vec![slope], ..sweep(name, forms) }));
-    let targets: [fn(f64, f64) -> f64; 3] = [
+    let targets: Forms = [
         |x, t| if x > 0.0 { x * (1.0 - t) } else { -x * t } + (-x.abs()).exp().ln_1p(),
         |x, t| (1.0 - t) * sigmoid(x) - t * sigmoid(-x),
         |x, _| sigmoid(x) * sigmoid(-x),
@@ -191,7 +194,7 @@ fn sweeps() -> Vec<Sweep> {
         ..sweep("logistic_loss", targets)
     });
     // The other operand of two: hard ones, too.
-    let forms: [(&'static str, [fn(f64, f64) -> f64; 3]); 6] = [
+    let forms: [(&'static str, Forms); 6] = [
         ("add", [|x, b| x + b, |_, _| 1.0, |_, _| 0.0]),
         ("sub", [|x, b| x - b, |_, _| 1.0, |_, _| 0.0]),
         ("mul", [|x, b| x * b, |_, b| b, |_, _| 0.0]),
@@ -267,19 +270,19 @@ fn every_pointwise_row_and_its_derivatives_hold_at_hard_points() {
             let (x, other): (Vec<f64>, Vec<f64>) = each.unzip();
             let got = derivatives(&device, row, [&x, &other, &[sweep.third]]);
             for (i, (&x, &other)) in x.iter().zip(&other).enumerate() {
-                for order in 0..3 {
+                for (order, got) in got.iter().enumerate() {
                     let want = (sweep.forms[order])(x, other);
                     // A rule of ops that are NaN at NaN has no derivative there; that of a mask has one.
                     if x.is_nan() && order > 0 {
                         continue;
                     }
-                    if !close(got[order][i], want, (sweep.units)(x)[order], sweep.absolute[order]) {
-                        let off = (got[order][i] - want).abs() / unit(want);
+                    if !close(got[i], want, (sweep.units)(x)[order], sweep.absolute[order]) {
+                        let off = (got[i] - want).abs() / unit(want);
                         failures.push(format!(
                             "{}, derivative {order} at {x:e}, {other:e} on {}: {:e} instead of {want:e} ({off:.1} units)",
                             sweep.name,
                             device.name(),
-                            got[order][i]
+                            got[i]
                         ));
                     }
                 }
