@@ -1,7 +1,7 @@
 // What becomes of a step, decided by one workgroup from the sum of squares of all its gradients:
 //
 //   norm = sqrt(sum) / scale;  factor = min(1, largest / (norm + 1e-6)) / scale where `largest` is not 0, else 1 / scale
-//   (clip_grad_norm_ of PyTorch); skipped: a gradient is not finite, or a norm to be clipped is beyond f32
+//   (clip_grad_norm_ of PyTorch); skipped: the loss or a gradient is not finite, or a norm to be clipped is beyond f32
 //
 // Without loss scaling the scale is 1, and a skipped step is an error (1). With it (the schedule of torch.amp.GradScaler):
 //   good step:     good += 1; where good reaches the interval, scale <- scale growth and good <- 0
@@ -13,8 +13,8 @@
 // skipped, error).
 //
 // `finish(sum, bad, group)` is called by one invocation, `settle(lane)` then by all. Put in front of this text:
-// `fn correction(constants, count)` of the rule and `fn accept(yes)`, which leaves the verdict for states. `clip_norm.wgsl` or
-// `clip_status.wgsl` follows, whose parameters have p.word and p.parameters. Bindings: 1 status, 2 (scale, good steps), 3
+// `fn correction(constants, count)` of the rule; `fn accept(yes)`, which leaves the verdict for states; `fn refuses_loss()`.
+// `clip_norm.wgsl` or `clip_status.wgsl` follows, whose parameters have p.word and p.parameters. Bindings: 1 status, 2 (scale, good steps), 3
 // counts (all written), 4 of each parameter: 0 not updated, 1 updated, 1 + class where it stands for its class (read), 13
 // operands from word p.word on: largest norm, growth, backoff, interval; floor, 1 without loss scaling, 0, 0; constants of the
 // correction.
@@ -62,7 +62,7 @@ fn finish(sum: f32, bad: f32, group: u32) {
     let scale = scaling[0];
     let norm = sqrt(sum) / scale;
     var factor = 1.0;
-    var skipped = bad > 0.0;
+    var skipped = bad > 0.0 || refuses_loss();
     if largest > 0.0 {
         factor = min(1.0, largest / (norm + 1e-6));
         // A norm beyond f32 has no factor.

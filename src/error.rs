@@ -129,7 +129,7 @@ pub enum Error {
     },
     /// A loss or gradient that is not finite. The step left no trace.
     #[error(
-        "step {step} of {optimizer}: a gradient is NaN or infinite, its update was skipped{}{}; \
+        "step {step} of {optimizer}: its loss or a gradient is NaN or infinite, its update was skipped{}{}; \
          lower the learning rate, clip gradients, or check the inputs of that step{}",
         others(*later), origin(found.as_deref()), advice(found.as_deref())
     )]

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::step::{Gradients, Update};
+use super::step::Gradients;
+use super::update::Update;
 use crate::autograd;
 use crate::device::Device;
 use crate::dtype::DType;

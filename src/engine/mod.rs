@@ -6,6 +6,7 @@ mod refusal;
 mod room;
 mod step;
 mod tune;
+mod update;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -25,8 +26,8 @@ use crate::version::StoreState;
 
 pub use refusal::Author;
 pub(crate) use room::with_room;
-pub use step::{ArenaKernel, Bound, Found, Update};
 pub(crate) use step::{Gradients, step, step_plan};
+pub use update::{ArenaKernel, Beside, Bound, Found, Update};
 
 /// Bytes of plans (uniforms and structure) that a device keeps; the least recently used go first.
 const PLAN_BYTES: u64 = 64 << 20;

@@ -7,7 +7,8 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::step::{Gradients, Update};
+use super::step::Gradients;
+use super::update::Update;
 use crate::error::Error;
 use crate::graph::{ParameterLeaf, Snapshot};
 use crate::version::StoreState;

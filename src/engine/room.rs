@@ -10,7 +10,7 @@ use crate::gpu::{self, Gpu};
 use crate::graph::Snapshot;
 use crate::kernel::Capabilities;
 
-use super::step::Update;
+use super::update::Update;
 
 thread_local! {
     /// True while this thread runs a plan, with its device's engine locked.

@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::refusal::{Author, failure, unreached};
+use super::refusal::{failure, unreached};
+use super::update::{ArenaKernel, Beside, Bound, Found, Update};
 use super::{Made, check, compute_for_others, promote, store_cpu, wanted};
 use crate::autograd;
 use crate::cpu;
-use crate::device::{Arena, Backend, Device, GpuValue};
+use crate::device::{Backend, Device, GpuValue};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::{LeafKind, Node, Snapshot, Source, Value};
@@ -19,45 +20,6 @@ use crate::profile::Phase;
 use crate::shape::Shape;
 use crate::state::{Assigned, Outcome};
 use crate::tensor::{Tensor, outside_rules};
-use crate::version::StoreState;
-
-/// A kernel over arenas that a step runs after the gradients are there.
-pub struct ArenaKernel {
-    /// The kernel; its `bindings` are not used.
-    pub kernel: Kernel,
-    /// What is bound from 0 on, with write access or not.
-    pub arenas: Vec<(Bound, bool)>,
-}
-
-/// What a kernel of an update binds.
-#[derive(Debug, Clone)]
-pub enum Bound {
-    /// A whole arena.
-    Arena(Arc<Arena>),
-    /// Elements of an arena: the first, and how many.
-    Range(Arc<Arena>, usize, usize),
-    /// A stored gradient: the number of its leaf, and how many elements it has.
-    Leaf(usize, usize),
-    /// A slot of the plan.
-    Slot(usize),
-}
-
-impl From<&Arc<Arena>> for Bound {
-    fn from(arena: &Arc<Arena>) -> Bound {
-        Bound::Arena(arena.clone())
-    }
-}
-
-/// Where an update finds the gradient of a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// There is none.
-    Nowhere,
-    /// At the target's place in the arena of gradients.
-    InArena,
-    /// In the buffer of a stored value, the leaf with this number.
-    InLeaf(usize),
-}
 
 /// Where a step's gradients come from.
 #[derive(Debug, Clone, Copy)]
@@ -107,49 +69,6 @@ impl Gradients<'_> {
 /// Stored gradients from this length on are read where they are, by kernels of their own; shorter ones are copied into
 /// the arena, for one kernel that serves all.
 const DIRECT: usize = 1 << 15;
-
-/// What a step does with the gradients.
-pub trait Update {
-    /// The store that it changes.
-    fn store(&self) -> &Arc<StoreState>;
-    /// Appends everything that its kernels depend on besides host numbers.
-    fn key(&self, words: &mut Vec<u64>);
-    /// Parameters that want a gradient, and where it goes.
-    fn targets(&self) -> Vec<(Arc<Node>, Destination)>;
-    /// Host numbers of this step, as 32-bit words.
-    fn scalars(&self) -> Vec<u32>;
-    /// Kernels for the targets that have a gradient; `first` is the first word of the host numbers. Where `accepted` is
-    /// given, the first word of it gets 1 if the update is done, 0 if it is skipped.
-    ///
-    /// # Errors
-    /// What the device refuses.
-    fn kernels(
-        &self,
-        found: &[Found],
-        first: usize,
-        accepted: Option<Bound>,
-        capabilities: &Capabilities,
-    ) -> Result<Vec<ArenaKernel>>;
-    /// The same on the reference's arenas.
-    ///
-    /// # Errors
-    /// A broken internal rule.
-    fn reference(&self, reached: &[bool]) -> Result<()>;
-    /// What the loss is multiplied by, a scalar on the device.
-    fn seed(&self) -> Option<Tensor>;
-    /// The arena whose first words say how the step went (see `refusal.rs`).
-    fn status(&self) -> Option<Arc<Arena>>;
-    /// The step's number.
-    fn number(&self) -> u64;
-    /// Whose it is.
-    fn author(&self) -> &Arc<Author>;
-    /// True if there are gradients from passes before.
-    fn has_gathered(&self) -> bool;
-    /// False for a pass that only gathers gradients.
-    fn changes_parameters(&self) -> bool;
-    /// Notes which parameters the loss reached.
-    fn reached(&self, reached: &[bool]);
-}
 
 /// Backward pass and update in one submission; assignments to states become their values if the update is done, and are
 /// dropped if it is not.
@@ -363,7 +282,12 @@ fn step_cpu(
             Destination::Value => {}
         }
     }
-    update.reference(&reached)?;
+    let value = gradients.loss().and_then(|loss| loss.value());
+    let finite = match &value {
+        Some(Value::Cpu(loss)) => loss.data.iter().all(|x| x.is_finite()),
+        _ => true,
+    };
+    update.reference(&reached, finite)?;
     update.reached(&reached);
     Ok(())
 }
@@ -411,12 +335,27 @@ fn plan_step(
         plan.outputs.push(slot);
         Bound::Slot(slot)
     });
+    let mut leaves = HashMap::new();
+    let loss = gradients.loss().and_then(|loss| {
+        let half = loss.meta.dtype == DType::F16 && capabilities.f16;
+        let bits = if half { 0x7c00 } else { 0x7f80_0000 };
+        let is_loss = |&i: &usize| Arc::ptr_eq(&keyed.nodes[i], loss);
+        let bound = match outputs.iter().position(is_loss) {
+            Some(output) => Bound::Slot(plan.outputs[output]),
+            // It has been read before: a leaf of the update alone.
+            None => {
+                let number = snapshot.nodes.len();
+                leaves.insert(number, *place.get(&Arc::as_ptr(loss))?);
+                Bound::Leaf(number, 1)
+            }
+        };
+        Some((bound, bits))
+    });
     let mut texts = HashSet::new();
     let first = plan.scalars - plan.scalar_window;
-    for ArenaKernel { kernel, arenas } in update.kernels(&found, first, accepted, capabilities)? {
+    for ArenaKernel { kernel, arenas } in update.kernels(&found, first, Beside { loss, accepted }, capabilities)? {
         append(&mut plan, kernel, arenas, &mut texts)?;
     }
-    let mut leaves = HashMap::new();
     for (i, node) in snapshot.nodes.iter().enumerate() {
         // Parameters and the loss scale are ranges of arenas: a run brings nothing for them.
         if snapshot.leaves[i].is_some_and(|kind| kind != LeafKind::Parameter) {

@@ -8,7 +8,7 @@ use super::clip::Classes;
 use super::tally::{self, SETTLED, Tally};
 use super::{Factors, Rule, Settings, clip};
 use crate::device::Arena;
-use crate::engine::{ArenaKernel, Author, Bound, Found, Update};
+use crate::engine::{ArenaKernel, Author, Beside, Bound, Found, Update};
 use crate::error::{Error, Result};
 use crate::graph::Node;
 use crate::kernel::{Capabilities, Kernel, Vectors};
@@ -231,7 +231,7 @@ impl<R: Rule> Update for Pass<'_, R> {
         &self,
         found: &[Found],
         first: usize,
-        accepted: Option<Bound>,
+        beside: Beside,
         capabilities: &Capabilities,
     ) -> Result<Vec<ArenaKernel>> {
         let Parts { rule, chunks, moments, tally, partials, .. } = &self.parts;
@@ -277,13 +277,13 @@ impl<R: Rule> Update for Pass<'_, R> {
                 updates.push(ArenaKernel { kernel, arenas: bound });
             }
         }
-        let verdict = tally.verdict(first, self.roles(found)?, rule.correction(), accepted);
+        let verdict = tally.verdict(first, self.roles(found)?, rule.correction(), beside);
         let mut kernels = clip::kernels(norms, verdict, partials, capabilities);
         kernels.extend(updates);
         Ok(kernels)
     }
 
-    fn reference(&self, reached: &[bool]) -> Result<()> {
+    fn reference(&self, reached: &[bool], finite: bool) -> Result<()> {
         if !self.parts.update {
             return Ok(());
         }
@@ -299,7 +299,7 @@ impl<R: Rule> Update for Pass<'_, R> {
         let norm: f64 = f64::sqrt(square);
         let largest = self.parts.rule.settings().clip_norm;
         let tally = self.parts.tally;
-        let status = tally.reference(norm, largest)?;
+        let status = tally.reference(norm, finite, largest)?;
         tally.status.cpu()?[..4].copy_from_slice(&status);
         let [_, factor, skipped, _] = status;
         if skipped != 0.0 {

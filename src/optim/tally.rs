@@ -1,6 +1,6 @@
 //! What becomes of a step, decided and counted on the device.
 //!
-//! A step is refused where a gradient is not finite, and the host learns of it a few steps later, when others that it does
+//! A step is refused where its loss or a gradient is not finite, and the host learns of it a few steps later, when others that it does
 //! not know to be the next are under way. So whatever depends on how many updates there have been is formed on the device
 //! (`shaders/tally.wgsl`): the counts of each parameter, the corrections that follow from them, the loss scale. A refused
 //! step changes none of these, and those behind it go on as if it had never been.
@@ -12,7 +12,7 @@ use super::scale::LossScale;
 use super::{Correction, clip};
 use crate::device::{Arena, Device};
 use crate::dtype::DType;
-use crate::engine::Bound;
+use crate::engine::{Beside, Bound};
 use crate::error::Result;
 use crate::graph::{Node, ParameterLeaf, Source};
 use crate::history::Flow;
@@ -117,22 +117,29 @@ impl Tally {
     }
 
     /// What a kernel needs to pass the verdict of a step whose host numbers begin at `word`. `members` says of each
-    /// parameter 0: it is not updated, 1: it is, 1 + c: it is, and stands for class c. `accepted`, one word, gets 1 if the
-    /// step is not refused.
+    /// parameter 0: it is not updated, 1: it is, 1 + c: it is, and stands for class c.
     pub fn verdict(
         &self,
         word: usize,
         members: Arc<Arena>,
         correction: Option<Correction>,
-        accepted: Option<Bound>,
+        Beside { loss, accepted }: Beside,
     ) -> Verdict {
         let declared = "@group(0) @binding(5) var<storage, read_write> accepted: array<u32>;\n";
         let (declared, body) = match accepted {
             Some(_) => (declared, "    accepted[0] = u32(yes);\n"),
             None => ("", ""),
         };
+        let binding = 5 + usize::from(accepted.is_some());
+        let (loss_declared, refuses) = match &loss {
+            Some((_, bits)) => (
+                format!("@group(0) @binding({binding}) var<storage, read> loss: array<u32>;\n"),
+                format!("(loss[0] & {bits:#x}u) == {bits:#x}u"),
+            ),
+            None => (String::new(), "false".into()),
+        };
         let text = format!(
-            "{declared}fn accept(yes: bool) {{\n{body}}}\n{}{}",
+            "{declared}fn accept(yes: bool) {{\n{body}}}\n{loss_declared}fn refuses_loss() -> bool {{\n    return {refuses};\n}}\n{}{}",
             correction.map_or(UNCORRECTED, |correction| correction.wgsl),
             include_str!("../../shaders/tally.wgsl")
         );
@@ -141,17 +148,18 @@ impl Tally {
             [&self.status, &self.scale, &self.counts].map(|arena| (arena.into(), true)).into();
         bound.push(((&members).into(), false));
         bound.extend(accepted.map(|accepted| (accepted, true)));
+        bound.extend(loss.map(|(loss, _)| (loss, false)));
         Verdict { text, bound, word, parameters, iterations: parameters.div_ceil(64) as u64 * 12 }
     }
 
-    /// The same in f64 for gradients of this norm, scaled: the status (norm, factor of the gradients, 1 if the update is
+    /// The same in f64 for gradients of this norm, scaled, and a loss that is `finite` or not: the status (norm, factor of the gradients, 1 if the update is
     /// skipped, what error that is), with the scale changed.
-    pub fn reference(&self, scaled: f64, largest: Option<f64>) -> Result<[f64; 4]> {
+    pub fn reference(&self, scaled: f64, finite: bool, largest: Option<f64>) -> Result<[f64; 4]> {
         let mut state = self.scale.cpu()?;
         let scale = state[0];
         let norm = scaled / scale;
         let factor = clip::factor(largest, norm) / scale;
-        let good = scaled.is_finite();
+        let good = finite && scaled.is_finite();
         let Some(LossScale { growth, backoff, interval, floor, .. }) = self.scaling else {
             let skipped = f64::from(u8::from(!good));
             return Ok([norm, factor, skipped, skipped]);

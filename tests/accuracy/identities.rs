@@ -148,3 +148,34 @@ fn an_ordinary_network_pays_nothing_for_kept_infinities() {
     let plan = cpu.plan_for(&[&(&x - &x)], &Default::default(), true).unwrap();
     assert!(plan.dispatches[0].source.contains("| U(f["), "{}", plan.dispatches[0].source);
 }
+
+#[test]
+fn a_loss_that_is_not_finite_is_refused_though_its_gradients_are_finite() {
+    for device in devices() {
+        for (dtype, read) in [(DType::F32, false), (DType::F32, true), (DType::F16, false), (DType::F16, true)] {
+            for bad in [f32::NAN, f32::INFINITY] {
+                let params = ParamStore::new(&device, 1);
+                let w = params.root().param("w", &[3], Init::Ones);
+                let mut optimizer = AdamW::new(&params, AdamWConfig { lr: 0.1, ..Default::default() });
+                let mut step = |offset: f32, read: bool| {
+                    let x = w.tensor() + device.tensor(&[0.0f32, offset, 1.0], &[3]);
+                    // Its gradients are 1 - 1 = 0 for the first part, 1 for the second.
+                    let loss = ((&x - &x).sum_all() + w.tensor().sum_all()).cast(dtype);
+                    if read {
+                        assert_eq!(loss.item().unwrap().is_finite(), offset.is_finite());
+                    }
+                    optimizer.step(&loss).unwrap();
+                    device.synchronize()
+                };
+                step(1.0, read).unwrap();
+                let before = w.values().unwrap();
+                let error = step(bad, read).unwrap_err();
+                assert!(matches!(error, kiln::Error::NonFinite { step: 2, .. }), "{error}");
+                assert!(error.to_string().contains("its loss or a gradient"), "{error}");
+                assert_eq!(w.values().unwrap(), before);
+                step(1.0, read).unwrap();
+                assert_ne!(w.values().unwrap(), before);
+            }
+        }
+    }
+}
