@@ -100,9 +100,12 @@ impl StoreState {
     /// Nodes whose values an update would take away, in the order of recording: those that a user holds and that have no
     /// value yet, and what is detached below those that a gradient can still be asked for through other parameters.
     pub(crate) fn before_update(self: &Arc<Self>) -> Vec<Arc<Node>> {
-        let live: Vec<Arc<Node>> = self.lock().nodes.iter().filter_map(Weak::upgrade).collect();
+        // Who is held is asked under the lock: a thread that records an op on a node of the list lets go of it only after its
+        // result is in the list, too.
+        let with_holders = |node: &Weak<Node>| node.upgrade().map(|node| (node.is_held(), node));
+        let live: Vec<(bool, Arc<Node>)> = self.lock().nodes.iter().filter_map(with_holders).collect();
         let (mut needed, mut entered, mut seen) = (vec![], HashSet::new(), HashSet::new());
-        for node in live.into_iter().filter(|node| node.is_held() && node.error().is_none()) {
+        for (_, node) in live.into_iter().filter(|(is_held, node)| *is_held && node.error().is_none()) {
             if node.outlives(self) {
                 node.detached_below(self, &mut entered, &mut needed);
             }
