@@ -5,6 +5,12 @@
 //! two cores a step of many short dispatches then takes up to twice as long, and the same program is fast in one run and
 //! slow in the next. `KILN_AFFINITY=off` leaves the threads where the system puts them.
 
+/// How often threads that have just been started are looked at, and the pause between.
+#[cfg(target_os = "linux")]
+const TRIES: usize = 20;
+#[cfg(target_os = "linux")]
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// The threads of this process, if the system tells.
 pub(super) struct Threads(#[cfg(target_os = "linux")] Vec<(i32, String)>);
 
@@ -36,11 +42,20 @@ impl Threads {
     /// expected: another driver, threads that the program started meanwhile, fewer cores than workers.
     pub fn spread_new(&self) {
         use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
-        let mut all = Threads::now().0;
-        all.retain(|(number, _)| self.0.iter().all(|(old, _)| old != number));
         let Ok(allowed) = sched_getaffinity(None) else { return };
         let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core)).collect();
-        for (&thread, core) in workers(&all, cores.len()).iter().zip(cores) {
+        // Threads name themselves, once they run: on a busy machine that takes a while.
+        let mut found = vec![];
+        for _ in 0..TRIES {
+            let mut all = Threads::now().0;
+            all.retain(|(number, _)| self.0.iter().all(|(old, _)| old != number));
+            found = workers(&all, cores.len());
+            if !found.is_empty() || all.len() < cores.len() || cores.len() == 1 {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        for (&thread, core) in found.iter().zip(cores) {
             let mut only = CpuSet::new();
             only.set(core);
             if let Some(thread) = Pid::from_raw(thread) {
