@@ -4,7 +4,7 @@
 //! sizes in a uniform of `u32` members at binding [`PARAMS`]; results pass through `epilogue(value, index)`, whose
 //! definition the planner appends (a text that declares its result as `array<OUT>` lets the planner store f16 or f32);
 //! workgroups are folded to two dimensions, which kernels take together as one number. A kernel with an epilogue or a prologue may
-//! call the functions of `shaders/pointwise.wgsl` (`exp_full`, `log_full`, `is_nan`, ..) without defining them.
+//! call the functions of `shaders/pointwise/functions.wgsl` (`exp_full`, `log_full`, `is_nan`, ..) without defining them.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,8 +49,8 @@ impl Vectors {
     /// The text to put in front of the kernel's.
     pub fn text(self) -> &'static str {
         match self.wide {
-            true => include_str!("../shaders/vectors_wide.wgsl"),
-            false => include_str!("../shaders/vectors.wgsl"),
+            true => include_str!("../shaders/shared/vectors_wide.wgsl"),
+            false => include_str!("../shaders/shared/vectors.wgsl"),
         }
     }
 }
@@ -117,7 +117,7 @@ pub struct Kernel {
     /// True if the text calls `prologue(index)` instead of reading input 0.
     pub prologue: bool,
     /// Elements that a call of `prologue` or `epilogue` takes: 1, or 4. With four, values are `vec4`, `index` is a multiple
-    /// of four, and so are the functions of `shaders/pointwise.wgsl`: `F` is the type of a value either way.
+    /// of four, and so are the functions of `shaders/pointwise/functions.wgsl`: `F` is the type of a value either way.
     pub lanes: usize,
     /// As `lanes`, but for `prologue` alone where it differs: a reduction reads four elements at a time and stores one. There
     /// the types of four lanes are called `F4`, `I4`, `U4`.

@@ -1,5 +1,5 @@
 //! Counter-based random numbers: Philox 4x32-10 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as
-//! 1, 2, 3", SC 2011). The same words come out of `shaders/philox.wgsl`, so a draw does not depend on the device.
+//! 1, 2, 3", SC 2011). The same words come out of `shaders/pointwise/philox.wgsl`, so a draw does not depend on the device.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

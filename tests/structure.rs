@@ -125,25 +125,23 @@ fn nothing_below_imports_models_and_training() {
     });
 }
 
+/// Who else includes the shaders of a room: others than the module of its name.
+const GUESTS: &[(&str, &[&str])] =
+    &[("shared", &["src/kernel.rs", "src/ops/mod.rs"]), ("pointwise", &["src/plan/text.rs"])];
+
 #[test]
-fn a_shader_is_included_only_by_the_op_of_its_name() {
+fn a_shader_is_included_only_by_the_module_whose_room_it_is_in() {
+    let modules = ["src/ops/", "src/"];
     for (file, text) in files("src", "rs") {
-        for (at, _) in text.match_indices("include_str!(\"") {
-            let path = &text[at + 14..at + 14 + text[at + 14..].find('"').unwrap_or(0)];
-            if !path.ends_with(".wgsl") {
-                continue;
-            }
-            let shader = path.rsplit('/').next().unwrap().trim_end_matches(".wgsl");
-            let stem = file.trim_end_matches("/mod.rs").trim_end_matches(".rs").rsplit('/').next().unwrap();
-            let folder = file.rsplit('/').nth(1).unwrap();
-            // Shared by the planner's kernels, by all through `kernel.rs`, or by several ops through `ops/mod.rs`.
-            let planner = (file == "src/kernel.rs" && shader.starts_with("vectors"))
-                || file.starts_with("src/plan/")
-                || (file == "src/ops/mod.rs" && shader == "split_sum");
-            assert!(
-                planner || shader.starts_with(stem) || shader.starts_with(folder) || stem.starts_with(shader),
-                "{file} includes {shader}.wgsl"
-            );
+        for (at, _) in text.match_indices("/shaders/") {
+            let path = &text[at + 9..at + 9 + text[at + 9..].find('"').unwrap_or(0)];
+            let Some(path) = path.strip_suffix(".wgsl") else { continue };
+            let room = path.split('/').next().unwrap_or(path);
+            let own = modules
+                .iter()
+                .any(|module| file == format!("{module}{room}.rs") || file.starts_with(&format!("{module}{room}/")));
+            let guest = GUESTS.iter().any(|(name, guests)| *name == room && guests.contains(&file.as_str()));
+            assert!(own || guest, "{file} includes {path}.wgsl");
         }
     }
 }
@@ -152,8 +150,7 @@ fn a_shader_is_included_only_by_the_op_of_its_name() {
 fn every_shader_is_used() {
     let all: String = files("src", "rs").into_iter().map(|(_, text)| text).collect();
     for (file, _) in files("shaders", "wgsl") {
-        let name = file.rsplit('/').next().unwrap();
-        assert!(all.contains(name), "{file} is included nowhere");
+        assert!(all.contains(&format!("/{file}\"")), "{file} is included nowhere");
     }
 }
 

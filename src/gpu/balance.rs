@@ -1,4 +1,4 @@
-//! Work shared out among the threads of a software driver while they work (see `shaders/balance.wgsl`).
+//! Work shared out among the threads of a software driver while they work (see `shaders/gpu/balance.wgsl`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ fn in_loop(source: &str, lanes: u32) -> Option<Text> {
          balanced_unit({values});\n}}\n\n{}",
         &source[..start],
         scanned.parameters,
-        include_str!("../../shaders/balance.wgsl")
+        include_str!("../../shaders/gpu/balance.wgsl")
     );
     Some(Text { source: text.into(), subgroups })
 }

@@ -47,9 +47,6 @@ impl Op for After {
     fn cases() -> Vec<Case> {
         let plain = Case::new("plain", |x| x[0].after(&x[1])).normal(&[37, 5]).normal(&[3]);
         let view = |x: &[Tensor]| x[0].after(&x[1].exp()).permute(&[1, 0]).exp();
-        vec![
-            plain.tolerance(Tolerance::Exact),
-            Case::new("then_permuted", view).normal(&[37, 5]).normal(&[131]),
-        ]
+        vec![plain.tolerance(Tolerance::Exact), Case::new("then_permuted", view).normal(&[37, 5]).normal(&[131])]
     }
 }

@@ -103,7 +103,7 @@ impl Op for Argmax {
             axes.resize(8, [1, 0]);
             words.extend(axes.into_iter().flatten());
         }
-        let shared = include_str!("../../shaders/argmax.wgsl");
+        let shared = include_str!("../../shaders/argmax/argmax.wgsl");
         let (element, is_nan) = match inputs[0].dtype {
             DType::I32 => ("i32", "false"),
             DType::U32 | DType::Bool => ("u32", "false"),
@@ -112,7 +112,7 @@ impl Op for Argmax {
         let text = |pass: &str| {
             format!("alias S = {element};\nfn is_nan(x: S) -> bool {{\n    return {is_nan};\n}}\n{shared}{pass}")
         };
-        let mut first = Kernel::own("argmax", text(include_str!("../../shaders/argmax_first.wgsl")));
+        let mut first = Kernel::own("argmax", text(include_str!("../../shaders/argmax/first.wgsl")));
         first.params = words.clone();
         first.workgroups = ((outputs * runs) as u64).div_ceil(64);
         first.iterations = run as u64 + 16;
@@ -121,7 +121,7 @@ impl Op for Argmax {
             return Lowering::kernel(first);
         }
         first.bindings = vec![Binding::input(0), Binding::write(0)];
-        let mut second = Kernel::own("argmax.runs", text(include_str!("../../shaders/argmax_second.wgsl")));
+        let mut second = Kernel::own("argmax.runs", text(include_str!("../../shaders/argmax/second.wgsl")));
         second.bindings = vec![Binding::input(0), Binding::read(0), Binding::output()];
         second.params = words;
         second.workgroups = (outputs as u64).div_ceil(64);

@@ -102,7 +102,7 @@ impl Op for AvgPool2d {
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
         let types = Product::FULL.types(inputs, capabilities);
         let window = &self.window;
-        let text = include_str!("../../shaders/avg_pool2d.wgsl");
+        let text = include_str!("../../shaders/avg_pool2d/forward.wgsl");
         let mut kernel = Kernel::own("avg_pool2d", format!("const GROUP: u32 = 64u;\n{types}{text}"));
         kernel.bindings = vec![Binding::input(0), Binding::output()];
         let rest = [window.kernel, window.stride, window.padding].concat().into_iter().map(|n| n as u32);
@@ -192,7 +192,7 @@ impl Op for AvgPool2dBackward {
         let types = Product::FULL.types(inputs, capabilities);
         let window = &self.pool.window;
         let columns = Window::columns(self.rounds());
-        let text = include_str!("../../shaders/avg_pool2d_backward.wgsl");
+        let text = include_str!("../../shaders/avg_pool2d/backward.wgsl");
         let mut kernel = Kernel::own("avg_pool2d_backward", format!("{}{types}{text}", window.constants(columns)));
         kernel.bindings = vec![Binding::input(0), Binding::output()];
         let rest = [window.kernel, window.padding].concat().into_iter().map(|n| n as u32);

@@ -117,8 +117,12 @@ impl Op for Cast {
         // The bounds are the largest f32 below 2^31 and 2^32: a conversion beyond them is undefined on some drivers.
         let expression = match (inputs[0].dtype, self.to) {
             (F32 | F16, F32 | F16) => "a",
-            (F32 | F16, I32) => "select(select(I(clamp(a, F(-2147483648.0), F(2147483520.0))), I(2147483647), a >= F(2147483648.0)), I(0), is_nan(a))",
-            (F32 | F16, U32) => "select(select(U(clamp(a, F(0.0), F(4294967040.0))), U(4294967295u), a >= F(4294967296.0)), U(0u), is_nan(a))",
+            (F32 | F16, I32) => {
+                "select(select(I(clamp(a, F(-2147483648.0), F(2147483520.0))), I(2147483647), a >= F(2147483648.0)), I(0), is_nan(a))"
+            }
+            (F32 | F16, U32) => {
+                "select(select(U(clamp(a, F(0.0), F(4294967040.0))), U(4294967295u), a >= F(4294967296.0)), U(0u), is_nan(a))"
+            }
             (F32 | F16, Bool) => "!(a == F(0.0))",
             (I32 | U32, F32 | F16) => "F(a)",
             (I32, U32) => "U(max(a, I(0)))",

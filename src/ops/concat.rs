@@ -163,7 +163,8 @@ impl Op for Concat {
         let flags = Case::new("bool", join(1)).input(&[5, 3], DType::Bool, Draw::Below(2));
         // One input twice, and a reader of the whole behind it.
         let twice = Case::new("twice", |x| Tensor::concat(&[&x[0], &x[1], &x[0]], 0).tanh());
-        let halves = Case::new("f16", join(0)).input(&[3], DType::F16, Draw::Normal).input(&[5], DType::F16, Draw::Normal);
+        let halves =
+            Case::new("f16", join(0)).input(&[3], DType::F16, Draw::Normal).input(&[5], DType::F16, Draw::Normal);
         vec![
             exact(Case::new("first", join(0)).normal(&[3, 5]).normal(&[1, 5]).normal(&[2, 5])),
             exact(Case::new("middle", join(1)).normal(&[3, 7, 5]).normal(&[3, 4, 5])),
@@ -175,10 +176,10 @@ impl Op for Concat {
             exact(integers.input(&[2, 3], DType::I32, Draw::Below(99))).not_differentiable(),
             exact(flags.input(&[5, 4], DType::Bool, Draw::Below(2))).not_differentiable(),
             exact(halves).not_differentiable(),
-            twice.normal(&[3, 5]).normal(&[2, 5]).gradient_tolerance(Tolerance::Pointwise {
-                absolute: 2e-6,
-                relative: 2e-6,
-            }),
+            twice
+                .normal(&[3, 5])
+                .normal(&[2, 5])
+                .gradient_tolerance(Tolerance::Pointwise { absolute: 2e-6, relative: 2e-6 }),
         ]
     }
 }
@@ -200,7 +201,9 @@ fn text(dtype: DType, count: usize, epilogue: bool, width: usize) -> String {
     text += &format!("fn load(row: u32, r: u32) -> {unit} {{\n    var at = r;\n");
     for k in 0..count - 1 {
         let length = format!("p.lengths[{}][{}]", k / 4, k % 4);
-        text += &format!("    if at < {length} {{\n        return in{k}[row * {length} + at];\n    }}\n    at -= {length};\n");
+        text += &format!(
+            "    if at < {length} {{\n        return in{k}[row * {length} + at];\n    }}\n    at -= {length};\n"
+        );
     }
     let last = count - 1;
     text += &format!("    return in{last}[row * p.lengths[{}][{}] + at];\n}}\n", last / 4, last % 4);

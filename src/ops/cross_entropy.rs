@@ -131,7 +131,7 @@ impl Op for CrossEntropy {
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
         let program = Program {
             name: "cross_entropy",
-            text: format!("{LOG_SUM_EXP}{}", include_str!("../../shaders/cross_entropy.wgsl")),
+            text: format!("{LOG_SUM_EXP}{}", include_str!("../../shaders/cross_entropy/forward.wgsl")),
             state: &["top", "sum", "bad"],
             bindings: vec![Binding::input(0), Binding::input(1), Binding::output()],
             results: 1,
@@ -228,7 +228,7 @@ impl Op for CrossEntropyBackward {
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
         let program = Program {
             name: "cross_entropy_backward",
-            text: format!("{LOG_SUM_EXP}{}", include_str!("../../shaders/cross_entropy_backward.wgsl")),
+            text: format!("{LOG_SUM_EXP}{}", include_str!("../../shaders/cross_entropy/backward.wgsl")),
             state: &["top", "sum", "bad"],
             bindings: vec![Binding::input(0), Binding::input(1), Binding::input(2), Binding::output()],
             results: 0,
@@ -246,9 +246,8 @@ impl Op for CrossEntropyBackward {
             let bound = Tolerance::Pointwise { absolute: 1e-6 * (classes as f64).sqrt(), relative: 2e-6 };
             case.input(&[n], DType::U32, Draw::Below(classes as u32)).normal(&[n]).gradient_tolerance(bound)
         };
-        let shifted = Case::new("computed_labels", |x| {
-            Tensor::apply(CrossEntropyBackward, &[&x[2], &x[0], &x[1].plus(2)])
-        });
+        let shifted =
+            Case::new("computed_labels", |x| Tensor::apply(CrossEntropyBackward, &[&x[2], &x[0], &x[1].plus(2)]));
         let shifted = shifted.normal(&[37, 5]).input(&[37], DType::I32, Draw::Below(5)).normal(&[37]);
         vec![
             case("plain", 37, 10),

@@ -209,8 +209,7 @@ impl Op for Gather {
     fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
         let strides = inputs[0].shape.strides();
         let places = index_strides(self.axis, self.vector, &output.shape);
-        let mut words =
-            vec![output.elements() as u32, inputs[0].shape[self.axis] as u32, strides[self.axis] as u32, 0];
+        let mut words = vec![output.elements() as u32, inputs[0].shape[self.axis] as u32, strides[self.axis] as u32, 0];
         for axis in (0..output.shape.rank()).rev() {
             let stride = if axis == self.axis { 0 } else { strides[axis] };
             words.extend([output.shape[axis], stride, places[axis], 0].map(|x| x as u32));
@@ -221,7 +220,7 @@ impl Op for Gather {
         let text = format!(
             "{}fn missing() -> V {{\n    return {missing};\n}}\n{}",
             store(output.dtype, epilogue),
-            include_str!("../../shaders/gather.wgsl")
+            include_str!("../../shaders/gather/gather.wgsl")
         );
         let mut kernel = Kernel::own(self.name(), text);
         kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
@@ -342,7 +341,7 @@ impl Op for GatherBackward {
         let rank = output.shape.rank();
         let (elements, count) = (output.elements(), picked[self.axis]);
         let runs = count.div_ceil(RUN);
-        let text = format!("{}{}", store(DType::F32, runs == 1), include_str!("../../shaders/gather_backward.wgsl"));
+        let text = format!("{}{}", store(DType::F32, runs == 1), include_str!("../../shaders/gather/backward.wgsl"));
         let run = |k: usize| {
             let (first, last) = (k * RUN, count.min((k + 1) * RUN));
             let mut words: Vec<u32> = [
@@ -373,14 +372,15 @@ impl Op for GatherBackward {
     }
 
     fn cases() -> Vec<Case> {
-        let back = |name: &str, axis: usize, vector: bool, shape: &'static [usize], index: &[usize], picked: &[usize]| {
-            let shape_of = move || Shape::new(shape).unwrap_or(Shape::SCALAR);
-            let op = move || GatherBackward { axis, vector, shape: shape_of(), padding: None };
-            // Indices run from -1 to one beyond the axis; those outside are left out.
-            let case = Case::new(name, move |x| Tensor::apply(op(), &[&x[0].plus(-1), &x[1]]));
-            let case = case.input(index, DType::I32, Draw::Below(shape[axis] as u32 + 2)).normal(picked);
-            case.tolerance(Tolerance::Sum { terms: picked[axis] })
-        };
+        let back =
+            |name: &str, axis: usize, vector: bool, shape: &'static [usize], index: &[usize], picked: &[usize]| {
+                let shape_of = move || Shape::new(shape).unwrap_or(Shape::SCALAR);
+                let op = move || GatherBackward { axis, vector, shape: shape_of(), padding: None };
+                // Indices run from -1 to one beyond the axis; those outside are left out.
+                let case = Case::new(name, move |x| Tensor::apply(op(), &[&x[0].plus(-1), &x[1]]));
+                let case = case.input(index, DType::I32, Draw::Below(shape[axis] as u32 + 2)).normal(picked);
+                case.tolerance(Tolerance::Sum { terms: picked[axis] })
+            };
         vec![
             back("gather", 1, false, &[5, 7, 3], &[2, 13, 2], &[2, 13, 2]),
             back("select", 0, true, &[37, 5], &[67], &[67, 5]),
@@ -400,23 +400,24 @@ impl GatherBackward {
         let wide = inner.is_multiple_of(4);
         let [rank, order, starts] = [0, 1, 2];
         let mut kernels = vec![];
-        let kernel = |name: &'static str, text: String, bindings: Vec<Binding>, params: Vec<usize>, invocations: usize| {
-            let mut kernel = Kernel::own(name, text);
-            kernel.bindings = bindings;
-            kernel.params = params.into_iter().map(|word| word as u32).collect();
-            kernel.workgroups = invocations.div_ceil(64) as u64;
-            kernel
-        };
+        let kernel =
+            |name: &'static str, text: String, bindings: Vec<Binding>, params: Vec<usize>, invocations: usize| {
+                let mut kernel = Kernel::own(name, text);
+                kernel.bindings = bindings;
+                kernel.params = params.into_iter().map(|word| word as u32).collect();
+                kernel.workgroups = invocations.div_ceil(64) as u64;
+                kernel
+            };
         for first in (0..count).step_by(4 * RUN) {
             let last = count.min(first + 4 * RUN);
             let bindings = vec![Binding::input(0), Binding::write(rank), Binding::write(order)];
-            let text = include_str!("../../shaders/gather_sort.wgsl").to_string();
+            let text = include_str!("../../shaders/gather/sort.wgsl").to_string();
             let mut sort = kernel("gather_sort", text, bindings, vec![count, first, last, 0], count);
             sort.iterations = (last - first).div_ceil(4) as u64 + 4;
             kernels.push(sort);
         }
         let bindings = vec![Binding::input(0), Binding::read(order), Binding::write(starts)];
-        let text = include_str!("../../shaders/gather_starts.wgsl").to_string();
+        let text = include_str!("../../shaders/gather/starts.wgsl").to_string();
         let padding = self.padding.map_or(u32::MAX as usize, |row| row);
         let mut begin = kernel("gather_starts", text, bindings, vec![count, length, padding, 0], length);
         begin.iterations = 64;
@@ -426,7 +427,7 @@ impl GatherBackward {
             let text = format!(
                 "const WIDE: bool = {wide};\n{}{}",
                 store(DType::F32, runs == 1),
-                include_str!("../../shaders/gather_sum.wgsl")
+                include_str!("../../shaders/gather/sum.wgsl")
             );
             let last = count.min(first + RUN);
             let columns = if wide { inner / 4 } else { inner };

@@ -64,13 +64,7 @@ fn places(window: &Window, x: &Array, output: &[usize], mut visit: impl FnMut(us
     }
 }
 
-fn forward(
-    name: &'static str,
-    window: &Window,
-    inputs: &[Meta],
-    output: &Meta,
-    capabilities: &Capabilities,
-) -> Kernel {
+fn forward(name: &'static str, window: &Window, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Kernel {
     let rounds = window.kernel[0] * (1 + window.kernel[1]);
     let columns = Window::columns(rounds);
     let store = if output.dtype == DType::U32 {
@@ -80,7 +74,7 @@ fn forward(
         "@group(0) @binding(1) var<storage, read_write> y: array<OUT>;\n\
          fn store(index: u32, value: f32, place: u32) {\n    y[index] = epilogue(value, index);\n}\n"
     };
-    let text = include_str!("../../shaders/max_pool2d.wgsl");
+    let text = include_str!("../../shaders/max_pool2d/forward.wgsl");
     let types = Product::FULL.types(inputs, capabilities);
     let mut kernel = Kernel::own(name, format!("{}{types}{store}{text}", window.constants(columns)));
     let sizes = Window::sizes(&inputs[0].shape, &output.shape);
@@ -261,11 +255,11 @@ impl Op for MaxPool2dBackward {
         let columns = Window::columns(self.rounds());
         let (name, text, spans, iterations) = if self.is_apart() {
             let cells = (height + ph).div_ceil(sh) * (width + pw).div_ceil(sw);
-            let text = include_str!("../../shaders/max_pool2d_backward_cells.wgsl");
+            let text = include_str!("../../shaders/max_pool2d/backward_cells.wgsl");
             ("max_pool2d_backward.cells", text, planes * cells, self.rounds())
         } else {
             let iterations = columns * (1 + self.rounds());
-            let text = include_str!("../../shaders/max_pool2d_backward.wgsl");
+            let text = include_str!("../../shaders/max_pool2d/backward.wgsl");
             ("max_pool2d_backward", text, planes * height * width.div_ceil(columns), iterations)
         };
         let mut kernel = Kernel::own(name, format!("{}{types}{text}", window.constants(columns)));

@@ -2,7 +2,7 @@
 //!
 //! One op, one file. A file holds, in this order: the struct with its attributes, the `Tensor` method, then the
 //! [`Op`] implementation: shape rule, gradient, f64 reference, lowering, cases. Adding an op touches its file, its
-//! shader and one line of the list at the bottom of this file.
+//! shader and its two lines in this file: the module and the list at the bottom.
 
 use std::any::{Any, TypeId};
 use std::fmt::Debug;
@@ -356,13 +356,32 @@ pub(crate) fn check_axis(axis: usize, rank: usize) -> Result<(), Problem> {
     if axis < rank { Ok(()) } else { Err(Problem::Axis(axis, rank)) }
 }
 
+pub mod after;
+pub mod argmax;
 pub mod attention;
+pub mod avg_pool2d;
+pub mod batch_norm;
+pub mod cast;
+pub mod concat;
+pub mod constant;
+pub mod conv2d;
+pub mod cross_entropy;
+pub mod gather;
+pub mod layer_norm;
 mod losses;
+pub mod matmul;
+pub mod max_pool2d;
+pub mod pad;
+pub mod pointwise;
 pub mod pool;
 pub mod product;
+pub mod random;
+pub mod reduce;
 pub(crate) mod rows;
+pub mod softmax;
 pub(crate) mod tiles;
 mod variance;
+pub mod view;
 
 /// The candidate that was measured to be the fastest, else the one that the device prefers by name, else the first: a
 /// table's default. One that the driver has refused is taken only if there is no other.
@@ -392,7 +411,7 @@ fn no_epilogue(lanes: usize) -> String {
 
 /// A kernel that adds `splits` partial results of `elements` elements in order, from one binding into another.
 pub(crate) fn add_splits(elements: usize, splits: usize, from: Binding, to: Binding) -> Kernel {
-    let mut sum = Kernel::own("split_sum", include_str!("../../shaders/split_sum.wgsl"));
+    let mut sum = Kernel::own("split_sum", include_str!("../../shaders/shared/split_sum.wgsl"));
     sum.bindings = vec![from, to];
     sum.params = vec![elements as u32, splits as u32];
     sum.workgroups = (elements as u64).div_ceil(64);
@@ -421,8 +440,6 @@ pub(crate) fn split_sum(mut kernels: Vec<Kernel>, splits: usize, output: &Meta) 
 
 macro_rules! op_list {
     ($($module:ident: $($op:ident),+;)+) => {
-        $(pub mod $module;)+
-
         /// True for the ops of this crate, whose expressions need no check of the driver's compiler.
         pub(crate) fn is_own(op: &dyn Op) -> bool {
             let own = [$($(TypeId::of::<$module::$op>()),+),+];

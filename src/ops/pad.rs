@@ -98,9 +98,21 @@ fn joined(parts: &[Tensor]) -> Option<Tensor> {
 }
 
 /// Words of the shared kernel: elements, value, then (length, input length, stride, before) an axis, innermost first.
-fn kernel(name: &'static str, from: &Shape, to: &Shape, before: &[usize], value: f64, dynamic: Option<usize>) -> Kernel {
+fn kernel(
+    name: &'static str,
+    from: &Shape,
+    to: &Shape,
+    before: &[usize],
+    value: f64,
+    dynamic: Option<usize>,
+) -> Kernel {
     let strides = from.strides();
-    let mut words = vec![to.elements() as u32, (value as f32).to_bits(), dynamic.map_or(8, |axis| (to.rank() - 1 - axis) as u32), 0];
+    let mut words = vec![
+        to.elements() as u32,
+        (value as f32).to_bits(),
+        dynamic.map_or(8, |axis| (to.rank() - 1 - axis) as u32),
+        0,
+    ];
     for axis in (0..to.rank()).rev() {
         words.extend([to[axis], from[axis], strides[axis], before[axis]].map(|x| x as u32));
     }

@@ -86,7 +86,7 @@ impl Product {
             text += &format!("alias {name} = {stored};\nfn {function}(x: {name}) -> f32 {{\n    return {value};\n}}\n");
         }
         if rounds && !capabilities.f16 {
-            text += include_str!("../../shaders/product_round.wgsl");
+            text += include_str!("../../shaders/product/round.wgsl");
         }
         text
     }

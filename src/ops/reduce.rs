@@ -217,18 +217,23 @@ impl Op for Reduce {
                 .tolerance(Tolerance::Exact)
                 .not_differentiable(),
         );
-        cases.push(Case::new("sum_of_products", |x| (&x[0] * &x[1]).exp().sum(&[0])).normal(&[131, 5]).normal(&[5]).tolerance(
-            // The terms are exponentials of products of normals: up to e^9, so the bound is relative.
-            Tolerance::Pointwise { absolute: 1e-5, relative: 2e-5 },
-        ));
-        cases.push(Case::new("variance", |x| x[0].var(&[0, 2], 1))
+        cases.push(
+            Case::new("sum_of_products", |x| (&x[0] * &x[1]).exp().sum(&[0])).normal(&[131, 5]).normal(&[5]).tolerance(
+                // The terms are exponentials of products of normals: up to e^9, so the bound is relative.
+                Tolerance::Pointwise { absolute: 1e-5, relative: 2e-5 },
+            ),
+        );
+        cases.push(
+            Case::new("variance", |x| x[0].var(&[0, 2], 1))
                 .normal(&[5, 3, 37])
                 // Differences from the mean: the error is that of numbers of size 1.
                 .tolerance(Tolerance::Pointwise { absolute: 2e-6, relative: 2e-6 }),
         );
         // The same function before and after, four terms at a time and one output.
         let around = Case::new("between_four", |x| (x[0].tanh() * &x[1]).sum(&[1]).scale(0.1).tanh());
-        cases.push(around.normal(&[37, 132]).normal(&[132]).tolerance(Tolerance::Pointwise { absolute: 4e-6, relative: 4e-6 }));
+        cases.push(
+            around.normal(&[37, 132]).normal(&[132]).tolerance(Tolerance::Pointwise { absolute: 4e-6, relative: 4e-6 }),
+        );
         let turned = Case::new("sum_strided_four", |x| x[0].permute(&[1, 0]).sum(&[0]));
         cases.push(turned.normal(&[36, 40]).tolerance(Tolerance::Sum { terms: 40 }));
         cases.push(
@@ -306,7 +311,8 @@ impl Reduce {
         let mut words = Words([&numbers[..], &[(scale as f32).to_bits(), 0]].concat(), String::new());
         let kept = index(&layout.kept, "o", &mut words);
         let walk = walk(&layout.reduced, step, four, &mut words);
-        let part_fastest = layout.reduced.last().is_some_and(|&(_, stride)| stride == 1 || layout.lanes == Lanes::Along);
+        let part_fastest =
+            layout.reduced.last().is_some_and(|&(_, stride)| stride == 1 || layout.lanes == Lanes::Along);
         let source = format!(
             "alias S = {scalar};\nalias V = {value};\nconst PARTIAL: bool = {};\nconst PART_FASTEST: bool = {part_fastest};\n\
              struct Params {{\n    outputs: u32,\n    reduced: u32,\n    parts: u32,\n    first: u32,\n    span: u32,\n    step: u32,\n    scale: u32,\n    zero: u32,\n{}}}\n\
@@ -443,7 +449,9 @@ impl Layout {
             let mut merged: Vec<(usize, usize)> = vec![];
             for axis in (0..shape.rank()).filter(|axis| axes.contains(axis) == wanted && shape[*axis] > 1) {
                 match merged.last_mut() {
-                    Some(last) if last.1 == shape[axis] * strides[axis] => *last = (last.0 * shape[axis], strides[axis]),
+                    Some(last) if last.1 == shape[axis] * strides[axis] => {
+                        *last = (last.0 * shape[axis], strides[axis])
+                    }
                     _ => merged.push((shape[axis], strides[axis])),
                 }
             }

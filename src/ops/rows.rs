@@ -1,6 +1,6 @@
 //! Kernels that fold each row of a tensor and then write results of it: what softmax, cross-entropy, layer normalisation
 //! and their gradients have in common. Not an op; ops put their own functions in front of the text (see
-//! `shaders/rows.wgsl`).
+//! `shaders/rows/loop.wgsl`).
 
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::shape::Shape;
@@ -12,7 +12,7 @@ pub(crate) const MAX_LENGTH: usize = 64 * MAX_PASS;
 /// Longest row, in values, for one invocation: a quarter of it in iterations to fold, and all of it to write.
 const MAX_SINGLE: usize = 45_000;
 
-/// How `rows_block.wgsl` gets at values that are moved one at a time.
+/// How `rows/block.wgsl` gets at values that are moved one at a time.
 const VALUES: &str = "const HALVES: u32 = 1u;
 alias V = F;
 fn value_of(x: V, half: u32) -> F {
@@ -56,9 +56,9 @@ fn put(at: u32, low: F, high: F) {
 const MAX_BLOCK: usize = 50_000;
 
 /// Functions that form a row's maximum and its sum of exponentials.
-pub(crate) const LOG_SUM_EXP: &str = include_str!("../../shaders/rows_log_sum_exp.wgsl");
+pub(crate) const LOG_SUM_EXP: &str = include_str!("../../shaders/rows/log_sum_exp.wgsl");
 /// Functions that form a mean and a sum of squared differences from it.
-pub(crate) const MOMENTS: &str = include_str!("../../shaders/rows_moments.wgsl");
+pub(crate) const MOMENTS: &str = include_str!("../../shaders/rows/moments.wgsl");
 
 /// The rows of a tensor along one axis.
 #[derive(Debug, Clone, Copy)]
@@ -90,7 +90,7 @@ pub(crate) struct Program {
     pub first_of_row: bool,
 }
 
-/// What an op brings besides to a kernel that takes rows in blocks (see `shaders/rows_block.wgsl`).
+/// What an op brings besides to a kernel that takes rows in blocks (see `shaders/rows/block.wgsl`).
 pub(crate) struct Block {
     /// Members of `Kept`: the numbers of a row, f32 each, that its results hang on.
     pub kept: &'static [&'static str],
@@ -166,9 +166,9 @@ impl Rows {
             each(&|name| format!("select(a.{name}, b.{name}, second)")).join(", "),
             each(&|name| format!("subgroupShuffle(own.{name}, lane)")).join(", "),
             text,
-            include_str!("../../shaders/rows.wgsl"),
+            include_str!("../../shaders/rows/loop.wgsl"),
             join_lanes(width, true, program.state),
-            include_str!("../../shaders/rows_block.wgsl"),
+            include_str!("../../shaders/rows/block.wgsl"),
         );
         let mut kernel = Kernel::own(format!("{}.block", program.name), source);
         kernel.bindings = program.bindings;
@@ -201,8 +201,8 @@ impl Rows {
             _ => None,
         };
         let finish = match program.results {
-            0 => include_str!("../../shaders/rows_elements.wgsl"),
-            _ => include_str!("../../shaders/rows_results.wgsl"),
+            0 => include_str!("../../shaders/rows/elements.wgsl"),
+            _ => include_str!("../../shaders/rows/results.wgsl"),
         };
         let first = match (program.first_of_row, lanes) {
             (false, _) => "",
@@ -217,13 +217,13 @@ impl Rows {
             self.stride == 1,
             lane_functions(lanes, along)
         );
-        let shared = include_str!("../../shaders/rows.wgsl");
+        let shared = include_str!("../../shaders/rows/loop.wgsl");
         let grouped = || match keep {
-            Some(keep) => (format!("const KEEP: u32 = {keep}u;\n"), include_str!("../../shaders/rows_registers.wgsl")),
-            None => (String::new(), include_str!("../../shaders/rows_group.wgsl")),
+            Some(keep) => (format!("const KEEP: u32 = {keep}u;\n"), include_str!("../../shaders/rows/registers.wgsl")),
+            None => (String::new(), include_str!("../../shaders/rows/group.wgsl")),
         };
         let tail = match variant {
-            Variant::Single => include_str!("../../shaders/rows_single.wgsl").to_string(),
+            Variant::Single => include_str!("../../shaders/rows/single.wgsl").to_string(),
             Variant::Subgroup(width) | Variant::Tree(width) => {
                 let (constants, text) = grouped();
                 let subgroup = matches!(variant, Variant::Subgroup(_));
@@ -291,8 +291,8 @@ pub(crate) fn lane_functions(lanes: usize, along: bool) -> String {
 /// `join_lanes(state, lane)` for a workgroup of `width`, which is a subgroup or not, and a state of these members.
 pub(crate) fn join_lanes(width: u32, subgroup: bool, members: &[&str]) -> String {
     let text = match subgroup {
-        true => exchange(members) + include_str!("../../shaders/rows_subgroup.wgsl"),
-        false => include_str!("../../shaders/rows_tree.wgsl").into(),
+        true => exchange(members) + include_str!("../../shaders/rows/subgroup.wgsl"),
+        false => include_str!("../../shaders/rows/tree.wgsl").into(),
     };
     format!("const WIDTH: u32 = {width}u;\n{text}")
 }

@@ -101,7 +101,7 @@ fn by_rows(axis: usize, output: &Meta, row: impl Fn(&[usize]) -> Vec<f64>) -> Ar
 fn forward(name: &'static str, log: bool, axis: usize, output: &Meta, capabilities: &Capabilities) -> Kernel {
     let program = Program {
         name,
-        text: format!("const LOG: bool = {log};\n{LOG_SUM_EXP}{}", include_str!("../../shaders/softmax.wgsl")),
+        text: format!("const LOG: bool = {log};\n{LOG_SUM_EXP}{}", include_str!("../../shaders/softmax/forward.wgsl")),
         state: &["top", "sum", "bad"],
         bindings: vec![Binding::input(0), Binding::output()],
         results: 0,
@@ -114,7 +114,7 @@ fn forward(name: &'static str, log: bool, axis: usize, output: &Meta, capabiliti
 fn backward(name: &'static str, log: bool, axis: usize, output: &Meta, capabilities: &Capabilities) -> Kernel {
     let program = Program {
         name,
-        text: format!("const LOG: bool = {log};\n{}", include_str!("../../shaders/softmax_backward.wgsl")),
+        text: format!("const LOG: bool = {log};\n{}", include_str!("../../shaders/softmax/backward.wgsl")),
         state: &[],
         bindings: vec![Binding::input(0), Binding::input(1), Binding::output()],
         results: 0,
@@ -175,13 +175,16 @@ impl Op for Softmax {
             .map(|&(name, shape, axis)| Case::new(name, move |x| x[0].softmax(axis)).normal(shape))
             .collect();
         // Logits far beyond the range of exp.
-        cases.push(Case::new("large", |x| (&x[0] * 300.0).softmax(1)).normal(&[37, 10]).gradient_tolerance(
-            Tolerance::Pointwise { absolute: 1e-5, relative: 2e-6 },
-        ));
+        cases.push(
+            Case::new("large", |x| (&x[0] * 300.0).softmax(1))
+                .normal(&[37, 10])
+                .gradient_tolerance(Tolerance::Pointwise { absolute: 1e-5, relative: 2e-6 }),
+        );
         let masked = Draw::Values(&[f64::NEG_INFINITY, 1.0, -2.0, f64::NEG_INFINITY, 3.0]);
         cases.push(Case::new("masked", |x| x[0].softmax(1)).input(&[3, 5], DType::F32, masked).not_differentiable());
         let broken = Draw::Values(&[f64::NAN, 1.0, 2.0, f64::INFINITY, f64::NEG_INFINITY, f64::NEG_INFINITY]);
-        cases.push(Case::new("not_finite", |x| x[0].softmax(1)).input(&[5, 2], DType::F32, broken).not_differentiable());
+        cases
+            .push(Case::new("not_finite", |x| x[0].softmax(1)).input(&[5, 2], DType::F32, broken).not_differentiable());
         cases
     }
 }
@@ -227,7 +230,8 @@ impl Op for LogSoftmax {
             })
             .collect();
         let masked = Draw::Values(&[f64::NEG_INFINITY, 1.0, -2.0, f64::NEG_INFINITY, 3.0]);
-        cases.push(Case::new("masked", |x| x[0].log_softmax(1)).input(&[3, 5], DType::F32, masked).not_differentiable());
+        cases
+            .push(Case::new("masked", |x| x[0].log_softmax(1)).input(&[3, 5], DType::F32, masked).not_differentiable());
         let broken = Draw::Values(&[f64::NAN, 1.0, 2.0, f64::INFINITY, f64::NEG_INFINITY, f64::NEG_INFINITY]);
         cases.push(
             Case::new("not_finite", |x| x[0].log_softmax(1)).input(&[5, 2], DType::F32, broken).not_differentiable(),

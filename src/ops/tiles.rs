@@ -1,12 +1,12 @@
-//! Sizes of blocks in workgroup memory (see `shaders/tiles.wgsl`): what the GPU kernels of matrix products and
+//! Sizes of blocks in workgroup memory (see `shaders/tiles/loop.wgsl`): what the GPU kernels of matrix products and
 //! convolutions have in common. Not an op; ops put their own functions in front of the text.
 
 use crate::kernel::Capabilities;
 
 /// The place of a block, which every loop over blocks needs.
-pub(crate) const PLACE: &str = include_str!("../../shaders/tiles_place.wgsl");
+pub(crate) const PLACE: &str = include_str!("../../shaders/tiles/place.wgsl");
 /// The loop over k. Both follow an op's text.
-pub(crate) const SHADER: &str = include_str!("../../shaders/tiles.wgsl");
+pub(crate) const SHADER: &str = include_str!("../../shaders/tiles/loop.wgsl");
 /// Sides of the blocks of c that a workgroup may form.
 pub(crate) const SIDES: [usize; 3] = [128, 64, 32];
 /// Longest part of a sum that one loop runs over, within the bound on iterations.

@@ -243,7 +243,8 @@ impl Op for Reshape {
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
         let from = inputs[0].shape;
         if from.elements() != self.shape.elements() {
-            let what = format!("shape {from} has {} elements, {} has {}", from.elements(), self.shape, self.shape.elements());
+            let what =
+                format!("shape {from} has {} elements, {} has {}", from.elements(), self.shape, self.shape.elements());
             return Err(Problem::Shape(what, "keep the number of elements"));
         }
         Ok(Meta { shape: self.shape, dtype: inputs[0].dtype })

@@ -52,7 +52,7 @@ impl Rule for AdamWConfig {
     }
 
     fn shader(&self) -> &'static str {
-        include_str!("../../shaders/adamw.wgsl")
+        include_str!("../../shaders/optim/adamw.wgsl")
     }
 
     fn correction(&self) -> Option<Correction> {
@@ -63,7 +63,7 @@ impl Rule for AdamWConfig {
             [high, log - high]
         });
         let constants = [b1[0], b1[1], b2[0], b2[1]];
-        Some(Correction { wgsl: include_str!("../../shaders/adamw_correction.wgsl"), constants })
+        Some(Correction { wgsl: include_str!("../../shaders/optim/adamw_correction.wgsl"), constants })
     }
 
     fn factors(&self, lr: f64, weight_decay: f64, updates: u64) -> Factors {

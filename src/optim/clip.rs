@@ -95,8 +95,8 @@ impl Sum {
         let Norm { gradients, classes, .. } = norm;
         let (class_of, class) = classes.text(1 + bound.len());
         let text = match self.lanes {
-            true => include_str!("../../shaders/clip_norm_lanes.wgsl"),
-            false => include_str!("../../shaders/clip_norm.wgsl"),
+            true => include_str!("../../shaders/optim/clip_norm_lanes.wgsl"),
+            false => include_str!("../../shaders/optim/clip_norm.wgsl"),
         };
         let vectors = self.elements / self.vectors.width();
         let text = format!("{}{head}{class_of}{text}", self.vectors.text());
@@ -137,12 +137,12 @@ pub(super) fn kernels(
         let (name, head) = match (sum.lanes, sum.vectors.wide) {
             (true, true) => ("clip_norm.wide", ""),
             (true, false) => ("clip_norm.lanes", ""),
-            (false, _) => ("clip_norm", include_str!("../../shaders/clip_partial.wgsl")),
+            (false, _) => ("clip_norm", include_str!("../../shaders/optim/clip_partial.wgsl")),
         };
         kernels.push(sum.kernel(name, head, norm, vec![(partials.into(), true)], [count as u32, 0, 0]));
         count += sum.results();
     }
-    let text = format!("{}{}", verdict.text, include_str!("../../shaders/clip_status.wgsl"));
+    let text = format!("{}{}", verdict.text, include_str!("../../shaders/optim/clip_status.wgsl"));
     let mut kernel = Kernel::own("clip_status", text);
     kernel.params = vec![count as u32, verdict.word as u32, verdict.parameters as u32, 0];
     kernel.iterations = count.div_ceil(64) as u64 + verdict.iterations;

@@ -79,7 +79,7 @@ pub trait Rule: Send + Sync + 'static {
     fn moments(&self) -> &'static [&'static str];
     /// True for one of [`Rule::moments`] that is never below 0, as a mean of squares: a file where it is, is damaged.
     fn is_never_negative(&self, moment: &str) -> bool;
-    /// WGSL of a rule (see `shaders/adamw.wgsl`): bindings 0 theta, 1 gradients, 2 and 3 moments; a struct `Factors` with
+    /// WGSL of a rule (see `shaders/optim/adamw.wgsl`): bindings 0 theta, 1 gradients, 2 and 3 moments; a struct `Factors` with
     /// `factors_at(at, correction)`, which calls `factor(at)` for a vector of four and takes what [`Correction::wgsl`] gave;
     /// `apply(i, clip, factors)`, the update of vector `i` of type `V`, of which `part(x, k)` are `PARTS` times four floats
     /// and `joined(parts)` is the reverse.

@@ -260,7 +260,7 @@ impl<R: Rule> Update for Pass<'_, R> {
                     "{}const VECTORS: u32 = {each}u;\nconst ONE_CLASS: bool = {one};\n{head}{class_of}{}{}",
                     form.text(),
                     rule.shader(),
-                    include_str!("../../shaders/optim_update.wgsl")
+                    include_str!("../../shaders/optim/update.wgsl")
                 );
                 let name = if form.wide { format!("{}.wide", rule.name()) } else { rule.name().into() };
                 let mut kernel = Kernel::own(name, text);

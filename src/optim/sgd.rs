@@ -64,15 +64,15 @@ impl Rule for SgdConfig {
 
     fn shader(&self) -> &'static str {
         match self.momentum == 0.0 {
-            true => include_str!("../../shaders/sgd.wgsl"),
-            false => include_str!("../../shaders/sgd_momentum.wgsl"),
+            true => include_str!("../../shaders/optim/sgd.wgsl"),
+            false => include_str!("../../shaders/optim/sgd_momentum.wgsl"),
         }
     }
 
     fn correction(&self) -> Option<Correction> {
         // Without dampening the first update is like any other with a momentum of 0 before it.
         (self.dampening != 0.0).then_some(Correction {
-            wgsl: include_str!("../../shaders/sgd_correction.wgsl"),
+            wgsl: include_str!("../../shaders/optim/sgd_correction.wgsl"),
             constants: [1.0 - self.dampening, 0.0, 0.0, 0.0],
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! A step is refused where its loss or a gradient is not finite, and the host learns of it a few steps later, when others that it does
 //! not know to be the next are under way. So whatever depends on how many updates there have been is formed on the device
-//! (`shaders/tally.wgsl`): the counts of each parameter, the corrections that follow from them, the loss scale. A refused
+//! (`shaders/optim/tally.wgsl`): the counts of each parameter, the corrections that follow from them, the loss scale. A refused
 //! step changes none of these, and those behind it go on as if it had never been.
 
 use std::panic::Location;
@@ -141,7 +141,7 @@ impl Tally {
         let text = format!(
             "{declared}fn accept(yes: bool) {{\n{body}}}\n{loss_declared}fn refuses_loss() -> bool {{\n    return {refuses};\n}}\n{}{}",
             correction.map_or(UNCORRECTED, |correction| correction.wgsl),
-            include_str!("../../shaders/tally.wgsl")
+            include_str!("../../shaders/optim/tally.wgsl")
         );
         let parameters = members.elements;
         let mut bound: Vec<(Bound, bool)> =

@@ -353,7 +353,7 @@ fn fused_text(emitted: &Emitted, kernel: &Kernel) -> String {
 
 /// g += x over a range of an arena.
 fn accumulate(elements: usize) -> Kernel {
-    let mut kernel = Kernel::own("accumulate", include_str!("../../shaders/accumulate.wgsl"));
+    let mut kernel = Kernel::own("accumulate", include_str!("../../shaders/plan/accumulate.wgsl"));
     kernel.params = vec![elements as u32];
     kernel.workgroups = (elements as u64).div_ceil(WORKGROUP);
     (kernel.flops, kernel.bytes) = (elements as u64, Some(elements as u64 * 12));

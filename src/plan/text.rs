@@ -30,7 +30,7 @@ pub fn substitute(expression: &str, names: &BTreeMap<String, String>) -> String 
     out
 }
 
-/// The functions of `shaders/pointwise.wgsl` and `shaders/philox.wgsl` that `text` reaches and does not define.
+/// The functions of `shaders/pointwise/functions.wgsl` and `shaders/pointwise/philox.wgsl` that `text` reaches and does not define.
 pub fn helpers_for(text: &str) -> String {
     helpers(text).concat()
 }
@@ -41,7 +41,10 @@ pub fn helpers(text: &str) -> Vec<&'static str> {
     static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
     let (all, by_name) = FUNCTIONS.get_or_init(|| {
         let mut functions = vec![];
-        for file in [include_str!("../../shaders/pointwise.wgsl"), include_str!("../../shaders/philox.wgsl")] {
+        for file in [
+            include_str!("../../shaders/pointwise/functions.wgsl"),
+            include_str!("../../shaders/pointwise/philox.wgsl"),
+        ] {
             for (start, _) in file.match_indices("\nfn ") {
                 let body = &file[start + 1..];
                 let end = body.find("\n}\n").map_or(body.len(), |end| end + 3);

@@ -70,7 +70,8 @@ impl<'a> Parts<'a> {
 
     /// r (u - m(u) - h m(u h)).
     fn project(&self, u: &Tensor) -> Tensor {
-        let sums = Tensor::apply(BatchNormSums { epsilon: self.epsilon, of_batch: true }, &[u, self.x, self.statistics]);
+        let sums =
+            Tensor::apply(BatchNormSums { epsilon: self.epsilon, of_batch: true }, &[u, self.x, self.statistics]);
         let op = BatchNormBackward { epsilon: self.epsilon, weight: false };
         Tensor::apply(op, &[u, self.x, self.statistics, &sums])
     }
@@ -117,7 +118,8 @@ impl Op for BatchNormSums {
         let mut data = vec![0.0; 2 * channels];
         for (i, (dy, x)) in inputs[0].data.iter().zip(&inputs[1].data).enumerate() {
             let c = i / length % channels;
-            data[c] += dy * (x - super::mean_of(statistics, channels, c)) / (statistics[channels + c] + self.epsilon).sqrt();
+            data[c] +=
+                dy * (x - super::mean_of(statistics, channels, c)) / (statistics[channels + c] + self.epsilon).sqrt();
             data[channels + c] += dy;
         }
         Array { shape: output.shape, dtype: output.dtype, data }
@@ -127,7 +129,7 @@ impl Op for BatchNormSums {
         let channels = Channels::new(&inputs[0].shape);
         let fold = Fold {
             name: "batch_norm_sums",
-            text: super::rest(self.of_batch) + include_str!("../../../shaders/batch_norm_sums.wgsl"),
+            text: super::rest(self.of_batch) + include_str!("../../../shaders/batch_norm/sums.wgsl"),
             state: &["dot", "sum"],
             per_channel: &[(2, "statistic", true)],
             bindings: vec![Binding::input(0), Binding::input(1), Binding::input(2), Binding::output()],
@@ -185,8 +187,7 @@ impl Op for BatchNormBackward {
         let projected = parts.project(backward.grad);
         let from_x = backward.needs[1].then(|| {
             let (grad, normal) = (weighted(dy), parts.normal());
-            let twisted =
-                backward.grad * parts.mean(&grad * &normal) + &grad * parts.mean(backward.grad * &normal);
+            let twisted = backward.grad * parts.mean(&grad * &normal) + &grad * parts.mean(backward.grad * &normal);
             -(parts.scale() * (normal * parts.mean(backward.grad * backward.output) + parts.project(&twisted)))
         });
         let mut gradients = vec![Some(weighted(&projected)), from_x, None, None];
@@ -218,7 +219,9 @@ impl Op for BatchNormBackward {
         bindings.push(Binding::output());
         let map = Map {
             name: "batch_norm_backward",
-            text: absent(self.weight, true) + &super::rest(true) + include_str!("../../../shaders/batch_norm_backward.wgsl"),
+            text: absent(self.weight, true)
+                + &super::rest(true)
+                + include_str!("../../../shaders/batch_norm/backward.wgsl"),
             per_channel: &reads,
             bindings,
             epsilon: self.epsilon,

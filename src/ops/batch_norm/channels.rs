@@ -53,7 +53,7 @@ impl Channels {
         let mut text = format!(
             "const LANES: u32 = {lanes}u;\nconst ALONG: bool = {along};\n{}{}",
             lane_functions(lanes, along),
-            include_str!("../../../shaders/batch_norm.wgsl")
+            include_str!("../../../shaders/batch_norm/forward.wgsl")
         );
         let wide = lanes == 4 && !along;
         let element = if wide { "F" } else { "f32" };
@@ -114,7 +114,7 @@ impl Channels {
             width == 1,
             if width == 1 { 64 } else { width },
             fold.bindings.len() - 1,
-            include_str!("../../../shaders/batch_norm_fold.wgsl"),
+            include_str!("../../../shaders/batch_norm/fold.wgsl"),
             fold.text
         );
         let name = match (width, is_subgroup) {
@@ -143,7 +143,7 @@ impl Channels {
             "{}@group(0) @binding({}) var<storage, read_write> result: array<OUT>;\n{}{}",
             self.head(map.per_channel),
             map.bindings.len() - 1,
-            include_str!("../../../shaders/batch_norm_map.wgsl"),
+            include_str!("../../../shaders/batch_norm/map.wgsl"),
             map.text
         );
         let mut kernel = Kernel::own(map.name, source);

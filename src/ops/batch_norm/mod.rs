@@ -14,8 +14,8 @@ pub use statistics::BatchNormStatistics;
 use channels::{Channels, Map, check};
 
 use crate::array::Array;
-use crate::kernel::{Binding, Capabilities};
 use crate::dtype::DType;
+use crate::kernel::{Binding, Capabilities};
 use crate::ops::{Backward, Case, Draw, Lowering, Meta, Op, Problem, Tolerance};
 use crate::tensor::Tensor;
 
@@ -189,8 +189,9 @@ impl Op for BatchNorm {
         let [x, statistics, grad] = [&backward.inputs[0], &backward.inputs[1], backward.grad];
         let weight = self.weight.then(|| &backward.inputs[2]);
         let wants_weights = backward.needs[2..].contains(&true);
-        let sums = (wants_weights || self.of_batch && backward.needs[0])
-            .then(|| Tensor::apply(BatchNormSums { epsilon: self.epsilon, of_batch: self.of_batch }, &[grad, x, statistics]));
+        let sums = (wants_weights || self.of_batch && backward.needs[0]).then(|| {
+            Tensor::apply(BatchNormSums { epsilon: self.epsilon, of_batch: self.of_batch }, &[grad, x, statistics])
+        });
         let from_x = backward.needs[0].then(|| match &sums {
             Some(sums) if self.of_batch => {
                 let op = BatchNormBackward { epsilon: self.epsilon, weight: self.weight };
@@ -219,7 +220,8 @@ impl Op for BatchNorm {
         let length: usize = output.shape[2..].iter().product();
         let one = |(i, x): (usize, &f64)| {
             let c = i / length % channels;
-            (x - mean_of(statistics, channels, c)) / (statistics[channels + c] + self.epsilon).sqrt() * weight(c) + bias(c)
+            (x - mean_of(statistics, channels, c)) / (statistics[channels + c] + self.epsilon).sqrt() * weight(c)
+                + bias(c)
         };
         Array { shape: output.shape, dtype: output.dtype, data: inputs[0].data.iter().enumerate().map(one).collect() }
     }
@@ -232,7 +234,9 @@ impl Op for BatchNorm {
         bindings.push(Binding::output());
         let map = Map {
             name: "batch_norm",
-            text: absent(self.weight, self.bias) + &rest(self.of_batch) + include_str!("../../../shaders/batch_norm_normalise.wgsl"),
+            text: absent(self.weight, self.bias)
+                + &rest(self.of_batch)
+                + include_str!("../../../shaders/batch_norm/normalise.wgsl"),
             per_channel: &reads,
             bindings,
             epsilon: self.epsilon,

@@ -70,7 +70,7 @@ impl Op for BatchNormStatistics {
             name: "batch_norm_statistics",
             text: format!(
                 "const CENTRED: bool = true;\n{MOMENTS}{}",
-                include_str!("../../../shaders/batch_norm_statistics.wgsl")
+                include_str!("../../../shaders/batch_norm/statistics.wgsl")
             ),
             state: &["count", "mean", "square"],
             per_channel: &[],
@@ -83,7 +83,7 @@ impl Op for BatchNormStatistics {
         }
         first.bindings[1] = Binding::write(0);
         let mut second =
-            Kernel::own("batch_norm_join", include_str!("../../../shaders/batch_norm_join.wgsl").to_string());
+            Kernel::own("batch_norm_join", include_str!("../../../shaders/batch_norm/join.wgsl").to_string());
         second.bindings = vec![Binding::read(0), Binding::output()];
         let share = (1.0 / channels.count() as f64) as f32;
         second.params = vec![channels.channels as u32, parts as u32, share.to_bits()];

@@ -15,9 +15,7 @@ pub(super) fn product(g: &Geometry, pass: Pass) -> Sizes {
     let (taps, groups) = (g.kernel[0] * g.kernel[1], g.options.groups);
     let positions = g.batch * g.output[0] * g.output[1];
     match pass {
-        Pass::Forward => {
-            Sizes { rows: g.filters(), columns: positions, depth: g.channels() * taps, batches: groups }
-        }
+        Pass::Forward => Sizes { rows: g.filters(), columns: positions, depth: g.channels() * taps, batches: groups },
         Pass::DataGrad => {
             let stride = g.options.stride;
             let [height, width] = [0, 1].map(|axis| g.input[axis].div_ceil(stride[axis]));
@@ -82,11 +80,11 @@ pub(super) fn lowering(
     }
     source += &format!("const WHOLE: bool = {whole};\nconst SMALL: bool = {small};\n");
     source += types;
-    source += include_str!("../../../shaders/conv2d_blocks_common.wgsl");
+    source += include_str!("../../../shaders/conv2d/blocks_common.wgsl");
     source += match pass {
-        Pass::Forward => include_str!("../../../shaders/conv2d_blocks.wgsl"),
-        Pass::DataGrad => include_str!("../../../shaders/conv2d_data_grad_blocks.wgsl"),
-        Pass::WeightGrad => include_str!("../../../shaders/conv2d_weight_grad_blocks.wgsl"),
+        Pass::Forward => include_str!("../../../shaders/conv2d/blocks.wgsl"),
+        Pass::DataGrad => include_str!("../../../shaders/conv2d/data_grad_blocks.wgsl"),
+        Pass::WeightGrad => include_str!("../../../shaders/conv2d/weight_grad_blocks.wgsl"),
     };
     source += tiles::PLACE;
     source += tiles::SHADER;

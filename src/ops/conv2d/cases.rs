@@ -74,8 +74,7 @@ impl Sizes {
     fn half(&self, build: Build, [a, b]: [[usize; 4]; 2], dtypes: [DType; 2], output: DType) -> Case {
         let [left, right] = dtypes;
         let terms = a.iter().chain(&b).copied().max().unwrap_or(1) * self.w[2] * self.w[3];
-        let tolerance =
-            if output == DType::F16 { Tolerance::HalfSum { terms } } else { Tolerance::Sum { terms } };
+        let tolerance = if output == DType::F16 { Tolerance::HalfSum { terms } } else { Tolerance::Sum { terms } };
         let case = Case::new(format!("{}_{left}_{right}_{output}", self.name), move |x| {
             build(x, Product { half: true, output })
         });
@@ -95,7 +94,12 @@ impl Sizes {
 pub fn forward() -> Vec<Case> {
     let mut all = small();
     // More channels than one loop may run over.
-    let long = Sizes { name: "many_channels", x: [1, 14_100, 3, 3], w: [5, 14_100, 3, 3], options: options([1, 1], [1, 1], [1, 1], 1) };
+    let long = Sizes {
+        name: "many_channels",
+        x: [1, 14_100, 3, 3],
+        w: [5, 14_100, 3, 3],
+        options: options([1, 1], [1, 1], [1, 1], 1),
+    };
     all.push(long);
     let mut cases: Vec<Case> = all
         .into_iter()
@@ -112,12 +116,14 @@ pub fn forward() -> Vec<Case> {
         sizes.half(Box::new(build), [sizes.x, sizes.w], dtypes, output)
     }));
     let half = Case::new("half_bias_relu", move |x| {
-        let y = x[0].cast(DType::F16).conv2d(&x[1].cast(DType::F16), &same) + x[2].cast(DType::F16).reshape(&[1, 10, 1, 1]);
+        let y =
+            x[0].cast(DType::F16).conv2d(&x[1].cast(DType::F16), &same) + x[2].cast(DType::F16).reshape(&[1, 10, 1, 1]);
         y.relu().cast(DType::F32)
     });
     // Every step is rounded to 11 bits.
     let rounding = Tolerance::Pointwise { absolute: 6e-2, relative: 4e-3 };
-    cases.push(half.normal(&[2, 4, 7, 9]).normal(&[10, 4, 3, 3]).normal(&[10]).tolerance(rounding).not_differentiable());
+    cases
+        .push(half.normal(&[2, 4, 7, 9]).normal(&[10, 4, 3, 3]).normal(&[10]).tolerance(rounding).not_differentiable());
     // A sum near zero falls to either side of the kink: a bound on its own size.
     let bound = Tolerance::Pointwise { absolute: 2e-4, relative: 1e-5 };
     cases.push(bias.normal(&[3, 4, 7, 9]).normal(&[10, 4, 3, 3]).normal(&[10]).tolerance(bound));
@@ -127,7 +133,9 @@ pub fn forward() -> Vec<Case> {
 pub fn data_grad() -> Vec<Case> {
     let case = |sizes: Sizes| {
         let (options, size) = (sizes.options, [sizes.x[2], sizes.x[3]]);
-        let build = move |x: &[Tensor]| Tensor::apply(Conv2dDataGrad { options, product: Product::FULL, size }, &[&x[0], &x[1]]);
+        let build = move |x: &[Tensor]| {
+            Tensor::apply(Conv2dDataGrad { options, product: Product::FULL, size }, &[&x[0], &x[1]])
+        };
         sizes.case(build, sizes.dy(), sizes.w)
     };
     let mut cases: Vec<Case> = small().into_iter().step_by(4).map(case).collect();
@@ -153,7 +161,9 @@ pub fn weight_grad() -> Vec<Case> {
     });
     let case = |sizes: Sizes| {
         let (options, kernel) = (sizes.options, [sizes.w[2], sizes.w[3]]);
-        let build = move |x: &[Tensor]| Tensor::apply(Conv2dWeightGrad { options, product: Product::FULL, kernel }, &[&x[0], &x[1]]);
+        let build = move |x: &[Tensor]| {
+            Tensor::apply(Conv2dWeightGrad { options, product: Product::FULL, kernel }, &[&x[0], &x[1]])
+        };
         sizes.case(build, sizes.x, sizes.dy())
     };
     let mut cases: Vec<Case> = all.into_iter().map(case).collect();

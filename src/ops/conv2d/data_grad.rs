@@ -97,8 +97,8 @@ impl Op for Conv2dDataGrad {
         let texts = Texts {
             name: self.name(),
             types: self.product.types(inputs, capabilities),
-            portable: include_str!("../../../shaders/conv2d_data_grad.wgsl"),
-            subgroup: include_str!("../../../shaders/conv2d_data_grad_subgroup.wgsl"),
+            portable: include_str!("../../../shaders/conv2d/data_grad.wgsl"),
+            subgroup: include_str!("../../../shaders/conv2d/data_grad_subgroup.wgsl"),
         };
         let workgroups = stride[0] * stride[1] * tiles;
         geometry::sum_over_channels(&texts, &g, &tile, g.filters(), workgroups, output)

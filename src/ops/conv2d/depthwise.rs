@@ -1,5 +1,5 @@
 //! Depthwise convolutions (one channel a group), on every kind of device. A plane has little to reuse, so what pays is reading
-//! each element once and four at a time; see `shaders/conv2d_depthwise_common.wgsl`.
+//! each element once and four at a time; see `shaders/conv2d/depthwise_common.wgsl`.
 
 use super::geometry::Geometry;
 use super::special::Pass;
@@ -82,9 +82,8 @@ pub(super) fn lowering(
     let options = &g.options;
     let (mut input, mut result, mut padding) = (g.input, g.output, options.padding);
     // With a stride of 1 the gradient is the convolution of dy with the filter turned round.
-    let is_flipped = pass == Pass::DataGrad
-        && options.stride == [1, 1]
-        && (0..2).all(|axis| padding[axis] < g.kernel[axis]);
+    let is_flipped =
+        pass == Pass::DataGrad && options.stride == [1, 1] && (0..2).all(|axis| padding[axis] < g.kernel[axis]);
     if is_flipped {
         (input, result) = (g.output, g.input);
         padding = [0, 1].map(|axis| g.kernel[axis] - 1 - padding[axis]);
@@ -99,17 +98,17 @@ pub(super) fn lowering(
         }
         _ => (Strips::slide(g, result, columns(g, result[1]), capabilities), 1),
     };
-    let common = include_str!("../../../shaders/conv2d_depthwise_common.wgsl");
+    let common = include_str!("../../../shaders/conv2d/depthwise_common.wgsl");
     let text = match pass {
-        Pass::WeightGrad => include_str!("../../../shaders/conv2d_depthwise_weight_grad.wgsl"),
-        _ if scatters => include_str!("../../../shaders/conv2d_depthwise_data_grad.wgsl"),
-        _ => include_str!("../../../shaders/conv2d_depthwise.wgsl"),
+        Pass::WeightGrad => include_str!("../../../shaders/conv2d/depthwise_weight_grad.wgsl"),
+        _ if scatters => include_str!("../../../shaders/conv2d/depthwise_data_grad.wgsl"),
+        _ => include_str!("../../../shaders/conv2d/depthwise.wgsl"),
     };
     let stored = if scatters { input[1] } else { result[1] };
     let store = match pass {
         Pass::WeightGrad => "",
-        _ if stored.is_multiple_of(4) => include_str!("../../../shaders/conv2d_depthwise_quads.wgsl"),
-        _ => include_str!("../../../shaders/conv2d_depthwise_elements.wgsl"),
+        _ if stored.is_multiple_of(4) => include_str!("../../../shaders/conv2d/depthwise_quads.wgsl"),
+        _ => include_str!("../../../shaders/conv2d/depthwise_elements.wgsl"),
     };
     let numbers = [
         ("KERNEL_HEIGHT", g.kernel[0]),

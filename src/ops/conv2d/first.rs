@@ -1,4 +1,4 @@
-//! The forward pass over images with few channels, for GPUs: see `shaders/conv2d_first.wgsl`. Not timed on one: none was at hand.
+//! The forward pass over images with few channels, for GPUs: see `shaders/conv2d/first.wgsl`. Not timed on one: none was at hand.
 
 use super::geometry::Geometry;
 use crate::kernel::{Binding, Kernel};
@@ -16,7 +16,7 @@ pub(super) fn lowering(name: &'static str, types: &str, g: &Geometry) -> Lowerin
     for (what, number) in [("CHANNELS", g.in_channels), ("KERNEL_HEIGHT", g.kernel[0])] {
         source += &format!("const {what}: u32 = {number}u;\n");
     }
-    let mut kernel = Kernel::own(name, source + types + include_str!("../../../shaders/conv2d_first.wgsl"));
+    let mut kernel = Kernel::own(name, source + types + include_str!("../../../shaders/conv2d/first.wgsl"));
     kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
     kernel.params = g.words();
     let spans = g.batch * g.output[0] * g.output[1].div_ceil(4);

@@ -47,7 +47,10 @@ impl Geometry {
     pub fn new(x: &Shape, w: &Shape, options: &Conv2dOptions) -> Result<Geometry, Problem> {
         let shape = |what: String, next| Err(Problem::Shape(what, next));
         if x.rank() != 4 || w.rank() != 4 {
-            return shape(format!("images {x} and filters {w}"), "pass images [N, C, H, W] and filters [O, C / groups, KH, KW]");
+            return shape(
+                format!("images {x} and filters {w}"),
+                "pass images [N, C, H, W] and filters [O, C / groups, KH, KW]",
+            );
         }
         let Conv2dOptions { stride, padding, dilation, groups } = *options;
         let positive = [stride, dilation].concat().into_iter().chain([groups]).all(|n| n > 0);
@@ -65,7 +68,9 @@ impl Geometry {
             let (size, taps) = (x[2 + axis] + 2 * padding[axis], w[2 + axis]);
             let reach = dilation[axis].saturating_mul(taps.saturating_sub(1)).saturating_add(1);
             if reach > size || taps == 0 {
-                let what = format!("filters {w} with dilation {dilation:?} reach over {reach} elements, images {x} with padding {padding:?} have {size}");
+                let what = format!(
+                    "filters {w} with dilation {dilation:?} reach over {reach} elements, images {x} with padding {padding:?} have {size}"
+                );
                 return shape(what, "use a smaller filter or more padding");
             }
             output[axis] = (size - reach) / stride[axis] + 1;
@@ -164,9 +169,8 @@ pub(super) fn fits(x: &Shape, w: &Shape, y: &Shape, options: &Conv2dOptions) -> 
 
 /// The shape of a result.
 pub(super) fn shape(dims: [usize; 4]) -> Result<Shape, Problem> {
-    Shape::new(&dims).ok_or_else(|| {
-        Problem::Shape(format!("the result, {dims:?}, is too large"), "use at most 2^32 - 1 elements")
-    })
+    Shape::new(&dims)
+        .ok_or_else(|| Problem::Shape(format!("the result, {dims:?}, is too large"), "use at most 2^32 - 1 elements"))
 }
 
 /// What a workgroup of the forward kernel or of the data gradient computes.
@@ -189,15 +193,32 @@ impl Tile {
         let lanes = capabilities.software && capabilities.subgroup == Some(8) && rows >= 4;
         let sevens = taps <= 5 && step == 1 && wasted(7) < wasted(4).max(1);
         let eights = lanes && taps <= 3 && step == 1 && width > 4 && wasted(8) == 0 && !sevens;
-        let columns = if sevens { 7 } else if eights { 8 } else { 4 };
+        let columns = if sevens {
+            7
+        } else if eights {
+            8
+        } else {
+            4
+        };
         let columns = columns.min((35 / taps).max(1));
         if lanes {
             let loads = if rows > 8 && !eights && taps <= 8 && g.is_heavy() { 2 } else { 1 };
             return Tile { subgroup: true, rows: 8 * loads, columns, group: 8 };
         }
-        let each = if rows < 4 { 1 } else if taps > 3 { 4 } else { 8 };
+        let each = if rows < 4 {
+            1
+        } else if taps > 3 {
+            4
+        } else {
+            8
+        };
         match capabilities.software {
-            true => Tile { subgroup: false, rows: each, columns: if each == 1 { 4.min(columns) } else { columns }, group: 8 },
+            true => Tile {
+                subgroup: false,
+                rows: each,
+                columns: if each == 1 { 4.min(columns) } else { columns },
+                group: 8,
+            },
             false => Tile { subgroup: false, rows: each, columns: columns.min(4), group: 64 },
         }
     }
@@ -207,7 +228,10 @@ impl Tile {
         if self.subgroup {
             format!("const ROW_LOADS: u32 = {}u;\nconst COLUMNS: u32 = {columns}u;\n", self.rows / 8)
         } else {
-            format!("const ROWS: u32 = {}u;\nconst GROUP: u32 = {}u;\nconst COLUMNS: u32 = {columns}u;\n", self.rows, self.group)
+            format!(
+                "const ROWS: u32 = {}u;\nconst GROUP: u32 = {}u;\nconst COLUMNS: u32 = {columns}u;\n",
+                self.rows, self.group
+            )
         }
     }
 }

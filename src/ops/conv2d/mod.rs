@@ -128,8 +128,8 @@ impl Op for Conv2d {
         let texts = Texts {
             name: "conv2d",
             types: self.product.types(inputs, capabilities),
-            portable: include_str!("../../../shaders/conv2d.wgsl"),
-            subgroup: include_str!("../../../shaders/conv2d_subgroup.wgsl"),
+            portable: include_str!("../../../shaders/conv2d/direct.wgsl"),
+            subgroup: include_str!("../../../shaders/conv2d/subgroup.wgsl"),
         };
         geometry::sum_over_channels(&texts, &g, &tile, g.channels(), workgroups, output)
     }

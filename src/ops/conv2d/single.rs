@@ -33,11 +33,9 @@ pub(super) fn lowering(
     let operand = |input: usize, strides: [usize; 4]| ProductOperand { input, meta: inputs[input], start: 0, strides };
     // y = w x, dx = w^T dy, dw = sum over images of dy x^T.
     let ([rows, columns, depth], a, b) = match pass {
-        Pass::Forward => (
-            [filters, area, channels],
-            operand(1, [0, 0, channels, 1]),
-            operand(0, [0, channels * area, area, 1]),
-        ),
+        Pass::Forward => {
+            ([filters, area, channels], operand(1, [0, 0, channels, 1]), operand(0, [0, channels * area, area, 1]))
+        }
         Pass::DataGrad => {
             ([channels, area, filters], operand(1, [0, 0, 1, channels]), operand(0, [0, filters * area, area, 1]))
         }

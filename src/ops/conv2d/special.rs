@@ -1,7 +1,7 @@
 //! Kernels of a convolution besides the direct ones, and the table that chooses.
 
-use super::{blocks, depthwise, first, single};
 use super::geometry::Geometry;
+use super::{blocks, depthwise, first, single};
 use crate::kernel::Capabilities;
 use crate::ops::product::Product;
 use crate::ops::{Lowering, Meta, preferred};

@@ -74,15 +74,15 @@ impl Op for Conv2dWeightGrad {
             let [o, c, u, v] = at;
             let plane = |n| n * g.in_channels + o / filters * channels + c;
             let inside = |axis, at, tap| g.taps(axis, at).find(|&(t, _)| t == tap).map(|(_, position)| position);
-            let columns: Vec<(usize, usize)> =
-                (0..g.output[1]).filter_map(|j| Some((j, inside(1, j, v)?))).collect();
+            let columns: Vec<(usize, usize)> = (0..g.output[1]).filter_map(|j| Some((j, inside(1, j, v)?))).collect();
             let mut sum = 0.0;
             for n in 0..g.batch {
                 for i in 0..g.output[0] {
                     let Some(row) = inside(0, i, u) else { continue };
                     let line = (plane(n) * g.input[0] + row) * g.input[1];
                     let gradient = ((n * g.out_channels + o) * g.output[0] + i) * g.output[1];
-                    sum += columns.iter().map(|&(j, column)| dy.data[gradient + j] * x.data[line + column]).sum::<f64>();
+                    sum +=
+                        columns.iter().map(|&(j, column)| dy.data[gradient + j] * x.data[line + column]).sum::<f64>();
                 }
             }
             sum
@@ -125,11 +125,12 @@ impl Op for Conv2dWeightGrad {
         let split_lines = total.div_ceil(splits);
         let splits = total.div_ceil(split_lines);
         let (name, shader) = match subgroup {
-            true => ("conv2d_weight_grad.subgroup", include_str!("../../../shaders/conv2d_weight_grad_subgroup.wgsl")),
-            false => ("conv2d_weight_grad", include_str!("../../../shaders/conv2d_weight_grad.wgsl")),
+            true => ("conv2d_weight_grad.subgroup", include_str!("../../../shaders/conv2d/weight_grad_subgroup.wgsl")),
+            false => ("conv2d_weight_grad", include_str!("../../../shaders/conv2d/weight_grad.wgsl")),
         };
         let types = self.product.types(inputs, capabilities);
-        let mut kernel = Kernel::own(name, format!("{}{constants}const LINES: u32 = {lines}u;\n{types}{shader}", g.constants()));
+        let mut kernel =
+            Kernel::own(name, format!("{}{constants}const LINES: u32 = {lines}u;\n{types}{shader}", g.constants()));
         kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
         kernel.params = g.words();
         kernel.params.extend([splits, split_lines, segments, segment_width].map(|word| word as u32));

@@ -40,7 +40,7 @@ impl LayerNormBackward {
                  @group(0) @binding({}) var<storage, read_write> parts: array<V>;\n{}",
                 self.centred,
                 result + 1,
-                include_str!("../../../shaders/layer_norm_backward_block.wgsl")
+                include_str!("../../../shaders/layer_norm/backward_block.wgsl")
             ),
             state: &["count", "mean", "square", "sum", "dot"],
             bindings,
@@ -106,8 +106,7 @@ impl Op for LayerNormBackward {
         let mut data = Vec::with_capacity(output.elements());
         for (row, (dy, x)) in inputs[0].data.chunks(n).zip(inputs[1].data.chunks(n)).enumerate() {
             let (mean, scale) = super::mean_and_scale(&inputs[2].data, row);
-            let g: Vec<f64> =
-                (0..n).map(|j| if self.weight { dy[j] * inputs[3].data[j] } else { dy[j] }).collect();
+            let g: Vec<f64> = (0..n).map(|j| if self.weight { dy[j] * inputs[3].data[j] } else { dy[j] }).collect();
             let h: Vec<f64> = x.iter().map(|x| (x - mean) * scale).collect();
             let sum = if self.centred { g.iter().sum::<f64>() / n as f64 } else { 0.0 };
             let dot = g.iter().zip(&h).map(|(g, h)| g * h).sum::<f64>() / n as f64;
@@ -129,7 +128,7 @@ impl Op for LayerNormBackward {
             text: format!(
                 "const CENTRED: bool = {};\n{affine}@group(0) @binding({last}) var<storage, read_write> result: array<OUT>;\n{}",
                 self.centred,
-                include_str!("../../../shaders/layer_norm_backward.wgsl")
+                include_str!("../../../shaders/layer_norm/backward.wgsl")
             ),
             state: &["sum", "dot"],
             bindings,
@@ -152,7 +151,10 @@ impl Op for LayerNormBackward {
         let case = |name: &str, centred: bool, [rows, n]: [usize; 2]| {
             let case = Case::new(name, move |x| {
                 let statistics = Tensor::apply(super::LayerNormStatistics { epsilon: 1e-2, centred }, &[&x[1]]);
-                Tensor::apply(LayerNormBackward { epsilon: 1e-2, centred, weight: true }, &[&x[0], &x[1], &statistics, &x[2]])
+                Tensor::apply(
+                    LayerNormBackward { epsilon: 1e-2, centred, weight: true },
+                    &[&x[0], &x[1], &statistics, &x[2]],
+                )
             });
             // Second derivatives are products of three sums over a row.
             let bound = Tolerance::Pointwise { absolute: 2e-5, relative: 2e-5 };

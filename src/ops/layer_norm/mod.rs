@@ -74,7 +74,8 @@ impl Tensor {
         let channels = shape.get(1).copied().unwrap_or(0);
         if channels == 0 || groups == 0 || channels % groups != 0 {
             let what = format!("{groups} groups of the channels of shape {shape}");
-            return self.problem("group_norm", Problem::Shape(what, "pass [n, channels, ..] and a divisor of channels"));
+            return self
+                .problem("group_norm", Problem::Shape(what, "pass [n, channels, ..] and a divisor of channels"));
         }
         if let Some(broken) = [weight, bias].into_iter().flatten().find(|tensor| tensor.error().is_some()) {
             return broken.clone();
@@ -250,8 +251,7 @@ impl Op for LayerNorm {
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         let (x, grad) = (&backward.inputs[0], backward.grad);
         let n = x.dims()[1];
-        let statistics =
-            Tensor::apply(LayerNormStatistics { epsilon: self.epsilon, centred: self.centred }, &[x]);
+        let statistics = Tensor::apply(LayerNormStatistics { epsilon: self.epsilon, centred: self.centred }, &[x]);
         let rows = backward.needs[0].then(|| {
             let mut inputs = vec![grad, x, &statistics];
             inputs.extend(self.weight.then(|| &backward.inputs[1]));
@@ -291,8 +291,8 @@ impl Op for LayerNorm {
         let rows = Rows::along(&output.shape, 1);
         let block = rows.block(1, capabilities).filter(|_| self.weight || self.bias);
         let ((affine, last), text) = match block {
-            Some(_) => (columns(1, self.weight, self.bias), include_str!("../../../shaders/layer_norm_block.wgsl")),
-            None => (affine(1, self.weight, self.bias), include_str!("../../../shaders/layer_norm.wgsl")),
+            Some(_) => (columns(1, self.weight, self.bias), include_str!("../../../shaders/layer_norm/block.wgsl")),
+            None => (affine(1, self.weight, self.bias), include_str!("../../../shaders/layer_norm/forward.wgsl")),
         };
         let mut bindings: Vec<Binding> = (0..inputs.len()).map(Binding::input).collect();
         bindings.push(Binding::output());
@@ -300,8 +300,7 @@ impl Op for LayerNorm {
             name: self.name(),
             text: format!(
                 "const CENTRED: bool = {};\n{affine}@group(0) @binding({last}) var<storage, read_write> result: array<OUT>;\n{text}{}",
-                self.centred,
-                MOMENTS
+                self.centred, MOMENTS
             ),
             state: &["count", "mean", "square"],
             bindings,

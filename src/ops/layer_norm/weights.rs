@@ -73,7 +73,7 @@ impl Op for LayerNormStatistics {
             text: format!(
                 "const CENTRED: bool = {};\n{}{}",
                 self.centred,
-                include_str!("../../../shaders/layer_norm_statistics.wgsl"),
+                include_str!("../../../shaders/layer_norm/statistics.wgsl"),
                 MOMENTS
             ),
             state: &["count", "mean", "square"],
@@ -154,7 +154,7 @@ impl Op for LayerNormWeightGrad {
             "layer_norm_weight_grad",
             format!(
                 "const LANES: u32 = {lanes}u;\nconst COLUMNS: u32 = {columns}u;\n{}",
-                include_str!("../../../shaders/layer_norm_weight_grad.wgsl")
+                include_str!("../../../shaders/layer_norm/weight_grad.wgsl")
             ),
         );
         kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::input(2), Binding::output()];

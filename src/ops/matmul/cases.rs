@@ -33,9 +33,7 @@ pub(super) fn all() -> Vec<Case> {
         case("batch_broadcast", &[5, 1, 7, 11], &[3, 11, 13], plain),
         case("left_broadcast", &[7, 11], &[2, 3, 11, 5], plain),
         case("three_batch_axes", &[2, 1, 3, 5, 7], &[2, 2, 1, 7, 4], plain),
-        case("heads", &[2, 5, 3, 7], &[2, 11, 3, 7], |q, k| {
-            q.permute(&[0, 2, 1, 3]).matmul(&k.permute(&[0, 2, 3, 1]))
-        }),
+        case("heads", &[2, 5, 3, 7], &[2, 11, 3, 7], |q, k| q.permute(&[0, 2, 1, 3]).matmul(&k.permute(&[0, 2, 3, 1]))),
         case("slice", &[9, 37], &[37, 11], |a, b| a.slice(0, 2, 5).matmul(&b.slice_fixed(1, 3, 7))),
     ];
     let epilogue = case("epilogue", &[37, 13], &[13, 75], |a, b| (a.matmul(b) + 1.0).relu().transpose(0, 1));
@@ -47,7 +45,8 @@ pub(super) fn all() -> Vec<Case> {
         let case = Case::new(format!("half_{label}"), move |x| Tensor::apply(op(), &[&x[0], &x[1]]));
         let case = case.input(&[m, k], dtypes[0], Draw::Normal).input(&[k, n], dtypes[1], Draw::Normal);
         let half = output == DType::F16;
-        case.tolerance(if half { Tolerance::HalfSum { terms: k } } else { Tolerance::Sum { terms: k } }).not_differentiable()
+        case.tolerance(if half { Tolerance::HalfSum { terms: k } } else { Tolerance::Sum { terms: k } })
+            .not_differentiable()
     };
     let (narrow, wide) = (DType::F16, DType::F32);
     cases.extend([

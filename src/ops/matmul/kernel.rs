@@ -18,9 +18,9 @@ pub(crate) struct Operand {
 }
 
 /// Sizes of a product.
-const COMMON: &str = include_str!("../../../shaders/matmul_common.wgsl");
+const COMMON: &str = include_str!("../../../shaders/matmul/common.wgsl");
 /// Bindings, patches and the store of products in blocks.
-const TILED: &str = include_str!("../../../shaders/matmul_tiled.wgsl");
+const TILED: &str = include_str!("../../../shaders/matmul/tiled.wgsl");
 
 impl Operand {
     fn turned(self) -> Operand {
@@ -56,26 +56,25 @@ pub(crate) fn kernel(
         (a, b) = (b.turned(), a.turned());
         (sizes.rows, sizes.columns) = (sizes.columns, sizes.rows);
     }
-    let constants = variant.constants(&a, &b, [a_fours, b_fours])
-        + &precision.types(&[a.meta, b.meta], capabilities)
-        + COMMON;
+    let constants =
+        variant.constants(&a, &b, [a_fours, b_fours]) + &precision.types(&[a.meta, b.meta], capabilities) + COMMON;
     let (splits, split_depth) = variant.splits(&sizes, capabilities);
     let quads = matches!(variant.shader, Shader::Wide | Shader::Eights) && sizes.columns.is_multiple_of(4);
     let lanes = if quads { 4 } else { 1 };
     let store = match lanes {
-        4 => include_str!("../../../shaders/matmul_subgroup_wide_quads.wgsl"),
-        _ => include_str!("../../../shaders/matmul_subgroup_wide_elements.wgsl"),
+        4 => include_str!("../../../shaders/matmul/store_quads.wgsl"),
+        _ => include_str!("../../../shaders/matmul/store_elements.wgsl"),
     };
     let source = match variant.shader {
-        Shader::Wide => constants + include_str!("../../../shaders/matmul_subgroup_wide.wgsl") + store,
-        Shader::Eights => constants + include_str!("../../../shaders/matmul_subgroup_eights.wgsl") + store,
-        Shader::Subgroup => constants + include_str!("../../../shaders/matmul_subgroup.wgsl"),
+        Shader::Wide => constants + include_str!("../../../shaders/matmul/wide.wgsl") + store,
+        Shader::Eights => constants + include_str!("../../../shaders/matmul/eights.wgsl") + store,
+        Shader::Subgroup => constants + include_str!("../../../shaders/matmul/subgroup.wgsl"),
         Shader::Tiled => constants + TILED + tiles::PLACE + tiles::SHADER,
         Shader::Cooperative => {
-            constants + TILED + tiles::PLACE + include_str!("../../../shaders/matmul_cooperative.wgsl")
+            constants + TILED + tiles::PLACE + include_str!("../../../shaders/matmul/cooperative.wgsl")
         }
-        Shader::Registers => constants + include_str!("../../../shaders/matmul_registers.wgsl"),
-        Shader::Vector => constants + include_str!("../../../shaders/matmul_vector.wgsl"),
+        Shader::Registers => constants + include_str!("../../../shaders/matmul/registers.wgsl"),
+        Shader::Vector => constants + include_str!("../../../shaders/matmul/vector.wgsl"),
     };
     let mut kernel = Kernel::own(variant.name, source);
     kernel.bindings = vec![Binding::input(a.input), Binding::input(b.input), Binding::output()];

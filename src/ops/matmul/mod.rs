@@ -9,7 +9,7 @@
 //!   other axis: 1.8 times the speed of `subgroup` (30 GFLOP/s where that has 16 by processor time, 512^3, lavapipe);
 //! - `subgroup`: software drivers with 8 lanes. A load there costs as much as 8 scalar ones, so a lane loads a row's
 //!   element once and broadcasts it: 18 GFLOP/s where `registers` has 6 (512^3, lavapipe, 2 cores);
-//! - `tiled.128`, `.64`, `.32`: square blocks in workgroup memory, for GPUs (see `shaders/tiles.wgsl`). Not timed on one: none
+//! - `tiled.128`, `.64`, `.32`: square blocks in workgroup memory, for GPUs (see `shaders/tiles/loop.wgsl`). Not timed on one: none
 //!   was at hand. On a software driver barriers leave 2 GFLOP/s;
 //! - `cooperative`: blocks by matrix units, for f16 where the adapter lists square matrices and has subgroups of 32; held to
 //!   translation only, no driver at hand has them;
@@ -33,8 +33,8 @@ use kernel::Operand;
 
 use crate::array::{Array, parallel};
 use crate::kernel::Capabilities;
-use crate::ops::tiles::Sizes;
 use crate::ops::product::{self, Product};
+use crate::ops::tiles::Sizes;
 use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem, Role, split_sum};
 use crate::plan::Strided;
 use crate::shape::Shape;
@@ -149,10 +149,7 @@ impl Op for Matmul {
         let permuted = |x: &Tensor| x.node().role() == Some(Role::Permutation);
         let da = || if permuted(a) { turn(&product(a, b, &turn(dy))) } else { product(a, dy, &turn(b)) };
         let db = || if permuted(b) { turn(&product(b, &turn(dy), a)) } else { product(b, &turn(a), dy) };
-        vec![
-            backward.needs[0].then(|| da().sum_to(a.dims())),
-            backward.needs[1].then(|| db().sum_to(b.dims())),
-        ]
+        vec![backward.needs[0].then(|| da().sum_to(a.dims())), backward.needs[1].then(|| db().sum_to(b.dims()))]
     }
 
     fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {

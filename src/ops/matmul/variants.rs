@@ -85,11 +85,15 @@ pub(super) fn candidates(
     if shorter == 1 {
         return vec![variant("matmul.vector", Shader::Vector, [1, 1], [1, 4]), registers];
     }
-    let mut list: Vec<Variant> = sizes.sides(capabilities).into_iter().map(|side| match side {
-        128 => variant("matmul.tiled.128", Shader::Tiled, [8, 8], [16, 16]),
-        64 => variant("matmul.tiled.64", Shader::Tiled, [8, 4], [8, 16]),
-        _ => variant("matmul.tiled.32", Shader::Tiled, [4, 4], [8, 8]),
-    }).collect();
+    let mut list: Vec<Variant> = sizes
+        .sides(capabilities)
+        .into_iter()
+        .map(|side| match side {
+            128 => variant("matmul.tiled.128", Shader::Tiled, [8, 8], [16, 16]),
+            64 => variant("matmul.tiled.64", Shader::Tiled, [8, 4], [8, 16]),
+            _ => variant("matmul.tiled.32", Shader::Tiled, [4, 4], [8, 8]),
+        })
+        .collect();
     if let Some(matrix) = matrix_side(half, capabilities) {
         let side = 8 * matrix;
         let cooperative = variant("matmul.cooperative", Shader::Cooperative, [side, side], [1, 1]);

@@ -48,11 +48,10 @@ pub fn cases() -> Vec<Case> {
                 .input(&[5], DType::F32, Draw::Normal),
             (_, 1) => case.input(&[37, 5], DType::F32, draw.clone()),
             // Slopes and bounds: scalars whose gradient is not defined.
-            (_, 3) => case.input(&[37, 5], DType::F32, draw.clone()).input(&[], DType::F32, Draw::Values(&[-0.3])).input(
-                &[],
-                DType::F32,
-                Draw::Values(&[0.4]),
-            ),
+            (_, 3) => case
+                .input(&[37, 5], DType::F32, draw.clone())
+                .input(&[], DType::F32, Draw::Values(&[-0.3]))
+                .input(&[], DType::F32, Draw::Values(&[0.4])),
             _ if matches!(row.name, "leaky_relu" | "elu") => {
                 case.input(&[37, 5], DType::F32, draw.clone()).input(&[], DType::F32, Draw::Values(&[0.2]))
             }
@@ -80,7 +79,9 @@ pub fn cases() -> Vec<Case> {
             cases.push(case.input(&[8], dtype, draw).tolerance(Tolerance::Exact).not_differentiable());
         }
     }
-    for (row, dtype) in [(&ABS, DType::U32), (&ABS, DType::I32), (&NEG, DType::I32), (&SIGN, DType::I32), (&RELU, DType::I32)] {
+    for (row, dtype) in
+        [(&ABS, DType::U32), (&ABS, DType::I32), (&NEG, DType::I32), (&SIGN, DType::I32), (&RELU, DType::I32)]
+    {
         let draw = if dtype == DType::U32 { WORDS } else { INTS };
         let case = Case::new(format!("{}_edges_{dtype}", row.name), |x| Tensor::apply(Pointwise(row), &[&x[0]]));
         cases.push(case.input(&[8], dtype, draw).tolerance(Tolerance::Exact).not_differentiable());

@@ -192,7 +192,7 @@ impl Emitter<'_> {
     }
 }
 
-/// Words by which a shader divides by `number`, which is not 0, without a division: see `quotient` in `pointwise.wgsl`.
+/// Words by which a shader divides by `number`, which is not 0, without a division: see `quotient` in `pointwise/functions.wgsl`.
 fn divisor(number: u32) -> [u32; 2] {
     let shift = u64::from(number).next_power_of_two().trailing_zeros();
     let magic = ((1u64 << 32) * ((1u64 << shift) - u64::from(number)) / u64::from(number) + 1) as u32;

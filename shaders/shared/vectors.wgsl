@@ -1,0 +1,14 @@
+// Floats side by side in a buffer, a vector V at a time: here four. `shared/vectors_wide.wgsl` has the same of eight.
+//
+// A kernel that takes either reads V, works on its PARTS with `part(x, k)` and writes `joined(parts)`.
+
+alias V = vec4<f32>;
+const PARTS: u32 = 1u;
+
+fn part(x: V, k: u32) -> vec4<f32> {
+    return x;
+}
+
+fn joined(parts: array<vec4<f32>, PARTS>) -> V {
+    return parts[0];
+}

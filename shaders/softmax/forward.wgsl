@@ -1,0 +1,40 @@
+// Softmax, or with `const LOG: bool` its logarithm, along one axis:
+//   y = exp(x - m) / s   or   y = (x - m) - log(s),   m = max x,   s = sum exp(x - m).
+//
+// Bindings: 0 x (read, through prologue), 1 result (written, through epilogue). `rows/log_sum_exp.wgsl`, which forms m and
+// s, and `rows/loop.wgsl` follow.
+
+alias Row = u32;
+alias Item = F;
+
+@group(0) @binding(1) var<storage, read_write> result: array<OUT>;
+
+fn begin(row: u32) -> Row {
+    return row;
+}
+
+fn item(row: u32, j: u32) -> Item {
+    return prologue(place(row, j) * LANES);
+}
+
+fn take(state: State, x: Item, begun: Row, j: u32) -> State {
+    return take_logit(state, x);
+}
+
+// (m, 1 / s) or (m, log(s))
+fn close(state: State, begun: Row) -> State {
+    let closed = close_lanes(state);
+    if LOG {
+        return State(closed.top, log_full(closed.sum), closed.bad);
+    }
+    return State(closed.top, F(1.0) / closed.sum, closed.bad);
+}
+
+fn value(state: State, x: Item, begun: Row, j: u32) -> F {
+    let shifted = x - state.top;
+    if LOG {
+        return shifted - state.sum;
+    }
+    // A maximum that overlooked NaN leaves the sum NaN.
+    return exp_down(shifted) * state.sum;
+}
