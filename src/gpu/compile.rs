@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet, hash_map};
 use std::sync::Arc;
 
 use super::balance::{Balanced, balance};
+use super::kept::Kept;
 use super::parallel::in_parallel;
 use super::stored::StoredPipelines;
 use super::{Buffer, Gpu, lock};
@@ -13,10 +14,14 @@ use crate::kernel::{FUSION, OPERANDS, PARAMS, QUEUE, SHARES};
 use crate::plan::{Dispatch, OPERAND_WORDS, Plan, SlotKind};
 use crate::profile::{Label, Phase};
 
+/// Pipelines that are kept for plans to come: a program that makes ever new graphs would else fill the memory with them. Plans
+/// keep those that they run.
+const KEPT: usize = 1024;
+
 /// Pipelines and layouts made so far.
 #[derive(Default)]
 pub(crate) struct Pipelines {
-    pipelines: HashMap<Key, wgpu::ComputePipeline>,
+    pipelines: Kept<Key, wgpu::ComputePipeline, KEPT>,
     layouts: HashMap<Vec<Entry>, wgpu::BindGroupLayout>,
     /// What the driver keeps of them from one program to the next.
     pub stored: StoredPipelines,
@@ -209,7 +214,7 @@ impl Gpu {
         let mut missing: Vec<Missing> = vec![];
         let mut seen = HashSet::new();
         for (key, layout, first) in &keys {
-            if !known.pipelines.contains_key(key) && seen.insert(key) {
+            if known.pipelines.get(key).is_none() && seen.insert(key) {
                 let (dispatch, ranges) = (&plan.dispatches[*first], &ranges[*first]);
                 missing.push(Missing { key, dispatch, layout: layout.clone(), ranges });
             }
@@ -248,11 +253,12 @@ impl Gpu {
                 return Err(error);
             }
         }
-        let find = |(key, layout, _): (Key, wgpu::BindGroupLayout, usize)| match known.pipelines.get(&key) {
+        let mut find = |(key, layout, _): (Key, wgpu::BindGroupLayout, usize)| match known.pipelines.get(&key) {
             Some(pipeline) => Ok((pipeline.clone(), layout)),
             None => Err(Error::internal("a pipeline was made and is not there")),
         };
-        let found = keys.into_iter().map(find).collect::<Result<Vec<_>>>()?;
+        let found = keys.into_iter().map(&mut find).collect::<Result<Vec<_>>>()?;
+        known.pipelines.end_round();
         Ok(which.into_iter().map(|place| found[place].clone()).collect())
     }
 

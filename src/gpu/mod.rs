@@ -7,6 +7,7 @@ mod buffer;
 pub(crate) mod choices;
 mod compile;
 mod fallback;
+mod kept;
 mod parallel;
 mod read;
 mod run;
