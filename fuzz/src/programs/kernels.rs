@@ -77,6 +77,8 @@ impl Grower<'_> {
             _ if rank > 1 => ("batch_norm".into(), t.batch_norm(None, None, 1e-2), -64.0, 64.0, normal),
             _ => (format!("softmax axis {axis}"), t.softmax(axis), 0.0, 1.0, Function),
         };
+        // Where a row is nearly constant, its gradient is a difference of nearly equal terms.
+        let y = self.bent(y, t);
         self.push(format!("{what} t{}", x.number), y, low, high, rounding);
     }
 
