@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::graph::{Node, Source};
 use crate::history::Flow;
-use crate::ops::{Backward, Role};
+use crate::op::{Backward, Role};
 use crate::tensor::{Tensor, in_rule};
 use crate::version::StoreState;
 

@@ -7,12 +7,14 @@ use std::sync::atomic::AtomicU32;
 use crate::array::Array;
 use crate::device::Device;
 use crate::dtype::{DType, half_of};
-use crate::graph::{HostData, Source};
+use crate::error::Problem;
+use crate::graph::Source;
+use crate::host::{Element, HostData};
+use crate::layout::Meta;
 use crate::ops::constant::{Constant, Fill};
-use crate::ops::{Meta, Problem};
 use crate::rng::{Philox, below};
 use crate::shape::Shape;
-use crate::tensor::{Element, Tensor};
+use crate::tensor::Tensor;
 
 impl Device {
     /// A tensor of `shape` with these elements, row-major. The data stay on the host until a run needs them.

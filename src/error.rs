@@ -305,3 +305,27 @@ impl Error {
         Error::Internal { what: what.into() }
     }
 }
+
+/// A broken rule of an op; recording adds the op's name and the source line.
+#[derive(Debug, Clone)]
+pub enum Problem {
+    /// Shapes do not fit: what is wrong, what to do.
+    Shape(String, &'static str),
+    /// This axis is out of range for this rank.
+    Axis(usize, usize),
+    /// Dtypes do not fit.
+    DType(String),
+    /// A value is out of range: what is wrong, what to do.
+    Value(String, &'static str),
+}
+
+impl Problem {
+    pub(crate) fn at(self, op: &'static str, at: &'static Location<'static>) -> Error {
+        match self {
+            Problem::Shape(what, next) => Error::Shape { op, at, what, next },
+            Problem::Axis(axis, rank) => Error::Axis { op, at, axis, rank },
+            Problem::DType(what) => Error::DType { op, at, what },
+            Problem::Value(what, next) => Error::Value { op, at, what, next },
+        }
+    }
+}

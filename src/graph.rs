@@ -14,54 +14,12 @@ use crate::device::{Arena, Device, GpuValue};
 use crate::dtype::DType;
 use crate::error::Error;
 use crate::history::{Flow, Past, Reach, this_thread};
-use crate::ops::{Meta, Op, Role, identity};
+use crate::layout::Meta;
+use crate::op::{Op, Role, identity};
 use crate::shape::Shape;
 use crate::version::StoreState;
 
-/// Host data of an upload.
-#[derive(Debug, Clone)]
-#[allow(missing_docs)]
-pub enum HostData {
-    F64(Vec<f64>),
-    F32(Vec<f32>),
-    F16(Vec<half::f16>),
-    I32(Vec<i32>),
-    U32(Vec<u32>),
-}
-
-impl HostData {
-    /// Number of elements.
-    pub fn len(&self) -> usize {
-        match self {
-            HostData::F64(v) => v.len(),
-            HostData::F32(v) => v.len(),
-            HostData::F16(v) => v.len(),
-            HostData::I32(v) => v.len(),
-            HostData::U32(v) => v.len(),
-        }
-    }
-
-    /// True if there are no elements.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Element `i` as f64.
-    pub fn get(&self, i: usize) -> f64 {
-        match self {
-            HostData::F64(v) => v[i],
-            HostData::F32(v) => f64::from(v[i]),
-            HostData::F16(v) => v[i].to_f64(),
-            HostData::I32(v) => f64::from(v[i]),
-            HostData::U32(v) => f64::from(v[i]),
-        }
-    }
-
-    /// All elements as f64.
-    pub fn to_f64(&self) -> Vec<f64> {
-        (0..self.len()).map(|i| self.get(i)).collect()
-    }
-}
+pub use crate::host::HostData;
 
 /// A range of an arena that a parameter leaf stands for, valid for one version of its store.
 #[derive(Debug)]

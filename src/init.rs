@@ -4,7 +4,7 @@
 //! out is `out * kernel`.
 
 use crate::dtype::DType;
-use crate::ops::Problem;
+use crate::error::Problem;
 use crate::rng::{Philox, below};
 use crate::shape::Shape;
 

@@ -111,6 +111,7 @@ mod cpu;
 mod create;
 pub mod data;
 mod device;
+mod device_info;
 mod dtype;
 mod engine;
 mod error;
@@ -118,9 +119,12 @@ mod file;
 mod gpu;
 pub mod graph;
 mod history;
+mod host;
 pub mod init;
 pub mod kernel;
+mod layout;
 pub mod nn;
+mod op;
 pub mod ops;
 pub mod optim;
 mod packed;
@@ -138,17 +142,19 @@ mod transfer;
 mod version;
 
 pub use array::Array;
-pub use device::{Device, DeviceInfo};
+pub use device::Device;
+pub use device_info::DeviceInfo;
 pub use dtype::{DType, Precision};
 pub use engine::Statistics;
 pub use error::{Error, Result};
+pub use host::Element;
 pub use init::Init;
 pub use params::{Param, ParamStore, Path};
 pub use recompute::recompute;
 pub use rng::Draws;
 pub use shape::{MAX_RANK, Shape};
 pub use state::State;
-pub use tensor::{Element, Tensor, no_grad, with_precision};
+pub use tensor::{Tensor, no_grad, with_precision};
 
 /// Doors for `fuzz/` to the files that a device keeps between programs.
 #[doc(hidden)]

@@ -5,7 +5,7 @@
 use safetensors::Dtype;
 
 use crate::dtype::DType;
-use crate::graph::HostData;
+use crate::host::HostData;
 
 /// Elements that are decoded at a time.
 const PIECE: usize = 4096;

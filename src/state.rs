@@ -11,9 +11,9 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::engine;
-use crate::error::Result;
+use crate::error::{Problem, Result};
 use crate::graph::Source;
-use crate::ops::{Meta, Problem};
+use crate::layout::Meta;
 use crate::tensor::Tensor;
 
 /// Assignments in a row that no step has carried out and nobody has read, before [`State::get`] computes them: each keeps

@@ -10,11 +10,13 @@ use std::thread::LocalKey;
 use crate::array::Array;
 use crate::device::Device;
 use crate::dtype::{DType, Precision};
-use crate::error::{Error, Result};
-use crate::graph::{HostData, Node, Source, scalar};
+use crate::error::{Error, Problem, Result};
+use crate::graph::{Node, Source, scalar};
 use crate::history::Flow;
+use crate::host::{Element, HostData};
+use crate::layout::Meta;
+use crate::op::{Casting, Op};
 use crate::ops::pointwise::number::refused;
-use crate::ops::{Casting, Meta, Op, Problem};
 use crate::profile::Phase;
 use crate::shape::Shape;
 
@@ -104,61 +106,6 @@ impl Clone for Tensor {
 impl Drop for Tensor {
     fn drop(&mut self) {
         self.node.handles.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// An element type that tensors are made of and read into.
-pub trait Element: Copy + Send + Sync + 'static {
-    /// The matching dtype.
-    const DTYPE: DType;
-    /// From the f64 that the reference holds.
-    fn from_f64(value: f64) -> Self;
-    /// Packs elements for an upload.
-    fn pack(data: &[Self]) -> HostData;
-    /// Unpacks what a GPU gave back.
-    fn unpack(data: &HostData) -> Option<Vec<Self>>;
-}
-
-macro_rules! element {
-    ($type:ty, $dtype:ident, $from:expr) => {
-        impl Element for $type {
-            const DTYPE: DType = DType::$dtype;
-            fn from_f64(value: f64) -> Self {
-                $from(value)
-            }
-            fn pack(data: &[Self]) -> HostData {
-                HostData::$dtype(data.to_vec())
-            }
-            fn unpack(data: &HostData) -> Option<Vec<Self>> {
-                match data {
-                    HostData::$dtype(v) => Some(v.clone()),
-                    HostData::F64(v) => Some(v.iter().map(|&x| Self::from_f64(x)).collect()),
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-element!(f32, F32, |x| x as f32);
-element!(half::f16, F16, |x| half::f16::from_f32(x as f32));
-element!(i32, I32, |x| x as i32);
-element!(u32, U32, |x| x as u32);
-
-impl Element for bool {
-    const DTYPE: DType = DType::Bool;
-    fn from_f64(value: f64) -> Self {
-        value != 0.0
-    }
-    fn pack(data: &[Self]) -> HostData {
-        HostData::U32(data.iter().map(|&b| u32::from(b)).collect())
-    }
-    fn unpack(data: &HostData) -> Option<Vec<Self>> {
-        match data {
-            HostData::U32(v) => Some(v.iter().map(|&x| x != 0).collect()),
-            HostData::F64(v) => Some(v.iter().map(|&x| x != 0.0).collect()),
-            _ => None,
-        }
     }
 }
 

@@ -9,8 +9,9 @@ use crate::dtype::DType;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::graph::{HostData, Source, Value};
-use crate::ops::Meta;
+use crate::graph::{Source, Value};
+use crate::host::HostData;
+use crate::layout::Meta;
 use crate::packed::Packed;
 use crate::tensor::Tensor;
 

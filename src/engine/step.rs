@@ -14,7 +14,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::{LeafKind, Node, Snapshot, Source, Value};
 use crate::kernel::{Capabilities, Kernel, OPERANDS, fold_workgroups};
-use crate::ops::Meta;
+use crate::layout::Meta;
 use crate::plan::{self, Destination, Dispatch, Numbers, Plan, Request, Slot, SlotKind};
 use crate::profile::Phase;
 use crate::shape::Shape;

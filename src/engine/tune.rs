@@ -77,7 +77,7 @@ fn time(gpu: &Gpu, plan: crate::plan::Plan, inputs: &[usize]) -> Result<f64> {
     let mut values = vec![];
     for &elements in inputs {
         // Four bytes an element, whatever the type: the values do not matter, but they must be ordinary numbers.
-        let data = crate::graph::HostData::F32(vec![0.5; elements]);
+        let data = crate::host::HostData::F32(vec![0.5; elements]);
         values.push(gpu.upload(&data, DType::F32)?);
     }
     let values: Mutex<Vec<GpuValue>> = Mutex::new(values);

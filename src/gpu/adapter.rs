@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use super::{Gpu, Inner, buffer, compile, lock, read, staging};
-use crate::device::DeviceInfo;
+use crate::device_info::DeviceInfo;
 use crate::error::{Error, Result};
 use crate::kernel::Capabilities;
 use crate::settings::Settings;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use super::{Gpu, IN_FLIGHT, ReadCell, lock};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::graph::HostData;
+use crate::host::HostData;
 use crate::plan::Plan;
 
 /// Bytes in use on a device.

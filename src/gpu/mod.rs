@@ -27,7 +27,7 @@ pub(crate) use read::ReadCell;
 pub(crate) use run::Leaf;
 
 use crate::cache::Cache;
-use crate::device::DeviceInfo;
+use crate::device_info::DeviceInfo;
 use crate::error::{Error, Result};
 use crate::kernel::Capabilities;
 use crate::profile::{Phase, Recorder};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use super::{Buffer, Gpu, GpuValue, lock};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::graph::HostData;
+use crate::host::HostData;
 
 const PENDING: u8 = 0;
 const MAPPED: u8 = 1;

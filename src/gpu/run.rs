@@ -8,7 +8,7 @@ use super::staging::Stage;
 use super::{Buffer, Compiled, Gpu, GpuValue, IN_FLIGHT, ReadCell, lock};
 use crate::device::{Arena, Storage};
 use crate::error::{Error, Result};
-use crate::graph::HostData;
+use crate::host::HostData;
 use crate::plan::SlotKind;
 use crate::profile::Phase;
 

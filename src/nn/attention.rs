@@ -1,8 +1,8 @@
 //! Multi-head attention.
 
 use super::{Linear, Mode, Module};
+use crate::error::Problem;
 use crate::init::Init;
-use crate::ops::Problem;
 use crate::ops::attention::AttentionOptions;
 use crate::params::{Param, Path};
 use crate::rng::Draws;

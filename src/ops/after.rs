@@ -2,8 +2,10 @@
 //! pass that asks for it. Costs nothing on a device; the planner keeps the order.
 
 use crate::array::Array;
+use crate::error::Problem;
 use crate::kernel::Capabilities;
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance, ViewKind};
+use crate::layout::{Meta, ViewKind};
+use crate::op::{Backward, Case, Lowering, Op, Tolerance};
 use crate::tensor::Tensor;
 
 /// Input 0, once input 1 has been computed.

@@ -4,7 +4,8 @@
 //! where they are.
 
 use crate::dtype::DType;
-use crate::ops::{Case, Draw, Problem, Tolerance};
+use crate::error::Problem;
+use crate::op::{Case, Draw, Tolerance};
 use crate::rng::Draws;
 use crate::shape::Shape;
 use crate::tensor::Tensor;

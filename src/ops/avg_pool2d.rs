@@ -2,10 +2,12 @@
 
 use crate::array::Array;
 use crate::dtype::DType;
+use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::layout::Meta;
+use crate::op::{Backward, Case, Casting, Draw, Lowering, Op, Tolerance};
 use crate::ops::pool::Window;
 use crate::ops::product::Product;
-use crate::ops::{Backward, Case, Casting, Draw, Lowering, Meta, Op, Problem, Tolerance};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use crate::array::Array;
 use crate::dtype::DType;
+use crate::error::Problem;
 use crate::graph::Node;
 use crate::kernel::Capabilities;
-use crate::ops::{Backward, Case, Casting, Draw, Lowering, Meta, Op, Problem, Role, Tolerance};
+use crate::layout::Meta;
+use crate::op::{Backward, Case, Casting, Draw, Lowering, Op, Role, Tolerance};
 use crate::tensor::{Tensor, is_mixed};
 
 /// Conversion to `to`.

@@ -2,8 +2,10 @@
 
 use crate::array::Array;
 use crate::dtype::DType;
+use crate::error::Problem;
 use crate::kernel::Capabilities;
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Role, Tolerance};
+use crate::layout::Meta;
+use crate::op::{Backward, Case, Lowering, Op, Role, Tolerance};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 

@@ -4,9 +4,11 @@
 
 use crate::array::Array;
 use crate::dtype::DType;
+use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities};
+use crate::layout::Meta;
+use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
 use crate::ops::rows::{LOG_SUM_EXP, MAX_LENGTH, Program, Rows};
-use crate::ops::{Backward, Case, Draw, Lowering, Meta, Op, Problem, Tolerance};
 use crate::tensor::Tensor;
 
 /// Loss of each row of logits (input 0) with its label (input 1).

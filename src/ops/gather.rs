@@ -8,8 +8,11 @@
 
 use crate::array::Array;
 use crate::dtype::DType;
+use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel};
-use crate::ops::{Backward, Case, Draw, Lowering, Meta, Op, Problem, Tolerance, check_axis};
+use crate::layout::Meta;
+use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
+use crate::ops::shared::check_axis;
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::Tensor;
 

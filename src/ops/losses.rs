@@ -1,7 +1,7 @@
 //! Losses composed of other ops. All take the mean over all elements and give a scalar,
 //! formed in f32 for f16.
 
-use crate::ops::Problem;
+use crate::error::Problem;
 use crate::tensor::Tensor;
 
 impl Tensor {

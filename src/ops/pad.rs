@@ -4,9 +4,11 @@ use std::any::Any;
 
 use crate::array::Array;
 use crate::dtype::DType;
+use crate::error::Problem;
 use crate::graph::Source;
 use crate::kernel::{Binding, Capabilities, Kernel};
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Role, Tolerance};
+use crate::layout::Meta;
+use crate::op::{Backward, Case, Lowering, Op, Role, Tolerance};
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::Tensor;
 
@@ -204,7 +206,7 @@ impl Op for Place {
 
     fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
         let mut dims = inputs[0].shape.to_vec();
-        crate::ops::check_axis(self.axis, dims.len())?;
+        crate::ops::shared::check_axis(self.axis, dims.len())?;
         dims[self.axis] = self.total;
         Ok(Meta { shape: Shape::new(&dims).unwrap_or(inputs[0].shape), dtype: DType::F32 })
     }

@@ -9,8 +9,10 @@ pub mod table;
 
 use crate::array::Array;
 use crate::dtype::DType;
+use crate::error::Problem;
 use crate::kernel::Capabilities;
-use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem};
+use crate::layout::Meta;
+use crate::op::{Backward, Case, Casting, Lowering, Op};
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::Tensor;
 pub use number::Argument;

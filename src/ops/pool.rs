@@ -1,7 +1,8 @@
 //! What max and average pooling share: the window and its shape rule.
 
+use crate::error::Problem;
 use crate::kernel::MAX_ITERATIONS;
-use crate::ops::{Meta, Problem};
+use crate::layout::Meta;
 use crate::shape::Shape;
 
 /// A sliding window over the last two axes of [batch, channels, height, width].

@@ -10,9 +10,11 @@ use std::borrow::Cow;
 
 use crate::array::Array;
 use crate::dtype::DType;
+use crate::error::Problem;
 use crate::graph::{Node, Source};
 use crate::kernel::Capabilities;
-use crate::ops::{Meta, Problem, Role};
+use crate::layout::Meta;
+use crate::op::Role;
 use crate::tensor::{Tensor, is_mixed};
 
 /// Precision of a product.

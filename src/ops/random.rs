@@ -4,9 +4,11 @@ use std::panic::Location;
 
 use crate::array::Array;
 use crate::dtype::DType;
+use crate::error::Problem;
 use crate::graph::{Source, scalar};
 use crate::kernel::Capabilities;
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance};
+use crate::layout::Meta;
+use crate::op::{Backward, Case, Lowering, Op, Tolerance};
 use crate::rng::{Draws, word};
 use crate::shape::Shape;
 use crate::tensor::Tensor;

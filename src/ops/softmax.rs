@@ -5,9 +5,12 @@
 
 use crate::array::Array;
 use crate::dtype::DType;
+use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::layout::Meta;
+use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
 use crate::ops::rows::{LOG_SUM_EXP, MAX_LENGTH, Program, Rows};
-use crate::ops::{Backward, Case, Draw, Lowering, Meta, Op, Problem, Tolerance, check_axis};
+use crate::ops::shared::check_axis;
 use crate::tensor::Tensor;
 
 /// Softmax along `axis`.

@@ -4,8 +4,11 @@ use std::panic::Location;
 
 use crate::array::Array;
 use crate::dtype::DType;
+use crate::error::Problem;
 use crate::kernel::Capabilities;
-use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem, Role, Tolerance, ViewKind, check_axis};
+use crate::layout::{Meta, ViewKind};
+use crate::op::{Backward, Case, Casting, Lowering, Op, Role, Tolerance};
+use crate::ops::shared::check_axis;
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::{Tensor, no_grad};
 

@@ -2,7 +2,7 @@
 //! algorithm 2, as `torch.optim.AdamW` has it).
 
 use super::{Correction, Factors, GroupSettings, Rule, Settings, check_number, check_settings, check_share};
-use crate::ops::Problem;
+use crate::error::Problem;
 
 /// Configuration of [`super::AdamW`]. The defaults are PyTorch's.
 ///

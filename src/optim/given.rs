@@ -4,9 +4,8 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use crate::dtype::DType;
-use crate::error::Result;
+use crate::error::{Problem, Result};
 use crate::graph::Node;
-use crate::ops::Problem;
 use crate::params::{Param, ParamStore};
 use crate::tensor::Tensor;
 

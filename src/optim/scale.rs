@@ -5,7 +5,7 @@
 //! Where a scaled gradient is not finite the update is skipped and the scale is lowered.
 
 use super::check_number;
-use crate::ops::Problem;
+use crate::error::Problem;
 
 /// How the factor of the loss follows the gradients. The defaults are those of `torch.amp.GradScaler`, which has no floor.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,6 +1,6 @@
 //! What all optimizers are configured with, and which of it cannot be used.
 
-use crate::ops::Problem;
+use crate::error::Problem;
 
 /// What one parameter group does differently.
 #[derive(Debug, Clone, Copy, PartialEq)]

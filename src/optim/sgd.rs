@@ -2,7 +2,7 @@
 //! it (its documentation states where it departs from Sutskever et al. 2013).
 
 use super::{Correction, Factors, GroupSettings, Rule, Settings, check_settings, check_share};
-use crate::ops::Problem;
+use crate::error::Problem;
 
 /// Configuration of [`super::Sgd`].
 ///

@@ -16,7 +16,7 @@ use crate::engine::{Beside, Bound};
 use crate::error::Result;
 use crate::graph::{Node, ParameterLeaf, Source};
 use crate::history::Flow;
-use crate::ops::Meta;
+use crate::layout::Meta;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 

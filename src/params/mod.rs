@@ -14,9 +14,8 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Problem, Result};
 use crate::init::Init;
-use crate::ops::Problem;
 use crate::rng::Draws;
 use crate::shape::Shape;
 use crate::state::State;

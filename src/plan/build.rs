@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::place;
-use super::strided::Strided;
 use super::tune::{Chosen, Open, Site};
 use super::{Plan, Slot, SlotKind, fuse, text};
 use crate::device::Arena;
@@ -12,7 +11,9 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::{LeafKind, Snapshot, Source};
 use crate::kernel::{Capabilities, Choice, Kernel, Operand};
-use crate::ops::{Byproduct, Lowering, Meta, Op, ViewKind, identity, is_own};
+use crate::layout::{Meta, Strided, ViewKind};
+use crate::op::{Byproduct, Lowering, Op, identity};
+use crate::ops::is_own;
 use crate::shape::Shape;
 
 /// Where a result goes.

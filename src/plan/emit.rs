@@ -15,11 +15,11 @@ pub use state::State;
 
 use super::build::{Graph, Work};
 use super::fuse::Unit;
-use super::strided::Strided;
 use super::text::{four_lanes, has_token, helpers_for, substitute};
 use crate::dtype::DType;
 use crate::graph::LeafKind;
 use crate::kernel::{EXTRA, FUSION, Kernel, OPERANDS};
+use crate::layout::Strided;
 
 /// Why a unit cannot be one kernel.
 #[derive(Debug)]

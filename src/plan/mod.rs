@@ -11,15 +11,14 @@ mod numbers;
 mod order;
 mod place;
 mod report;
-mod strided;
 mod text;
 mod tune;
 
 use std::sync::Arc;
 
+pub use crate::layout::Strided;
 pub use build::{Destination, Request, build};
 pub use numbers::{Numbers, OPERAND_WORDS};
-pub use strided::Strided;
 pub use text::scan;
 pub use tune::{Candidate, Open};
 

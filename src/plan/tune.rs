@@ -7,7 +7,8 @@ use super::{Plan, Strided, fuse, place};
 use crate::error::Result;
 use crate::graph::LeafKind;
 use crate::kernel::{Capabilities, Choice, Offers};
-use crate::ops::{Lowering, Meta, Op};
+use crate::layout::Meta;
+use crate::op::{Lowering, Op};
 use crate::shape::Shape;
 
 /// An op whose class of shapes nobody has measured.

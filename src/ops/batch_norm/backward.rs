@@ -4,8 +4,11 @@ use super::channels::{Channels, Fold, Map, check};
 use super::statistics::{BatchNormStatistics, rows};
 use super::{SHAPES, absent, per_channel};
 use crate::array::Array;
+use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities};
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance, split_sum};
+use crate::layout::Meta;
+use crate::op::{Backward, Case, Lowering, Op, Tolerance};
+use crate::ops::shared::split_sum;
 use crate::tensor::Tensor;
 
 /// For each channel, the sums of dy h and of dy, h = (x - mean) / sqrt(variance + epsilon): `[2, channels]`, from dy, x and

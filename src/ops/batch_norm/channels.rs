@@ -1,9 +1,10 @@
 //! Kernels that walk over the elements of channels: what the ops of batch normalisation have in common.
 
 use crate::dtype::DType;
+use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::layout::Meta;
 use crate::ops::rows::{join_lanes, lane_functions};
-use crate::ops::{Meta, Problem};
 use crate::shape::Shape;
 
 /// Iterations of a walk at most.

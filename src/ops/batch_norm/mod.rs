@@ -15,8 +15,10 @@ use channels::{Channels, Map, check};
 
 use crate::array::Array;
 use crate::dtype::DType;
+use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities};
-use crate::ops::{Backward, Case, Draw, Lowering, Meta, Op, Problem, Tolerance};
+use crate::layout::Meta;
+use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
 use crate::tensor::Tensor;
 
 /// The channels of input 0, `[n, channels, ..]`, normalised with the statistics in input 1: `[2, channels]`, mean and variance, or

@@ -4,9 +4,11 @@ use super::channels::{Channels, Fold, check};
 use super::{SHAPES, bound};
 use crate::array::Array;
 use crate::dtype::DType;
+use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::layout::Meta;
+use crate::op::{Backward, Case, Lowering, Op};
 use crate::ops::rows::MOMENTS;
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 

@@ -4,8 +4,10 @@
 use super::geometry::Geometry;
 use super::special::Pass;
 use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::layout::Meta;
+use crate::op::Lowering;
+use crate::ops::shared::split_sum;
 use crate::ops::tiles::{self, Sizes};
-use crate::ops::{Lowering, Meta, split_sum};
 
 /// Numbers below this are divided with a reciprocal, see `divide` in the shader.
 const SMALL: usize = 1 << 24;

@@ -2,8 +2,8 @@
 
 use super::{Conv2d, Conv2dDataGrad, Conv2dOptions, Conv2dWeightGrad, geometry::Geometry};
 use crate::dtype::DType;
+use crate::op::{Case, Draw, Tolerance};
 use crate::ops::product::Product;
-use crate::ops::{Case, Draw, Tolerance};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 

@@ -4,9 +4,11 @@ use super::geometry::{self, Geometry, Texts, Tile};
 use super::special::{self, Pass};
 use super::{Conv2d, Conv2dOptions, Conv2dWeightGrad, cases};
 use crate::array::Array;
+use crate::error::Problem;
 use crate::kernel::Capabilities;
+use crate::layout::Meta;
+use crate::op::{Backward, Case, Casting, Lowering, Op};
 use crate::ops::product::Product;
-use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 

@@ -4,7 +4,9 @@
 use super::geometry::Geometry;
 use super::special::Pass;
 use crate::kernel::{Binding, Capabilities, Kernel};
-use crate::ops::{Lowering, Meta, split_sum};
+use crate::layout::Meta;
+use crate::op::Lowering;
+use crate::ops::shared::split_sum;
 
 /// Loop iterations that an invocation may do, with some left for what is not counted.
 const ITERATIONS: usize = 56_000;

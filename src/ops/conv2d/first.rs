@@ -2,7 +2,7 @@
 
 use super::geometry::Geometry;
 use crate::kernel::{Binding, Kernel};
-use crate::ops::Lowering;
+use crate::op::Lowering;
 
 /// True where this kernel can form the forward pass: its weights have room in 16 KiB of workgroup memory.
 pub(super) fn fits(g: &Geometry) -> bool {

@@ -1,7 +1,10 @@
 //! The sizes of a convolution, and what its kernels share.
 
+use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel};
-use crate::ops::{Lowering, Meta, Problem, split_sum};
+use crate::layout::Meta;
+use crate::op::Lowering;
+use crate::ops::shared::split_sum;
 use crate::shape::Shape;
 
 /// Stride, padding, dilation (height, width) and groups of a convolution.

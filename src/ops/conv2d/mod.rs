@@ -30,9 +30,11 @@ use special::Pass;
 pub use weight_grad::Conv2dWeightGrad;
 
 use crate::array::Array;
+use crate::error::Problem;
 use crate::kernel::Capabilities;
+use crate::layout::Meta;
+use crate::op::{Backward, Case, Casting, Lowering, Op};
 use crate::ops::product::{self, Product};
-use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem};
 use crate::tensor::Tensor;
 
 /// Convolution of `[N, C, H, W]` with `[O, C / groups, KH, KW]`.

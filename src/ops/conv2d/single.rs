@@ -6,9 +6,12 @@
 use super::geometry::Geometry;
 use super::special::Pass;
 use crate::kernel::Capabilities;
+use crate::layout::Meta;
+use crate::op::Lowering;
+use crate::ops::matmul::kernel::{Operand as ProductOperand, kernel as product_kernel};
 use crate::ops::product::Product;
+use crate::ops::shared::split_sum;
 use crate::ops::tiles::Sizes;
-use crate::ops::{Lowering, Meta, ProductOperand, product_kernel, split_sum};
 
 /// True where a pass is such a product, and the partial results of the weight gradient, one an image, have room in 64 MiB.
 pub(super) fn fits(g: &Geometry, pass: Pass) -> bool {

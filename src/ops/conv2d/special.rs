@@ -3,8 +3,10 @@
 use super::geometry::Geometry;
 use super::{blocks, depthwise, first, single};
 use crate::kernel::Capabilities;
+use crate::layout::Meta;
+use crate::op::Lowering;
 use crate::ops::product::Product;
-use crate::ops::{Lowering, Meta, preferred};
+use crate::ops::shared::preferred;
 
 /// Which of the three products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

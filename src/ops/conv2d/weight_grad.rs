@@ -8,9 +8,12 @@ use super::geometry::{self, Geometry};
 use super::special::{self, Pass};
 use super::{Conv2d, Conv2dDataGrad, Conv2dOptions, cases};
 use crate::array::Array;
+use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::layout::Meta;
+use crate::op::{Backward, Case, Casting, Lowering, Op};
 use crate::ops::product::Product;
-use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem, split_sum};
+use crate::ops::shared::split_sum;
 use crate::tensor::Tensor;
 
 /// `dw [O, C / groups, KH, KW]` from the images `[N, C, H, W]` and `dy [N, O, OH, OW]`.

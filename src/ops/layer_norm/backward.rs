@@ -2,9 +2,12 @@
 
 use super::{LayerNormWeightGrad, affine, check_rows, columns};
 use crate::array::Array;
+use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities};
+use crate::layout::Meta;
+use crate::op::{Backward, Byproduct, Case, Lowering, Op, Tolerance};
 use crate::ops::rows::{Block, Program, Rows};
-use crate::ops::{Backward, Byproduct, Case, Lowering, Meta, Op, Problem, Tolerance, add_splits};
+use crate::ops::shared::add_splits;
 use crate::tensor::Tensor;
 
 /// Gradient of normalised rows with respect to the rows: from the result's gradient, the rows, their statistics

@@ -19,9 +19,11 @@ pub use weights::{LayerNormStatistics, LayerNormWeightGrad};
 
 use crate::array::Array;
 use crate::dtype::DType;
+use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities};
+use crate::layout::Meta;
+use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
 use crate::ops::rows::{Block, MAX_LENGTH, MOMENTS, Program, Rows};
-use crate::ops::{Backward, Case, Draw, Lowering, Meta, Op, Problem, Tolerance};
 use crate::tensor::Tensor;
 
 /// The rows of input 0, shape `[rows, n]`, normalised; times input 1 and plus input 2, shape `[n]`, where there are any.

@@ -3,9 +3,12 @@
 use super::{SHAPES, bound, check_rows, moments};
 use crate::array::Array;
 use crate::dtype::DType;
+use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::layout::Meta;
+use crate::op::{Backward, Case, Lowering, Op, Tolerance};
 use crate::ops::rows::{MOMENTS, Program, Rows};
-use crate::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance, split_sum};
+use crate::ops::shared::split_sum;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 

@@ -2,8 +2,8 @@
 
 use super::Matmul;
 use crate::dtype::DType;
+use crate::op::{Case, Draw, Tolerance};
 use crate::ops::product::Product;
-use crate::ops::{Case, Draw, Tolerance};
 use crate::tensor::Tensor;
 
 pub(super) fn all() -> Vec<Case> {

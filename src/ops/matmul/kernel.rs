@@ -3,9 +3,10 @@
 use super::variants::{self, Shader, along_k};
 use crate::dtype::DType;
 use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::layout::Meta;
 use crate::ops::product::Product;
+use crate::ops::shared::preferred;
 use crate::ops::tiles::{self, Sizes};
-use crate::ops::{Meta, preferred};
 
 /// An operand of a product: the input that it is, its first element, and the strides of its two batch axes, its rows and its
 /// columns.

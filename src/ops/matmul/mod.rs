@@ -32,11 +32,13 @@ mod variants;
 use kernel::Operand;
 
 use crate::array::{Array, parallel};
+use crate::error::Problem;
 use crate::kernel::Capabilities;
+use crate::layout::{Meta, Strided};
+use crate::op::{Backward, Case, Casting, Lowering, Op, Role};
 use crate::ops::product::{self, Product};
+use crate::ops::shared::split_sum;
 use crate::ops::tiles::Sizes;
-use crate::ops::{Backward, Case, Casting, Lowering, Meta, Op, Problem, Role, split_sum};
-use crate::plan::Strided;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 

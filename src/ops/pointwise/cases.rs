@@ -3,7 +3,7 @@
 use super::Pointwise;
 use super::table::*;
 use crate::dtype::DType;
-use crate::ops::{Case, Draw, Tolerance};
+use crate::op::{Case, Draw, Tolerance};
 use crate::tensor::Tensor;
 
 fn bound(absolute: f64, relative: f64) -> Tolerance {

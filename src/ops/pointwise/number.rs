@@ -9,7 +9,8 @@
 use super::Pointwise;
 use super::table::{self, Kind, Row};
 use crate::dtype::DType;
-use crate::ops::{Casting, Op, Problem};
+use crate::error::Problem;
+use crate::op::{Casting, Op};
 use crate::tensor::{Tensor, is_mixed};
 
 /// The second operand of a binary op: a tensor or a number.

@@ -1,6 +1,6 @@
 //! The table of pointwise ops.
 
-use crate::ops::Backward;
+use crate::op::Backward;
 use crate::tensor::Tensor;
 
 /// Which dtypes a row takes and gives.

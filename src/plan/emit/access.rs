@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{Emitter, Index, Refused};
 use crate::dtype::DType;
-use crate::plan::strided::Strided;
+use crate::layout::Strided;
 
 impl Emitter<'_> {
     /// The index that an emitted function takes, and its parameters.

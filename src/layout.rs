@@ -1,7 +1,41 @@
-//! Strided maps: how a view's elements are found in the buffer beneath it.
+//! How the elements of a tensor lie: shape, dtype, strides.
 
-use crate::ops::ViewKind;
+use crate::dtype::DType;
 use crate::shape::{MAX_RANK, Shape};
+
+/// Shape and dtype of a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Meta {
+    /// Axis lengths.
+    pub shape: Shape,
+    /// Element type.
+    pub dtype: DType,
+}
+
+impl Meta {
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.elements()
+    }
+}
+
+/// How a view finds its elements in its input, without a copy.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ViewKind {
+    /// Same elements in the same order.
+    Reshape,
+    /// Output axis `i` is input axis `axes[i]`.
+    Permute(Vec<usize>),
+    /// Axes of length 1 stretched, new axes in front.
+    Expand,
+    /// `length` elements of `axis` from the host number in input 1.
+    Slice {
+        /// The axis.
+        axis: usize,
+    },
+    /// Input 0 itself, to be read only once input 1 has been computed.
+    After,
+}
 
 /// Element with multi-index `i` of `shape` lies at `offset + sum(i * strides) + sum(dynamic operand * stride)`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

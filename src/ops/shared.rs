@@ -1,0 +1,63 @@
+//! What op files share: the choice among variants, and sums of partial results.
+
+use crate::error::Problem;
+use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::layout::Meta;
+use crate::op::Lowering;
+
+/// `Err` unless `axis` is below `rank`.
+pub(crate) fn check_axis(axis: usize, rank: usize) -> Result<(), Problem> {
+    if axis < rank { Ok(()) } else { Err(Problem::Axis(axis, rank)) }
+}
+
+/// The candidate that was measured to be the fastest, else the one that the device prefers by name, else the first: a
+/// table's default. One that the driver has refused is taken only if there is no other.
+///
+/// An op whose kernels are chosen here is tuned: its candidates are what `KILN_TUNE=on` measures.
+pub(crate) fn preferred<T>(mut candidates: Vec<T>, name: impl Fn(&T) -> &str, capabilities: &Capabilities) -> T {
+    let allowed = |candidate: &T| !capabilities.refused.iter().any(|refused| refused == name(candidate));
+    let wanted = |candidate: &T| capabilities.preferred.iter().any(|&wanted| wanted == name(candidate));
+    let chosen = |candidate: &T| capabilities.chosen.as_deref() == Some(name(candidate));
+    // A preference by name, as tests have them, leaves nothing to measure.
+    if !candidates.iter().any(wanted) {
+        capabilities.offers.note(candidates.iter().filter(|candidate| allowed(candidate)).map(&name));
+    }
+    let place = candidates.iter().position(|candidate| (wanted(candidate) || chosen(candidate)) && allowed(candidate));
+    let place = place.or_else(|| candidates.iter().position(allowed)).unwrap_or(0);
+    candidates.swap_remove(place)
+}
+
+/// What stands for an epilogue in a text that calls one for a value that is not the op's result.
+fn no_epilogue(lanes: usize) -> String {
+    let out = if lanes == 1 { "f32" } else { "vec4<f32>" };
+    format!("\nalias OUT = {out};\nfn epilogue(value: {out}, index: u32) -> {out} {{\n    return value;\n}}\n")
+}
+
+/// A kernel that adds `splits` partial results of `elements` elements in order, from one binding into another.
+pub(crate) fn add_splits(elements: usize, splits: usize, from: Binding, to: Binding) -> Kernel {
+    let mut sum = Kernel::own("split_sum", include_str!("../../shaders/shared/split_sum.wgsl"));
+    sum.bindings = vec![from, to];
+    sum.params = vec![elements as u32, splits as u32];
+    sum.workgroups = (elements as u64).div_ceil(64);
+    sum.iterations = splits as u64;
+    sum.flops = (splits * elements) as u64;
+    sum.epilogue = to == Binding::output();
+    if !sum.epilogue {
+        sum.source.push_str(&no_epilogue(1));
+    }
+    sum
+}
+
+/// Kernels that wrote `splits` partial results of `output`, and one that adds these in order.
+pub(crate) fn split_sum(mut kernels: Vec<Kernel>, splits: usize, output: &Meta) -> Lowering {
+    let elements = output.elements();
+    for kernel in &mut kernels {
+        kernel.source.push_str(&no_epilogue(kernel.lanes));
+        kernel.epilogue = false;
+        for binding in kernel.bindings.iter_mut().filter(|binding| binding.write) {
+            *binding = Binding::write(0);
+        }
+    }
+    kernels.push(add_splits(elements, splits, Binding::read(0), Binding::output()));
+    Lowering::Kernels { kernels, temporaries: vec![splits * elements] }
+}
