@@ -3,6 +3,9 @@
 //! `cargo run --release --example custom_op` holds it to its f64 reference, checks its gradient, and trains through it.
 //! The library's ops are written in the same way; `src/ops/softmax.rs` is one to read next.
 
+#[path = "common/pipe.rs"]
+mod pipe;
+
 use anyhow::{Result, ensure};
 use kiln::kernel::{Binding, Capabilities, Kernel};
 use kiln::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance};
@@ -114,6 +117,7 @@ fn run(device: &Device, case: &Case, x: &Array, weights: &Array) -> Result<[Arra
 }
 
 fn main() -> Result<()> {
+    pipe::end_with_reader();
     let (device, cpu) = (Device::best()?, Device::cpu());
     println!("device {}", device.info());
     let mut rng = Philox::new(7, 0);

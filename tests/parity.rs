@@ -1,11 +1,22 @@
 //! Every case of every op, forward and gradient, on a GPU against the f64 reference.
 //!
-//! `KILN_CASE=softmax cargo test --release --test parity` runs the cases whose name contains a word.
+//! `KILN_CASE=softmax cargo test --release --test parity` runs the cases with the word in their name, whatever its case.
 
 mod common;
 
 use kiln::kernel::Capabilities;
 use kiln::prelude::*;
+
+#[test]
+fn a_case_is_found_by_any_part_of_its_name_and_an_unknown_one_lists_the_names() {
+    let found = |word: &str| common::choose::choose(word, vec!["Softmax/5x7", "BatchNorm/3", "MatMul/64"], |name| name);
+    assert_eq!(found("softmax").unwrap(), ["Softmax/5x7"]);
+    assert_eq!(found("batch_norm").unwrap(), ["BatchNorm/3"]);
+    assert_eq!(found("matmul/6").unwrap(), ["MatMul/64"]);
+    assert_eq!(found("").unwrap().len(), 3);
+    let error = found("softmin").unwrap_err();
+    assert_eq!(error, "KILN_CASE=softmin is in no case's name; they begin with BatchNorm, MatMul, Softmax");
+}
 
 #[test]
 fn every_case_on_vulkan_agrees_with_the_reference() {

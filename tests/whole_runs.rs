@@ -304,6 +304,38 @@ fn outputs_are_tried_before_the_first_step_and_left_as_they_were() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_reader_that_leaves_ends_the_run_without_a_word() {
+    let folder = folder("reader");
+    let mut command = train_cnn(&[]);
+    command.arg("--out").arg(folder.join("out")).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    assert!(!ended.status.success() && ended.stderr.is_empty(), "{}", text(&ended.stderr));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn the_shaders_of_a_step_are_written_to_a_folder() {
+    let folder = folder("plan");
+    let plan = folder.join("new/plan");
+    let mut command = train_cnn(&[("--device", "vulkan")]);
+    let ended = run(command.args(["--max-steps", "1", "--out"]).arg(folder.join("out")).arg("--plan").arg(&plan));
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    let names = std::fs::read_dir(&plan).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let (shaders, others): (Vec<String>, Vec<String>) = names.partition(|name| name.ends_with(".wgsl"));
+    assert_eq!(others, ["plan.txt"]);
+    let listed = std::fs::read_to_string(plan.join("plan.txt")).unwrap();
+    assert!(shaders.iter().any(|name| name.contains("conv2d")) && listed.contains("conv2d"), "{shaders:?}");
+    for name in shaders {
+        let source = std::fs::read_to_string(plan.join(&name)).unwrap();
+        naga::front::wgsl::parse_str(&source).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn a_checkpoint_of_another_run_is_refused_with_both_values() {
     let folder = folder("other-run");
     let [checkpoint, out] = ["run", "out"].map(|name| folder.join(name));

@@ -7,6 +7,9 @@ mod kills;
 #[cfg(unix)]
 mod limits;
 #[cfg(unix)]
+#[path = "../common/pipe.rs"]
+mod pipe;
+#[cfg(unix)]
 mod program;
 #[cfg(unix)]
 mod shared;
@@ -29,6 +32,7 @@ fn main() -> anyhow::Result<()> {
         #[arg(long)]
         seed: Option<u64>,
     }
+    pipe::end_with_reader();
     let args = Args::parse();
     let clock = || std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_millis() as u64);
     let seed = args.seed.unwrap_or_else(clock);

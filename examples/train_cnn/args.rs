@@ -14,7 +14,8 @@ use kiln::init::{Fan, Init, Nonlinearity};
     train_cnn --device vulkan --optimizer sgd --lr 0.05 --momentum 0.9\n  \
     train_cnn --checkpoint run.safetensors          saves weights, optimizer and position after every epoch\n  \
     train_cnn --checkpoint run.safetensors --checkpoint-every 5m   and every five minutes\n  \
-    train_cnn --resume run.safetensors              goes on where that run stopped, to the same bits\n\n\
+    train_cnn --resume run.safetensors              goes on where that run stopped, to the same bits\n  \
+    train_cnn --max-steps 1 --plan target/plan      writes the WGSL of every kernel of a step\n\n\
     Ctrl-C, SIGTERM and SIGHUP (unless it is ignored, as under nohup) save and end the run; a second one ends it at once.\n\
     KILN_DEVICE chooses the device where --device does not; KILN_DATA is the default of --data-dir; KILN_PROFILE=on\n\
     prints where the time went.")]
@@ -85,9 +86,9 @@ pub struct Args {
     /// Save the first test images and the logits of the trained network (safetensors), to compare with PyTorch.
     #[arg(long, value_name = "FILE")]
     pub logits: Option<PathBuf>,
-    /// Print the kernels of a training step.
-    #[arg(long)]
-    pub plan: bool,
+    /// Print the kernels of a training step, a line each; with a folder, write this and their WGSL there too.
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1)]
+    pub plan: Option<Option<PathBuf>>,
     /// Write a trace of the run, host and device, for ui.perfetto.dev or chrome://tracing.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,

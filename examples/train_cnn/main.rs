@@ -3,6 +3,8 @@
 //! `cargo run --release --example train_cnn -- --help` lists the options.
 
 mod args;
+#[path = "../common/pipe.rs"]
+mod pipe;
 mod report;
 mod run;
 mod saves;
@@ -15,6 +17,7 @@ use kiln::data::{self, Splits};
 use kiln::prelude::*;
 
 fn main() -> Result<()> {
+    pipe::end_with_reader();
     let args = Args::parse();
     if args.list_devices {
         for device in Device::list() {

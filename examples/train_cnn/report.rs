@@ -1,9 +1,14 @@
 //! What a person and a program read of a run.
 
+use std::collections::HashSet;
+use std::fs;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
+use kiln::plan::Plan;
 use serde_json::{Value, json};
 
 /// Figures of one epoch.
@@ -82,6 +87,26 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// Writes a plan to a folder: `plan.txt`, a line a dispatch, and each text of a kernel once, under the number and the name of the
+/// first dispatch that runs it.
+pub fn write_plan(folder: &Path, plan: &Plan) -> Result<()> {
+    let write = |name: &str, text: &str| {
+        let path = folder.join(name);
+        fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))
+    };
+    fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    write("plan.txt", &plan.to_string())?;
+    let mut written = HashSet::new();
+    for (number, dispatch) in plan.dispatches.iter().enumerate() {
+        if written.insert(&dispatch.source) {
+            let plain = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' };
+            let name: String = dispatch.name.chars().map(plain).take(100).collect();
+            write(&format!("{number:03}_{name}.wgsl"), &dispatch.source)?;
+        }
+    }
+    Ok(())
 }
 
 /// Largest resident size of this process, where the system tells.

@@ -16,7 +16,7 @@ use safetensors::{Dtype, tensor::TensorView};
 use serde_json::json;
 
 use crate::args::{Args, Mix, Rule};
-use crate::report::{Epoch, Progress, peak_rss_bytes};
+use crate::report::{Epoch, Progress, peak_rss_bytes, write_plan};
 use crate::saves::{self, Saves};
 use crate::signals;
 
@@ -182,8 +182,14 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
             if first_step.is_none() {
                 device.synchronize()?;
                 first_step = Some(step_started.elapsed().as_secs_f64());
-                if args.plan {
-                    progress.line(&device.statistics().last_plan);
+                if let Some(folder) = &args.plan {
+                    match device.last_plan() {
+                        Some(plan) => {
+                            progress.line(&plan.to_string());
+                            folder.as_ref().map_or(Ok(()), |folder| write_plan(folder, &plan))?;
+                        }
+                        None => progress.line("plan     none: the reference runs no kernels"),
+                    }
                 }
             }
             // A value is read when the step three later has been queued: the queue never runs dry.

@@ -46,6 +46,26 @@ impl Device {
         })
     }
 
+    /// The plan of the last run: its dispatches with their names and whole shader texts, and as text a line for each. `None`
+    /// before the first run, and on the reference, which runs no kernels.
+    ///
+    /// ```
+    /// # fn main() -> kiln::Result<()> {
+    /// # use kiln::prelude::*;
+    /// let device = Device::best()?;
+    /// (device.ones(&[4, 4]) + 1.0).softmax(1).to_vec::<f32>()?;
+    /// for dispatch in device.last_plan().iter().flat_map(|plan| &plan.dispatches) {
+    ///     println!("// {}\n{}", dispatch.name, dispatch.source);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn last_plan(&self) -> Option<Plan> {
+        let engine = self.engine();
+        let last = engine.plans.values().flatten().max_by_key(|entry| entry.used)?;
+        Some(last.compiled.plan.clone())
+    }
+
     /// The kernels that tuning chose, by class of shapes, and whose they are (adapter, driver, version): what a resumed run
     /// must keep. `None` on the reference.
     pub(crate) fn kernel_choices(&self) -> Option<(String, BTreeMap<String, String>)> {

@@ -1,6 +1,7 @@
 //! What several test files share: devices that must be there, and the comparison of a GPU with the f64 reference.
 #![allow(dead_code)]
 
+pub mod choose;
 pub mod net;
 pub mod programs;
 
@@ -258,11 +259,9 @@ pub fn parity(device: &Device, case: &Case) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs `check` on every case whose name contains `KILN_CASE` (all if unset) and panics with all failures.
+/// Runs `check` on every case that `KILN_CASE` chooses (all if unset) and panics with all failures.
 pub fn every_case(mut check: impl FnMut(&Case) -> Result<(), String>) {
-    let filter = std::env::var("KILN_CASE").unwrap_or_default();
-    let cases: Vec<Case> = kiln::ops::all_cases().into_iter().filter(|case| case.name.contains(&filter)).collect();
-    assert!(!cases.is_empty(), "no case is named {filter}");
+    let cases = choose::chosen(kiln::ops::all_cases(), |case| &case.name);
     let failures: Vec<String> =
         cases.iter().filter_map(|case| check(case).err().map(|error| format!("{}: {error}", case.name))).collect();
     assert!(failures.is_empty(), "{} of {} cases failed:\n{}", failures.len(), cases.len(), failures.join("\n"));
