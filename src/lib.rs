@@ -112,6 +112,7 @@ mod create;
 pub mod data;
 mod device;
 mod device_info;
+mod dispatch;
 mod dtype;
 mod engine;
 mod error;

@@ -5,11 +5,11 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::Engine;
+use crate::dispatch::{Candidate, Open, Plan};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuValue, Leaf};
 use crate::kernel::Choice;
-use crate::plan::{Candidate, Open};
 
 /// A variant is measured in this many batches, of which the fastest counts, each about this long.
 const BATCHES: usize = 3;
@@ -73,7 +73,7 @@ fn measure(gpu: &Gpu, class: &str, candidates: Vec<Candidate>, until: Instant) -
 }
 
 /// Seconds of one run.
-fn time(gpu: &Gpu, plan: crate::plan::Plan, inputs: &[usize]) -> Result<f64> {
+fn time(gpu: &Gpu, plan: Plan, inputs: &[usize]) -> Result<f64> {
     let mut values = vec![];
     for &elements in inputs {
         // Four bytes an element, whatever the type: the values do not matter, but they must be ordinary numbers.

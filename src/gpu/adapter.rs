@@ -204,7 +204,7 @@ impl Gpu {
         device.on_uncaptured_error(Arc::new(|_| {}));
 
         let memory = Arc::new(buffer::Memory::new(settings.memory_limit));
-        let bytes = crate::plan::OPERAND_WORDS as u64 * 4;
+        let bytes = crate::dispatch::OPERAND_WORDS as u64 * 4;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let operands = buffer::Buffer::create(&device, &memory, "operands", bytes, usage)?;
         let f16 = features.contains(wgpu::Features::SHADER_F16);

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::dispatch::Dispatch;
 use crate::kernel::{Capabilities, MAX_ITERATIONS, fold_workgroups};
-use crate::plan::{Dispatch, scan};
+use crate::plan::text::scan;
 
 /// Nanoseconds of work to take at a time, at least: taking makes a thread wait for all that it has stored, which costs up to
 /// 3,000.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::{Gpu, IN_FLIGHT, ReadCell, lock};
+use crate::dispatch::Plan;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostData;
-use crate::plan::Plan;
 
 /// Bytes in use on a device.
 #[derive(Debug)]

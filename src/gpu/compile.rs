@@ -9,9 +9,9 @@ use super::parallel::in_parallel;
 use super::stored::StoredPipelines;
 use super::{Buffer, Gpu, lock};
 use crate::device::Storage;
+use crate::dispatch::{Dispatch, OPERAND_WORDS, Plan, SlotKind};
 use crate::error::{Error, Result};
 use crate::kernel::{FUSION, OPERANDS, PARAMS, QUEUE, SHARES};
-use crate::plan::{Dispatch, OPERAND_WORDS, Plan, SlotKind};
 use crate::profile::{Label, Phase};
 
 /// Pipelines that are kept for plans to come: a program that makes ever new graphs would else fill the memory with them. Plans

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::{Gpu, lock};
+use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::kernel::{Capabilities, Feature};
-use crate::plan::Dispatch;
 
 /// A kernel in half precision, as small as can be.
 const HALF: &str = "enable f16;

@@ -7,9 +7,9 @@ use super::read::Trip;
 use super::staging::Stage;
 use super::{Buffer, Compiled, Gpu, GpuValue, IN_FLIGHT, ReadCell, lock};
 use crate::device::{Arena, Storage};
+use crate::dispatch::SlotKind;
 use crate::error::{Error, Result};
 use crate::host::HostData;
-use crate::plan::SlotKind;
 use crate::profile::Phase;
 
 /// What a leaf of the graph brings to a run.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Buffer, Gpu, lock};
+use crate::dispatch::Plan;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
 
 /// Staging buffers up to this size are made for every step in flight at once.
 const EAGER: u64 = 16 << 20;

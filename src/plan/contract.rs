@@ -6,8 +6,8 @@
 //! what the end that came to nothing has seen is moved past the other, and the order holds for the joined unit
 //! (cf. Bender, Fineman, Gilbert and Tarjan 2015, "A new approach to incremental cycle detection").
 
-use super::build::Graph;
-use super::fuse::Unit;
+use super::graph::Graph;
+use super::units::Unit;
 
 /// Vertices (units, and nodes that are in none) in order, as a list with labels that grow along it.
 struct Order {

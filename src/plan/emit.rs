@@ -9,13 +9,10 @@ use std::fmt::Write;
 
 mod access;
 mod apart;
-mod state;
 
-pub use state::State;
-
-use super::build::{Graph, Work};
-use super::fuse::Unit;
+use super::graph::{Graph, Work};
 use super::text::{four_lanes, has_token, helpers_for, substitute};
+use super::units::{State, Unit};
 use crate::dtype::DType;
 use crate::graph::LeafKind;
 use crate::kernel::{EXTRA, FUSION, Kernel, OPERANDS};
@@ -443,7 +440,7 @@ impl<'a> Emitter<'a> {
             let _ = writeln!(text, "@group(0) @binding({FUSION}) var<uniform> f: array<vec4<u32>, {length}>;");
         }
         if self.out.operands {
-            let length = crate::plan::OPERAND_WORDS / 4;
+            let length = crate::dispatch::OPERAND_WORDS / 4;
             let _ = writeln!(text, "@group(0) @binding({OPERANDS}) var<uniform> operands: array<vec4<u32>, {length}>;");
             text.push_str("fn operand(k: u32) -> u32 {\n    return operands[k >> 2u][k & 3u];\n}\n");
         }

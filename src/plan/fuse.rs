@@ -7,35 +7,14 @@ use std::collections::HashSet;
 
 mod size;
 
-use super::build::{Graph, Work};
 use super::contract::Contraction;
-use super::emit::{self, Emitted, State};
+use super::emit::{self, Emitted};
+use super::graph::{Graph, Work};
+use super::units::{Fusion, State, Unit};
 use size::{Fits, Size};
 
 /// Words of index arithmetic that fit the uniform of a kernel.
 pub const MAX_WORDS: usize = 256;
-
-/// What runs as one kernel (or, for an op of several kernels, together).
-#[derive(Debug, Clone, Default)]
-pub struct Unit {
-    /// Pointwise members before the kernel (its prologue), after it (its epilogue), or the whole of it.
-    pub members: Vec<usize>,
-    /// The node with hand-written kernels, if there is one.
-    pub kernel: Option<usize>,
-    /// Members that feed the kernel's input 0.
-    pub prologue: HashSet<usize>,
-}
-
-/// The outcome: units in no particular order, and the unit of each node.
-#[derive(Debug, Default)]
-pub struct Fusion {
-    /// The units.
-    pub units: Vec<Unit>,
-    /// The unit whose kernel computes (and, if needed, stores) a node; `None` for leaves, views and inlined nodes.
-    pub unit_of: Vec<Option<usize>>,
-    /// Pointwise nodes that every consumer recomputes.
-    pub inlined: Vec<bool>,
-}
 
 /// A use of a node by another, through views.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -18,8 +18,9 @@ mod open;
 
 use open::{History, OpenGroups};
 
+use super::numbers;
 use super::text::{Scanned, scan, substitute_names, tokens};
-use super::{Dispatch, Numbers, Plan, SlotKind, numbers};
+use crate::dispatch::{Dispatch, Numbers, OPERAND_WORDS, Plan, SlotKind};
 use crate::kernel::{Capabilities, EXTRA, FUSION, MAX_ITERATIONS, OPERANDS, PARAMS, fold_workgroups};
 
 /// Most kernels in one.
@@ -336,7 +337,7 @@ fn joined_text(parts: &[&Part], width: u32, bound: &[Bound], numbers: &[BTreeMap
         calls.push_str(&call(part, k, part.width() / width, width));
     }
     if parts.iter().any(|part| part.dispatch.operands) {
-        let length = super::OPERAND_WORDS / 4;
+        let length = OPERAND_WORDS / 4;
         let _ = writeln!(globals, "@group(0) @binding({OPERANDS}) var<uniform> operands: array<vec4<u32>, {length}>;");
     }
     for (number, &(_, _, (part, i))) in bound.iter().enumerate() {

@@ -6,111 +6,18 @@ mod build;
 mod contract;
 mod emit;
 mod fuse;
+mod graph;
 mod merge;
 mod numbers;
 mod order;
 mod place;
 mod report;
-mod text;
+pub(crate) mod text;
 mod tune;
+mod units;
 
-use std::sync::Arc;
+pub use build::{Request, build};
+pub use graph::Destination;
 
+pub use crate::dispatch::{Candidate, Dispatch, Numbers, OPERAND_WORDS, Open, Plan, Slot, SlotKind};
 pub use crate::layout::Strided;
-pub use build::{Destination, Request, build};
-pub use numbers::{Numbers, OPERAND_WORDS};
-pub use text::scan;
-pub use tune::{Candidate, Open};
-
-use crate::device::Arena;
-use crate::kernel::Choice;
-use crate::shape::Shape;
-
-/// What a slot's buffer is.
-#[derive(Debug, Clone)]
-pub enum SlotKind {
-    /// Lives only within the plan; number of the shared scratch buffer it is placed in.
-    Scratch(usize),
-    /// Host data of this leaf, written before the pass into a shared scratch buffer.
-    Upload {
-        /// Number of the leaf in the request.
-        leaf: usize,
-        /// Number of the scratch buffer.
-        scratch: usize,
-    },
-    /// The value of this leaf from an earlier run.
-    Stored(usize),
-    /// The result with this number; a buffer of its own that the user may hold.
-    Output(usize),
-    /// A range of an arena, in elements.
-    Arena(Arc<Arena>, usize, usize),
-}
-
-/// A buffer as a plan sees it.
-#[derive(Debug, Clone)]
-pub struct Slot {
-    /// Name of the op whose value it holds.
-    pub name: &'static str,
-    /// Shape of that value; `None` for what only the kernels of one op share, and for whole arenas.
-    pub shape: Option<Shape>,
-    /// Where it is.
-    pub kind: SlotKind,
-    /// Size, a multiple of 16.
-    pub bytes: u64,
-}
-
-/// One dispatch, ready for a driver.
-#[derive(Debug, Clone)]
-pub struct Dispatch {
-    /// Name for dumps and profiles.
-    pub name: String,
-    /// The whole shader text.
-    pub source: Arc<str>,
-    /// (binding, slot, writable).
-    pub bindings: Vec<(u32, usize, bool)>,
-    /// Words at [`crate::kernel::PARAMS`].
-    pub params: Vec<u32>,
-    /// Words at [`crate::kernel::FUSION`].
-    pub fusion: Vec<u32>,
-    /// True if it reads [`crate::kernel::OPERANDS`].
-    pub operands: bool,
-    /// Which host numbers these are.
-    pub numbers: Numbers,
-    /// Workgroups in x and y.
-    pub grid: [u32; 2],
-    /// Bound on an invocation's loop iterations.
-    pub iterations: u64,
-    /// True if loops and divisions are guarded too.
-    pub checked: bool,
-    /// Floating-point operations, 0 where the op does not state them.
-    pub flops: u64,
-    /// Bytes moved, where the op states them.
-    pub bytes: Option<u64>,
-}
-
-/// A compiled graph: dispatches in order, and the buffer of each result.
-#[derive(Debug, Clone, Default)]
-pub struct Plan {
-    /// Buffers.
-    pub slots: Vec<Slot>,
-    /// Dispatches in order.
-    pub dispatches: Vec<Dispatch>,
-    /// Sizes of the shared scratch buffers, in bytes.
-    pub scratch: Vec<u64>,
-    /// Slots of the results, in the order asked for, each with its bytes.
-    pub outputs: Vec<usize>,
-    /// Upload leaves and their slots.
-    pub uploads: Vec<(usize, usize)>,
-    /// Operand leaves and the first word of each among the host numbers; one that several windows hold is there as often.
-    pub operands: Vec<(usize, usize)>,
-    /// First operand word of the update's host numbers.
-    pub scalars: usize,
-    /// First word of the window that they are in.
-    pub scalar_window: usize,
-    /// Words of operands in all.
-    pub operand_words: usize,
-    /// Classes of shapes whose kernel was chosen by measurement, and the choice.
-    pub choices: Vec<(String, Choice)>,
-    /// Classes that are to be measured.
-    pub open: Vec<Open>,
-}

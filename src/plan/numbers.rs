@@ -3,22 +3,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Dispatch, Plan};
+use crate::dispatch::{Dispatch, OPERAND_WORDS, Plan};
 
-/// Host words that a kernel binds at most: 16 KiB, the least that every adapter binds as a uniform.
-pub const OPERAND_WORDS: usize = 4096;
 /// Words that a window's start is a multiple of: 256 bytes, the coarsest binding offset of any adapter.
 const ALIGNMENT: usize = 64;
-
-/// The host numbers that a dispatch reads.
-#[derive(Debug, Clone, Default)]
-pub struct Numbers {
-    /// First word of what it binds at [`crate::kernel::OPERANDS`].
-    pub window: usize,
-    /// Places among its index words (of a merged dispatch: among its sizes) that hold the word of a host number, counted
-    /// from the window's first.
-    pub places: Vec<usize>,
-}
 
 /// True if the host numbers of these dispatches fit one window.
 pub fn fit<'a>(dispatches: impl Iterator<Item = &'a Dispatch> + Clone) -> bool {

@@ -7,9 +7,9 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::build::{Graph, Work};
-use super::emit::State;
-use super::fuse::Fusion;
+use super::graph::{Graph, Work};
+use super::units::Fusion;
+use super::units::State;
 use crate::error::{Error, Result};
 
 /// What the order hangs on for one unit.

@@ -4,10 +4,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::build::{Destination, Graph, Work};
-use super::emit::{self, Emitted, State, WORKGROUP};
-use super::fuse::{Fusion, Unit};
-use super::{Dispatch, Numbers, Plan, Slot, SlotKind, merge, numbers, order, text};
+use super::emit::{self, Emitted, WORKGROUP};
+use super::graph::{Destination, Graph, Work};
+use super::units::{Fusion, State, Unit};
+use super::{merge, numbers, order, text};
+use crate::dispatch::{Dispatch, Numbers, OPERAND_WORDS, Plan, Slot, SlotKind};
 use crate::error::{Error, Result};
 use crate::graph::LeafKind;
 use crate::kernel::{EXTRA, Kernel, MAX_ITERATIONS, Operand, fold_workgroups};
@@ -25,11 +26,11 @@ pub fn place(graph: &Graph, fusion: &Fusion, scalars: usize, merging: bool) -> R
         waits: vec![],
     };
     placer.plan.operand_words = graph.next_word + scalars;
-    if scalars > numbers::OPERAND_WORDS {
+    if scalars > OPERAND_WORDS {
         return Err(Error::Limit {
             what: "factors of all groups of parameters".into(),
             bytes: scalars as u64 * 4,
-            limit: numbers::OPERAND_WORDS as u64 * 4,
+            limit: OPERAND_WORDS as u64 * 4,
             device: "this device".into(),
             next: "use fewer groups, or several optimizers",
         });

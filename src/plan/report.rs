@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Dispatch, Plan, Slot, SlotKind};
+use crate::dispatch::{Dispatch, Plan, Slot, SlotKind};
 
 /// Tensors that a report and an error list by name.
 const LARGEST: usize = 5;

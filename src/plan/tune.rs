@@ -2,34 +2,15 @@
 
 use std::fmt::Write as _;
 
-use super::build::{Destination, Graph, Work};
-use super::{Plan, Strided, fuse, place};
+use super::graph::{Destination, Graph, Work};
+use super::{fuse, place};
+use crate::dispatch::{Candidate, Open, Plan};
 use crate::error::Result;
 use crate::graph::LeafKind;
 use crate::kernel::{Capabilities, Choice, Offers};
-use crate::layout::Meta;
+use crate::layout::{Meta, Strided};
 use crate::op::{Lowering, Op};
 use crate::shape::Shape;
-
-/// An op whose class of shapes nobody has measured.
-#[derive(Debug, Clone)]
-pub struct Open {
-    /// Name of the class.
-    pub class: String,
-    /// A plan of the op alone for each variant, the default first.
-    pub candidates: Vec<Candidate>,
-}
-
-/// A variant, ready to be measured.
-#[derive(Debug, Clone)]
-pub struct Candidate {
-    /// What choosing it means.
-    pub choice: Choice,
-    /// The op alone, on stored inputs.
-    pub plan: Plan,
-    /// Elements of each input's buffer.
-    pub inputs: Vec<usize>,
-}
 
 /// Most variants that are measured for a class.
 const MOST: usize = 10;

@@ -3,8 +3,9 @@
 use super::{Fuser, MAX_WORDS};
 use crate::graph::LeafKind;
 use crate::layout::Strided;
-use crate::plan::build::{Graph, Work};
-use crate::plan::emit::{Emitted, MOST_OPERATIONS, State};
+use crate::plan::emit::{Emitted, MOST_OPERATIONS};
+use crate::plan::graph::{Graph, Work};
+use crate::plan::units::State;
 
 /// Levels of members above a new one whose operands may have to be hidden from the compiler (`emit/apart.rs`) because of it.
 const APART: usize = 4;

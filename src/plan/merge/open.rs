@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{MOST, Part, bindings};
+use crate::dispatch::{Plan, SlotKind};
 use crate::kernel::Capabilities;
-use crate::plan::{Plan, SlotKind};
 
 /// Groups that a dispatch is tried with, at most.
 const TRIES: usize = 256;

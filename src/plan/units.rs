@@ -1,8 +1,30 @@
-//! What has been decided when text is emitted.
+//! What fusion decides: which nodes share a kernel.
 
 use std::collections::HashSet;
 
-use crate::plan::build::Graph;
+use super::graph::Graph;
+
+/// What runs as one kernel (or, for an op of several kernels, together).
+#[derive(Debug, Clone, Default)]
+pub struct Unit {
+    /// Pointwise members before the kernel (its prologue), after it (its epilogue), or the whole of it.
+    pub members: Vec<usize>,
+    /// The node with hand-written kernels, if there is one.
+    pub kernel: Option<usize>,
+    /// Members that feed the kernel's input 0.
+    pub prologue: HashSet<usize>,
+}
+
+/// The outcome: units in no particular order, and the unit of each node.
+#[derive(Debug, Default)]
+pub struct Fusion {
+    /// The units.
+    pub units: Vec<Unit>,
+    /// The unit whose kernel computes (and, if needed, stores) a node; `None` for leaves, views and inlined nodes.
+    pub unit_of: Vec<Option<usize>>,
+    /// Pointwise nodes that every consumer recomputes.
+    pub inlined: Vec<bool>,
+}
 
 /// What fusion has decided so far.
 pub struct State<'a> {

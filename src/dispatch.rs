@@ -1,0 +1,128 @@
+//! A plan as plain data: dispatches in order, and the buffers that they bind. What makes one is in [`crate::plan`].
+
+use std::sync::Arc;
+
+use crate::device::Arena;
+use crate::kernel::Choice;
+use crate::shape::Shape;
+
+/// Host words that a kernel binds at most: 16 KiB, the least that every adapter binds as a uniform.
+pub const OPERAND_WORDS: usize = 4096;
+/// What a slot's buffer is.
+#[derive(Debug, Clone)]
+pub enum SlotKind {
+    /// Lives only within the plan; number of the shared scratch buffer it is placed in.
+    Scratch(usize),
+    /// Host data of this leaf, written before the pass into a shared scratch buffer.
+    Upload {
+        /// Number of the leaf in the request.
+        leaf: usize,
+        /// Number of the scratch buffer.
+        scratch: usize,
+    },
+    /// The value of this leaf from an earlier run.
+    Stored(usize),
+    /// The result with this number; a buffer of its own that the user may hold.
+    Output(usize),
+    /// A range of an arena, in elements.
+    Arena(Arc<Arena>, usize, usize),
+}
+
+/// A buffer as a plan sees it.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    /// Name of the op whose value it holds.
+    pub name: &'static str,
+    /// Shape of that value; `None` for what only the kernels of one op share, and for whole arenas.
+    pub shape: Option<Shape>,
+    /// Where it is.
+    pub kind: SlotKind,
+    /// Size, a multiple of 16.
+    pub bytes: u64,
+}
+
+/// One dispatch, ready for a driver.
+#[derive(Debug, Clone)]
+pub struct Dispatch {
+    /// Name for dumps and profiles.
+    pub name: String,
+    /// The whole shader text.
+    pub source: Arc<str>,
+    /// (binding, slot, writable).
+    pub bindings: Vec<(u32, usize, bool)>,
+    /// Words at [`crate::kernel::PARAMS`].
+    pub params: Vec<u32>,
+    /// Words at [`crate::kernel::FUSION`].
+    pub fusion: Vec<u32>,
+    /// True if it reads [`crate::kernel::OPERANDS`].
+    pub operands: bool,
+    /// Which host numbers these are.
+    pub numbers: Numbers,
+    /// Workgroups in x and y.
+    pub grid: [u32; 2],
+    /// Bound on an invocation's loop iterations.
+    pub iterations: u64,
+    /// True if loops and divisions are guarded too.
+    pub checked: bool,
+    /// Floating-point operations, 0 where the op does not state them.
+    pub flops: u64,
+    /// Bytes moved, where the op states them.
+    pub bytes: Option<u64>,
+}
+
+/// A compiled graph: dispatches in order, and the buffer of each result.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// Buffers.
+    pub slots: Vec<Slot>,
+    /// Dispatches in order.
+    pub dispatches: Vec<Dispatch>,
+    /// Sizes of the shared scratch buffers, in bytes.
+    pub scratch: Vec<u64>,
+    /// Slots of the results, in the order asked for, each with its bytes.
+    pub outputs: Vec<usize>,
+    /// Upload leaves and their slots.
+    pub uploads: Vec<(usize, usize)>,
+    /// Operand leaves and the first word of each among the host numbers; one that several windows hold is there as often.
+    pub operands: Vec<(usize, usize)>,
+    /// First operand word of the update's host numbers.
+    pub scalars: usize,
+    /// First word of the window that they are in.
+    pub scalar_window: usize,
+    /// Words of operands in all.
+    pub operand_words: usize,
+    /// Classes of shapes whose kernel was chosen by measurement, and the choice.
+    pub choices: Vec<(String, Choice)>,
+    /// Classes that are to be measured.
+    pub open: Vec<Open>,
+}
+
+/// The host numbers that a dispatch reads.
+#[derive(Debug, Clone, Default)]
+pub struct Numbers {
+    /// First word of what it binds at [`crate::kernel::OPERANDS`].
+    pub window: usize,
+    /// Places among its index words (of a merged dispatch: among its sizes) that hold the word of a host number, counted
+    /// from the window's first.
+    pub places: Vec<usize>,
+}
+
+/// An op whose class of shapes nobody has measured.
+#[derive(Debug, Clone)]
+pub struct Open {
+    /// Name of the class.
+    pub class: String,
+    /// A plan of the op alone for each variant, the default first.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A variant, ready to be measured.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// What choosing it means.
+    pub choice: Choice,
+    /// The op alone, on stored inputs.
+    pub plan: Plan,
+    /// Elements of each input's buffer.
+    pub inputs: Vec<usize>,
+}
