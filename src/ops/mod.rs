@@ -70,7 +70,7 @@ op_list! {
     pad: Pad, Place;
     max_pool2d: MaxPool2d, MaxPool2dPlaces, MaxPool2dBackward;
     avg_pool2d: AvgPool2d, AvgPool2dBackward;
-    softmax: Softmax, LogSoftmax, SoftmaxBackward, LogSoftmaxBackward;
+    softmax: Softmax, SoftmaxBackward;
     cross_entropy: CrossEntropy, CrossEntropyBackward;
     batch_norm: BatchNorm, BatchNormBackward, BatchNormStatistics, BatchNormSums;
     layer_norm: LayerNorm, LayerNormBackward, LayerNormStatistics, LayerNormWeightGrad;

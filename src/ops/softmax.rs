@@ -6,39 +6,30 @@
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::kernel::{Binding, Capabilities};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
 use crate::ops::rows::{LOG_SUM_EXP, MAX_LENGTH, Program, Rows};
 use crate::ops::shared::check_axis;
 use crate::tensor::Tensor;
 
-/// Softmax along `axis`.
+/// Softmax along `axis`, or its logarithm.
 #[derive(Debug)]
 pub struct Softmax {
     /// The axis.
     pub axis: usize,
+    /// True for the logarithm.
+    pub log: bool,
 }
 
-/// Logarithm of the softmax along `axis`.
-#[derive(Debug)]
-pub struct LogSoftmax {
-    /// The axis.
-    pub axis: usize,
-}
-
-/// Gradient of [`Softmax`] from the gradient dy of its result y, and y: y (dy - sum(y dy)).
+/// Gradient of [`Softmax`] from the gradient dy of its result y, and y: y (dy - sum(y dy)); that of the logarithm:
+/// dy - exp(y) sum(dy).
 #[derive(Debug)]
 pub struct SoftmaxBackward {
     /// The axis.
     pub axis: usize,
-}
-
-/// Gradient of [`LogSoftmax`] from the gradient dy of its result y, and y: dy - exp(y) sum(dy).
-#[derive(Debug)]
-pub struct LogSoftmaxBackward {
-    /// The axis.
-    pub axis: usize,
+    /// True for the logarithm.
+    pub log: bool,
 }
 
 impl Tensor {
@@ -54,7 +45,7 @@ impl Tensor {
             let powers = (&x - x.max_keep(&[axis]).detach()).exp();
             &powers / &powers.sum_keep(&[axis])
         } else {
-            Tensor::apply(Softmax { axis }, &[&x])
+            Tensor::apply(Softmax { axis, log: false }, &[&x])
         };
         y.result_of(self)
     }
@@ -71,7 +62,7 @@ impl Tensor {
             let shifted = &x - x.max_keep(&[axis]).detach();
             &shifted - &shifted.exp().sum_keep(&[axis]).log()
         } else {
-            Tensor::apply(LogSoftmax { axis }, &[&x])
+            Tensor::apply(Softmax { axis, log: true }, &[&x])
         };
         y.result_of(self)
     }
@@ -101,32 +92,6 @@ fn by_rows(axis: usize, output: &Meta, row: impl Fn(&[usize]) -> Vec<f64>) -> Ar
     Array { shape: output.shape, dtype: output.dtype, data }
 }
 
-fn forward(name: &'static str, log: bool, axis: usize, output: &Meta, capabilities: &Capabilities) -> Kernel {
-    let program = Program {
-        name,
-        text: format!("const LOG: bool = {log};\n{LOG_SUM_EXP}{}", include_str!("../../shaders/softmax/forward.wgsl")),
-        state: &["top", "sum", "bad"],
-        bindings: vec![Binding::input(0), Binding::output()],
-        results: 0,
-        number: 0.0,
-        first_of_row: false,
-    };
-    Rows::along(&output.shape, axis).kernel(program, capabilities)
-}
-
-fn backward(name: &'static str, log: bool, axis: usize, output: &Meta, capabilities: &Capabilities) -> Kernel {
-    let program = Program {
-        name,
-        text: format!("const LOG: bool = {log};\n{}", include_str!("../../shaders/softmax/backward.wgsl")),
-        state: &[],
-        bindings: vec![Binding::input(0), Binding::input(1), Binding::output()],
-        results: 0,
-        number: 0.0,
-        first_of_row: false,
-    };
-    Rows::along(&output.shape, axis).kernel(program, capabilities)
-}
-
 /// One row, a row longer than a workgroup, axes before others, many rows side by side, four elements a value.
 const SHAPES: [(&str, &[usize], usize); 11] = [
     ("four_along", &[37, 12], 1),
@@ -142,59 +107,23 @@ const SHAPES: [(&str, &[usize], usize); 11] = [
     ("side_by_side", &[1, 37, 2053], 1),
 ];
 
-impl Op for Softmax {
-    fn name(&self) -> &'static str {
-        "softmax"
-    }
-
-    fn attributes(&self, words: &mut Vec<u64>) {
-        words.push(self.axis as u64);
-    }
-
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
-        shape(self.axis, inputs)
-    }
-
-    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
-        vec![Some(Tensor::apply(SoftmaxBackward { axis: self.axis }, &[backward.grad, backward.output]))]
-    }
-
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
-        by_rows(self.axis, output, |at| {
-            let x: Vec<f64> = at.iter().map(|&i| inputs[0].data[i]).collect();
-            let top = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let sum: f64 = x.iter().map(|x| (x - top).exp()).sum();
-            x.iter().map(|x| (x - top).exp() / sum).collect()
-        })
-    }
-
-    fn lowering(&self, _: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
-        Lowering::kernel(forward("softmax", false, self.axis, output, capabilities))
-    }
-
-    fn cases() -> Vec<Case> {
-        let mut cases: Vec<Case> = SHAPES
-            .iter()
-            .map(|&(name, shape, axis)| Case::new(name, move |x| x[0].softmax(axis)).normal(shape))
-            .collect();
-        // Logits far beyond the range of exp.
-        cases.push(
-            Case::new("large", |x| (&x[0] * 300.0).softmax(1))
-                .normal(&[37, 10])
-                .gradient_tolerance(Tolerance::Pointwise { absolute: 1e-5, relative: 2e-6 }),
-        );
-        let masked = Draw::Values(&[f64::NEG_INFINITY, 1.0, -2.0, f64::NEG_INFINITY, 3.0]);
-        cases.push(Case::new("masked", |x| x[0].softmax(1)).input(&[3, 5], DType::F32, masked).not_differentiable());
-        let broken = Draw::Values(&[f64::NAN, 1.0, 2.0, f64::INFINITY, f64::NEG_INFINITY, f64::NEG_INFINITY]);
-        cases
-            .push(Case::new("not_finite", |x| x[0].softmax(1)).input(&[5, 2], DType::F32, broken).not_differentiable());
-        cases
-    }
+/// Logits that are not finite: some masked, and whole rows of what has no softmax.
+fn unusual(log: bool) -> [Case; 2] {
+    let masked = Draw::Values(&[f64::NEG_INFINITY, 1.0, -2.0, f64::NEG_INFINITY, 3.0]);
+    let broken = Draw::Values(&[f64::NAN, 1.0, 2.0, f64::INFINITY, f64::NEG_INFINITY, f64::NEG_INFINITY]);
+    [("masked", [3, 5], masked), ("not_finite", [5, 2], broken)].map(|(name, shape, draw)| {
+        let case = Case::new(label(log, name), move |x| Tensor::apply(Softmax { axis: 1, log }, &[&x[0]]));
+        case.input(&shape, DType::F32, draw).not_differentiable()
+    })
 }
 
-impl Op for LogSoftmax {
+fn label(log: bool, name: &str) -> String {
+    if log { format!("log_{name}") } else { name.into() }
+}
+
+impl Op for Softmax {
     fn name(&self) -> &'static str {
-        "log_softmax"
+        if self.log { "log_softmax" } else { "softmax" }
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {
@@ -206,7 +135,8 @@ impl Op for LogSoftmax {
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
-        vec![Some(Tensor::apply(LogSoftmaxBackward { axis: self.axis }, &[backward.grad, backward.output]))]
+        let op = SoftmaxBackward { axis: self.axis, log: self.log };
+        vec![Some(Tensor::apply(op, &[backward.grad, backward.output]))]
     }
 
     fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
@@ -214,38 +144,47 @@ impl Op for LogSoftmax {
             let x: Vec<f64> = at.iter().map(|&i| inputs[0].data[i]).collect();
             let top = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = x.iter().map(|x| (x - top).exp()).sum();
-            x.iter().map(|x| x - top - sum.ln()).collect()
+            match self.log {
+                true => x.iter().map(|x| x - top - sum.ln()).collect(),
+                false => x.iter().map(|x| (x - top).exp() / sum).collect(),
+            }
         })
     }
 
     fn lowering(&self, _: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
-        Lowering::kernel(forward("log_softmax", true, self.axis, output, capabilities))
+        let text = include_str!("../../shaders/softmax/forward.wgsl");
+        let program = Program {
+            name: self.name(),
+            text: format!("const LOG: bool = {};\n{LOG_SUM_EXP}{text}", self.log),
+            state: &["top", "sum", "bad"],
+            bindings: vec![Binding::input(0), Binding::output()],
+            results: 0,
+            number: 0.0,
+            first_of_row: false,
+        };
+        Lowering::kernel(Rows::along(&output.shape, self.axis).kernel(program, capabilities))
     }
 
     fn cases() -> Vec<Case> {
-        let mut cases: Vec<Case> = SHAPES
-            .iter()
-            .map(|&(name, shape, axis)| {
-                let terms = shape[axis];
-                let case = Case::new(name, move |x| x[0].log_softmax(axis)).normal(shape);
-                // The gradient subtracts a sum of gradients.
-                case.gradient_tolerance(Tolerance::Pointwise { absolute: 2e-7 * terms as f64 + 1e-6, relative: 1e-6 })
-            })
-            .collect();
-        let masked = Draw::Values(&[f64::NEG_INFINITY, 1.0, -2.0, f64::NEG_INFINITY, 3.0]);
-        cases
-            .push(Case::new("masked", |x| x[0].log_softmax(1)).input(&[3, 5], DType::F32, masked).not_differentiable());
-        let broken = Draw::Values(&[f64::NAN, 1.0, 2.0, f64::INFINITY, f64::NEG_INFINITY, f64::NEG_INFINITY]);
-        cases.push(
-            Case::new("not_finite", |x| x[0].log_softmax(1)).input(&[5, 2], DType::F32, broken).not_differentiable(),
-        );
+        let mut cases = vec![];
+        for (name, shape, axis) in SHAPES {
+            cases.push(Case::new(name, move |x| x[0].softmax(axis)).normal(shape));
+            let case = Case::new(label(true, name), move |x| x[0].log_softmax(axis)).normal(shape);
+            // The gradient subtracts a sum of gradients.
+            let absolute = 2e-7 * shape[axis] as f64 + 1e-6;
+            cases.push(case.gradient_tolerance(Tolerance::Pointwise { absolute, relative: 1e-6 }));
+        }
+        // Logits far beyond the range of exp.
+        let large = Case::new("large", |x| (&x[0] * 300.0).softmax(1)).normal(&[37, 10]);
+        cases.push(large.gradient_tolerance(Tolerance::Pointwise { absolute: 1e-5, relative: 2e-6 }));
+        cases.extend([false, true].into_iter().flat_map(unusual));
         cases
     }
 }
 
 impl Op for SoftmaxBackward {
     fn name(&self) -> &'static str {
-        "softmax_backward"
+        if self.log { "log_softmax_backward" } else { "softmax_backward" }
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {
@@ -256,78 +195,55 @@ impl Op for SoftmaxBackward {
         shape(self.axis, inputs)
     }
 
-    /// With D for the gradient of this op's result: D (dy - sum(y dy)) - dy sum(y D) and y (D - sum(y D)).
+    /// With D for the gradient of this op's result: D (dy - sum(y dy)) - dy sum(y D) and y (D - sum(y D)); for the logarithm
+    /// -D exp(y) sum(dy) and D - sum(D exp(y)).
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         let (dy, y, grad) = (&backward.inputs[0], &backward.inputs[1], backward.grad);
-        let sum = |x: Tensor| x.sum_keep(&[self.axis]);
-        let output = backward.needs[1].then(|| grad * (dy - sum(y * dy)) - dy * sum(y * grad));
-        let gradient = backward.needs[0].then(|| Tensor::apply(SoftmaxBackward { axis: self.axis }, &[grad, y]));
-        vec![gradient, output]
+        let sum = |x: &Tensor| x.sum_keep(&[self.axis]);
+        if self.log {
+            let weighted = grad * y.exp();
+            let output = backward.needs[1].then(|| -(&weighted * sum(dy)));
+            return vec![backward.needs[0].then(|| grad - sum(&weighted)), output];
+        }
+        let output = backward.needs[1].then(|| grad * (dy - sum(&(y * dy))) - dy * sum(&(y * grad)));
+        let op = || SoftmaxBackward { axis: self.axis, log: false };
+        vec![backward.needs[0].then(|| Tensor::apply(op(), &[grad, y])), output]
     }
 
     fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
         let (dy, y) = (&inputs[0].data, &inputs[1].data);
         by_rows(self.axis, output, |at| {
+            if self.log {
+                let sum: f64 = at.iter().map(|&i| dy[i]).sum();
+                return at.iter().map(|&i| dy[i] - y[i].exp() * sum).collect();
+            }
             let sum: f64 = at.iter().map(|&i| y[i] * dy[i]).sum();
             at.iter().map(|&i| y[i] * (dy[i] - sum)).collect()
         })
     }
 
     fn lowering(&self, _: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
-        Lowering::kernel(backward("softmax_backward", false, self.axis, output, capabilities))
+        let program = Program {
+            name: self.name(),
+            text: format!("const LOG: bool = {};\n{}", self.log, include_str!("../../shaders/softmax/backward.wgsl")),
+            state: &[],
+            bindings: vec![Binding::input(0), Binding::input(1), Binding::output()],
+            results: 0,
+            number: 0.0,
+            first_of_row: false,
+        };
+        Lowering::kernel(Rows::along(&output.shape, self.axis).kernel(program, capabilities))
     }
 
     fn cases() -> Vec<Case> {
-        let case = |(name, shape, axis): (&str, &'static [usize], usize)| {
-            let apply = move |x: &[Tensor]| Tensor::apply(SoftmaxBackward { axis }, &[&x[0], &x[1]]);
-            let case = Case::new(name, apply).normal(shape).input(shape, DType::F32, Draw::Uniform(0.0, 1.0));
-            case.tolerance(sums(shape[axis]))
+        // Results of the softmax, and of its logarithm.
+        let drawn = [(false, Draw::Uniform(0.0, 1.0)), (true, Draw::Uniform(-3.0, 0.0))];
+        let case = |(name, shape, axis): (&str, &'static [usize], usize), log: bool, y: Draw| {
+            let apply = move |x: &[Tensor]| Tensor::apply(SoftmaxBackward { axis, log }, &[&x[0], &x[1]]);
+            Case::new(label(log, name), apply).normal(shape).input(shape, DType::F32, y).tolerance(sums(shape[axis]))
         };
-        SHAPES.into_iter().map(case).collect()
-    }
-}
-
-impl Op for LogSoftmaxBackward {
-    fn name(&self) -> &'static str {
-        "log_softmax_backward"
-    }
-
-    fn attributes(&self, words: &mut Vec<u64>) {
-        words.push(self.axis as u64);
-    }
-
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
-        shape(self.axis, inputs)
-    }
-
-    /// With D for the gradient of this op's result: -D exp(y) sum(dy) and D - sum(D exp(y)).
-    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
-        let (dy, y, grad) = (&backward.inputs[0], &backward.inputs[1], backward.grad);
-        let weighted = grad * y.exp();
-        let output = backward.needs[1].then(|| -(&weighted * dy.sum_keep(&[self.axis])));
-        let gradient = backward.needs[0].then(|| grad - weighted.sum_keep(&[self.axis]));
-        vec![gradient, output]
-    }
-
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
-        let (dy, y) = (&inputs[0].data, &inputs[1].data);
-        by_rows(self.axis, output, |at| {
-            let sum: f64 = at.iter().map(|&i| dy[i]).sum();
-            at.iter().map(|&i| dy[i] - y[i].exp() * sum).collect()
-        })
-    }
-
-    fn lowering(&self, _: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
-        Lowering::kernel(backward("log_softmax_backward", true, self.axis, output, capabilities))
-    }
-
-    fn cases() -> Vec<Case> {
-        let case = |(name, shape, axis): (&str, &'static [usize], usize)| {
-            let apply = move |x: &[Tensor]| Tensor::apply(LogSoftmaxBackward { axis }, &[&x[0], &x[1]]);
-            let case = Case::new(name, apply).normal(shape).input(shape, DType::F32, Draw::Uniform(-3.0, 0.0));
-            case.tolerance(sums(shape[axis]))
-        };
-        SHAPES.into_iter().map(case).collect()
+        let of = |(log, y): (bool, Draw)| SHAPES.map(|shape| case(shape, log, y.clone()));
+        drawn.into_iter().flat_map(of).collect()
     }
 }
 
