@@ -3,7 +3,10 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use super::{Gpu, Inner, buffer, compile, lock, read, staging};
+use super::driver::{Gpu, Inner, Tuning, catch, lock};
+use super::memory::{Buffer, Memory, Scratch, Staging};
+use super::pipelines::Pipelines;
+use super::value::Ring;
 use crate::device_info::DeviceInfo;
 use crate::error::{Error, Result};
 use crate::kernel::Capabilities;
@@ -115,7 +118,7 @@ fn cooperative_side(adapter: &wgpu::Adapter) -> Option<u32> {
 impl Gpu {
     /// Every adapter, best first.
     pub fn list() -> Vec<DeviceInfo> {
-        super::catch(|| adapters(wgpu::Backends::all())).unwrap_or_default().into_iter().map(|(info, _)| info).collect()
+        catch(|| adapters(wgpu::Backends::all())).unwrap_or_default().into_iter().map(|(info, _)| info).collect()
     }
 
     /// The best adapter whose back end or name matches; `None` if there is none. `faults` name what shall fail on it.
@@ -134,7 +137,7 @@ impl Gpu {
         };
         let mut failure = None;
         for backends in order {
-            let all = super::catch(|| adapters(backends)).unwrap_or_default();
+            let all = catch(|| adapters(backends)).unwrap_or_default();
             for (info, adapter) in all.into_iter().filter(|(info, _)| matches(info)) {
                 match Gpu::with_adapter(&info, &adapter, settings, faults) {
                     Ok(gpu) => return Ok(Some(gpu)),
@@ -187,7 +190,7 @@ impl Gpu {
         let driver = |message: String| Error::Driver { device: info.name.clone(), what: "a device".into(), message };
         let spread = software && settings.affinity;
         let threads = spread.then(super::workers::Threads::now);
-        let opened = super::catch(|| pollster::block_on(adapter.request_device(&descriptor)));
+        let opened = catch(|| pollster::block_on(adapter.request_device(&descriptor)));
         let (device, queue) = opened.map_err(driver)?.map_err(|error| driver(error.to_string()))?;
 
         if let Some(threads) = threads {
@@ -203,10 +206,10 @@ impl Gpu {
         // Errors outside a scope would end the process by default; the next checked call reports what they break.
         device.on_uncaptured_error(Arc::new(|_| {}));
 
-        let memory = Arc::new(buffer::Memory::new(settings.memory_limit));
+        let memory = Arc::new(Memory::new(settings.memory_limit));
         let bytes = crate::dispatch::OPERAND_WORDS as u64 * 4;
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let operands = buffer::Buffer::create(&device, &memory, "operands", bytes, usage)?;
+        let operands = Buffer::create(&device, &memory, "operands", bytes, usage)?;
         let f16 = features.contains(wgpu::Features::SHADER_F16);
         let mut gpu = Gpu(Arc::new(Inner {
             info: info.clone(),
@@ -235,10 +238,10 @@ impl Gpu {
             max_buffer_size: limits.max_buffer_size & !15,
             uniform_alignment: u64::from(limits.min_uniform_buffer_offset_alignment),
             storage_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
-            pipelines: Mutex::new(compile::Pipelines::default()),
-            scratch: Mutex::new(buffer::Scratch::default()),
-            staging: Mutex::new(staging::Staging::default()),
-            reads: Mutex::new(read::Ring::default()),
+            pipelines: Mutex::new(Pipelines::default()),
+            scratch: Mutex::new(Scratch::default()),
+            staging: Mutex::new(Staging::default()),
+            reads: Mutex::new(Ring::default()),
             in_flight: Mutex::default(),
             operands,
             recorder: crate::profile::Recorder::new(),
@@ -248,7 +251,7 @@ impl Gpu {
             faults: Mutex::new(faults.iter().map(ToString::to_string).collect()),
             cache: crate::cache::Cache::new(&settings.keep),
             show_shaders: settings.show_shaders,
-            tuning: Mutex::new(super::choices::Tuning::new(settings)),
+            tuning: Mutex::new(Tuning::new(settings)),
         }));
         gpu.load_pipelines();
         gpu.probe();

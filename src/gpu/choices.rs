@@ -6,25 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Gpu, lock};
+use super::driver::{Gpu, lock};
 use crate::kernel::Choice;
-use crate::settings::{Settings, Tune};
 
 const KIND: &str = "tuning";
-
-/// How the user wants it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Tuning {
-    pub read: bool,
-    pub measure: bool,
-    pub left: Duration,
-}
-
-impl Tuning {
-    pub fn new(settings: &Settings) -> Tuning {
-        Tuning { read: settings.tune != Tune::Off, measure: settings.tune == Tune::On, left: settings.tune_time }
-    }
-}
 
 /// The choices in a file's data: `class`, tab, `variant hash`, a line each.
 pub fn parse(data: &[u8]) -> Option<BTreeMap<String, Choice>> {

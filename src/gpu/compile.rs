@@ -4,47 +4,18 @@ use std::collections::{HashMap, HashSet, hash_map};
 use std::sync::Arc;
 
 use super::balance::{Balanced, balance};
-use super::kept::Kept;
+use super::driver::{Gpu, lock};
+use super::memory::Buffer;
 use super::parallel::in_parallel;
-use super::stored::StoredPipelines;
-use super::{Buffer, Gpu, lock};
+use super::pipelines::{Entry, Key, Kind, Pipelines};
 use crate::device::Storage;
 use crate::dispatch::{Dispatch, OPERAND_WORDS, Plan, SlotKind};
 use crate::error::{Error, Result};
 use crate::kernel::{FUSION, OPERANDS, PARAMS, QUEUE, SHARES};
 use crate::profile::{Label, Phase};
 
-/// Pipelines that are kept for plans to come: a program that makes ever new graphs would else fill the memory with them. Plans
-/// keep those that they run.
-const KEPT: usize = 1024;
-
-/// Pipelines and layouts made so far.
-#[derive(Default)]
-pub(crate) struct Pipelines {
-    pipelines: Kept<Key, wgpu::ComputePipeline, KEPT>,
-    layouts: HashMap<Vec<Entry>, wgpu::BindGroupLayout>,
-    /// What the driver keeps of them from one program to the next.
-    pub stored: StoredPipelines,
-}
-
 /// Bytes of what an empty dispatch binds.
 const BLANK: u64 = 256;
-
-type Key = (Arc<str>, Vec<Entry>);
-
-/// A binding of a layout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Entry {
-    binding: u32,
-    kind: Kind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
-    Read,
-    Write,
-    Uniform,
-}
 
 /// A plan with everything that encoding it takes.
 pub(crate) struct Compiled {

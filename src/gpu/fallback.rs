@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Gpu, lock};
+use super::driver::{Gpu, lock};
 use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::kernel::{Capabilities, Feature};

@@ -3,81 +3,15 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::{Buffer, Gpu, GpuValue, lock};
+use super::driver::{Gpu, lock};
+use super::memory::Buffer;
+use super::value::{FAILED, GpuValue, MAPPED, PENDING, SLOT, TAKEN, Trip};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostData;
 
-const PENDING: u8 = 0;
-const MAPPED: u8 = 1;
-const TAKEN: u8 = 2;
-const FAILED: u8 = 3;
-
 /// Most naps of 50 microseconds (10 s in all) until a callback whose submission has run.
 const NAPS: usize = 200_000;
-
-/// Bytes of small results that one submission brings back.
-pub(crate) const SLOT: u64 = 4096;
-
-/// Small results of one submission, on their way to the host.
-#[derive(Debug)]
-pub(crate) struct ReadCell {
-    offset: usize,
-    bytes: usize,
-    trip: Arc<Trip>,
-}
-
-/// One buffer's journey.
-#[derive(Debug)]
-pub(crate) struct Trip {
-    /// Given back to the ring as soon as it has arrived, however long the results are held.
-    buffer: Mutex<Option<Buffer>>,
-    state: AtomicU8,
-    data: Mutex<Vec<u8>>,
-    /// What to wait for.
-    pub submission: OnceLock<wgpu::SubmissionIndex>,
-}
-
-/// Buffers that wait for their next use.
-#[derive(Default)]
-pub(crate) struct Ring {
-    idle: Vec<Buffer>,
-    flying: Vec<Arc<Trip>>,
-}
-
-impl Trip {
-    /// A part of it.
-    pub fn cell(self: &Arc<Trip>, offset: u64, bytes: u64) -> Arc<ReadCell> {
-        Arc::new(ReadCell { offset: offset as usize, bytes: bytes as usize, trip: self.clone() })
-    }
-
-    /// The buffer, until it has arrived.
-    pub fn buffer(&self) -> Result<Buffer> {
-        lock(&self.buffer).clone().ok_or_else(|| Error::internal("a read-back without its buffer"))
-    }
-
-    /// Maps `buffer`, its own, once the submission of `encoder` has run.
-    pub fn launch(self: &Arc<Trip>, buffer: &Buffer, encoder: &wgpu::CommandEncoder) {
-        let trip = self.clone();
-        encoder.map_buffer_on_submit(buffer.raw(), wgpu::MapMode::Read, .., move |result| {
-            trip.state.store(if result.is_ok() { MAPPED } else { FAILED }, Ordering::Release);
-        });
-    }
-}
-
-impl ReadCell {
-    /// The bytes, if they have arrived.
-    pub fn bytes(&self) -> Option<Vec<u8>> {
-        if self.trip.state.load(Ordering::Acquire) != TAKEN {
-            return None;
-        }
-        Some(lock(&self.trip.data)[self.offset..self.offset + self.bytes].to_vec())
-    }
-
-    fn failed(&self) -> bool {
-        self.trip.state.load(Ordering::Acquire) == FAILED
-    }
-}
 
 /// Lets another thread, whose poll has taken the callback of a finished submission, run it.
 fn await_callback(state: &AtomicU8) {

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::read::Trip;
-use super::staging::Stage;
-use super::{Buffer, Compiled, Gpu, GpuValue, IN_FLIGHT, ReadCell, lock};
+use super::compile::Compiled;
+use super::driver::{Gpu, IN_FLIGHT, lock};
+use super::memory::{Buffer, Stage};
+use super::value::{GpuValue, ReadCell, Trip};
 use crate::device::{Arena, Storage};
 use crate::dispatch::SlotKind;
 use crate::error::{Error, Result};
@@ -113,7 +114,7 @@ impl Gpu {
         let small: Vec<Option<u64>> = {
             let mut offset = if status.is_some() { 16 } else { 0 };
             let mut place = |bytes: u64| {
-                if bytes > SMALL || offset + bytes > super::read::SLOT {
+                if bytes > SMALL || offset + bytes > super::value::SLOT {
                     return None;
                 }
                 offset += bytes;

@@ -3,26 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Buffer, Gpu, lock};
+use super::driver::{Gpu, lock};
+use super::memory::{Buffer, Stage};
 use crate::dispatch::Plan;
 use crate::error::{Error, Result};
 
 /// Staging buffers up to this size are made for every step in flight at once.
 const EAGER: u64 = 16 << 20;
-
-/// Mapped buffers, waiting or in use.
-#[derive(Default)]
-pub(crate) struct Staging {
-    buffers: Vec<Stage>,
-}
-
-/// One staging buffer.
-#[derive(Clone)]
-pub(crate) struct Stage {
-    pub buffer: Buffer,
-    /// True while the host may write.
-    mapped: Arc<AtomicBool>,
-}
 
 impl Gpu {
     /// A mapped staging buffer of at least `bytes`.
@@ -82,30 +69,5 @@ impl Gpu {
         self.count(0, 1);
         let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
         self.scoped("staging", || Buffer::create_mapped(&self.0.device, &self.0.memory, "staging", bytes, usage))?
-    }
-}
-
-impl Stage {
-    /// Fills the mapped range and unmaps it, ready to be copied from.
-    pub fn fill(&self, bytes: u64, write: impl FnOnce(&mut [u8])) -> Result<()> {
-        let raw = self.buffer.raw();
-        {
-            let mut view =
-                raw.get_mapped_range_mut(..bytes).map_err(|error| Error::internal(format!("staging: {error}")))?;
-            // The view is write-only memory: fill a host copy first, then one pass into it.
-            let mut copy = vec![0; bytes as usize];
-            write(&mut copy);
-            view.copy_from_slice(&copy);
-        }
-        raw.unmap();
-        Ok(())
-    }
-
-    /// Maps it again once the submission of `encoder` has run.
-    pub fn recall(&self, encoder: &wgpu::CommandEncoder) {
-        let mapped = self.mapped.clone();
-        encoder.map_buffer_on_submit(self.buffer.raw(), wgpu::MapMode::Write, .., move |result| {
-            mapped.store(result.is_ok(), Ordering::Release);
-        });
     }
 }

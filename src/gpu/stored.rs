@@ -4,21 +4,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Gpu, lock};
+use super::driver::{Gpu, lock};
+use super::pipelines::StoredPipelines;
 use crate::kernel;
 
 /// At least this long between two writes while a program runs; the last state is written when the device is dropped.
 const PAUSE: Duration = Duration::from_secs(2);
 const KIND: &str = "pipelines";
-
-/// The driver's cache object, and what is on disk of it.
-#[derive(Default)]
-pub(crate) struct StoredPipelines {
-    pub cache: Option<wgpu::PipelineCache>,
-    saved: Option<Instant>,
-    /// Hash of the data on disk.
-    hash: u64,
-}
 
 impl Gpu {
     /// Whose the cached files are: another adapter, driver or version of Kiln has others.

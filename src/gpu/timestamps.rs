@@ -6,35 +6,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use super::compile::Compiled;
 use super::compile::Frame;
-use super::{Compiled, Gpu, lock};
+use super::driver::{Gpu, lock};
+use super::queries::{FAILED, Flight, MAPPED, PENDING};
 use crate::error::Result;
 use crate::profile::{Clock, Label, Profile};
 
 /// Most dispatches a query set times: two queries each, at most 4096 in a set on every adapter.
 const DISPATCHES: usize = 2048;
-
-const PENDING: u8 = 0;
-const MAPPED: u8 = 1;
-const FAILED: u8 = 2;
-
-/// Query sets, and the runs whose times have not come back.
-#[derive(Default)]
-pub(crate) struct Timestamps {
-    sets: Vec<(wgpu::QuerySet, wgpu::Buffer)>,
-    idle: Vec<wgpu::Buffer>,
-    flying: Vec<Flight>,
-    /// True once the adapter has failed at what it lists.
-    broken: bool,
-}
-
-/// The times of one run, on their way to the host.
-struct Flight {
-    labels: Arc<[Label]>,
-    submitted: u64,
-    buffer: wgpu::Buffer,
-    state: Arc<AtomicU8>,
-}
 
 /// The queries of the run that is being encoded.
 pub(super) struct Stamps {
