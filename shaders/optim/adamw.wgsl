@@ -5,13 +5,7 @@
 //
 // with g the clipped gradient. Host numbers: (lr, 1, eps, lr wd), (b1, 1 - b1, b2, 1 - b2); the correction of the class:
 // (1 / (1 - b1^t), 1 / sqrt(1 - b2^t)).
-//
-// An update of 64 elements with eight a load is some 3,600 instructions of lavapipe's on a processor with AVX-512: 50 a lane and load, 74 a
-// lane and store. Tried: halves joined by a shift that is known only when it runs, so that LLVM keeps them together in a vector of 512
-// bits: 0.75 times as fast (a load of 64 bits then waits for the store of 512 before it). Each moment stored before the next is loaded: 1.00 to 1.02
-// times as fast, by processor time; in `optim/clip_norm_lanes.wgsl` neighbouring lanes on neighbouring vectors: 0.99 to 1.01.
-// Parameters of one length whose gradients are given, four to a kernel (11 dispatches for 41), written out one after the other: 0.85
-// times as fast by processor time, 0.89 by the clock (perhaps the text outgrows the cache of instructions).
+// What was tried on software drivers: docs/software-drivers.md, "optimizers".
 
 @group(0) @binding(0) var<storage, read_write> theta: array<V>;
 @group(0) @binding(1) var<storage, read> gradients: array<V>;

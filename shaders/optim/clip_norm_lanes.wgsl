@@ -3,9 +3,7 @@
 //
 // Put in front of this text: `shared/vectors.wgsl` or `shared/vectors_wide.wgsl`, and `class_of`. Bindings as there. Workgroups: p.groups of 64.
 // Iterations: (1 + BLOCK) ceil(blocks / (64 * groups)).
-//
-// Rates on lavapipe beside blocks strided by the grid, read as vec4<f32> with a truth value a lane for what is not finite: whole blocks
-// unrolled 1.85, as a loop 1.45; single vectors strided by the grid 0.7.
+// Whole blocks, unrolled: docs/software-drivers.md, "optimizers", says what else was tried.
 
 struct Params {
     vectors: u32,

@@ -15,9 +15,7 @@ struct Params {
 
 @group(0) @binding(15) var<uniform> p: Params;
 
-// What all vectors share. On lavapipe a load from storage takes as long as that of eight gradients, and factors whose place is known only
-// when it runs are gathered lane by lane (the state loaded once: 1.17 times as fast; the factors: AdamW takes 0.91 of the
-// processor time).
+// What all vectors share, loaded once: to software drivers a load costs as much as that of eight gradients.
 var<private> shared_verdict: vec4<f32>;
 var<private> shared_factors: Factors;
 

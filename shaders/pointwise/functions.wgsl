@@ -84,7 +84,7 @@ fn sigmoid(x: F) -> F {
 }
 
 // erf(x) = x P(x^2) / Q(x^2) within 3.92, where it is 1 to the last bit: least maximum relative error (2e-8; 4e-7 with
-// rounding). The series of Abramowitz and Stegun that was here before took four times the operations.
+// rounding).
 fn erf(x: F) -> F {
     let z = clamp(x, F(-3.92), F(3.92));
     let q = z * z;

@@ -1,6 +1,6 @@
 // One workgroup, which is one subgroup, several rows: what they read of a column is read once for all.
 //
-// For drivers that run a load as a loop over the lanes, whatever it reads. Rows are folded one after the other; lane q keeps the
+// For drivers to which a load costs much (docs/software-drivers.md). Rows are folded one after the other; lane q keeps the
 // numbers of row q of each WIDTH, and a shuffle brings them to all. Then the workgroup walks over the columns and writes every
 // row's value there. Columns may be summed over the rows on the way.
 //

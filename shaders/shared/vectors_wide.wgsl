@@ -1,7 +1,6 @@
 // `shared/vectors.wgsl` with eight floats a vector, as four 64-bit words: part 0 has the even ones, part 1 the odd ones.
 //
-// For software drivers, which load and store in a loop over the lanes of a subgroup, one element of a vector at a time: 64 bits
-// take hardly longer than 32. Beside vec4<f32> on lavapipe: reads 1.5 times as fast, writes 2, AdamW 1.5.
+// For software drivers, to which 64 bits cost hardly more than 32 (docs/software-drivers.md).
 
 alias V = vec4<u64>;
 const PARTS: u32 = 2u;

@@ -243,7 +243,7 @@ impl Gpu {
     }
 
     /// Has the driver compile a kernel now, with the numbers that it will have: lavapipe makes constants of those that loops and
-    /// branches hang on.
+    /// branches depend on (`docs/software-drivers.md`, "compiling").
     fn dispatch_nothing(
         &self,
         pipeline: &wgpu::ComputePipeline,

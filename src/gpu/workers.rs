@@ -1,9 +1,7 @@
 //! A core of its own for each worker thread of a software driver.
 //!
-//! llvmpipe cuts a dispatch into equal parts, one a thread, and these sleep between dispatches. Linux looks for an idle core
-//! when it wakes them, but the thread that wakes is itself on one, so that two workers often share another and stay there: on
-//! two cores a step of many short dispatches then takes up to twice as long, and the same program is fast in one run and
-//! slow in the next. `KILN_AFFINITY=off` leaves the threads where the system puts them.
+//! llvmpipe cuts a dispatch into equal parts, one a thread, and Linux tends to wake two of these on one core
+//! (`docs/software-drivers.md`, "worker threads"). `KILN_AFFINITY=off` leaves the threads where the system puts them.
 
 /// How often threads that have just been started are looked at, and the pause between.
 #[cfg(target_os = "linux")]

@@ -401,7 +401,7 @@ fn walk(axes: &[(usize, usize)], step: usize, four: bool, words: &mut Words) -> 
     };
     let within = match stride {
         1 => "spot.y".to_string(),
-        // Values of four; of one element, the number may hang on the batch.
+        // Values of four; of one element, the number may depend on the batch.
         4 if four => "spot.y * 4u".to_string(),
         _ => format!("spot.y * {}", words.add(stride)),
     };
@@ -460,7 +460,7 @@ impl Layout {
             merged
         };
         let mut layout = Layout { kept: side(false), reduced: side(true), lanes: Lanes::One };
-        // As for pointwise kernels: the choice does not hang on the first axis, the batch.
+        // As for pointwise kernels: the choice does not depend on the first axis, the batch.
         let elements = shape.elements();
         let row = match shape.rank() {
             _ if !four => 1,

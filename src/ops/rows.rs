@@ -92,7 +92,7 @@ pub(crate) struct Program {
 
 /// What an op brings besides to a kernel that takes rows in blocks (see `shaders/rows/block.wgsl`).
 pub(crate) struct Block {
-    /// Members of `Kept`: the numbers of a row, f32 each, that its results hang on.
+    /// Members of `Kept`: the numbers of a row, f32 each, that its results depend on.
     pub kept: &'static [&'static str],
     /// Most blocks of a subgroup's width that a workgroup takes.
     pub most: usize,
@@ -184,7 +184,7 @@ impl Rows {
 
     /// The kernel of `program` over these rows.
     pub fn kernel(&self, program: Program, capabilities: &Capabilities) -> Kernel {
-        // Four elements a value: along the row, or of four rows side by side. Neither hangs on the number of rows.
+        // Four elements a value: along the row, or of four rows side by side. Neither depends on the number of rows.
         let along = self.stride == 1 && self.length.is_multiple_of(4);
         let across = self.stride.is_multiple_of(4) && program.results == 0;
         let lanes = if along || across { 4 } else { 1 };

@@ -51,8 +51,7 @@ pub struct Emitted {
 pub const MOST_OPERATIONS: usize = 512;
 /// A single axis of at least this many elements is taken for data, not for a batch of numbers.
 const LONG: usize = 4096;
-/// Fewer elements an item of a batch than this are not taken in pairs, whose kernels compile longer: with 256 the first step of a
-/// transformer block took 7.4 s instead of 6.0, all caches off.
+/// Fewer elements an item of a batch than this are not taken in pairs, whose kernels compile longer (`docs/software-drivers.md`).
 const SHORT: usize = 1 << 18;
 /// Invocations of a generated kernel's workgroup.
 pub const WORKGROUP: u64 = 64;
@@ -199,7 +198,7 @@ impl<'a> Emitter<'a> {
     /// A kernel of its own: one invocation writes `lanes` elements of every stored member.
     fn whole(&mut self, stored: &[usize]) -> Result<(), Refused> {
         let elements = self.graph.nodes[*stored.first().ok_or(Refused)?].meta.elements();
-        // A choice that does not hang on the first axis, the batch: another batch size must find the same pipeline.
+        // A choice that does not depend on the first axis, the batch: another batch size must find the same pipeline.
         let shape = self.graph.nodes[stored[0]].meta.shape;
         let row = match shape.rank() {
             0 | 1 if elements < LONG => 1,

@@ -12,7 +12,7 @@ use super::units::Fusion;
 use super::units::State;
 use crate::error::{Error, Result};
 
-/// What the order hangs on for one unit.
+/// What the order depends on for one unit.
 #[derive(Default)]
 struct Needs {
     /// Units that must run before it.

@@ -409,7 +409,7 @@ impl Grower<'_> {
             self.text.push(format!("loss = {name} of t{}, and its gradients", value.number));
             let mut gradients = self.gradients(&loss);
             if self.chance(6) {
-                // Differentiated again; what does not hang on a variable any more has no gradient.
+                // Differentiated again; what does not depend on a variable any more has no gradient.
                 let squares = gradients.iter().filter(|gradient| gradient.requires_grad());
                 let size = squares.map(|gradient| gradient.cast(DType::F32).square().mean_all()).reduce(|a, b| a + b);
                 if let Some(size) = size {

@@ -5,11 +5,9 @@
 //! writes it. The backward pass forms the moments again once (reading x is what storing them in the forward pass would
 //! have cost inference), then dx in one kernel and both parameter gradients in another.
 //!
-//! On software drivers a load is a loop over the lanes, and loads are what costs: there a workgroup takes several rows, which
-//! share what is read of w and b, two values move at a time (`Kernel::pairs`), and the backward pass is one kernel that
-//! forms moments, dx and partial parameter gradients in two reads. Forward and backward of 4096 x 1024 that way: 1.7
-//! times the rate of before (median of eight runs in turn; 1.4 without pairs). Lost there: rows kept in registers, written out as text (1.15 times the rate of blocks without
-//! pairs, but 1.2 s to compile); rows kept in a private array (slower than reading again, 1.6 s to compile).
+//! On software drivers loads are what costs: there a workgroup takes several rows, which share what is read of w and b, two
+//! values move at a time (`Kernel::pairs`), and the backward pass is one kernel that forms moments, dx and partial parameter
+//! gradients in two reads. Rates, and what was tried: `docs/software-drivers.md`, "layer_norm".
 
 mod backward;
 mod weights;

@@ -3,27 +3,18 @@
 //! Operands are read through strides, so a transposed or permuted one is not copied. A long sum over few outputs is split
 //! into parts that a second kernel adds in order. The kernels, all with the same parameters, are listed in `variants.rs`:
 //!
-//! - `eights`: as `wide`, both operands read eight elements at a time as 64-bit integers, the left along k: 1.2 to 1.4 times its
-//!   speed (512^3, 1024^3, 64 x 784 x 1024);
+//! - `eights`: as `wide`, both operands read eight elements at a time as 64-bit integers, the left along k;
 //! - `wide`: software drivers with 8 lanes, where both operands can be read four elements at a time along k or along their
-//!   other axis: 1.8 times the speed of `subgroup` (30 GFLOP/s where that has 16 by processor time, 512^3, lavapipe);
-//! - `subgroup`: software drivers with 8 lanes. A load there costs as much as 8 scalar ones, so a lane loads a row's
-//!   element once and broadcasts it: 18 GFLOP/s where `registers` has 6 (512^3, lavapipe, 2 cores);
+//!   other axis;
+//! - `subgroup`: software drivers with 8 lanes, where a load costs much: a lane loads a row's element once and broadcasts it;
 //! - `tiled.128`, `.64`, `.32`: square blocks in workgroup memory, for GPUs (see `shaders/tiles/loop.wgsl`). Not timed on one: none
-//!   was at hand. On a software driver barriers leave 2 GFLOP/s;
+//!   was at hand;
 //! - `cooperative`: blocks by matrix units, for f16 where the adapter lists square matrices and has subgroups of 32; held to
 //!   translation only, no driver at hand has them;
 //! - `vector`: one row or one column, for GPUs;
 //! - `registers`: everything else.
 //!
-//! Tried and lost on lavapipe: unrolling k by 4 with loads of one element (no gain, 3x the compile time) and vec4 loads of b
-//! without it (1.0-1.4x): only together do they pay; register tiles above 4 x 8 by 4 in `subgroup` (the driver stops
-//! unrolling: 2-4 s compile, 1-3 GFLOP/s); tiles of 64 x 32 and 32 x 64 in `wide` (1.1x at 512^3, 0.9x at 1024^3, twice the
-//! compile time), 16 x 64 and 16 x 32 (0.5-0.7x); selecting zeros for k past the end in every turn (0.7x); loading a whole and
-//! a cut four of k in two branches of one loop (0.85-0.95x, and 0.33 s to compile instead of 0.15: llvmpipe keeps what
-//! branches join in memory, and LLVM takes time with the square of the uses of such a variable); `eights` with the right
-//! operand read by fours where it is not contiguous along k (no gain over `wide`), or with eight k in two turns of an inner loop
-//! (0.6x).
+//! Rates on software drivers, and what was tried there: `docs/software-drivers.md`, "matmul".
 
 mod cases;
 pub(crate) mod kernel;
