@@ -55,9 +55,9 @@ impl Op for NormalizeRows {
         words.push(u64::from(self.eps.to_bits()));
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         match (inputs[0].shape.rank(), inputs[0].dtype) {
-            (2, DType::F32) => Ok(inputs[0]),
+            (2, DType::F32) => Ok(vec![inputs[0]]),
             (2, other) => Err(Problem::DType(format!("it takes f32, not {other}"))),
             (rank, _) => Err(Problem::Shape(format!("rows of a tensor of rank {rank}"), "reshape it to a matrix")),
         }
@@ -71,13 +71,13 @@ impl Op for NormalizeRows {
     }
 
     /// Plain loops in f64: the judge of the kernel.
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let mut data = inputs[0].data.clone();
         for row in data.chunks_mut(output.shape[1]) {
             let length = (row.iter().map(|x| x * x).sum::<f64>() + f64::from(self.eps)).sqrt();
             row.iter_mut().for_each(|x| *x /= length);
         }
-        Array { shape: output.shape, dtype: output.dtype, data }
+        vec![Array { shape: output.shape, dtype: output.dtype, data }]
     }
 
     fn lowering(&self, _: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {

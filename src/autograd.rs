@@ -61,26 +61,43 @@ pub(crate) fn backward(loss: &Tensor, seed: Option<Tensor>, targets: &[Arc<Node>
     };
     gradients.insert(Arc::as_ptr(loss.node()), vec![seed]);
     let wanted: HashSet<*const Node> = targets.iter().map(Arc::as_ptr).collect();
+    // What has come for each result of an op of several.
+    let mut of_results: HashMap<*const Node, Vec<Option<Tensor>>> = HashMap::new();
     for node in order {
-        let Source::Op(op) = &node.source else { continue };
         let is_target = wanted.contains(&Arc::as_ptr(&node));
-        let Some(parts) = gradients.remove(&Arc::as_ptr(&node)) else { continue };
-        let mut grad = in_rule(|| Tensor::sum_of_parts(parts));
-        if is_target {
+        let arrived = gradients.remove(&Arc::as_ptr(&node)).map(|parts| in_rule(|| Tensor::sum_of_parts(parts)));
+        if let Some(grad) = arrived.as_ref().filter(|_| is_target) {
             gradients.insert(Arc::as_ptr(&node), vec![grad.clone()]);
         }
-        // The gradient of an f16 value may be an f32 sum; only a cast from f32 has use for all its bits.
-        if op.role() != Role::Cast {
-            grad = grad.cast(node.meta.dtype);
-        }
+        let (op, grads) = match (&node.source, arrived) {
+            // The gradient of an f16 value may be an f32 sum; only a cast from f32 has use for all its bits.
+            (Source::Op(op), Some(grad)) if op.role() == Role::Cast => (op, vec![Some(grad)]),
+            (Source::Op(op), Some(grad)) => (op, vec![Some(grad.cast(node.meta.dtype))]),
+            (Source::Op(op), None) => match of_results.remove(&Arc::as_ptr(&node)) {
+                Some(grads) => (op, grads),
+                None => continue,
+            },
+            (Source::Result { number, .. }, Some(grad)) => {
+                if let [op] = &node.inputs()[..] {
+                    let grads = of_results.entry(Arc::as_ptr(op)).or_insert_with(|| vec![None; op.results.len()]);
+                    grads[*number] = Some(grad.cast(node.meta.dtype));
+                }
+                continue;
+            }
+            _ => continue,
+        };
+        let Some(first) = grads.iter().flatten().next() else { continue };
         let needs: Vec<bool> = node.with_inputs(|inputs| inputs.iter().map(|input| input.requires_grad).collect());
         if node.flow() != Flow::Through || !needs.contains(&true) {
             continue;
         }
         let given = node.inputs();
-        let inputs: Vec<Tensor> = given.iter().map(|input| regions.value(input, &node, &grad)).collect();
-        let output = regions.value(&node, &node, &grad);
-        let seen = Backward { inputs: &inputs, output: &output, grad: &grad, needs: &needs };
+        let inputs: Vec<Tensor> = given.iter().map(|input| regions.value(input, &node, first)).collect();
+        let outputs = regions.results(&node, first);
+        let output = &outputs[0];
+        let zeros = || in_rule(|| output.device().fixed(output.dims(), output.meta().dtype, 0.0));
+        let grad = &grads[0].clone().unwrap_or_else(zeros);
+        let seen = Backward { inputs: &inputs, output, outputs: &outputs, grad, grads: &grads, needs: &needs };
         let parts = in_rule(|| op.gradient(&seen));
         for ((part, input), needed) in parts.into_iter().zip(&given).zip(needs) {
             let Some(part) = part.filter(|_| needed) else { continue };
@@ -147,6 +164,19 @@ impl Regions {
         Regions { kept, waits_for: HashMap::new(), again: HashMap::new() }
     }
 
+    /// The values of the results of `node`'s op as its own gradient rule sees them.
+    fn results(&mut self, node: &Arc<Node>, grad: &Tensor) -> Vec<Tensor> {
+        if node.results.is_empty() {
+            return vec![self.value(node, node, grad)];
+        }
+        let known: Vec<Option<Arc<Node>>> = node.known_results().collect();
+        let value = |(number, known): (usize, Option<Arc<Node>>)| match known {
+            Some(result) => self.value(&result, node, grad),
+            None => Tensor::from_node(self.value(node, node, grad).node().result(number)),
+        };
+        known.into_iter().enumerate().map(value).collect()
+    }
+
     /// The value of `node` as the gradient rule of `asking`, with gradient `grad`, sees it.
     fn value(&mut self, node: &Arc<Node>, asking: &Arc<Node>, grad: &Tensor) -> Tensor {
         let region = asking.region;
@@ -198,7 +228,7 @@ impl Regions {
     fn is_given(&self, node: &Arc<Node>, region: u64) -> bool {
         let has_value = node.has_value() && !node.reaches_parameters();
         node.region != region
-            || !matches!(node.source, Source::Op(_))
+            || !matches!(node.source, Source::Op(_) | Source::Result { .. })
             || has_value
             || self.kept.contains(&Arc::as_ptr(node))
     }

@@ -1,5 +1,6 @@
 //! The f64 interpreter: runs a recorded graph node by node with each op's reference.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::array::Array;
@@ -15,6 +16,8 @@ pub fn interpret(snapshot: &Snapshot, keep: &[usize]) -> Result<Vec<Option<Arc<A
     }
     keep.iter().for_each(|&i| last_use[i] = usize::MAX);
     let mut values: Vec<Option<Arc<Array>>> = vec![None; count];
+    // All results of an op of several, for the nodes of these.
+    let mut several: HashMap<usize, Vec<Arc<Array>>> = HashMap::new();
     for i in 0..count {
         let node = &snapshot.nodes[i];
         let value = match (&snapshot.leaves[i], &node.source) {
@@ -25,7 +28,21 @@ pub fn interpret(snapshot: &Snapshot, keep: &[usize]) -> Result<Vec<Option<Arc<A
                 if inputs.len() != snapshot.inputs[i].len() {
                     return Err(Error::internal(format!("an input of {} was dropped early", op.name())));
                 }
-                Arc::new(op.reference(&inputs, &node.meta))
+                let results: Vec<Arc<Array>> = op.reference(&inputs, &node.meta).into_iter().map(Arc::new).collect();
+                if results.len() != node.result_metas().len() {
+                    let what = format!("the reference of {} gives {} results", op.name(), results.len());
+                    return Err(Error::internal(what));
+                }
+                let first = results[0].clone();
+                if results.len() > 1 {
+                    several.insert(i, results);
+                }
+                first
+            }
+            (None, Source::Result { number, .. }) => {
+                let results = snapshot.inputs[i].first().and_then(|&op| several.get(&(op as usize)));
+                let result = results.and_then(|results| results.get(*number));
+                result.cloned().ok_or_else(|| Error::internal("a result without its op"))?
             }
             (None, _) => return Err(Error::internal("a node without a value")),
         };
@@ -33,6 +50,7 @@ pub fn interpret(snapshot: &Snapshot, keep: &[usize]) -> Result<Vec<Option<Arc<A
         for &input in &snapshot.inputs[i] {
             if last_use[input as usize] == i {
                 values[input as usize] = None;
+                several.remove(&(input as usize));
             }
         }
     }

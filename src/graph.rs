@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::history::{Flow, Past, Reach, this_thread};
 use crate::layout::Meta;
 use crate::op::{Op, Role, identity};
+use crate::results::ResultNode;
 use crate::shape::Shape;
 use crate::version::StoreState;
 
@@ -46,8 +47,16 @@ impl ParameterLeaf {
 /// Where a node's value comes from.
 #[derive(Debug)]
 pub enum Source {
-    /// An op on the node's inputs; shared with the nodes that compute it again.
+    /// An op on the node's inputs; shared with the nodes that compute it again. The node of an op of several results has no
+    /// value of its own: each result is a node.
     Op(Arc<dyn Op>),
+    /// One of several results of the op of its only input.
+    Result {
+        /// Which.
+        number: usize,
+        /// Name of the op.
+        name: &'static str,
+    },
     /// Host data, written into the plan's slot when it runs.
     Upload {
         /// The data.
@@ -102,6 +111,8 @@ pub struct Node {
     pub meta: Meta,
     /// Where its value comes from.
     pub source: Source,
+    /// The results of an op of several; else empty.
+    pub(crate) results: Vec<ResultNode>,
     /// True if gradients flow to it.
     pub requires_grad: bool,
     /// True if they flow on to its inputs.
@@ -152,16 +163,22 @@ impl Node {
                 stores.push(store.clone());
             }
         }
+        // A result belongs to its op.
+        let region = match (&source, inputs.first()) {
+            (Source::Result { .. }, Some(op)) => op.region,
+            _ => crate::recompute::current_region(),
+        };
         Node {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             device: device.clone(),
             meta,
             source,
+            results: vec![],
             requires_grad: flow != Flow::Nothing,
             passes_grad: flow == Flow::Through,
             reach,
             stores,
-            region: crate::recompute::current_region(),
+            region,
             at,
             thread: AtomicU64::new(this_thread()),
             value: Mutex::new(None),
@@ -217,6 +234,7 @@ impl Node {
     pub(crate) fn name(&self) -> &'static str {
         match &self.source {
             Source::Op(op) => op.name(),
+            Source::Result { name, .. } => name,
             Source::Upload { .. } => "upload",
             Source::Operand { .. } => "operand",
             Source::Parameter(_) => "parameter",
@@ -309,6 +327,11 @@ impl Snapshot {
                     None => node.with_inputs(|inputs| inputs.iter().map(index).collect()),
                 };
                 node.mark.store(run << 32 | snapshot.nodes.len() as u64, Ordering::Relaxed);
+                if leaf.is_none() {
+                    // What else a user holds of its results is computed with them.
+                    let wanted = |other: &Arc<Node>| other.is_held() && !other.has_value() && other.lost().is_none();
+                    stack.extend(node.known_results().flatten().filter(wanted).map(|other| (other, false)));
+                }
                 snapshot.leaves.push(leaf);
                 snapshot.inputs.push(inputs);
                 snapshot.nodes.push(node);
@@ -353,6 +376,10 @@ impl Snapshot {
                     words[start] |= ((words.len() - start) as u64) << 32;
                     words.extend(self.inputs[i].iter().map(|&input| u64::from(input)));
                 }
+                (None, Source::Result { number, .. }) => {
+                    words.push(0xE000 | (*number as u64) << 16 | flags);
+                    words.extend(self.inputs[i].iter().map(|&input| u64::from(input)));
+                }
                 // A node that is neither is never collected without a leaf kind.
                 (None, _) => words.push(u64::MAX),
             }
@@ -387,7 +414,7 @@ fn leaf_kind(node: &Node, traced: bool) -> Result<Option<LeafKind>, Error> {
         Source::Parameter(leaf) if leaf.is_stale() => Err(stale(&leaf.name, node.at)),
         Source::Parameter(_) => Ok(Some(LeafKind::Parameter)),
         Source::Upload { .. } if !node.has_value() => Ok(Some(LeafKind::Upload)),
-        Source::Op(_) if !known => node.lost().map_or(Ok(None), Err),
+        Source::Op(_) | Source::Result { .. } if !known => node.lost().map_or(Ok(None), Err),
         _ => Ok(Some(LeafKind::Stored)),
     }
 }

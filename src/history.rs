@@ -200,7 +200,7 @@ impl Node {
 
     /// After an update of a store that it depends on.
     pub(crate) fn outlive_update(&self) {
-        if self.has_value() && matches!(self.source, Source::Op(_)) {
+        if self.has_value() && matches!(self.source, Source::Op(_) | Source::Result { .. }) {
             self.let_go();
         }
     }

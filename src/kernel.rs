@@ -60,8 +60,8 @@ impl Vectors {
 pub enum Operand {
     /// The op's input with this number.
     Input(usize),
-    /// The op's result.
-    Output,
+    /// The op's result with this number.
+    Output(usize),
     /// A buffer that lives only between the kernels of one op.
     Temporary(usize),
 }
@@ -81,9 +81,14 @@ impl Binding {
         Binding { operand: Operand::Input(i), write: false }
     }
 
-    /// The writable binding of the result.
+    /// The writable binding of the (first) result.
     pub fn output() -> Binding {
-        Binding { operand: Operand::Output, write: true }
+        Binding::result(0)
+    }
+
+    /// The writable binding of result `number` of an op of several.
+    pub fn result(number: usize) -> Binding {
+        Binding { operand: Operand::Output(number), write: true }
     }
 
     /// A read-only binding of temporary `i`.
@@ -114,6 +119,9 @@ pub struct Kernel {
     pub iterations: u64,
     /// True if the text calls `epilogue(value, index)` for the op's result.
     pub epilogue: bool,
+    /// Results that the text does not bind: it hands each element to `result_0(value, index)`, `result_1(value, index)`, ..,
+    /// which stores it where somebody needs it, and what is fused behind it.
+    pub results: Vec<usize>,
     /// True if the text calls `prologue(index)` instead of reading input 0.
     pub prologue: bool,
     /// Elements that a call of `prologue` or `epilogue` takes: 1, or 4. With four, values are `vec4`, `index` is a multiple
@@ -151,6 +159,7 @@ impl Kernel {
             workgroups: 1,
             iterations: 0,
             epilogue: false,
+            results: vec![],
             prologue: false,
             lanes: 1,
             prologue_lanes: 0,
@@ -163,6 +172,16 @@ impl Kernel {
 }
 
 impl Kernel {
+    /// True if it hands elements of result `number` over, for the planner to fuse what follows.
+    pub(crate) fn hands_over(&self, number: usize) -> bool {
+        self.epilogue && number == 0 || self.results.contains(&number)
+    }
+
+    /// True if the planner generates functions that its text calls.
+    pub(crate) fn is_fused(&self) -> bool {
+        self.epilogue || self.prologue || !self.results.is_empty()
+    }
+
     /// Elements side by side that it reads at once through `prologue`.
     pub(crate) fn width(&self) -> usize {
         if self.pairs { 2 * self.lanes } else { self.lanes.max(self.prologue_lanes) }

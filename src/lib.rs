@@ -133,6 +133,7 @@ pub mod params;
 pub mod plan;
 pub mod profile;
 mod recompute;
+mod results;
 pub mod rng;
 mod settings;
 mod shape;

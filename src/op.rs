@@ -18,10 +18,14 @@ use crate::tensor::Tensor;
 pub struct Backward<'a> {
     /// The op's inputs.
     pub inputs: &'a [Tensor],
-    /// The op's result.
+    /// The op's first result: the only one of most ops.
     pub output: &'a Tensor,
-    /// Gradient of the loss with respect to the result; same shape.
+    /// All results.
+    pub outputs: &'a [Tensor],
+    /// Gradient of the loss with respect to the first result; same shape. Zeros where none reaches it, but others.
     pub grad: &'a Tensor,
+    /// The gradient for each result; `None` where none reaches it.
+    pub grads: &'a [Option<Tensor>],
     /// Which inputs need a gradient; rules may return `None` for the others.
     pub needs: &'a [bool],
 }
@@ -115,20 +119,21 @@ pub trait Op: Any + Debug + Send + Sync {
     /// words are the same op.
     fn attributes(&self, words: &mut Vec<u64>);
 
-    /// Shape and dtype of the result, or the rule that the inputs break.
+    /// Shape and dtype of the result, or of each of several, or the rule that the inputs break.
     ///
     /// # Errors
     /// The broken rule.
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem>;
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem>;
 
     /// Gradients of the loss with respect to each input, written in ops. `None`: no gradient flows there. It runs when a step
     /// is planned, not at each step: it may not read a tensor, nor make one from host data.
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>>;
 
-    /// The result in f64 by plain loops: the judge of every kernel.
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array;
+    /// The results in f64 by plain loops: the judge of every kernel. `output` is the first of them.
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array>;
 
-    /// The GPU form.
+    /// The GPU form. `output` is the first result; kernels bind several by number
+    /// ([`Binding::result`](crate::kernel::Binding::result)) or hand them over ([`Kernel::results`]).
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering;
 
     /// What it may be taken for: what says no more than [`Role::Computed`] is never dropped or moved.

@@ -92,7 +92,7 @@ impl State {
 /// concern to it.
 fn stored(value: &Tensor) -> Option<Tensor> {
     let node = value.node();
-    let computed = node.value().filter(|_| matches!(node.source, Source::Op(_)))?;
+    let computed = node.value().filter(|_| matches!(node.source, Source::Op(_) | Source::Result { .. }))?;
     let leaf = Tensor::leaf(value.device(), value.meta(), Source::Stored, node.at);
     leaf.node().set_value(computed);
     Some(leaf)
@@ -152,7 +152,8 @@ impl StateCell {
         let slot = self.lock();
         let earlier = slot.gathered.as_ref().filter(|_| is_update);
         let new = slot.pending.as_ref().or(earlier)?.clone();
-        let old = Some(&slot.committed).filter(|old| is_update && matches!(old.node().source, Source::Op(_)));
+        let old = Some(&slot.committed)
+            .filter(|old| is_update && matches!(old.node().source, Source::Op(_) | Source::Result { .. }));
         Some(Assigned { new, old: old.cloned() })
     }
 

@@ -150,7 +150,7 @@ impl Tensor {
         Tensor::leaf(device, scalar(dtype), source, at)
     }
 
-    /// Records `op` on `inputs`.
+    /// Records `op` on `inputs`; of several results it gives the first.
     ///
     /// This is how an op of your own enters a graph: implement [`Op`] and call this.
     #[track_caller]
@@ -161,6 +161,35 @@ impl Tensor {
             return Tensor::invalid(&Device::cpu(), problem.at(op.name(), at), at);
         };
         Tensor::record(&first.node.device.clone(), op, inputs, at)
+    }
+
+    /// Records `op`, which has `N` results, on `inputs`.
+    ///
+    /// # Errors
+    /// All of them carry the error that one of the inputs carries, what the op refuses, or [`Error::Value`] if it has another
+    /// number of results.
+    #[track_caller]
+    pub fn apply_many<const N: usize>(op: impl Op, inputs: &[&Tensor]) -> [Tensor; N] {
+        let (at, name) = (Location::caller(), op.name());
+        let first = Tensor::apply(op, inputs);
+        let results = first.results();
+        if first.error().is_some() || results.len() == N {
+            return std::array::from_fn(|k| results.get(k).unwrap_or(&first).clone());
+        }
+        let problem = Problem::Value(format!("it has {} results, not {N}", results.len()), "take as many as there are");
+        let invalid = Tensor::invalid(first.device(), problem.at(name, at), at);
+        std::array::from_fn(|_| invalid.clone())
+    }
+
+    /// All results of the op that this tensor is a result of; this tensor alone if its op has one result, or if it has let go
+    /// of what it was computed from.
+    pub fn results(&self) -> Vec<Tensor> {
+        let op = match self.node.source {
+            Source::Result { .. } => self.node.inputs().first().cloned(),
+            _ => None,
+        };
+        let Some(op) = op else { return vec![self.clone()] };
+        (0..op.result_metas().len()).map(|number| Tensor::from_node(op.result(number))).collect()
     }
 
     pub(crate) fn record(device: &Device, op: impl Op, inputs: &[&Tensor], at: &'static Location<'static>) -> Tensor {
@@ -188,22 +217,27 @@ impl Tensor {
             many = inputs.iter().map(|input| input.node.meta).collect();
             &many[..]
         };
-        let meta = match op.shape(metas) {
-            Ok(meta) => meta,
+        let results = match op.shape(metas) {
+            Ok(results) => results,
             Err(problem) => return Tensor::invalid(device, problem.at(op.name(), at), at),
         };
-        if meta.elements() == 0 {
-            let what = format!("the result, of shape {}, has no elements", meta.shape);
+        let Some(&meta) = results.first() else {
+            let problem = Problem::Value("its rule of shape gives no result".into(), "give one or more");
+            return Tensor::invalid(device, problem.at(op.name(), at), at);
+        };
+        if let Some(empty) = results.iter().find(|meta| meta.elements() == 0) {
+            let what = format!("the result, of shape {}, has no elements", empty.shape);
             let problem = Problem::Shape(what, "leave out empty batches and axes of length 0");
             return Tensor::invalid(device, problem.at(op.name(), at), at);
         }
-        let requires_grad =
-            meta.dtype.is_float() && records_gradients() && inputs.iter().any(|input| input.node.requires_grad);
+        let requires_grad = results.iter().any(|meta| meta.dtype.is_float())
+            && records_gradients()
+            && inputs.iter().any(|input| input.node.requires_grad);
         let flow = if requires_grad { Flow::Through } else { Flow::Nothing };
         let inputs = inputs.iter().map(|input| input.node.clone()).collect();
-        let node = Node::new(device, meta, Source::Op(Arc::new(op)), inputs, flow, at);
+        let node = Node::new(device, meta, Source::Op(Arc::new(op)), inputs, flow, at).with_results(&results);
         // Held before an update by another thread can look at it.
-        let tensor = Tensor::from_node(Arc::new(node));
+        let tensor = Tensor::from_node(Arc::new(node).result(0));
         for store in &tensor.node.stores {
             store.remember(&tensor.node);
         }
@@ -269,9 +303,13 @@ impl Tensor {
 
     /// A node that computes what `node` does, from other inputs. Nodes without an op are returned as they are.
     pub(crate) fn again(node: &Arc<Node>, inputs: Vec<Arc<Node>>) -> Arc<Node> {
-        let Source::Op(op) = &node.source else { return node.clone() };
-        let source = Source::Op(op.clone());
-        Arc::new(Node::new(&node.device, node.meta, source, inputs, node.flow(), node.at))
+        let source = match (&node.source, inputs.first()) {
+            (Source::Op(op), _) => Source::Op(op.clone()),
+            (Source::Result { number, .. }, Some(op)) => return op.result(*number),
+            _ => return node.clone(),
+        };
+        let again = Node::new(&node.device, node.meta, source, inputs, node.flow(), node.at);
+        Arc::new(again.with_results(&node.result_metas()))
     }
 
     pub(crate) fn meta(&self) -> Meta {

@@ -102,8 +102,8 @@ impl Op for Peeking {
         "peeking"
     }
     fn attributes(&self, _: &mut Vec<u64>) {}
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
-        Ok(inputs[0])
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
+        Ok(vec![inputs[0]])
     }
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         let error = backward.grad.to_vec::<f32>().unwrap_err();
@@ -112,8 +112,8 @@ impl Op for Peeking {
         assert!(error.to_string().contains("gradient rule"), "{error}");
         vec![Some(backward.grad.clone())]
     }
-    fn reference(&self, inputs: &[&Array], _: &Meta) -> Array {
-        inputs[0].clone()
+    fn reference(&self, inputs: &[&Array], _: &Meta) -> Vec<Array> {
+        vec![inputs[0].clone()]
     }
     fn lowering(&self, _: &[Meta], _: &Meta, _: &Capabilities) -> Lowering {
         Lowering::View(ViewKind::Reshape)

@@ -7,10 +7,11 @@ use kiln::ops::Case;
 use kiln::{Array, DType, Device, Tensor};
 
 /// sin is not an op: tanh and a sum of squares stand around the op, so that its own cotangent is not constant.
-/// These are the terms of the loss.
-fn terms(case: &Case, inputs: &[Tensor], weight: &Tensor) -> Tensor {
-    let y = (case.build)(inputs);
-    &y * weight + (&y * 0.5).tanh() * 0.3
+/// These are the terms of the loss, for each float result.
+fn terms(case: &Case, inputs: &[Tensor], weights: &[Array]) -> Vec<Tensor> {
+    let results = (case.build)(inputs).results();
+    let term = |(y, weight): (&Tensor, &Array)| y * y.device().array(weight) + (y * 0.5).tanh() * 0.3;
+    common::floats(&results).zip(weights).map(term).collect()
 }
 
 fn check(case: &Case) -> Result<(), String> {
@@ -20,8 +21,9 @@ fn check(case: &Case) -> Result<(), String> {
     let cpu = Device::cpu();
     let inputs = common::inputs(case);
     let text = |error: kiln::Error| error.to_string();
-    let shape = common::run(&cpu, case, &inputs, None).map_err(text)?[0].shape;
-    let weight = cpu.array(&common::normals(&shape, 7));
+    let results = common::run(&cpu, case, &inputs, None).map_err(text)?;
+    let floats = results.iter().filter(|result| result.dtype.is_float());
+    let weights: Vec<Array> = floats.zip(7..).map(|(result, seed)| common::normals(&result.shape, seed)).collect();
     let directions: Vec<Array> =
         inputs.iter().enumerate().map(|(i, input)| common::normals(&input.shape, 100 + i as u64)).collect();
     let tensors: Vec<Tensor> = inputs
@@ -29,7 +31,9 @@ fn check(case: &Case) -> Result<(), String> {
         .map(|array| if array.dtype == DType::F32 { cpu.array(array).variable() } else { cpu.array(array) })
         .collect();
     let wrt: Vec<&Tensor> = tensors.iter().filter(|tensor| tensor.requires_grad()).collect();
-    let gradients = terms(case, &tensors, &weight).sum_all().gradients(&wrt).map_err(text)?;
+    let sums = terms(case, &tensors, &weights).into_iter().map(|terms| terms.sum_all());
+    let loss = sums.reduce(|sum, next| sum + next).ok_or("no float result")?;
+    let gradients = loss.gradients(&wrt).map_err(text)?;
     // Inputs that are scalars by construction (slopes, bounds) have no gradient rule; move the others.
     let mut analytic = 0.0;
     let mut moved = vec![false; inputs.len()];
@@ -47,7 +51,7 @@ fn check(case: &Case) -> Result<(), String> {
         analytic += gradient.data.iter().zip(&directions[i].data).map(|(g, d)| g * d).sum::<f64>();
     }
     let step = 1e-6;
-    let at = |sign: f64| -> Result<Array, String> {
+    let at = |sign: f64| -> Result<Vec<f64>, String> {
         let shifted: Vec<Tensor> = inputs
             .iter()
             .enumerate()
@@ -60,11 +64,12 @@ fn check(case: &Case) -> Result<(), String> {
                 cpu.array(&array)
             })
             .collect();
-        terms(case, &shifted, &weight).to_array().map_err(text)
+        let terms: Result<Vec<Array>, _> = terms(case, &shifted, &weights).iter().map(Tensor::to_array).collect();
+        Ok(terms.map_err(text)?.into_iter().flat_map(|terms| terms.data).collect())
     };
     // Term by term: the difference of two sums of many terms has lost its digits.
     let (above, below) = (at(1.0)?, at(-1.0)?);
-    let numeric = above.data.iter().zip(&below.data).map(|(a, b)| a - b).sum::<f64>() / (2.0 * step);
+    let numeric = above.iter().zip(&below).map(|(a, b)| a - b).sum::<f64>() / (2.0 * step);
     let scale = analytic.abs().max(1.0);
     if ((numeric - analytic) / scale).abs() < 1e-6 {
         Ok(())

@@ -250,18 +250,18 @@ impl Op for Remainder {
         "remainder"
     }
     fn attributes(&self, _: &mut Vec<u64>) {}
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
-        Ok(inputs[0])
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
+        Ok(vec![inputs[0]])
     }
     fn gradient(&self, _: &Backward<'_>) -> Vec<Option<Tensor>> {
         vec![None, None]
     }
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let [a, b] = [0, 1].map(|k| &inputs[k].data);
-        Array::build(output.shape, output.dtype, |i| match (a[i] as i64, b[i] as i64) {
+        vec![Array::build(output.shape, output.dtype, |i| match (a[i] as i64, b[i] as i64) {
             (_, 0) => 0.0,
             (a, b) => output.dtype.wrap(a % b),
-        })
+        })]
     }
     fn lowering(&self, _: &[Meta], _: &Meta, _: &Capabilities) -> Lowering {
         Lowering::Pointwise { expression: "a % b", helpers: "", constants: vec![] }

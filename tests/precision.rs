@@ -355,15 +355,15 @@ impl Op for Twice {
     fn casting(&self) -> Casting {
         Casting::Own
     }
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
-        Ok(Meta { shape: inputs[0].shape, dtype: DType::F32 })
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
+        Ok(vec![Meta { shape: inputs[0].shape, dtype: DType::F32 }])
     }
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         // More than f16 holds until it is summed.
         vec![Some(backward.grad * 2.0)]
     }
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
-        Array::build(output.shape, output.dtype, |i| 2.0 * inputs[0].data[i])
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
+        vec![Array::build(output.shape, output.dtype, |i| 2.0 * inputs[0].data[i])]
     }
     fn lowering(&self, _: &[Meta], _: &Meta, _: &Capabilities) -> Lowering {
         Lowering::Pointwise { expression: "a * F(2.0)", helpers: "", constants: vec![] }

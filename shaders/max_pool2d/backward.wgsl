@@ -48,10 +48,10 @@ fn winner(base: u32, i: u32, j: u32) -> u32 {
             let at = row * p.in_width + column;
             let value = from_a(x[select(0u, base + at, inside)]);
             let value_nan = is_nan(value);
-            let better = inside && !found_nan && (best_at == 0xffffffffu || value > best || value_nan);
+            let better = inside && (value_nan || !found_nan && (best_at == 0xffffffffu || value > best));
             best = select(best, value, better);
             best_at = select(best_at, at, better);
-            found_nan = found_nan || (better && value_nan);
+            found_nan = found_nan || (inside && value_nan);
         }
     }
     return best_at;

@@ -1,11 +1,10 @@
 // Max pooling over two axes:
 //   y[n, c, i, j] = max over (u, v) of x[n, c, i*stride - padding + u, j*stride - padding + v]
-// over the taps inside the plane. The winner is the first one in row-major order; the first NaN wins over everything.
+// over the taps inside the plane. The winner is the first one in row-major order; the last NaN wins over everything.
 // Padding never takes part; the host rejects shapes with windows that lie in it wholly.
 //
 // binding 0  x      [planes, in_height, in_width]    planes = batch * channels
-// binding 1  y      [planes, out_height, out_width]  through `store(index, value, place)`, which the host puts in front:
-//                   the value, or the winner's place h * in_width + w
+// Both results, [planes, out_height, out_width], are handed over: the value, and the winner's place h * in_width + w.
 //
 // Constants (host prepends): GROUP = 64, invocations a workgroup; KERNEL_HEIGHT, KERNEL_WIDTH, STRIDE_HEIGHT, STRIDE_WIDTH
 // of the pooling; COLUMNS = 4, neighbouring columns of an invocation.
@@ -66,13 +65,14 @@ fn main(
                 let at = row * p.in_width + column;
                 let value = from_a(x[select(0u, base + at, inside)]);
                 let value_nan = is_nan(value);
-                let better = inside && !found_nan && (best_at == 0xffffffffu || value > best || value_nan);
+                let better = inside && (value_nan || !found_nan && (best_at == 0xffffffffu || value > best));
                 best = select(best, value, better);
                 best_at = select(best_at, at, better);
-                found_nan = found_nan || (better && value_nan);
+                found_nan = found_nan || (inside && value_nan);
             }
         }
-        store(index, best, best_at);
+        result_0(best, index);
+        result_1(best_at, index);
         out_column++;
         if out_column >= column_end {
             break;

@@ -83,7 +83,9 @@ pub(super) fn first_not_finite(
         let (name, at) = (node.name(), node.at);
         match &node.source {
             Source::Parameter(leaf) => format!("first in parameter `{}`", leaf.name),
-            Source::Op(_) if !forward.contains(&Arc::as_ptr(node)) => format!("first in {name}, in the backward pass"),
+            Source::Op(_) | Source::Result { .. } if !forward.contains(&Arc::as_ptr(node)) => {
+                format!("first in {name}, in the backward pass")
+            }
             _ => format!("first in {name} at {at}"),
         }
     }))
@@ -99,7 +101,8 @@ fn contents(snapshot: &Snapshot, device: &Device) -> Result<Vec<Content>> {
             [x.scale(0.0).sum_all(), x.clamp(-1.0, 1.0).scale(0.0).sum_all()]
         })
     };
-    let is_float = |node: &Arc<Node>| node.meta.dtype.is_float();
+    // The node of an op of several results has no value.
+    let is_float = |node: &Arc<Node>| node.meta.dtype.is_float() && node.results.is_empty();
     let flags: Vec<Option<[Tensor; 2]>> =
         snapshot.nodes.iter().map(|node| is_float(node).then(|| flags(node))).collect();
     device.eval(&flags.iter().flatten().flatten().collect::<Vec<_>>())?;
@@ -111,5 +114,12 @@ fn contents(snapshot: &Snapshot, device: &Device) -> Result<Vec<Content>> {
         },
         None => Ok(Content::Finite),
     };
-    flags.iter().map(content).collect()
+    let mut contents: Vec<Content> = flags.iter().map(content).collect::<Result<_>>()?;
+    for (i, node) in snapshot.nodes.iter().enumerate() {
+        if !node.results.is_empty() {
+            let worst = snapshot.inputs[i].iter().map(|&input| contents[input as usize]).max();
+            contents[i] = worst.unwrap_or(Content::Finite);
+        }
+    }
+    Ok(contents)
 }

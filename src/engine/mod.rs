@@ -414,7 +414,7 @@ fn read_parameter(node: &Node, leaf: &ParameterLeaf) -> Result<Option<HostData>>
 /// [`read`] without blocking the thread: what is recorded is submitted now, and a thread of its own does the waiting.
 pub(crate) async fn read_async(node: Arc<Node>) -> Result<Arc<HostData>> {
     outside_rules("read", node.at)?;
-    if !node.has_value() && matches!(node.source, Source::Op(_)) && !node.device.is_cpu() {
+    if !node.has_value() && matches!(node.source, Source::Op(_) | Source::Result { .. }) && !node.device.is_cpu() {
         evaluate(&node.device, std::slice::from_ref(&node))?;
     }
     let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();

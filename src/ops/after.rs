@@ -30,16 +30,16 @@ impl Op for After {
 
     fn attributes(&self, _: &mut Vec<u64>) {}
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
-        Ok(inputs[0])
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
+        Ok(vec![inputs[0]])
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         vec![Some(backward.grad.clone()), None]
     }
 
-    fn reference(&self, inputs: &[&Array], _: &Meta) -> Array {
-        inputs[0].clone()
+    fn reference(&self, inputs: &[&Array], _: &Meta) -> Vec<Array> {
+        vec![inputs[0].clone()]
     }
 
     fn lowering(&self, _: &[Meta], _: &Meta, _: &Capabilities) -> Lowering {

@@ -61,21 +61,21 @@ impl Op for Argmax {
         words.extend(self.axes.iter().map(|&axis| axis as u64));
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         self.axes.iter().try_for_each(|&axis| check_axis(axis, inputs[0].shape.rank()))?;
         if !matches!(inputs[0].dtype, DType::F32 | DType::I32 | DType::U32) {
             return Err(Problem::DType(format!("it takes f32, i32 and u32, not {}", inputs[0].dtype)));
         }
-        Ok(Meta { shape: inputs[0].shape.keep(&self.axes), dtype: DType::U32 })
+        Ok(vec![Meta { shape: inputs[0].shape.keep(&self.axes), dtype: DType::U32 }])
     }
 
     fn gradient(&self, _: &Backward<'_>) -> Vec<Option<Tensor>> {
         vec![None]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let (kept, reduced) = offsets(&inputs[0].shape, &self.axes);
-        Array::build(output.shape, output.dtype, |o| {
+        vec![Array::build(output.shape, output.dtype, |o| {
             let value = |r: usize| inputs[0].data[kept[o] + reduced[r]];
             let mut best = 0;
             for r in 1..reduced.len() {
@@ -84,7 +84,7 @@ impl Op for Argmax {
                 }
             }
             best as f64
-        })
+        })]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {

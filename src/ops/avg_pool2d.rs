@@ -80,8 +80,8 @@ impl Op for AvgPool2d {
         self.words(words);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
-        self.window.output(&inputs[0])
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
+        Ok(vec![self.window.output(&inputs[0])?])
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
@@ -89,16 +89,16 @@ impl Op for AvgPool2d {
         vec![Some(Tensor::apply(AvgPool2dBackward { pool: *self, size: [input[2], input[3]] }, &[backward.grad]))]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let x = inputs[0];
         let size = [x.shape[2], x.shape[3]];
         let area = output.shape[2] * output.shape[3];
-        rounded(Array::build(output.shape, output.dtype, |at| {
+        vec![rounded(Array::build(output.shape, output.dtype, |at| {
             let (plane, i, j) = (at / area, at % area / output.shape[3], at % output.shape[3]);
             let mut sum = 0.0;
             self.window.taps(size, i, j, |row, column| sum += x.data[(plane * size[0] + row) * size[1] + column]);
             sum / self.divisor(size, i, j)
-        }))
+        }))]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
@@ -158,7 +158,7 @@ impl Op for AvgPool2dBackward {
         words.extend(self.size.map(|n| n as u64));
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let Meta { shape, dtype } = inputs[0];
         let input = match *shape {
             [batch, channels, _, _] => Shape::new(&[batch, channels, self.size[0], self.size[1]]),
@@ -170,14 +170,14 @@ impl Op for AvgPool2dBackward {
             return Err(Problem::Shape(what, "pass the gradient of the pooled result"));
         }
         self.pool.window.loops(self.rounds())?;
-        Ok(input.unwrap_or(inputs[0]))
+        Ok(vec![input.unwrap_or(inputs[0])])
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         vec![Some(Tensor::apply(self.pool, &[backward.grad]))]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let dy = inputs[0];
         let mut result = Array::build(output.shape, output.dtype, |_| 0.0);
         let (out, [_, width]) = (&dy.shape, self.size);
@@ -187,7 +187,7 @@ impl Op for AvgPool2dBackward {
             let share = slope / self.pool.divisor(self.size, i, j);
             self.pool.window.taps(self.size, i, j, |row, column| result.data[first + row * width + column] += share);
         }
-        rounded(result)
+        vec![rounded(result)]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {

@@ -98,20 +98,20 @@ impl Op for Cast {
         words.push(self.to as u64);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
-        Ok(Meta { shape: inputs[0].shape, dtype: self.to })
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
+        Ok(vec![Meta { shape: inputs[0].shape, dtype: self.to }])
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         vec![Some(backward.grad.cast(backward.inputs[0].meta().dtype))]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         // Integers are rounded to f32 where they become floats: no gradient needs the digits beyond, and comparisons
         // then branch as on a GPU.
         let is_integer = inputs[0].dtype.is_integer() && self.to.is_float();
         let value = |x: f64| if is_integer { f64::from(x as f32) } else { x };
-        Array::build(output.shape, self.to, |i| self.to.round(value(inputs[0].data[i])))
+        vec![Array::build(output.shape, self.to, |i| self.to.round(value(inputs[0].data[i])))]
     }
 
     fn lowering(&self, inputs: &[Meta], _: &Meta, _: &Capabilities) -> Lowering {

@@ -82,7 +82,7 @@ impl Op for Concat {
         words.push(self.axis as u64);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let Meta { shape, dtype } = inputs[0];
         check_axis(self.axis, shape.rank())?;
         let mut dims = shape.to_vec();
@@ -98,7 +98,7 @@ impl Op for Concat {
             dims[self.axis] = dims[self.axis].saturating_add(input.shape[self.axis]);
         }
         let shape = Shape::new(&dims);
-        shape.map(|shape| Meta { shape, dtype }).ok_or_else(|| {
+        shape.map(|shape| vec![Meta { shape, dtype }]).ok_or_else(|| {
             Problem::Shape(format!("the result, {dims:?}, is too large"), "use at most 2^32 - 1 elements")
         })
     }
@@ -113,9 +113,9 @@ impl Op for Concat {
         backward.inputs.iter().zip(backward.needs).map(&mut slice).collect()
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let rank = output.shape.rank();
-        Array::build(output.shape, output.dtype, |linear| {
+        vec![Array::build(output.shape, output.dtype, |linear| {
             let mut at = [0; MAX_RANK];
             Array::unravel(&output.shape, linear, &mut at[..rank]);
             let mut k = 0;
@@ -125,7 +125,7 @@ impl Op for Concat {
             }
             let strides = inputs[k].shape.strides();
             inputs[k].data[(0..rank).map(|axis| at[axis] * strides[axis]).sum::<usize>()]
-        })
+        })]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {

@@ -50,21 +50,21 @@ impl Op for Constant {
         words.extend(self.shape.iter().map(|&dim| dim as u64));
     }
 
-    fn shape(&self, _: &[Meta]) -> Result<Meta, Problem> {
-        Ok(Meta { shape: self.shape, dtype: self.dtype })
+    fn shape(&self, _: &[Meta]) -> Result<Vec<Meta>, Problem> {
+        Ok(vec![Meta { shape: self.shape, dtype: self.dtype }])
     }
 
     fn gradient(&self, _: &Backward<'_>) -> Vec<Option<Tensor>> {
         vec![]
     }
 
-    fn reference(&self, _: &[&Array], output: &Meta) -> Array {
-        Array::build(output.shape, output.dtype, |i| match self.fill {
+    fn reference(&self, _: &[&Array], output: &Meta) -> Vec<Array> {
+        vec![Array::build(output.shape, output.dtype, |i| match self.fill {
             Fill::Value(value) => output.dtype.round(value),
             // As a device converts it: f32 has not the digits of every index.
             Fill::Index if output.dtype.is_float() => output.dtype.round(f64::from(i as f32)),
             Fill::Index => i as f64,
-        })
+        })]
     }
 
     fn lowering(&self, _: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {

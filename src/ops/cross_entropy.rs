@@ -111,9 +111,9 @@ impl Op for CrossEntropy {
 
     fn attributes(&self, _: &mut Vec<u64>) {}
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         check(inputs)?;
-        Ok(Meta { shape: inputs[1].shape, dtype: DType::F32 })
+        Ok(vec![Meta { shape: inputs[1].shape, dtype: DType::F32 }])
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
@@ -121,13 +121,13 @@ impl Op for CrossEntropy {
         vec![Some(Tensor::apply(CrossEntropyBackward, &inputs)), None]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let classes = inputs[0].shape[1];
-        Array::build(output.shape, output.dtype, |row| {
+        vec![Array::build(output.shape, output.dtype, |row| {
             let x = &inputs[0].data[row * classes..][..classes];
             let (top, sum) = log_sum_exp(x);
             class(inputs[1], row, classes).map_or(f64::NAN, |label| sum.ln() - (x[label] - top))
-        })
+        })]
     }
 
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
@@ -186,13 +186,13 @@ impl Op for CrossEntropyBackward {
 
     fn attributes(&self, _: &mut Vec<u64>) {}
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         check(&inputs[1..])?;
         if inputs[0] != (Meta { shape: inputs[2].shape, dtype: DType::F32 }) {
             let what = format!("gradients have shape {}, labels {}", inputs[0].shape, inputs[2].shape);
             return Err(Problem::Shape(what, "pass one gradient, f32, for each row"));
         }
-        Ok(inputs[1])
+        Ok(vec![inputs[1]])
     }
 
     /// With D for the gradient of this op's result, y for the softmax and E = D dloss: sum(D (y - one_hot(t))),
@@ -212,7 +212,7 @@ impl Op for CrossEntropyBackward {
         vec![loss_gradient, logits_gradient, None]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let [n, classes] = [output.shape[0], output.shape[1]];
         let mut data = Vec::with_capacity(n * classes);
         for row in 0..n {
@@ -224,7 +224,7 @@ impl Op for CrossEntropyBackward {
                 data.push(((x - top).exp() / sum - target) * inputs[0].data[row]);
             }
         }
-        Array { shape: output.shape, dtype: output.dtype, data }
+        vec![Array { shape: output.shape, dtype: output.dtype, data }]
     }
 
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {

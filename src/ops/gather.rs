@@ -181,9 +181,9 @@ impl Op for Gather {
         words.extend([self.axis as u64, self.padding.map_or(0, |row| row as u64 + 1)]);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let shape = picked_shape(self.axis, self.vector, &inputs[0].shape, &inputs[1])?;
-        Ok(Meta { shape, dtype: inputs[0].dtype })
+        Ok(vec![Meta { shape, dtype: inputs[0].dtype }])
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
@@ -192,12 +192,12 @@ impl Op for Gather {
         vec![Some(Tensor::apply(op, &[&backward.inputs[1], backward.grad])), None]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let rank = output.shape.rank();
         let (strides, places) = (inputs[0].shape.strides(), index_strides(self.axis, self.vector, &output.shape));
         let length = inputs[0].shape[self.axis];
         let missing = if output.dtype.is_float() { f64::NAN } else { 0.0 };
-        Array::build(output.shape, output.dtype, |linear| {
+        vec![Array::build(output.shape, output.dtype, |linear| {
             let mut at = [0; MAX_RANK];
             Array::unravel(&output.shape, linear, &mut at[..rank]);
             let picked = inputs[1].data[(0..rank).map(|axis| at[axis] * places[axis]).sum::<usize>()];
@@ -206,7 +206,7 @@ impl Op for Gather {
             }
             at[self.axis] = picked as usize;
             inputs[0].data[(0..rank).map(|axis| at[axis] * strides[axis]).sum::<usize>()]
-        })
+        })]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
@@ -292,13 +292,13 @@ impl Op for GatherBackward {
         words.extend(self.shape.iter().map(|&dim| dim as u64));
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let picked = picked_shape(self.axis, self.vector, &self.shape, &inputs[0])?;
         if inputs[1] != (Meta { shape: picked, dtype: DType::F32 }) {
             let what = format!("a gradient of shape {} for results of shape {picked}", inputs[1].shape);
             return Err(Problem::Shape(what, "pass a gradient, f32, of the shape that the index picks"));
         }
-        Ok(Meta { shape: self.shape, dtype: DType::F32 })
+        Ok(vec![Meta { shape: self.shape, dtype: DType::F32 }])
     }
 
     /// What the index picks from the gradient of this op's result; nothing where it leaves the axis.
@@ -318,7 +318,7 @@ impl Op for GatherBackward {
         vec![None, Some(inside.where_(&picked, &picked.scalar(0.0)))]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let picked = &inputs[1].shape;
         let (strides, places) = (output.shape.strides(), index_strides(self.axis, self.vector, picked));
         let mut data = vec![0.0; output.elements()];
@@ -332,7 +332,7 @@ impl Op for GatherBackward {
                 data[(0..picked.rank()).map(|axis| at[axis] * strides[axis]).sum::<usize>()] += gradient;
             }
         }
-        Array { shape: output.shape, dtype: output.dtype, data }
+        vec![Array { shape: output.shape, dtype: output.dtype, data }]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {

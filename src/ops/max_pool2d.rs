@@ -1,7 +1,7 @@
-//! Max pooling over the last two axes, its gradient, and the places of the maxima.
+//! Max pooling over the last two axes: the largest elements, and where they are.
 //!
-//! No index is stored: the backward kernel finds the first maximum of each window again from x, which the graph keeps
-//! anyway. For the usual 2x2 windows that is the same traffic as reading stored indices.
+//! Who wants the values alone stores no index: the backward kernel finds the maximum of each window again from x, which the
+//! graph keeps anyway. For the usual 2x2 windows that is the same traffic as reading stored indices.
 
 use crate::array::Array;
 use crate::dtype::DType;
@@ -13,13 +13,9 @@ use crate::ops::pool::Window;
 use crate::ops::product::Product;
 use crate::tensor::Tensor;
 
-/// Largest element of each window.
+/// Largest element of each window, and its place (row * width + column) in the plane, u32.
 #[derive(Debug)]
 pub struct MaxPool2d(pub Window);
-
-/// Place (row * width + column) of the largest element of each window, u32.
-#[derive(Debug)]
-pub struct MaxPool2dPlaces(pub Window);
 
 /// Gradient of [`MaxPool2d`]: inputs x and dy.
 #[derive(Debug)]
@@ -36,6 +32,23 @@ impl Tensor {
     pub fn max_pool2d(&self, kernel: [usize; 2], stride: [usize; 2], padding: [usize; 2]) -> Tensor {
         Tensor::apply(MaxPool2d(Window { kernel, stride, padding }), &[self])
     }
+
+    /// [`Tensor::max_pool2d`], and where each element comes from: row * width + column within its plane of the input, u32
+    /// as [`Tensor::argmax`] gives and [`Tensor::gather`] takes. As `torch.nn.functional.max_pool2d` with `return_indices`: the
+    /// first of equal elements, the last NaN.
+    ///
+    /// # Errors
+    /// As [`Tensor::max_pool2d`], in both results.
+    #[track_caller]
+    pub fn max_pool2d_with_indices(
+        &self,
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [usize; 2],
+    ) -> (Tensor, Tensor) {
+        let [values, indices] = Tensor::apply_many(MaxPool2d(Window { kernel, stride, padding }), &[self]);
+        (values, indices)
+    }
 }
 
 /// Place of the winner of window (i, j) in a plane.
@@ -43,7 +56,7 @@ fn winner(window: &Window, plane: &[f64], size: [usize; 2], i: usize, j: usize) 
     let mut best: Option<usize> = None;
     window.taps(size, i, j, |row, column| {
         let at = row * size[1] + column;
-        let better = |b: usize| !plane[b].is_nan() && (plane[at].is_nan() || plane[at] > plane[b]);
+        let better = |b: usize| plane[at].is_nan() || !plane[b].is_nan() && plane[at] > plane[b];
         if best.is_none_or(better) {
             best = Some(at);
         }
@@ -66,29 +79,6 @@ fn places(window: &Window, x: &Array, output: &[usize], mut visit: impl FnMut(us
     }
 }
 
-fn forward(name: &'static str, window: &Window, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Kernel {
-    let rounds = window.kernel[0] * (1 + window.kernel[1]);
-    let columns = Window::columns(rounds);
-    let store = if output.dtype == DType::U32 {
-        "@group(0) @binding(1) var<storage, read_write> y: array<u32>;\n\
-         fn store(index: u32, value: f32, place: u32) {\n    y[index] = epilogue(place, index);\n}\n"
-    } else {
-        "@group(0) @binding(1) var<storage, read_write> y: array<OUT>;\n\
-         fn store(index: u32, value: f32, place: u32) {\n    y[index] = epilogue(value, index);\n}\n"
-    };
-    let text = include_str!("../../shaders/max_pool2d/forward.wgsl");
-    let types = Product::FULL.types(inputs, capabilities);
-    let mut kernel = Kernel::own(name, format!("{}{types}{store}{text}", window.constants(columns)));
-    let sizes = Window::sizes(&inputs[0].shape, &output.shape);
-    kernel.bindings = vec![Binding::input(0), Binding::output()];
-    kernel.params = sizes.into_iter().chain(window.padding.map(|n| n as u32)).collect();
-    let spans = sizes[0] as usize * output.shape[2] * output.shape[3].div_ceil(columns);
-    kernel.workgroups = (spans as u64).div_ceil(64);
-    kernel.iterations = (columns * (1 + rounds)) as u64;
-    kernel.epilogue = true;
-    kernel
-}
-
 impl Op for MaxPool2d {
     fn name(&self) -> &'static str {
         "max_pool2d"
@@ -102,27 +92,46 @@ impl Op for MaxPool2d {
         self.0.words(words);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
-        self.0.output(&inputs[0])
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
+        let values = self.0.output(&inputs[0])?;
+        Ok(vec![values, Meta { dtype: DType::U32, ..values }])
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         vec![Some(Tensor::apply(MaxPool2dBackward(self.0), &[&backward.inputs[0], backward.grad]))]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
-        let mut result = Array::build(output.shape, output.dtype, |_| 0.0);
-        places(&self.0, inputs[0], &output.shape, |at, first, place| result.data[at] = inputs[0].data[first + place]);
-        result
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
+        let [mut values, mut indices] =
+            [output.dtype, DType::U32].map(|dtype| Array::build(output.shape, dtype, |_| 0.0));
+        places(&self.0, inputs[0], &output.shape, |at, first, place| {
+            values.data[at] = inputs[0].data[first + place];
+            indices.data[at] = place as f64;
+        });
+        vec![values, indices]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
-        Lowering::kernel(forward("max_pool2d", &self.0, inputs, output, capabilities))
+        let window = &self.0;
+        let rounds = window.kernel[0] * (1 + window.kernel[1]);
+        let columns = Window::columns(rounds);
+        let types = Product::FULL.types(inputs, capabilities);
+        let text = include_str!("../../shaders/max_pool2d/forward.wgsl");
+        let mut kernel = Kernel::own("max_pool2d", format!("{}{types}{text}", window.constants(columns)));
+        let sizes = Window::sizes(&inputs[0].shape, &output.shape);
+        kernel.bindings = vec![Binding::input(0)];
+        kernel.results = vec![0, 1];
+        kernel.params = sizes.into_iter().chain(window.padding.map(|n| n as u32)).collect();
+        let spans = sizes[0] as usize * output.shape[2] * output.shape[3].div_ceil(columns);
+        kernel.workgroups = (spans as u64).div_ceil(64);
+        kernel.iterations = (columns * (1 + rounds)) as u64;
+        Lowering::kernel(kernel)
     }
 
     fn cases() -> Vec<Case> {
+        // Both results are compared: those of the op that the tensor is a result of.
         let case = |name: &str, shape: &[usize], kernel, stride, padding| {
-            Case::new(name, move |x| x[0].max_pool2d(kernel, stride, padding))
+            Case::new(name, move |x| x[0].max_pool2d_with_indices(kernel, stride, padding).0)
                 .input(shape, DType::F32, Draw::Distinct)
                 .tolerance(Tolerance::Exact)
         };
@@ -136,54 +145,28 @@ impl Op for MaxPool2d {
             case("asymmetric", &[1, 2, 9, 7], [3, 2], [1, 2], [1, 0]).gradient_tolerance(sum),
             case("gaps", &[2, 1, 11, 8], [2, 2], [3, 4], [1, 1]),
             case("one", &[1, 1, 1, 1], [1, 1], [1, 1], [0, 0]),
+            Case::new("values_alone", |x| x[0].max_pool2d([3, 3], [2, 2], [1, 1]).relu() + &x[1])
+                .input(&[2, 3, 11, 13], DType::F32, Draw::Distinct)
+                .normal(&[2, 3, 6, 7])
+                .tolerance(sum),
+            Case::new("indices_alone", |x| x[0].max_pool2d_with_indices([3, 2], [2, 1], [1, 1]).1 + &x[1])
+                .normal(&[2, 3, 7, 5])
+                .input(&[2, 3, 4, 6], DType::U32, Draw::Below(9))
+                .tolerance(Tolerance::Exact)
+                .not_differentiable(),
+            Case::new("both_go_on", |x| {
+                let (values, indices) = x[0].max_pool2d_with_indices([3, 3], [2, 2], [1, 1]);
+                values.square() * indices.eq(&x[1]).cast(DType::F32) + indices.cast(DType::F32)
+            })
+            .input(&[2, 3, 11, 13], DType::F32, Draw::Distinct)
+            .input(&[2, 3, 6, 7], DType::U32, Draw::Below(143))
+            .tolerance(sum),
             Case::new("half", |x| x[0].max_pool2d([3, 3], [2, 2], [1, 1]))
                 .input(&[2, 3, 11, 13], DType::F16, Draw::Distinct)
                 .tolerance(Tolerance::Exact)
                 .not_differentiable(),
             Case::new("ties_and_nan", |x| x[0].max_pool2d([2, 2], [1, 1], [0, 0]))
                 .input(&[1, 1, 5, 5], DType::F32, nan)
-                .tolerance(Tolerance::Exact)
-                .not_differentiable(),
-        ]
-    }
-}
-
-impl Op for MaxPool2dPlaces {
-    fn name(&self) -> &'static str {
-        "max_pool2d_places"
-    }
-
-    fn casting(&self) -> Casting {
-        Casting::Own
-    }
-
-    fn attributes(&self, words: &mut Vec<u64>) {
-        self.0.words(words);
-    }
-
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
-        Ok(Meta { dtype: DType::U32, ..self.0.output(&inputs[0])? })
-    }
-
-    fn gradient(&self, _: &Backward<'_>) -> Vec<Option<Tensor>> {
-        vec![None]
-    }
-
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
-        let mut result = Array::build(output.shape, output.dtype, |_| 0.0);
-        places(&self.0, inputs[0], &output.shape, |at, _, place| result.data[at] = place as f64);
-        result
-    }
-
-    fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
-        Lowering::kernel(forward("max_pool2d_places", &self.0, inputs, output, capabilities))
-    }
-
-    fn cases() -> Vec<Case> {
-        let window = Window { kernel: [3, 2], stride: [2, 1], padding: [1, 1] };
-        vec![
-            Case::new("places", move |x| Tensor::apply(MaxPool2dPlaces(window), &[&x[0]]))
-                .normal(&[2, 3, 7, 5])
                 .tolerance(Tolerance::Exact)
                 .not_differentiable(),
         ]
@@ -220,14 +203,14 @@ impl Op for MaxPool2dBackward {
         self.0.words(words);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let pooled = self.0.output(&inputs[0])?;
         if pooled.shape != inputs[1].shape {
             let what = format!("a gradient of shape {} for a result of {}", inputs[1].shape, pooled.shape);
             return Err(Problem::Shape(what, "pass the gradient of the pooled result"));
         }
         self.0.loops(self.rounds())?;
-        Ok(inputs[0])
+        Ok(vec![inputs[0]])
     }
 
     /// Linear in dy: the elements of the cotangent at the winners. The winners do not move with x.
@@ -237,15 +220,15 @@ impl Op for MaxPool2dBackward {
             let d = *tensor.dims();
             tensor.reshape(&[d[0], d[1], d[2] * d[3]])
         };
-        let places = flat(&Tensor::apply(MaxPool2dPlaces(self.0), &[x]));
-        vec![None, Some(flat(backward.grad).gather(2, &places).reshape(dy.dims()))]
+        let [_, indices] = Tensor::apply_many(MaxPool2d(self.0), &[x]);
+        vec![None, Some(flat(backward.grad).gather(2, &flat(&indices)).reshape(dy.dims()))]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let mut result = Array::build(output.shape, output.dtype, |_| 0.0);
         let dy = inputs[1];
         places(&self.0, inputs[0], &dy.shape, |at, first, place| result.data[first + place] += dy.data[at]);
-        Product { output: output.dtype, ..Product::FULL }.result(result)
+        vec![Product { output: output.dtype, ..Product::FULL }.result(result)]
     }
 
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {

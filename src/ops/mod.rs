@@ -68,7 +68,7 @@ op_list! {
     reduce: Reduce;
     argmax: Argmax;
     pad: Pad, Place;
-    max_pool2d: MaxPool2d, MaxPool2dPlaces, MaxPool2dBackward;
+    max_pool2d: MaxPool2d, MaxPool2dBackward;
     avg_pool2d: AvgPool2d, AvgPool2dBackward;
     softmax: Softmax, SoftmaxBackward;
     cross_entropy: CrossEntropy, CrossEntropyBackward;

@@ -149,7 +149,7 @@ impl Op for Pad {
         words.extend(self.pairs.iter().flat_map(|&(before, after)| [before as u64, after as u64]));
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let Meta { shape, dtype } = inputs[0];
         if self.pairs.len() != shape.rank() {
             let what = format!("{} pairs for the {} axes of shape {shape}", self.pairs.len(), shape.rank());
@@ -161,7 +161,7 @@ impl Op for Pad {
         let dims: Vec<usize> =
             shape.iter().zip(&self.pairs).map(|(&n, &(b, a))| n.saturating_add(b).saturating_add(a)).collect();
         let shape = Shape::new(&dims);
-        shape.map(|shape| Meta { shape, dtype }).ok_or_else(|| {
+        shape.map(|shape| vec![Meta { shape, dtype }]).ok_or_else(|| {
             Problem::Shape(format!("the result, {dims:?}, is too large"), "use at most 2^32 - 1 elements")
         })
     }
@@ -177,8 +177,8 @@ impl Op for Pad {
         vec![Some(gradient)]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
-        place(inputs[0], output, |axis| self.pairs[axis].0, self.value)
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
+        vec![place(inputs[0], output, |axis| self.pairs[axis].0, self.value)]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
@@ -204,11 +204,11 @@ impl Op for Place {
         words.extend([self.axis as u64, self.total as u64]);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let mut dims = inputs[0].shape.to_vec();
         crate::ops::shared::check_axis(self.axis, dims.len())?;
         dims[self.axis] = self.total;
-        Ok(Meta { shape: Shape::new(&dims).unwrap_or(inputs[0].shape), dtype: DType::F32 })
+        Ok(vec![Meta { shape: Shape::new(&dims).unwrap_or(inputs[0].shape), dtype: DType::F32 }])
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
@@ -216,9 +216,9 @@ impl Op for Place {
         vec![Some(backward.grad.slice_at(self.axis, &backward.inputs[1], length)), None]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let start = inputs[1].data[0] as usize;
-        place(inputs[0], output, |axis| if axis == self.axis { start } else { 0 }, 0.0)
+        vec![place(inputs[0], output, |axis| if axis == self.axis { start } else { 0 }, 0.0)]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {

@@ -276,7 +276,7 @@ impl Op for Pointwise {
 
     fn attributes(&self, _: &mut Vec<u64>) {}
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let mut shape = inputs[0].shape;
         for input in &inputs[1..] {
             shape = shape.broadcast(&input.shape).ok_or_else(|| {
@@ -314,7 +314,7 @@ impl Op for Pointwise {
                 DType::Bool
             }
         };
-        Ok(Meta { shape, dtype })
+        Ok(vec![Meta { shape, dtype }])
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
@@ -328,7 +328,14 @@ impl Op for Pointwise {
         // Half precision: in f32 throughout and rounded at the end, but for what is summed to the shape of an input.
         let inputs: Vec<Tensor> = backward.inputs.iter().map(Tensor::widen).collect();
         let (output, grad) = (backward.output.widen(), backward.grad.widen());
-        let wide = Backward { inputs: &inputs, output: &output, grad: &grad, needs: backward.needs };
+        let wide = Backward {
+            inputs: &inputs,
+            output: &output,
+            outputs: std::slice::from_ref(&output),
+            grad: &grad,
+            grads: &[Some(grad.clone())],
+            needs: backward.needs,
+        };
         let narrow = |(gradient, input): (Option<Tensor>, &Tensor)| {
             let gradient = gradient?;
             let same = gradient.dims() == input.dims();
@@ -338,7 +345,7 @@ impl Op for Pointwise {
         derivative(&wide).into_iter().zip(backward.inputs).map(narrow).collect()
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         // Strides of each input over the output's axes: 0 where it is stretched.
         let rank = output.shape.rank();
         let strides: Vec<Vec<usize>> = inputs
@@ -355,7 +362,7 @@ impl Op for Pointwise {
         let same = inputs.iter().all(|input| input.shape == output.shape);
         let function = self.0.function;
         let is_whole = output.dtype.is_integer();
-        Array::build(output.shape, output.dtype, |linear| {
+        vec![Array::build(output.shape, output.dtype, |linear| {
             let mut values = [0.0; 3];
             let mut index = [0; MAX_RANK];
             if !same {
@@ -372,7 +379,7 @@ impl Op for Pointwise {
                 // Sums, differences and choices of 32-bit numbers are exact in f64.
                 (true, None) => output.dtype.wrap(function(a, b, c) as i64),
             }
-        })
+        })]
     }
 
     fn lowering(&self, inputs: &[Meta], _: &Meta, _: &Capabilities) -> Lowering {

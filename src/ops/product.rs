@@ -114,6 +114,7 @@ fn is_computed(node: &Node) -> bool {
             // A view that has let go of its input has been computed itself.
             !view || node.inputs().first().is_none_or(|input| is_computed(input))
         }
+        Source::Result { .. } => true,
         _ => false,
     }
 }

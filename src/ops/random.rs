@@ -62,19 +62,19 @@ impl Op for RandomBits {
         words.extend(self.shape.iter().map(|&dim| dim as u64));
     }
 
-    fn shape(&self, _: &[Meta]) -> Result<Meta, Problem> {
-        Ok(Meta { shape: self.shape, dtype: DType::U32 })
+    fn shape(&self, _: &[Meta]) -> Result<Vec<Meta>, Problem> {
+        Ok(vec![Meta { shape: self.shape, dtype: DType::U32 }])
     }
 
     fn gradient(&self, _: &Backward<'_>) -> Vec<Option<Tensor>> {
         vec![None]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let [low, high, draw_low, draw_high] = [0, 1, 2, 3].map(|i| inputs[0].data[i] as u64);
-        Array::build(output.shape, output.dtype, |i| {
+        vec![Array::build(output.shape, output.dtype, |i| {
             f64::from(word(high << 32 | low, draw_high << 32 | draw_low, i as u32))
-        })
+        })]
     }
 
     fn lowering(&self, _: &[Meta], _: &Meta, _: &Capabilities) -> Lowering {

@@ -112,7 +112,7 @@ impl Op for Reduce {
         words.extend(self.axes.iter().map(|&axis| axis as u64));
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let Meta { shape, dtype } = inputs[0];
         self.axes.iter().try_for_each(|&axis| check_axis(axis, shape.rank()))?;
         if self.axes.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -121,7 +121,7 @@ impl Op for Reduce {
         if dtype == DType::Bool || (self.kind == Kind::Mean && !dtype.is_float()) {
             return Err(Problem::DType(format!("it is not defined for {dtype}")));
         }
-        Ok(Meta { shape: shape.keep(&self.axes), dtype })
+        Ok(vec![Meta { shape: shape.keep(&self.axes), dtype }])
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
@@ -144,11 +144,11 @@ impl Op for Reduce {
         })]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let input = inputs[0];
         let (kept, reduced) = offsets(&input.shape, &self.axes);
         let count = reduced.len() as f64;
-        Array::build(output.shape, output.dtype, |o| {
+        vec![Array::build(output.shape, output.dtype, |o| {
             let values = reduced.iter().map(|r| input.data[kept[o] + r]);
             match self.kind {
                 Kind::Sum if output.dtype.is_integer() => {
@@ -159,7 +159,7 @@ impl Op for Reduce {
                 Kind::Max => values.fold(f64::NEG_INFINITY, |a, b| if a.is_nan() || b < a { a } else { b }),
                 Kind::Min => values.fold(f64::INFINITY, |a, b| if a.is_nan() || b > a { a } else { b }),
             }
-        })
+        })]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {

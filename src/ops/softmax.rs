@@ -73,11 +73,11 @@ fn is_long(x: &Tensor, axis: usize) -> bool {
     x.dims().get(axis).is_some_and(|&length| length > MAX_LENGTH)
 }
 
-fn shape(axis: usize, inputs: &[Meta]) -> Result<Meta, Problem> {
+fn shape(axis: usize, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
     check_axis(axis, inputs[0].shape.rank())?;
     match inputs.iter().find(|meta| meta.dtype != DType::F32) {
         Some(meta) => Err(Problem::DType(format!("it takes floats, not {}", meta.dtype))),
-        None => Ok(inputs[0]),
+        None => Ok(vec![inputs[0]]),
     }
 }
 
@@ -130,7 +130,7 @@ impl Op for Softmax {
         words.push(self.axis as u64);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         shape(self.axis, inputs)
     }
 
@@ -139,8 +139,8 @@ impl Op for Softmax {
         vec![Some(Tensor::apply(op, &[backward.grad, backward.output]))]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
-        by_rows(self.axis, output, |at| {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
+        vec![by_rows(self.axis, output, |at| {
             let x: Vec<f64> = at.iter().map(|&i| inputs[0].data[i]).collect();
             let top = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = x.iter().map(|x| (x - top).exp()).sum();
@@ -148,7 +148,7 @@ impl Op for Softmax {
                 true => x.iter().map(|x| x - top - sum.ln()).collect(),
                 false => x.iter().map(|x| (x - top).exp() / sum).collect(),
             }
-        })
+        })]
     }
 
     fn lowering(&self, _: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
@@ -191,7 +191,7 @@ impl Op for SoftmaxBackward {
         words.push(self.axis as u64);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         shape(self.axis, inputs)
     }
 
@@ -210,16 +210,16 @@ impl Op for SoftmaxBackward {
         vec![backward.needs[0].then(|| Tensor::apply(op(), &[grad, y])), output]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let (dy, y) = (&inputs[0].data, &inputs[1].data);
-        by_rows(self.axis, output, |at| {
+        vec![by_rows(self.axis, output, |at| {
             if self.log {
                 let sum: f64 = at.iter().map(|&i| dy[i]).sum();
                 return at.iter().map(|&i| dy[i] - y[i].exp() * sum).collect();
             }
             let sum: f64 = at.iter().map(|&i| y[i] * dy[i]).sum();
             at.iter().map(|&i| y[i] * (dy[i] - sum)).collect()
-        })
+        })]
     }
 
     fn lowering(&self, _: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {

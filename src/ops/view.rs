@@ -243,22 +243,22 @@ impl Op for Reshape {
         words.extend(self.shape.iter().map(|&dim| dim as u64));
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let from = inputs[0].shape;
         if from.elements() != self.shape.elements() {
             let what =
                 format!("shape {from} has {} elements, {} has {}", from.elements(), self.shape, self.shape.elements());
             return Err(Problem::Shape(what, "keep the number of elements"));
         }
-        Ok(Meta { shape: self.shape, dtype: inputs[0].dtype })
+        Ok(vec![Meta { shape: self.shape, dtype: inputs[0].dtype }])
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         vec![Some(backward.grad.reshape(backward.inputs[0].dims()))]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
-        Array { shape: output.shape, ..inputs[0].clone() }
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
+        vec![Array { shape: output.shape, ..inputs[0].clone() }]
     }
 
     fn lowering(&self, _: &[Meta], _: &Meta, _: &Capabilities) -> Lowering {
@@ -290,7 +290,7 @@ impl Op for Permute {
         words.extend(self.axes.iter().map(|&axis| axis as u64));
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let from = inputs[0].shape;
         let mut seen = [false; MAX_RANK];
         for &axis in &self.axes {
@@ -302,7 +302,7 @@ impl Op for Permute {
             return Err(Problem::Shape(what, "name every axis once"));
         }
         let dims: Vec<usize> = self.axes.iter().map(|&axis| from[axis]).collect();
-        Ok(Meta { shape: Shape::new(&dims).unwrap_or(from), dtype: inputs[0].dtype })
+        Ok(vec![Meta { shape: Shape::new(&dims).unwrap_or(from), dtype: inputs[0].dtype }])
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
@@ -311,8 +311,8 @@ impl Op for Permute {
         vec![Some(backward.grad.permute(&inverse))]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
-        pick(inputs[0], output, |to, from| self.axes.iter().zip(to).for_each(|(&axis, &i)| from[axis] = i))
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
+        vec![pick(inputs[0], output, |to, from| self.axes.iter().zip(to).for_each(|(&axis, &i)| from[axis] = i))]
     }
 
     fn lowering(&self, _: &[Meta], _: &Meta, _: &Capabilities) -> Lowering {
@@ -344,27 +344,27 @@ impl Op for Expand {
         words.extend(self.shape.iter().map(|&dim| dim as u64));
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let from = inputs[0].shape;
         if from.broadcast(&self.shape) != Some(self.shape) {
             let what = format!("shape {from} does not stretch to {}", self.shape);
             return Err(Problem::Shape(what, "only axes of length 1 stretch, counted from the last"));
         }
-        Ok(Meta { shape: self.shape, dtype: inputs[0].dtype })
+        Ok(vec![Meta { shape: self.shape, dtype: inputs[0].dtype }])
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         vec![Some(backward.grad.sum_to(backward.inputs[0].dims()))]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let shape = inputs[0].shape;
-        pick(inputs[0], output, |to, from| {
+        vec![pick(inputs[0], output, |to, from| {
             let lead = to.len() - from.len();
             for axis in 0..from.len() {
                 from[axis] = if shape[axis] == 1 { 0 } else { to[lead + axis] };
             }
-        })
+        })]
     }
 
     fn lowering(&self, _: &[Meta], _: &Meta, _: &Capabilities) -> Lowering {
@@ -397,7 +397,7 @@ impl Op for Slice {
         words.extend([self.axis as u64, self.length as u64]);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let from = inputs[0].shape;
         check_axis(self.axis, from.rank())?;
         let mut dims = from.to_vec();
@@ -406,7 +406,7 @@ impl Op for Slice {
             return Err(Problem::Value(what, "keep start + length within the axis"));
         }
         dims[self.axis] = self.length;
-        Ok(Meta { shape: Shape::new(&dims).unwrap_or(from), dtype: inputs[0].dtype })
+        Ok(vec![Meta { shape: Shape::new(&dims).unwrap_or(from), dtype: inputs[0].dtype }])
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
@@ -414,12 +414,12 @@ impl Op for Slice {
         vec![Some(backward.grad.place(self.axis, start, input.dims()[self.axis])), None]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let start = inputs[1].data[0] as usize;
-        pick(inputs[0], output, |to, from| {
+        vec![pick(inputs[0], output, |to, from| {
             from.copy_from_slice(to);
             from[self.axis] += start;
-        })
+        })]
     }
 
     fn lowering(&self, _: &[Meta], _: &Meta, _: &Capabilities) -> Lowering {
@@ -450,16 +450,16 @@ impl Op for Detach {
 
     fn attributes(&self, _: &mut Vec<u64>) {}
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
-        Ok(inputs[0])
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
+        Ok(vec![inputs[0]])
     }
 
     fn gradient(&self, _: &Backward<'_>) -> Vec<Option<Tensor>> {
         vec![None]
     }
 
-    fn reference(&self, inputs: &[&Array], _: &Meta) -> Array {
-        inputs[0].clone()
+    fn reference(&self, inputs: &[&Array], _: &Meta) -> Vec<Array> {
+        vec![inputs[0].clone()]
     }
 
     fn lowering(&self, _: &[Meta], _: &Meta, _: &Capabilities) -> Lowering {

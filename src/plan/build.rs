@@ -111,17 +111,24 @@ impl Graph {
                     graph.open.extend(open.filter(|open| graph.open.iter().all(|known| known.class != open.class)));
                     let index = graph.lowered(op.name(), node.meta, lowering, inputs.clone(), &views);
                     graph.nodes[index].is_own = is_own(op.as_ref());
+                    graph.further_results(index, &node.result_metas()[1..])?;
                     seen.insert(words, index);
                     for Byproduct { op, inputs: taken, temporary } in op.byproducts(&metas, request.capabilities) {
                         let taken: Vec<usize> = taken.iter().map(|&k| inputs[k]).collect();
                         let metas: Vec<Meta> = taken.iter().map(|&input| graph.nodes[input].meta).collect();
-                        let meta = op.shape(&metas).map_err(|_| Error::internal("a byproduct has no shape"))?;
+                        let metas = op.shape(&metas).unwrap_or_default();
+                        let meta = *metas.first().ok_or_else(|| Error::internal("a byproduct has no shape"))?;
                         let work = Work::Byproduct { of: index, temporary };
                         byproducts.insert(graph.key_beneath(op.as_ref(), &taken), graph.nodes.len());
                         graph.push(op.name(), meta, work, vec![]);
                     }
                     index
                 }
+                (None, Source::Result { number, .. }) => match (&graph.nodes[inputs[0]].work, number) {
+                    (_, 0) => inputs[0],
+                    (Work::Kernels { further, .. }, _) => further[number - 1],
+                    _ => return Err(Error::internal(format!("{} has one result", node.name()))),
+                },
                 _ => return Err(Error::internal(format!("node `{}` has neither op nor leaf kind", node.name()))),
             };
             place.push(index);
@@ -155,7 +162,7 @@ impl Graph {
             let node = self.outputs[k].0;
             let meta = self.nodes[node].meta;
             let base = self.nodes[node].base;
-            let computed = matches!(self.nodes[base].work, Work::Pointwise { .. } | Work::Kernels { .. });
+            let computed = self.is_computed(base);
             let same = self.nodes[node].map.is_identity() && self.nodes[base].meta.elements() == meta.elements();
             let stored = if computed && same && !taken.contains(&base) {
                 base

@@ -6,7 +6,7 @@
 //! what the end that came to nothing has seen is moved past the other, and the order holds for the joined unit
 //! (cf. Bender, Fineman, Gilbert and Tarjan 2015, "A new approach to incremental cycle detection").
 
-use super::graph::Graph;
+use super::graph::{Graph, Work};
 use super::units::Unit;
 
 /// Vertices (units, and nodes that are in none) in order, as a list with labels that grow along it.
@@ -122,14 +122,19 @@ impl Contraction {
             let vertex = unit.unwrap_or(next);
             next += usize::from(unit.is_none());
             home.push(vertex);
-            origin[vertex] = node;
+            if !matches!(graph.nodes[node].work, Work::Result { .. }) {
+                origin[vertex] = node;
+            }
         }
         let mut dependents = vec![vec![]; count];
         for node in 0..count {
             graph.dependencies(node).iter().for_each(|&needed| dependents[needed].push(node));
         }
         // Nodes are recorded after what they need.
-        let order = Order::new(&home);
+        // A kernel's further results come right behind it, in its unit.
+        let mut vertices = home.clone();
+        vertices.dedup();
+        let order = Order::new(&vertices);
         Contraction { order, dependents, home, origin, seen: [vec![0; count], vec![0; count]], search: 0 }
     }
 
@@ -179,9 +184,7 @@ impl Contraction {
         loop {
             let vertex = *side.queue.get(side.at)?;
             let member = match units.get(vertex) {
-                Some(unit) if !unit.members.is_empty() || unit.kernel.is_some() => {
-                    unit.members.iter().chain(&unit.kernel).nth(side.member).copied()
-                }
+                Some(unit) if !unit.members.is_empty() || unit.kernel.is_some() => unit.nodes().nth(side.member),
                 _ => (side.member == 0).then_some(self.origin[vertex]),
             };
             let Some(member) = member else {

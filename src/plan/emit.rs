@@ -9,13 +9,16 @@ use std::fmt::Write;
 
 mod access;
 mod apart;
+mod around;
+
+pub use around::{around, measure_around};
 
 use super::graph::{Graph, Work};
-use super::text::{four_lanes, has_token, helpers_for, substitute};
+use super::text::{has_token, helpers_for, substitute};
 use super::units::{State, Unit};
 use crate::dtype::DType;
 use crate::graph::LeafKind;
-use crate::kernel::{EXTRA, FUSION, Kernel, OPERANDS};
+use crate::kernel::{EXTRA, FUSION, OPERANDS};
 use crate::layout::Strided;
 
 /// Why a unit cannot be one kernel.
@@ -90,66 +93,12 @@ fn whole<'a>(
     Ok((emitter, functions))
 }
 
-/// Emits what `unit` puts around `kernel`, one of the kernels of its node: the functions that its text calls.
-pub fn around(graph: &Graph, state: &State, unit_id: usize, unit: &Unit, kernel: &Kernel) -> Result<Emitted, Refused> {
-    let (emitter, functions) = functions_around(graph, state, unit_id, unit, kernel)?;
-    Ok(emitter.finish(&functions))
-}
-
-/// [`around`] without the text: what it takes.
-pub fn measure_around(
-    graph: &Graph,
-    state: &State,
-    unit_id: usize,
-    unit: &Unit,
-    kernel: &Kernel,
-) -> Result<Emitted, Refused> {
-    Ok(functions_around(graph, state, unit_id, unit, kernel)?.0.out)
-}
-
-fn functions_around<'a>(
-    graph: &'a Graph,
-    state: &'a State<'a>,
-    unit_id: usize,
-    unit: &Unit,
-    kernel: &Kernel,
-) -> Result<(Emitter<'a>, String), Refused> {
-    let node = unit.kernel.ok_or(Refused)?;
-    let mut members: Vec<usize> = unit.members.to_vec();
-    members.sort_unstable();
-    let mut emitter = Emitter::new(graph, state, unit_id, kernel.lanes);
-    emitter.pairs = kernel.pairs;
-    let mut functions = String::new();
-    if kernel.prologue {
-        emitter.lanes = kernel.lanes.max(kernel.prologue_lanes);
-        emitter.prologue(node)?;
-        functions = emitter.finish_function();
-        if emitter.lanes != kernel.lanes {
-            if !emitter.helpers.is_empty() {
-                return Err(Refused);
-            }
-            functions = four_lanes(&functions);
-        }
-        emitter.lanes = kernel.lanes;
-    }
-    let tail: Vec<usize> = members.iter().copied().filter(|node| !unit.prologue.contains(node)).collect();
-    if kernel.epilogue {
-        let stored: Vec<usize> =
-            tail.iter().chain([&node]).copied().filter(|&node| state.is_stored(graph, node)).collect();
-        emitter.epilogue(node, &stored)?;
-        functions += &emitter.finish_function();
-    } else if !tail.is_empty() && !emitter.has_epilogue(node) {
-        return Err(Refused);
-    }
-    Ok((emitter, functions))
-}
-
 struct Emitter<'a> {
     graph: &'a Graph,
     state: &'a State<'a>,
     unit: Option<usize>,
     lanes: usize,
-    /// True if functions are for half of a pair of four elements each: see [`Kernel::pairs`].
+    /// True if functions are for half of a pair of four elements each: see [`crate::kernel::Kernel::pairs`].
     pairs: bool,
     /// Which half of a pair is being emitted.
     half: &'static str,
@@ -189,10 +138,6 @@ impl<'a> Emitter<'a> {
             next: 0,
             helpers: vec![],
         }
-    }
-
-    fn has_epilogue(&self, node: usize) -> bool {
-        matches!(&self.graph.nodes[node].work, Work::Kernels { kernels, .. } if kernels.iter().any(|k| k.epilogue))
     }
 
     /// A kernel of its own: one invocation writes `lanes` elements of every stored member.
@@ -248,77 +193,6 @@ impl<'a> Emitter<'a> {
         stored.iter().map(|&node| self.value(node, index)).collect()
     }
 
-    fn epilogue(&mut self, kernel: usize, stored: &[usize]) -> Result<(), Refused> {
-        let meta = self.graph.nodes[kernel].meta;
-        // A text that stores `OUT` stores a float of any width.
-        let any_float = meta.dtype.is_float()
-            && matches!(&self.graph.nodes[kernel].work, Work::Kernels { kernels, .. }
-                if kernels.iter().all(|kernel| !kernel.epilogue || ["array<OUT>", "array<vec4<OUT>>"].iter().any(|text| kernel.source.contains(text))));
-        let fits = |dtype: DType| dtype == meta.dtype || (any_float && dtype.is_float());
-        let primary = if stored.contains(&kernel) || stored.is_empty() {
-            kernel
-        } else {
-            *stored.iter().find(|&&node| fits(self.graph.nodes[node].meta.dtype)).ok_or(Refused)?
-        };
-        let wide = value_type(meta.dtype);
-        let out = match any_float {
-            true => self.wide(self.float_type(self.graph.nodes[primary].meta.dtype)),
-            false => wide.to_string(),
-        };
-        if any_float {
-            let _ = writeln!(self.body, "alias OUT = {out};");
-        }
-        let (index, parameters) = self.parameters();
-        let _ = writeln!(self.body, "fn epilogue(value: {wide}, {parameters}) -> {out} {{");
-        // Words in a buffer, truth values in expressions; half precision is rounded to here.
-        let is_bool = meta.dtype == DType::Bool;
-        let at = match (self.pairs, self.lanes) {
-            (true, _) => "((pair >> 2u) + half)",
-            (_, 1) => "index",
-            _ => "(index >> 2u)",
-        };
-        let own = match meta.dtype {
-            DType::Bool => "(value != U(0u))".to_string(),
-            DType::F16 => {
-                let rounded = self.rounded("value");
-                let _ = writeln!(self.body, "    let own = {rounded};");
-                "own".into()
-            }
-            _ => "value".into(),
-        };
-        self.values.insert((kernel, index.clone()), own.clone());
-        let mut result = own;
-        for &node in stored {
-            if self.graph.nodes[node].meta.elements() != meta.elements() {
-                return Err(Refused);
-            }
-            let value = self.value(node, &index)?;
-            if node == primary {
-                result = value;
-            } else {
-                self.store(node, &value, at);
-            }
-        }
-        let result = match (is_bool, any_float) {
-            (true, _) => format!("select(U(0u), U(1u), {result})"),
-            (_, true) => format!("OUT({result})"),
-            _ => result,
-        };
-        let _ = writeln!(self.body, "    return {result};\n}}");
-        self.out.primary = Some(primary);
-        Ok(())
-    }
-
-    fn prologue(&mut self, kernel: usize) -> Result<(), Refused> {
-        let dtype = self.graph.nodes[self.graph.nodes[kernel].inputs[0]].meta.dtype;
-        let (index, parameters) = self.parameters();
-        let _ = writeln!(self.body, "fn prologue({parameters}) -> {} {{", value_type(dtype));
-        let value = self.input(kernel, 0, &index)?;
-        let value = if dtype == DType::Bool { format!("select(U(0u), U(1u), {value})") } else { value };
-        let _ = writeln!(self.body, "    return {value};\n}}");
-        Ok(())
-    }
-
     /// Value of input `k` of `node` where `node` is read at `index`.
     fn input(&mut self, node: usize, k: usize, index: &Index) -> Result<String, Refused> {
         let (base, map) = self.graph.access(node, k);
@@ -338,7 +212,7 @@ impl<'a> Emitter<'a> {
                 self.pointwise(node, expression, helpers, constants, index)?
             }
             // The kernel's own value is at hand only where it is being stored.
-            Work::Kernels { .. } if self.state.unit_of[node] == self.unit => return Err(Refused),
+            Work::Kernels { .. } | Work::Result { .. } if self.state.unit_of[node] == self.unit => return Err(Refused),
             Work::View => return Err(Refused),
             _ => self.load(node, index)?,
         };

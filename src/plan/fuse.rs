@@ -44,14 +44,14 @@ pub fn fuse(graph: &Graph, enabled: bool, buffers: usize) -> Fusion {
         }
     }
     let (mut units, mut unit_of) = (vec![], vec![None; count]);
-    for (node, unit) in unit_of.iter_mut().enumerate() {
-        let (members, kernel) = match graph.nodes[node].work {
-            Work::Kernels { .. } => (vec![], Some(node)),
-            Work::Pointwise { .. } => (vec![node], None),
+    for node in 0..count {
+        let unit = match &graph.nodes[node].work {
+            Work::Kernels { further, .. } => Unit { kernel: Some(node), further: further.clone(), ..Unit::default() },
+            Work::Pointwise { .. } => Unit { members: vec![node], ..Unit::default() },
             _ => continue,
         };
-        *unit = Some(units.len());
-        units.push(Unit { members, kernel, prologue: HashSet::new() });
+        unit.nodes().for_each(|node| unit_of[node] = Some(units.len()));
+        units.push(unit);
     }
     let mut fuser = Fuser {
         graph,
@@ -72,8 +72,11 @@ pub fn fuse(graph: &Graph, enabled: bool, buffers: usize) -> Fusion {
             }
         }
         for node in 0..count {
-            if fuser.live[node] {
-                fuser.attach_epilogue(node);
+            match graph.nodes[node].work {
+                _ if !fuser.live[node] => {}
+                Work::Kernels { .. } => fuser.attach_epilogue(node, node, 0),
+                Work::Result { of, number } => fuser.attach_epilogue(node, of, number),
+                _ => {}
             }
         }
     }
@@ -235,9 +238,7 @@ impl Fuser<'_> {
         let Some(room) = room else { return false };
         let moved = std::mem::take(&mut self.units[from]);
         let before = self.units[into].members.len();
-        for &member in moved.members.iter().chain(&moved.kernel) {
-            self.unit_of[member] = Some(into);
-        }
+        moved.nodes().for_each(|member| self.unit_of[member] = Some(into));
         self.units[into].members.extend(&moved.members);
         let fits = match (&moved.members[..], self.sizes[into].as_ref()) {
             (&[member], Some(size)) if moved.kernel.is_none() => self.with_member(into, size, member),
@@ -256,17 +257,15 @@ impl Fuser<'_> {
             return true;
         }
         self.units[into].members.truncate(before);
-        for &member in moved.members.iter().chain(&moved.kernel) {
-            self.unit_of[member] = Some(from);
-        }
+        moved.nodes().for_each(|member| self.unit_of[member] = Some(from));
         self.units[from] = moved;
         false
     }
 
-    /// Sinks the pointwise consumers of a kernel's result into its epilogue.
-    fn attach_epilogue(&mut self, node: usize) {
-        let Work::Kernels { kernels, .. } = &self.graph.nodes[node].work else { return };
-        if !kernels.iter().any(|kernel| kernel.epilogue) {
+    /// Sinks the pointwise consumers of `node`, result `number` of `kernel`, into the function that it is handed to.
+    fn attach_epilogue(&mut self, node: usize, kernel: usize, number: usize) {
+        let Work::Kernels { kernels, .. } = &self.graph.nodes[kernel].work else { return };
+        if !kernels.iter().any(|kernel| kernel.hands_over(number)) {
             return;
         }
         let Some(mine) = self.unit_of[node] else { return };
@@ -282,9 +281,17 @@ impl Fuser<'_> {
                 && group.members.iter().all(|&member| self.graph.nodes[member].meta.elements() == elements);
             // Elements at other indices would have to be stored first.
             let conflicting = elsewhere.iter().any(|&consumer| self.unit_of[consumer] == Some(theirs));
-            if fits && !conflicting && mine != theirs && self.try_merge(theirs, mine) {
+            if !fits || conflicting || mine == theirs {
+                continue;
+            }
+            let members = group.members.clone();
+            if number > 0 {
+                self.units[mine].behind.extend(members.iter().map(|&member| (member, number)));
+            }
+            if self.try_merge(theirs, mine) {
                 return;
             }
+            self.units[mine].behind.retain(|member, _| !members.contains(member));
         }
     }
 

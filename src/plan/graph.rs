@@ -7,6 +7,7 @@ use super::text;
 use crate::device::Arena;
 use crate::dispatch::Open;
 use crate::dtype::DType;
+use crate::error::{Error, Result};
 use crate::graph::LeafKind;
 use crate::kernel::{Capabilities, Choice, Kernel, Operand};
 use crate::layout::{Meta, Strided, ViewKind};
@@ -34,7 +35,14 @@ pub enum Work {
     /// An expression an element.
     Pointwise { expression: &'static str, helpers: &'static str, constants: Vec<f64> },
     /// Hand-written kernels.
-    Kernels { kernels: Vec<Kernel>, temporaries: Vec<usize> },
+    Kernels {
+        kernels: Vec<Kernel>,
+        temporaries: Vec<usize>,
+        /// The nodes of the results behind the first.
+        further: Vec<usize>,
+    },
+    /// A further result of the kernels of a node: which, counted from 0.
+    Result { of: usize, number: usize },
     /// What the kernels of a node leave in one of its temporaries.
     Byproduct { of: usize, temporary: usize },
 }
@@ -149,9 +157,29 @@ impl Graph {
                         *input = self.copy(*input);
                     }
                 }
-                self.push(name, meta, Work::Kernels { kernels, temporaries }, inputs)
+                self.push(name, meta, Work::Kernels { kernels, temporaries, further: vec![] }, inputs)
             }
         }
+    }
+
+    /// Adds a node for each result of `node` behind the first.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if there are any and it is not made of kernels.
+    pub fn further_results(&mut self, node: usize, metas: &[Meta]) -> Result<()> {
+        let name = self.nodes[node].name;
+        let push = |(&meta, number): (&Meta, usize)| {
+            let result = self.push(name, meta, Work::Result { of: node, number }, vec![]);
+            self.nodes[result].is_own = self.nodes[node].is_own;
+            result
+        };
+        let nodes: Vec<usize> = metas.iter().zip(1..).map(push).collect();
+        match &mut self.nodes[node].work {
+            Work::Kernels { further, .. } => *further = nodes,
+            _ if nodes.is_empty() => {}
+            _ => return Err(Error::internal(format!("{name} has several results and no kernels"))),
+        }
+        Ok(())
     }
 
     fn view(&mut self, name: &'static str, meta: Meta, kind: &ViewKind, inputs: Vec<usize>) -> usize {
@@ -265,7 +293,7 @@ impl Graph {
             input.map.dynamic.iter().for_each(|&(operand, _)| add(operand, &mut nodes));
         }
         let reads = nodes.len();
-        if let Work::Byproduct { of, .. } = self.nodes[node].work {
+        if let Work::Byproduct { of, .. } | Work::Result { of, .. } = self.nodes[node].work {
             add(of, &mut nodes);
         }
         for &earlier in inputs.iter().flat_map(|&input| &self.nodes[input].after) {
@@ -313,6 +341,11 @@ impl Graph {
         self.is_output[node]
     }
 
+    /// True if a kernel of the plan computes it.
+    pub fn is_computed(&self, node: usize) -> bool {
+        matches!(self.nodes[node].work, Work::Pointwise { .. } | Work::Kernels { .. } | Work::Result { .. })
+    }
+
     pub fn is_byproduct(&self, node: usize) -> bool {
         matches!(self.nodes[node].work, Work::Byproduct { .. })
     }
@@ -328,7 +361,7 @@ impl Graph {
         while let Some(node) = stack.pop() {
             if !std::mem::replace(&mut live[node], true) {
                 stack.extend_from_slice(self.reads(node));
-                if let Work::Byproduct { of, .. } = self.nodes[node].work {
+                if let Work::Byproduct { of, .. } | Work::Result { of, .. } = self.nodes[node].work {
                     stack.push(of);
                 }
             }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::graph::{Graph, Work};
+use super::graph::Graph;
 use super::units::Fusion;
 use super::units::State;
 use crate::error::{Error, Result};
@@ -102,11 +102,8 @@ pub fn order(graph: &Graph, fusion: &Fusion, state: &State<'_>) -> Result<Vec<us
 
 fn needs(graph: &Graph, fusion: &Fusion, state: &State<'_>, id: usize) -> Needs {
     let unit = &fusion.units[id];
-    let mut stack: Vec<usize> =
-        unit.members.iter().chain(&unit.kernel).copied().filter(|&node| state.live[node]).collect();
-    let scratch = |node: usize| {
-        !graph.is_output(node) && matches!(graph.nodes[node].work, Work::Kernels { .. } | Work::Pointwise { .. })
-    };
+    let mut stack: Vec<usize> = unit.nodes().filter(|&node| state.live[node]).collect();
+    let scratch = |node: usize| !graph.is_output(node) && graph.is_computed(node);
     let stored = stack.iter().filter(|&&node| scratch(node) && state.is_stored(graph, node));
     let mut needs = Needs {
         recorded: stack.iter().copied().max(),

@@ -77,7 +77,7 @@ impl Placer<'_> {
 
     /// Notes what the dispatches of `unit`, from `first` on, wait for without reading it.
     fn note_waits(&mut self, unit: &Unit, first: usize) {
-        for &node in unit.members.iter().chain(&unit.kernel) {
+        for node in unit.nodes() {
             let waits = self.graph.waits(node).iter();
             let slots: Vec<usize> = waits.filter_map(|other| self.slots.get(other).copied()).collect();
             for at in first..self.plan.dispatches.len() {
@@ -170,7 +170,7 @@ impl Placer<'_> {
     }
 
     fn kernels(&mut self, node: usize, unit: &Unit, emitted: &[Emitted]) -> Result<()> {
-        let Work::Kernels { kernels, temporaries } = &self.graph.nodes[node].work else {
+        let Work::Kernels { kernels, temporaries, further } = &self.graph.nodes[node].work else {
             return Err(Error::internal("a kernel unit without kernels"));
         };
         let temporaries: Vec<usize> = temporaries
@@ -179,7 +179,11 @@ impl Placer<'_> {
             .collect();
         self.temporaries.extend(temporaries.iter().enumerate().map(|(k, &slot)| ((node, k), slot)));
         let primary = emitted.iter().find_map(|emitted| emitted.primary);
-        let output = self.slot(primary.unwrap_or(node));
+        let binds = |kernel: &Kernel| kernel.bindings.iter().any(|binding| binding.operand == Operand::Output(0));
+        let first = primary.unwrap_or(node);
+        if kernels.iter().any(binds) {
+            self.slot(first);
+        }
         for (kernel, emitted) in kernels.iter().zip(emitted) {
             let mut bindings = vec![];
             for (i, binding) in kernel.bindings.iter().enumerate() {
@@ -187,19 +191,25 @@ impl Placer<'_> {
                     // Input 0 of a prologue is read by the emitted function.
                     Operand::Input(0) if kernel.prologue => continue,
                     Operand::Input(k) => self.slot(self.graph.access(node, k).0),
-                    Operand::Output => output,
+                    Operand::Output(0) => self.slot(first),
+                    Operand::Output(k) => {
+                        let result = further.get(k - 1);
+                        self.slot(*result.ok_or_else(|| Error::internal("a kernel binds a result that its op lacks"))?)
+                    }
                     Operand::Temporary(k) => temporaries[k],
                 };
                 bindings.push((i as u32, slot, binding.write));
             }
-            let fused = kernel.epilogue || kernel.prologue;
+            let fused = kernel.is_fused();
             if fused {
                 bindings.extend(self.bindings(emitted));
             }
             let source = self.text_of(kernel, fused.then_some(emitted));
             let mut name = kernel.name.to_string();
             let before = if kernel.prologue { unit.prologue.len() } else { 0 };
-            let behind = if kernel.epilogue { unit.members.len() - unit.prologue.len() } else { 0 };
+            let tail = unit.members.iter().filter(|member| !unit.prologue.contains(member));
+            let number = |member: &usize| unit.behind.get(member).copied().unwrap_or(0);
+            let behind = tail.filter(|member| kernel.hands_over(number(member))).count();
             if before + behind > 0 {
                 name += &format!(" +{}", before + behind);
             }

@@ -1,6 +1,6 @@
 //! What fusion decides: which nodes share a kernel.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::graph::Graph;
 
@@ -13,6 +13,17 @@ pub struct Unit {
     pub kernel: Option<usize>,
     /// Members that feed the kernel's input 0.
     pub prologue: HashSet<usize>,
+    /// Further results of the kernel.
+    pub further: Vec<usize>,
+    /// Members behind one of these, with its number; those behind the first result are not among them.
+    pub behind: HashMap<usize, usize>,
+}
+
+impl Unit {
+    /// All that its kernels compute.
+    pub fn nodes(&self) -> impl Iterator<Item = usize> {
+        self.members.iter().chain(&self.kernel).chain(&self.further).copied()
+    }
 }
 
 /// The outcome: units in no particular order, and the unit of each node.

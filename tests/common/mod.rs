@@ -108,29 +108,38 @@ pub fn normals(shape: &[usize], seed: u64) -> Array {
     draw(&input, &mut Philox::new(seed, 0))
 }
 
-/// The result of a case on `device`, and, with a cotangent, the gradients of its float inputs.
+/// The results of a case on `device`, and, with a cotangent for each float one, the gradients of its float inputs.
 pub fn run(
     device: &Device,
     case: &Case,
     inputs: &[Array],
-    cotangent: Option<&Array>,
+    cotangents: Option<&[Array]>,
 ) -> Result<Vec<Array>, kiln::Error> {
-    let differentiable = |array: &Array| array.dtype == DType::F32 && cotangent.is_some();
+    let differentiable = |array: &Array| array.dtype == DType::F32 && cotangents.is_some();
     let tensors: Vec<Tensor> = inputs
         .iter()
         .map(|array| if differentiable(array) { device.array(array).variable() } else { device.array(array) })
         .collect();
-    let result = (case.build)(&tensors);
-    let Some(cotangent) = cotangent else { return Ok(vec![result.to_array()?]) };
-    let loss = (&result * device.array(cotangent)).sum_all();
+    let results = (case.build)(&tensors).results();
+    let Some(cotangents) = cotangents else { return results.iter().map(Tensor::to_array).collect() };
+    let terms = floats(&results).zip(cotangents);
+    let terms = terms.map(|(result, cotangent)| (result * device.array(cotangent)).sum_all());
+    let loss = terms.reduce(|sum, term| sum + term).expect("a float result");
     let wrt: Vec<&Tensor> = tensors.iter().filter(|tensor| tensor.requires_grad()).collect();
     let gradients = loss.gradients(&wrt)?;
     device.eval(&gradients.iter().collect::<Vec<_>>())?;
-    let mut out = vec![result.to_array()?];
-    for gradient in gradients {
-        out.push(gradient.to_array()?);
-    }
-    Ok(out)
+    results.iter().chain(&gradients).map(Tensor::to_array).collect()
+}
+
+/// The results that gradients flow through.
+pub fn floats(results: &[Tensor]) -> impl Iterator<Item = &Tensor> {
+    results.iter().filter(|result| result.dtype().is_ok_and(DType::is_float))
+}
+
+/// A cotangent for each float result of a case.
+pub fn cotangents(results: &[Array]) -> Vec<Array> {
+    let floats = results.iter().filter(|result| result.dtype.is_float());
+    floats.zip(99..).map(|(result, seed)| normals(&result.shape, seed)).collect()
 }
 
 /// The kernels that a case and its gradients take on a device with `capabilities`; nothing is run.
@@ -143,11 +152,12 @@ pub fn kernels(cpu: &Device, case: &Case, capabilities: &Capabilities) -> Result
             _ => cpu.array(array),
         })
         .collect();
-    let result = (case.build)(&tensors);
-    let mut roots = vec![result.clone()];
+    let mut roots = (case.build)(&tensors).results();
     if case.differentiable {
         let wrt: Vec<&Tensor> = tensors.iter().filter(|tensor| tensor.requires_grad()).collect();
-        roots.extend(result.square().sum_all().gradients(&wrt).map_err(text)?);
+        let squares = floats(&roots).map(|result| result.square().sum_all());
+        let loss = squares.reduce(|sum, square| sum + square).expect("a float result");
+        roots.extend(loss.gradients(&wrt).map_err(text)?);
     }
     let roots: Vec<&Tensor> = roots.iter().collect();
     let mut all = vec![];
@@ -161,11 +171,11 @@ pub fn kernels(cpu: &Device, case: &Case, capabilities: &Capabilities) -> Result
 pub fn repeats(device: &Device, case: &Case) -> Result<(), String> {
     let text = |error: kiln::Error| error.to_string();
     let inputs = inputs(case);
-    let shape = run(device, case, &inputs, None).map_err(text)?[0].shape;
-    let cotangent = case.differentiable.then(|| normals(&shape, 99));
-    let first = run(device, case, &inputs, cotangent.as_ref()).map_err(text)?;
+    let results = run(device, case, &inputs, None).map_err(text)?;
+    let cotangents = case.differentiable.then(|| cotangents(&results));
+    let first = run(device, case, &inputs, cotangents.as_deref()).map_err(text)?;
     device.poison_buffers().map_err(text)?;
-    let second = run(device, case, &inputs, cotangent.as_ref()).map_err(text)?;
+    let second = run(device, case, &inputs, cotangents.as_deref()).map_err(text)?;
     let bits = |arrays: &[Array]| -> Vec<u64> { arrays.iter().flat_map(|a| &a.data).map(|x| x.to_bits()).collect() };
     if bits(&first) == bits(&second) { Ok(()) } else { Err("two runs differ".into()) }
 }
@@ -239,22 +249,29 @@ pub fn parity(device: &Device, case: &Case) -> Result<(), String> {
     run(device, case, &inputs, None).map_err(text)?;
     device.poison_buffers().map_err(text)?;
     let got = run(device, case, &inputs, None).map_err(text)?;
-    compare(&got[0], &want[0], scale.as_ref().map(|s| &s[0]), case.tolerance)?;
+    for k in 0..want.len() {
+        let tolerance = if want[k].dtype.is_float() { case.tolerance } else { Tolerance::Exact };
+        compare(&got[k], &want[k], scale.as_ref().map(|s| &s[k]), tolerance)
+            .map_err(|error| format!("result {k}: {error}"))?;
+    }
     if !case.differentiable {
         return Ok(());
     }
-    let cotangent = normals(&want[0].shape, 99);
-    let want = run(&cpu, case, &inputs, Some(&cotangent)).map_err(text)?;
+    let (results, cotangents) = (want.len(), cotangents(&want));
+    let want = run(&cpu, case, &inputs, Some(&cotangents)).map_err(text)?;
     let scale = match is_sum(case.gradient_tolerance) {
-        true => Some(run(&cpu, case, &positive, Some(&absolute(&cotangent))).map_err(text)?),
+        true => {
+            let cotangents: Vec<Array> = cotangents.iter().map(absolute).collect();
+            Some(run(&cpu, case, &positive, Some(&cotangents)).map_err(text)?)
+        }
         false => None,
     };
-    run(device, case, &inputs, Some(&cotangent)).map_err(text)?;
+    run(device, case, &inputs, Some(&cotangents)).map_err(text)?;
     device.poison_buffers().map_err(text)?;
-    let got = run(device, case, &inputs, Some(&cotangent)).map_err(text)?;
-    for k in 1..got.len() {
+    let got = run(device, case, &inputs, Some(&cotangents)).map_err(text)?;
+    for k in results..got.len() {
         compare(&got[k], &want[k], scale.as_ref().map(|s| &s[k]), case.gradient_tolerance)
-            .map_err(|error| format!("gradient {}: {error}", k - 1))?;
+            .map_err(|error| format!("gradient {}: {error}", k - results))?;
     }
     Ok(())
 }

@@ -98,8 +98,8 @@ impl Op for BatchNormSums {
         words.extend([self.epsilon.to_bits(), u64::from(self.of_batch)]);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
-        rows(2, check_backward(inputs, self.of_batch)?)
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
+        Ok(vec![rows(2, check_backward(inputs, self.of_batch)?)?])
     }
 
     /// With D and E for the gradients of the two sums: D h + E for dy; for x what normalising sends back for dy D, or
@@ -114,7 +114,7 @@ impl Op for BatchNormSums {
         vec![Some(from_dy), Some(from_x), None]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let channels = output.shape[1];
         let length: usize = inputs[0].shape[2..].iter().product();
         let statistics = &inputs[2].data;
@@ -125,7 +125,7 @@ impl Op for BatchNormSums {
                 dy * (x - super::mean_of(statistics, channels, c)) / (statistics[channels + c] + self.epsilon).sqrt();
             data[channels + c] += dy;
         }
-        Array { shape: output.shape, dtype: output.dtype, data }
+        vec![Array { shape: output.shape, dtype: output.dtype, data }]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
@@ -175,9 +175,9 @@ impl Op for BatchNormBackward {
         words.extend([self.epsilon.to_bits(), u64::from(self.weight)]);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         check_backward(inputs, true)?;
-        Ok(inputs[0])
+        Ok(vec![inputs[0]])
     }
 
     /// With D for the gradient of this result, g = dy w and P(u) = u - m(u) - h m(u h), which is its own transpose, so that
@@ -198,7 +198,7 @@ impl Op for BatchNormBackward {
         gradients
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let channels = output.shape[1];
         let length: usize = output.shape[2..].iter().product();
         let count = (output.elements() / channels) as f64;
@@ -211,7 +211,7 @@ impl Op for BatchNormBackward {
             weight * scale * (dy - sums[channels + c] / count - normal * sums[c] / count)
         };
         let data = inputs[0].data.iter().zip(&inputs[1].data).enumerate().map(one).collect();
-        Array { shape: output.shape, dtype: output.dtype, data }
+        vec![Array { shape: output.shape, dtype: output.dtype, data }]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {

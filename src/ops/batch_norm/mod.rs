@@ -172,7 +172,7 @@ impl Op for BatchNorm {
         words.extend(flags);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let Channels { channels, .. } = check(inputs)?;
         if inputs[1].shape[..] != [rows_of(self.of_batch), channels] {
             let what = format!("statistics of shape {} for {channels} channels", inputs[1].shape);
@@ -183,7 +183,7 @@ impl Op for BatchNorm {
                 let what = format!("a weight or bias of shape {} for {channels} channels", meta.shape);
                 Err(Problem::Shape(what, "give it one element for each channel"))
             }
-            None => Ok(inputs[0]),
+            None => Ok(vec![inputs[0]]),
         }
     }
 
@@ -214,7 +214,7 @@ impl Op for BatchNorm {
         gradients
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let channels = output.shape[1];
         let statistics = &inputs[1].data;
         let weight = |c: usize| if self.weight { inputs[2].data[c] } else { 1.0 };
@@ -225,7 +225,11 @@ impl Op for BatchNorm {
             (x - mean_of(statistics, channels, c)) / (statistics[channels + c] + self.epsilon).sqrt() * weight(c)
                 + bias(c)
         };
-        Array { shape: output.shape, dtype: output.dtype, data: inputs[0].data.iter().enumerate().map(one).collect() }
+        vec![Array {
+            shape: output.shape,
+            dtype: output.dtype,
+            data: inputs[0].data.iter().enumerate().map(one).collect(),
+        }]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {

@@ -25,13 +25,13 @@ impl Op for BatchNormStatistics {
 
     fn attributes(&self, _: &mut Vec<u64>) {}
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let channels = check(inputs)?;
         if channels.count() == 1 {
             let what = format!("there is one element for each channel of shape {}", inputs[0].shape);
             return Err(Problem::Shape(what, "train on more than one element a channel"));
         }
-        rows(3, channels)
+        Ok(vec![rows(3, channels)?])
     }
 
     /// 1/n for the mean and 2 (x - mean) / n for the variance.
@@ -47,7 +47,7 @@ impl Op for BatchNormStatistics {
         vec![Some(total.scale(shape[1] as f64 / shape.elements() as f64))]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let (x, channels) = (inputs[0], output.shape[1]);
         let count = (x.data.len() / channels) as f64;
         let length: usize = x.shape[2..].iter().product();
@@ -63,7 +63,7 @@ impl Op for BatchNormStatistics {
             let apart = x - first[number(i)] - mean[number(i)];
             variance[number(i)] += apart * apart / count;
         }
-        Array { shape: output.shape, dtype: output.dtype, data }
+        vec![Array { shape: output.shape, dtype: output.dtype, data }]
     }
 
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {

@@ -38,7 +38,7 @@ impl Op for Conv2dDataGrad {
         words.extend(self.size.map(|size| size as u64));
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let (dy, w) = (inputs[0].shape, inputs[1].shape);
         self.product.check(inputs)?;
         if dy.rank() != 4 || w.rank() != 4 {
@@ -46,7 +46,7 @@ impl Op for Conv2dDataGrad {
         }
         let shape = geometry::shape([dy[0], w[1] * self.options.groups, self.size[0], self.size[1]])?;
         geometry::fits(&shape, &w, &dy, &self.options)?;
-        Ok(Meta { shape, dtype: self.product.output })
+        Ok(vec![Meta { shape, dtype: self.product.output }])
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
@@ -62,11 +62,11 @@ impl Op for Conv2dDataGrad {
         ]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let [dy, w] = [0, 1].map(|k| self.product.operand(inputs[k]));
         let g = self.geometry(&dy.shape, &w.shape, output);
         let (channels, filters) = (g.channels(), g.filters());
-        self.product.result(Array::build(output.shape, output.dtype, |linear| {
+        vec![self.product.result(Array::build(output.shape, output.dtype, |linear| {
             let mut at = [0; 4];
             Array::unravel(&output.shape, linear, &mut at);
             let [n, c, h, l] = at;
@@ -82,7 +82,7 @@ impl Op for Conv2dDataGrad {
                 }
             }
             sum
-        }))
+        }))]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {

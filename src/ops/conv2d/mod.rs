@@ -78,11 +78,11 @@ impl Op for Conv2d {
         self.product.words(words);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let (x, w) = (inputs[0], inputs[1]);
         self.product.check(inputs)?;
         let shape = Geometry::new(&x.shape, &w.shape, &self.options)?.output()?;
-        Ok(Meta { shape, dtype: self.product.output })
+        Ok(vec![Meta { shape, dtype: self.product.output }])
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
@@ -96,11 +96,11 @@ impl Op for Conv2d {
         vec![backward.needs[0].then(data), backward.needs[1].then(weight)]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let [x, w] = [0, 1].map(|k| self.product.operand(inputs[k]));
         let g = Geometry::known(&x.shape, &w.shape, &output.shape, &self.options);
         let (channels, filters) = (g.channels(), g.filters());
-        self.product.result(Array::build(output.shape, output.dtype, |linear| {
+        vec![self.product.result(Array::build(output.shape, output.dtype, |linear| {
             let mut at = [0; 4];
             Array::unravel(&output.shape, linear, &mut at);
             let [n, o, i, j] = at;
@@ -116,7 +116,7 @@ impl Op for Conv2d {
                 }
             }
             sum
-        }))
+        }))]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {

@@ -42,7 +42,7 @@ impl Op for Conv2dWeightGrad {
         words.extend(self.kernel.map(|size| size as u64));
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let (x, dy) = (inputs[0].shape, inputs[1].shape);
         self.product.check(inputs)?;
         if x.rank() != 4 || dy.rank() != 4 {
@@ -51,7 +51,7 @@ impl Op for Conv2dWeightGrad {
         let channels = x[1] / self.options.groups.max(1);
         let shape = geometry::shape([dy[1], channels, self.kernel[0], self.kernel[1]])?;
         geometry::fits(&x, &shape, &dy, &self.options)?;
-        Ok(Meta { shape, dtype: self.product.output })
+        Ok(vec![Meta { shape, dtype: self.product.output }])
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
@@ -67,11 +67,11 @@ impl Op for Conv2dWeightGrad {
         ]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let [x, dy] = [0, 1].map(|k| self.product.operand(inputs[k]));
         let g = Geometry::known(&x.shape, &output.shape, &dy.shape, &self.options);
         let (channels, filters) = (g.channels(), g.filters());
-        self.product.result(Array::build(output.shape, output.dtype, |linear| {
+        vec![self.product.result(Array::build(output.shape, output.dtype, |linear| {
             let mut at = [0; 4];
             Array::unravel(&output.shape, linear, &mut at);
             let [o, c, u, v] = at;
@@ -89,7 +89,7 @@ impl Op for Conv2dWeightGrad {
                 }
             }
             sum
-        }))
+        }))]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {

@@ -67,13 +67,13 @@ impl Op for LayerNormBackward {
         words.extend([self.epsilon.to_bits(), u64::from(self.centred), u64::from(self.weight)]);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let [rows, n] = check_rows(inputs)?;
         let fits = inputs[1] == inputs[0]
             && inputs[2].shape[..] == [rows, 4]
             && inputs[3..].iter().all(|weight| weight.shape[..] == [n]);
         match fits {
-            true => Ok(inputs[0]),
+            true => Ok(vec![inputs[0]]),
             false => Err(Problem::Shape("the inputs do not belong together".into(), "pass those of one normalisation")),
         }
     }
@@ -104,7 +104,7 @@ impl Op for LayerNormBackward {
         gradients
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let n = output.shape[1];
         let mut data = Vec::with_capacity(output.elements());
         for (row, (dy, x)) in inputs[0].data.chunks(n).zip(inputs[1].data.chunks(n)).enumerate() {
@@ -115,7 +115,7 @@ impl Op for LayerNormBackward {
             let dot = g.iter().zip(&h).map(|(g, h)| g * h).sum::<f64>() / n as f64;
             data.extend(g.iter().zip(&h).map(|(g, h)| scale * (g - sum - h * dot)));
         }
-        Array { shape: output.shape, dtype: output.dtype, data }
+        vec![Array { shape: output.shape, dtype: output.dtype, data }]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {

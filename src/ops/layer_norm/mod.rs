@@ -240,11 +240,11 @@ impl Op for LayerNorm {
         words.extend([self.epsilon.to_bits(), u64::from(self.weight), u64::from(self.bias)]);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let [_, n] = check_rows(inputs)?;
         match inputs[1..].iter().find(|meta| meta.shape[..] != [n]) {
             Some(meta) => Err(Problem::Shape(format!("a weight of shape {} for rows of {n}", meta.shape), "pass [n]")),
-            None => Ok(inputs[0]),
+            None => Ok(vec![inputs[0]]),
         }
     }
 
@@ -275,7 +275,7 @@ impl Op for LayerNorm {
         gradients
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let n = output.shape[1];
         let weight = |j: usize| if self.weight { inputs[1].data[j] } else { 1.0 };
         let bias = |j: usize| if self.bias { inputs[inputs.len() - 1].data[j] } else { 0.0 };
@@ -284,7 +284,7 @@ impl Op for LayerNorm {
             let (mean, scale) = moments(row, self.epsilon, self.centred);
             data.extend(row.iter().enumerate().map(|(j, x)| (x - mean) * scale * weight(j) + bias(j)));
         }
-        Array { shape: output.shape, dtype: output.dtype, data }
+        vec![Array { shape: output.shape, dtype: output.dtype, data }]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {

@@ -42,9 +42,9 @@ impl Op for LayerNormStatistics {
         words.extend([self.epsilon.to_bits(), u64::from(self.centred)]);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let [rows, _] = check_rows(inputs)?;
-        matrix(rows, 4)
+        Ok(vec![matrix(rows, 4)?])
     }
 
     /// 1/n for the mean, and -r^2 h / n for r, with h the normalised row.
@@ -59,7 +59,7 @@ impl Op for LayerNormStatistics {
         vec![Some(total.scale(1.0 / n as f64))]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let rows = inputs[0].data.chunks(inputs[0].shape[1]);
         let four = |row: &[f64]| {
             let (mean, scale) = moments(row, self.epsilon, self.centred);
@@ -67,7 +67,7 @@ impl Op for LayerNormStatistics {
             [first, scale, mean - first, 0.0]
         };
         let data = rows.flat_map(four).collect();
-        Array { shape: output.shape, dtype: output.dtype, data }
+        vec![Array { shape: output.shape, dtype: output.dtype, data }]
     }
 
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
@@ -110,10 +110,10 @@ impl Op for LayerNormWeightGrad {
         words.extend([self.epsilon.to_bits(), u64::from(self.centred)]);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let [rows, n] = check_rows(inputs)?;
         match inputs[1] == inputs[0] && inputs[2].shape[..] == [rows, 4] {
-            true => matrix(2, n),
+            true => Ok(vec![matrix(2, n)?]),
             false => Err(Problem::Shape("the inputs do not belong together".into(), "pass those of one normalisation")),
         }
     }
@@ -129,7 +129,7 @@ impl Op for LayerNormWeightGrad {
         vec![Some(from_dy), Some(from_x), None]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let n = output.shape[1];
         let mut data = vec![0.0; 2 * n];
         for (row, (dy, x)) in inputs[0].data.chunks(n).zip(inputs[1].data.chunks(n)).enumerate() {
@@ -139,7 +139,7 @@ impl Op for LayerNormWeightGrad {
                 data[n + j] += dy[j];
             }
         }
-        Array { shape: output.shape, dtype: output.dtype, data }
+        vec![Array { shape: output.shape, dtype: output.dtype, data }]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {

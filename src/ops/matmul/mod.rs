@@ -122,13 +122,13 @@ impl Op for Matmul {
         self.product.words(words);
     }
 
-    fn shape(&self, inputs: &[Meta]) -> Result<Meta, Problem> {
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
         let shape = result_shape(&inputs[0].shape, &inputs[1].shape)?;
         self.product.check(inputs)?;
         if shape.rank() > 4 {
             return Err(Problem::Shape(format!("{shape} has more than two batch axes"), "use Tensor::matmul"));
         }
-        Ok(Meta { shape, dtype: self.product.output })
+        Ok(vec![Meta { shape, dtype: self.product.output }])
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
@@ -145,7 +145,7 @@ impl Op for Matmul {
         vec![backward.needs[0].then(|| da().sum_to(a.dims())), backward.needs[1].then(|| db().sum_to(b.dims()))]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Array {
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let [a, b] = [0, 1].map(|k| self.product.operand(inputs[k]));
         let (a, b) = (&*a, &*b);
         let rank = output.shape.rank();
@@ -181,7 +181,7 @@ impl Op for Matmul {
                 done += length;
             }
         });
-        self.product.result(Array { shape: output.shape, dtype: output.dtype, data })
+        vec![self.product.result(Array { shape: output.shape, dtype: output.dtype, data })]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
