@@ -189,7 +189,7 @@ impl Tensor {
             _ => None,
         };
         let Some(op) = op else { return vec![self.clone()] };
-        (0..op.result_metas().len()).map(|number| Tensor::from_node(op.result(number))).collect()
+        (0..op.result_metas().len()).map(|number| Tensor::of_result(&op, number)).collect()
     }
 
     pub(crate) fn record(device: &Device, op: impl Op, inputs: &[&Tensor], at: &'static Location<'static>) -> Tensor {
@@ -236,8 +236,13 @@ impl Tensor {
         let flow = if requires_grad { Flow::Through } else { Flow::Nothing };
         let inputs = inputs.iter().map(|input| input.node.clone()).collect();
         let node = Node::new(device, meta, Source::Op(Arc::new(op)), inputs, flow, at).with_results(&results);
+        Tensor::of_result(&Arc::new(node), 0)
+    }
+
+    /// Result `number` of the op of a node, for a user.
+    fn of_result(op: &Arc<Node>, number: usize) -> Tensor {
         // Held before an update by another thread can look at it.
-        let tensor = Tensor::from_node(Arc::new(node).result(0));
+        let tensor = Tensor::from_node(op.result(number));
         for store in &tensor.node.stores {
             store.remember(&tensor.node);
         }
