@@ -108,6 +108,15 @@ impl Device {
         Ok(Device::with_gpu(gpu, &settings))
     }
 
+    /// Takes these kernel variants wherever an op lists them. For tests.
+    #[doc(hidden)]
+    pub fn force_variants(&self, names: &[&'static str]) {
+        if let Backend::Gpu(gpu) = &self.0.backend {
+            gpu.force(names);
+            self.engine().forget_plans();
+        }
+    }
+
     /// Every adapter, best first, and the reference.
     pub fn list() -> Vec<DeviceInfo> {
         let mut list = gpu::Gpu::list();

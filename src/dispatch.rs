@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::device::Arena;
-use crate::kernel::Choice;
 use crate::shape::Shape;
+use crate::target::Choice;
 
 /// Host words that a kernel binds at most: 16 KiB, the least that every adapter binds as a uniform.
 pub const OPERAND_WORDS: usize = 4096;
@@ -91,6 +91,8 @@ pub struct Plan {
     pub scalar_window: usize,
     /// Words of operands in all.
     pub operand_words: usize,
+    /// Variants that it takes where an op lists another.
+    pub variants: Vec<&'static str>,
     /// Classes of shapes whose kernel was chosen by measurement, and the choice.
     pub choices: Vec<(String, Choice)>,
     /// Classes that are to be measured.
@@ -113,12 +115,12 @@ pub struct Open {
     /// Name of the class.
     pub class: String,
     /// A plan of the op alone for each variant, the default first.
-    pub candidates: Vec<Candidate>,
+    pub rivals: Vec<Rival>,
 }
 
 /// A variant, ready to be measured.
 #[derive(Debug, Clone)]
-pub struct Candidate {
+pub struct Rival {
     /// What choosing it means.
     pub choice: Choice,
     /// The op alone, on stored inputs.

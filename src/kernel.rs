@@ -7,8 +7,9 @@
 //! call the functions of `shaders/pointwise/functions.wgsl` (`exp_full`, `log_full`, `is_nan`, ..) without defining them.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+
+pub use crate::capabilities::Capabilities;
+pub(crate) use crate::capabilities::Feature;
 
 /// Binding of a kernel's own sizes.
 pub const PARAMS: u32 = 15;
@@ -200,122 +201,9 @@ pub fn fold_workgroups(count: u64) -> Option<[u32; 2]> {
     (rows <= max).then(|| [count.div_ceil(rows) as u32, rows as u32])
 }
 
-/// What a device can do, as far as kernels care. The default is the lowest common set of adapters.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Capabilities {
-    /// True if `f16` may be stored and computed with.
-    pub f16: bool,
-    /// True for drivers that run shaders on the CPU: barriers are slow there, registers are many.
-    pub software: bool,
-    /// True for GPUs that share the processor's chip and memory: they have a tenth of the compute units.
-    pub integrated: bool,
-    /// True if eight elements had better be moved at once as four integers of 64 bits: a software driver runs a load or a
-    /// store as a loop over the lanes, which takes hardly longer for twice the bytes.
-    pub pairs: bool,
-    /// Threads of a software driver that cuts each dispatch into equal parts for them: kernels there had better share out their
-    /// work while they run.
-    pub workers: Option<u32>,
-    /// Lanes of a subgroup where every subgroup has this many and subgroup operations exist.
-    pub subgroup: Option<u32>,
-    /// Side of the square f16 matrices that the adapter multiplies with sums in f32, if it has units for that.
-    pub cooperative: Option<u32>,
-    /// Most storage buffers a kernel may bind.
-    pub storage_buffers: usize,
-    /// Most bytes of one binding.
-    pub binding_bytes: u64,
-    /// Names of kernel variants (`matmul.tiled`) to take wherever an op lists them, before the default of its table.
-    pub preferred: Vec<&'static str>,
-    /// Names of variants that the driver has refused: an op takes them only where it lists no other.
-    pub refused: Vec<String>,
-    /// The variant for each class of shapes that was measured.
-    pub choices: BTreeMap<String, Choice>,
-    /// Classes whose variant does not change any more.
-    pub settled: BTreeSet<String>,
-    /// True if what was not measured yet shall be.
-    pub measure: bool,
-    /// The variant to take in the lowering at hand, because it was measured to be the fastest or is being measured.
-    pub chosen: Option<String>,
-    /// Where a lowering notes the variants that it could choose from.
-    pub offers: Offers,
-}
-
-/// A list of names that a lowering writes and tuning reads.
-#[derive(Debug, Clone, Default)]
-pub struct Offers(Option<Arc<Mutex<Vec<String>>>>);
-
-impl PartialEq for Offers {
-    /// It is a notebook, no capability.
-    fn eq(&self, _: &Offers) -> bool {
-        true
-    }
-}
-
-impl Offers {
-    /// One that notes.
-    pub(crate) fn open() -> Offers {
-        Offers(Some(Arc::default()))
-    }
-
-    pub(crate) fn note<'a>(&self, names: impl Iterator<Item = &'a str>) {
-        if let Some(list) = &self.0 {
-            list.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend(names.map(String::from));
-        }
-    }
-
-    /// What was noted.
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.0
-            .as_ref()
-            .map_or_else(Vec::new, |list| list.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone())
-    }
-}
-
-/// A variant that was measured to be the fastest of its class.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
-    /// Its name.
-    pub variant: String,
-    /// Hash of its shader's text: another text must be measured anew.
-    pub shader: u64,
-}
-
 /// FNV-1a, 64 bits: finds accidents, not attacks.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
-}
-
-impl Default for Capabilities {
-    fn default() -> Self {
-        Capabilities {
-            f16: false,
-            software: false,
-            integrated: false,
-            pairs: false,
-            workers: None,
-            subgroup: None,
-            cooperative: None,
-            storage_buffers: 8,
-            binding_bytes: 128 << 20,
-            preferred: vec![],
-            refused: vec![],
-            choices: BTreeMap::new(),
-            settled: BTreeSet::new(),
-            measure: false,
-            chosen: None,
-            offers: Offers::default(),
-        }
-    }
-}
-
-/// What an adapter may list and yet fail at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Feature {
-    /// Products of matrices by units of their own.
-    Cooperative,
-    /// Operations among the lanes of a subgroup.
-    Subgroup,
-    /// Integers of 64 bits.
-    Pairs,
 }
 
 impl Feature {
@@ -330,28 +218,6 @@ impl Feature {
         let function =
             |(at, word): (usize, &str)| text[at + word.len()..].starts_with(|c: char| c.is_ascii_uppercase());
         text.match_indices("subgroup").any(function).then_some(Feature::Subgroup)
-    }
-}
-
-impl Capabilities {
-    /// Without a feature; false if it was not there.
-    pub(crate) fn drop_feature(&mut self, feature: Feature) -> bool {
-        match feature {
-            Feature::Cooperative => self.cooperative.take().is_some(),
-            Feature::Subgroup => self.subgroup.take().is_some(),
-            Feature::Pairs => std::mem::take(&mut self.pairs),
-        }
-    }
-}
-
-impl Capabilities {
-    /// Workgroups that keep the device busy: two a core, or one a compute unit of a large GPU of its kind.
-    pub(crate) fn enough_workgroups(&self) -> usize {
-        match (self.software, self.integrated) {
-            (true, _) => 4,
-            (false, true) => 24,
-            (false, false) => 128,
-        }
     }
 }
 

@@ -107,6 +107,8 @@
 pub mod array;
 pub mod autograd;
 mod cache;
+mod capabilities;
+mod costs;
 mod cpu;
 mod create;
 pub mod data;
@@ -138,6 +140,7 @@ pub mod rng;
 mod settings;
 mod shape;
 mod state;
+mod target;
 mod tensor;
 pub mod train;
 mod transfer;

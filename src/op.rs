@@ -53,6 +53,34 @@ pub enum Lowering {
         /// Scratch between them.
         temporaries: Vec<usize>,
     },
+    /// One of these, whichever the planner takes; the default first.
+    Variants(Vec<Candidate>),
+}
+
+/// A variant that may run, made when it is asked for.
+#[derive(Clone)]
+pub struct Candidate {
+    /// Its name.
+    pub name: &'static str,
+    make: Arc<dyn Fn() -> Lowering + Send + Sync>,
+}
+
+impl Candidate {
+    /// A variant of this name.
+    pub fn new(name: &'static str, make: impl Fn() -> Lowering + Send + Sync + 'static) -> Candidate {
+        Candidate { name, make: Arc::new(make) }
+    }
+
+    /// Its kernels.
+    pub fn make(&self) -> Lowering {
+        (self.make)()
+    }
+}
+
+impl Debug for Candidate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
 }
 
 /// What the kernels of an op compute besides its result: the result of another op on some of the same inputs.
@@ -109,8 +137,8 @@ pub enum Role {
 
 /// What a node of a graph does.
 ///
-/// Only what it may be taken for, the two rules about strides, the one about mixed precision and the one about byproducts have a default: an op
-/// without a gradient rule, a reference or cases does not compile.
+/// Only what it may be taken for, the two rules about strides, the one about mixed precision, the one about byproducts and the names of
+/// variants have a default: an op without a gradient rule, a reference or cases does not compile.
 pub trait Op: Any + Debug + Send + Sync {
     /// Name in errors, dumps and profiles.
     fn name(&self) -> &'static str;
@@ -172,6 +200,14 @@ pub trait Op: Any + Debug + Send + Sync {
     fn cases() -> Vec<Case>
     where
         Self: Sized;
+
+    /// Names of the variants that [`Op::lowering`] lists.
+    fn variants() -> Vec<&'static str>
+    where
+        Self: Sized,
+    {
+        vec![]
+    }
 }
 
 /// How a case draws an input.

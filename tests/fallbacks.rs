@@ -69,9 +69,9 @@ fn a_variant_that_does_not_compile_gives_way_to_the_next() {
     let as_if = |capabilities: &mut Capabilities| {
         capabilities.software = false;
         capabilities.subgroup = None;
-        capabilities.preferred = vec!["matmul.tiled.64"];
     };
     let device = Device::named_as_if("vulkan", as_if).expect("a Vulkan driver");
+    device.force_variants(&["matmul.tiled.64"]);
     device.inject_fault("matmul.tiled.64");
     holds(&device, "Matmul/37x131x75");
     holds(&device, "Matmul/batched");

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use common::net::{Net, batch};
 use kiln::kernel::Capabilities;
@@ -60,46 +60,38 @@ fn one_type_an_array(words: &[u32]) -> Result<(), String> {
     Ok(())
 }
 
-/// Kinds of device: the lowest common set, a software driver, a GPU with everything, and those that prefer each variant.
+/// Kinds of device: the lowest common set, software drivers, a GPU with everything.
 fn kinds() -> Vec<Capabilities> {
     let common = Capabilities::default();
     let software = Capabilities { software: true, ..common.clone() };
     let lanes = Capabilities { software: true, subgroup: Some(8), f16: true, ..common.clone() };
     let pairs = Capabilities { pairs: true, ..lanes.clone() };
     let discrete = Capabilities { f16: true, subgroup: Some(32), storage_buffers: 16, ..common.clone() };
-    let preferring = common::VARIANTS.iter().map(|&(name, software)| Capabilities {
-        software,
-        preferred: vec![name],
-        ..Capabilities::default()
-    });
     let matrices = [8, 16].map(|side| Capabilities { cooperative: Some(side), ..discrete.clone() });
-    let preferring =
-        preferring.chain(matrices.map(|kind| Capabilities { preferred: vec!["matmul.cooperative"], ..kind }));
-    [common, software, lanes, pairs, discrete].into_iter().chain(preferring).collect()
+    [common, software, lanes, pairs, discrete].into_iter().chain(matrices).collect()
 }
 
 #[test]
 fn every_shader_of_every_case_translates_for_every_kind_of_device() {
     let cpu = Device::cpu();
-    let mut seen = HashSet::new();
+    let (mut seen, mut used) = (HashSet::new(), BTreeSet::new());
     common::every_case(|case| {
-        // A kind that prefers a variant of one op is of use to that op's cases.
-        let op = case.name.split('/').next().unwrap_or_default().to_lowercase();
-        let matters = |kind: &Capabilities| {
-            kind.preferred
-                .iter()
-                .all(|name| name.replace('_', "").split('.').next().is_some_and(|own| op.starts_with(own)))
-        };
-        for capabilities in kinds().into_iter().filter(matters) {
-            for dispatch in common::kernels(&cpu, case, &capabilities)? {
-                if seen.insert(dispatch.source.clone()) {
-                    translate(&dispatch.source)
-                        .map_err(|error| format!("{}: {error}\n{}", dispatch.name, dispatch.source))?;
+        for capabilities in kinds() {
+            let names = common::variants(&capabilities, |target| common::plan_case(&cpu, case, target, true))?;
+            let forced = names.iter().map(|&name| common::forcing(&capabilities, &[name]));
+            for target in forced.chain([common::forcing(&capabilities, &[])]) {
+                for dispatch in common::kernels(&cpu, case, &target)? {
+                    if seen.insert(dispatch.source.clone()) {
+                        translate(&dispatch.source)
+                            .map_err(|error| format!("{}: {error}\n{}", dispatch.name, dispatch.source))?;
+                    }
                 }
             }
+            used.extend(names);
         }
         Ok(())
     });
+    assert_eq!(used.into_iter().collect::<Vec<_>>(), kiln::ops::all_variants(), "every variant has a case");
     for side in ["coop_mat8x8", "coop_mat16x16"] {
         assert!(seen.iter().any(|text| text.contains(side)), "no text with {side}");
     }
@@ -119,8 +111,13 @@ fn kernels_of_steps<R: Rule>(config: R, arena: usize, precision: Precision) -> H
     for gathered in [false, true] {
         let loss = net.forward(&x).cross_entropy(&labels);
         for (capabilities, update) in kinds().iter().flat_map(|kind| [(kind, false), (kind, true)]) {
-            for fusion in [true, false] {
-                let plan = optimizer.plan_for(&loss, update, capabilities, fusion).unwrap();
+            let variants = common::variants(capabilities, |target| optimizer.plan_with(&loss, update, target, true));
+            let forced = variants.unwrap().into_iter().map(|name| common::forcing(capabilities, &[name]));
+            for (target, fusion) in forced
+                .chain([common::forcing(capabilities, &[])])
+                .flat_map(|target| [(target.clone(), true), (target, false)])
+            {
+                let plan = optimizer.plan_with(&loss, update, &target, fusion).unwrap();
                 for dispatch in plan.dispatches {
                     if seen.insert(dispatch.source.clone()) {
                         translate(&dispatch.source)

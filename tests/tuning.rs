@@ -9,7 +9,8 @@ use std::process::Command;
 
 use common::net::{Net, adamw, train};
 use kiln::Device;
-use kiln::kernel::{Capabilities, Choice};
+use kiln::kernel::Capabilities;
+use kiln::plan::{Choice, Choices, Target};
 use kiln::train::checkpoint::Checkpoint;
 
 /// Runs this binary's `a_program` and returns what it printed.
@@ -172,29 +173,32 @@ fn a_choice_is_taken_for_its_class_and_its_shader_only() {
         let x = cpu.tensor(&vec![1.0f32; rows * 64], &[rows, 64]);
         x.matmul(&cpu.tensor(&vec![1.0f32; 64 * 128], &[64, 128]))
     };
-    let mut capabilities = Capabilities { software: true, subgroup: Some(8), measure: true, ..Default::default() };
-    let plan = |rows: usize, capabilities: &Capabilities| cpu.plan_for(&[&product(rows)], capabilities, true).unwrap();
-    let open = plan(61, &capabilities).open;
+    let mut target = Target {
+        capabilities: Capabilities { software: true, subgroup: Some(8), ..Default::default() },
+        choices: Choices { measure: true, ..Default::default() },
+    };
+    let plan = |rows: usize, target: &Target| cpu.plan_with(&[&product(rows)], target, true).unwrap();
+    let open = plan(61, &target).open;
     assert_eq!(open.len(), 1);
-    assert!(open[0].candidates.len() >= 2, "{open:?}");
-    let [first, second] = [0, 1].map(|i| open[0].candidates[i].choice.clone());
-    assert!(plan(61, &capabilities).dispatches[0].name.starts_with(&first.variant), "the default comes first");
+    assert!(open[0].rivals.len() >= 2, "{open:?}");
+    let [first, second] = [0, 1].map(|i| open[0].rivals[i].choice.clone());
+    assert!(plan(61, &target).dispatches[0].name.starts_with(&first.variant), "the default comes first");
 
-    capabilities.choices.insert(open[0].class.clone(), second.clone());
+    target.choices.measured.insert(open[0].class.clone(), second.clone());
     // 61 and 64 rows are of one class, 65 are not.
     for rows in [61, 64] {
-        let plan = plan(rows, &capabilities);
+        let plan = plan(rows, &target);
         assert!(plan.dispatches[0].name.starts_with(&second.variant) && plan.open.is_empty(), "{plan}");
         assert!(plan.to_string().contains(&format!("tuned {}: {}", open[0].class, second.variant)), "{plan}");
     }
-    let other = plan(65, &capabilities);
+    let other = plan(65, &target);
     assert!(other.dispatches[0].name.starts_with(&first.variant) && other.open.len() == 1, "{other}");
 
     // Measured with another text of the shader, it says nothing.
     let stale = Choice { shader: second.shader ^ 1, ..second };
-    capabilities.choices.insert(open[0].class.clone(), stale);
-    assert!(plan(61, &capabilities).dispatches[0].name.starts_with(&first.variant));
+    target.choices.measured.insert(open[0].class.clone(), stale);
+    assert!(plan(61, &target).dispatches[0].name.starts_with(&first.variant));
     // What a class was decided to be, it stays.
-    capabilities.settled.insert(open[0].class.clone());
-    assert!(plan(61, &capabilities).open.is_empty());
+    target.choices.settled.insert(open[0].class.clone());
+    assert!(plan(61, &target).open.is_empty());
 }

@@ -7,8 +7,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use kiln::kernel::Capabilities;
 use kiln::optim::{LossScale, OptimizerState, Rule, Stepper};
+use kiln::plan::{Choices, Target};
 use kiln::prelude::*;
 use kiln::train::checkpoint::Checkpoint;
 use kiln::{Draws, State, data, fuzzing};
@@ -325,8 +325,9 @@ pub fn cache(bytes: &[u8]) -> bool {
         };
     }
     PRODUCT.with(|product| {
-        let capabilities = Capabilities { choices, ..Capabilities::default() };
-        let plan = product[0].device().plan_for(&product.each_ref(), &capabilities, true).expect("a plan");
+        let choices = Choices { measured: choices, ..Choices::default() };
+        let target = Target { choices, ..Target::default() };
+        let plan = product[0].device().plan_with(&product.each_ref(), &target, true).expect("a plan");
         assert!(plan.dispatches.len() >= 2);
     });
     true

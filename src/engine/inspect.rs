@@ -7,7 +7,9 @@ use super::{evaluate, wanted};
 use crate::device::{Backend, Device};
 use crate::error::Result;
 use crate::graph::{Node, Snapshot};
+use crate::kernel::Capabilities;
 use crate::plan::{self, Destination, Plan, Request};
+use crate::target::Target;
 use crate::tensor::Tensor;
 
 impl Device {
@@ -28,19 +30,21 @@ impl Device {
     ///
     /// # Errors
     /// The error that one of them carries, or what planning met.
-    pub fn plan_for(
-        &self,
-        tensors: &[&Tensor],
-        capabilities: &crate::kernel::Capabilities,
-        fusion: bool,
-    ) -> Result<Plan> {
+    pub fn plan_for(&self, tensors: &[&Tensor], capabilities: &Capabilities, fusion: bool) -> Result<Plan> {
+        let target = Target { capabilities: capabilities.clone(), ..Target::default() };
+        self.plan_with(tensors, &target, fusion)
+    }
+
+    /// [`Device::plan_for`], with variants forced or chosen.
+    #[doc(hidden)]
+    pub fn plan_with(&self, tensors: &[&Tensor], target: &Target, fusion: bool) -> Result<Plan> {
         let roots: Vec<Arc<Node>> = tensors.iter().map(|tensor| tensor.node().clone()).collect();
         let snapshot = Snapshot::collect(&roots, None)?;
         let outputs = wanted(&snapshot, 0, |node| !node.has_value());
         plan::build(&Request {
             snapshot: &snapshot,
             outputs: outputs.into_iter().map(|i| (i, Destination::Value)).collect(),
-            capabilities,
+            target,
             fusion,
             scalars: 0,
         })

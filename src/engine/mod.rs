@@ -19,9 +19,9 @@ use crate::error::{Error, Result};
 use crate::gpu::{self, Compiled, Gpu, GpuValue, Leaf, ReadCell};
 use crate::graph::{Node, ParameterLeaf, Snapshot, Source, Value};
 use crate::host::HostData;
-use crate::kernel::Capabilities;
 use crate::plan::{self, Destination, Plan, Request};
 use crate::profile::Phase;
+use crate::target::Target;
 use crate::tensor::outside_rules;
 use crate::version::StoreState;
 
@@ -139,11 +139,11 @@ pub(crate) fn compute(device: &Device, roots: &[Arc<Node>]) -> Result<()> {
             snapshot.words(&mut engine.words);
             engine.words.extend(outputs.iter().map(|&i| i as u64));
             drop(span);
-            let make = |unfused: bool, capabilities: &Capabilities| -> Result<Made> {
+            let make = |unfused: bool, target: &Target| -> Result<Made> {
                 let plan = plan::build(&Request {
                     snapshot: &snapshot,
                     outputs: outputs.iter().map(|&i| (i, Destination::Value)).collect(),
-                    capabilities,
+                    target,
                     fusion: !unfused,
                     scalars: 0,
                 })?;
@@ -213,7 +213,7 @@ impl Engine {
         gpu: &Gpu,
         snapshot: &Snapshot,
         outputs: &[usize],
-        make: &impl Fn(bool, &Capabilities) -> Result<Made>,
+        make: &impl Fn(bool, &Target) -> Result<Made>,
         update: Option<&dyn Update>,
     ) -> Result<Option<gpu::Buffer>> {
         let recorder = gpu.recorder();
@@ -281,18 +281,17 @@ impl Engine {
     fn compile(
         &mut self,
         gpu: &Gpu,
-        make: &impl Fn(bool, &Capabilities) -> Result<Made>,
+        make: &impl Fn(bool, &Target) -> Result<Made>,
     ) -> Result<(Compiled, HashMap<usize, usize>, Vec<bool>)> {
         loop {
             let span = gpu.recorder().span(Phase::Plan, "plan");
-            let capabilities = gpu.capabilities();
-            let Made { mut plan, leaves, reached } =
-                make(self.unfused, &capabilities).map_err(|error| match error {
-                    Error::Limit { what, bytes, limit, next, .. } => {
-                        Error::Limit { what, bytes, limit, next, device: gpu.info().name.clone() }
-                    }
-                    other => other,
-                })?;
+            let target = gpu.target();
+            let Made { mut plan, leaves, reached } = make(self.unfused, &target).map_err(|error| match error {
+                Error::Limit { what, bytes, limit, next, .. } => {
+                    Error::Limit { what, bytes, limit, next, device: gpu.info().name.clone() }
+                }
+                other => other,
+            })?;
             self.statistics.last_plan = plan.to_string();
             self.statistics.plans_made += 1;
             drop(span);
@@ -304,7 +303,7 @@ impl Engine {
             match gpu.compile(plan) {
                 Ok(compiled) => return Ok((compiled, leaves, reached)),
                 // Each turn gives up a feature or a variant: there is an end.
-                Err(_) if !Arc::ptr_eq(&capabilities, &gpu.capabilities()) => {}
+                Err(_) if !Arc::ptr_eq(&target, &gpu.target()) => {}
                 Err(error) => return Err(error),
             }
         }

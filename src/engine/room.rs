@@ -8,7 +8,7 @@ use crate::device::{Backend, Device};
 use crate::error::{Error, Result};
 use crate::gpu::{self, Gpu};
 use crate::graph::Snapshot;
-use crate::kernel::Capabilities;
+use crate::target::Target;
 
 use super::update::Update;
 
@@ -30,7 +30,7 @@ impl Engine {
         gpu: &Gpu,
         snapshot: &Snapshot,
         outputs: &[usize],
-        make: impl Fn(bool, &Capabilities) -> Result<Made>,
+        make: impl Fn(bool, &Target) -> Result<Made>,
         update: Option<&dyn Update>,
     ) -> Result<Option<gpu::Buffer>> {
         self.words.push(u64::from(self.unfused));

@@ -13,12 +13,13 @@ use crate::device::{Backend, Device, GpuValue};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::{LeafKind, Node, Snapshot, Source, Value};
-use crate::kernel::{Capabilities, Kernel, OPERANDS, fold_workgroups};
+use crate::kernel::{Kernel, OPERANDS, fold_workgroups};
 use crate::layout::Meta;
 use crate::plan::{self, Destination, Dispatch, Numbers, Plan, Request, Slot, SlotKind};
 use crate::profile::Phase;
 use crate::shape::Shape;
 use crate::state::{Assigned, Outcome};
+use crate::target::Target;
 use crate::tensor::{Tensor, outside_rules};
 
 /// Where a step's gradients come from.
@@ -181,8 +182,8 @@ fn submit(
             update.key(&mut engine.words);
             engine.words.push(u64::from(asks));
             drop(span);
-            let make = |unfused, capabilities: &Capabilities| {
-                plan_step(gradients, update, &snapshot, &outputs, &targets, capabilities, unfused, asks, at)
+            let make = |unfused, target: &Target| {
+                plan_step(gradients, update, &snapshot, &outputs, &targets, target, unfused, asks, at)
             };
             engine.run(gpu, &snapshot, &outputs, make, Some(update))?
         }
@@ -210,8 +211,8 @@ fn roots_of(gradients: Gradients<'_>, needed: Vec<Arc<Node>>, assigned: &[Assign
     roots
 }
 
-/// The plan that this step would take on a device with `capabilities`; nothing is run, so the reference device will do.
-pub(crate) fn step_plan(loss: &Tensor, update: &dyn Update, capabilities: &Capabilities, fusion: bool) -> Result<Plan> {
+/// The plan that this step would take for `target`; nothing is run, so the reference device will do.
+pub(crate) fn step_plan(loss: &Tensor, update: &dyn Update, target: &Target, fusion: bool) -> Result<Plan> {
     if let Some(error) = loss.error() {
         return Err(error.clone());
     }
@@ -220,7 +221,7 @@ pub(crate) fn step_plan(loss: &Tensor, update: &dyn Update, capabilities: &Capab
     let snapshot = Snapshot::collect(&roots_of(gradients, needed, &[]), gradients.loss())?;
     let outputs = wanted(&snapshot, 0, |node| !node.has_value());
     let at = loss.node().at;
-    Ok(plan_step(gradients, update, &snapshot, &outputs, &update.targets(), capabilities, !fusion, false, at)?.plan)
+    Ok(plan_step(gradients, update, &snapshot, &outputs, &update.targets(), target, !fusion, false, at)?.plan)
 }
 
 /// The graph of a step, with the nodes `outputs` of `keyed` as its first roots and the gradients of the targets that have
@@ -301,7 +302,7 @@ fn plan_step(
     keyed: &Snapshot,
     outputs: &[usize],
     targets: &[(Arc<Node>, Destination)],
-    capabilities: &Capabilities,
+    target: &Target,
     unfused: bool,
     asks: bool,
     at: &'static Location<'static>,
@@ -327,8 +328,7 @@ fn plan_step(
         };
     }
     let scalars = update.scalars().len();
-    let mut plan =
-        plan::build(&Request { snapshot: &snapshot, outputs: wanted, capabilities, fusion: !unfused, scalars })?;
+    let mut plan = plan::build(&Request { snapshot: &snapshot, outputs: wanted, target, fusion: !unfused, scalars })?;
     let accepted = asks.then(|| {
         let (slot, kind) = (plan.slots.len(), SlotKind::Output(plan.outputs.len()));
         plan.slots.push(Slot { name: "accepted", shape: None, kind, bytes: 16 });
@@ -337,7 +337,7 @@ fn plan_step(
     });
     let mut leaves = HashMap::new();
     let loss = gradients.loss().and_then(|loss| {
-        let half = loss.meta.dtype == DType::F16 && capabilities.f16;
+        let half = loss.meta.dtype == DType::F16 && target.capabilities.f16;
         let bits = if half { 0x7c00 } else { 0x7f80_0000 };
         let is_loss = |&i: &usize| Arc::ptr_eq(&keyed.nodes[i], loss);
         let bound = match outputs.iter().position(is_loss) {
@@ -353,7 +353,9 @@ fn plan_step(
     });
     let mut texts = HashSet::new();
     let first = plan.scalars - plan.scalar_window;
-    for ArenaKernel { kernel, arenas } in update.kernels(&found, first, Beside { loss, accepted }, capabilities)? {
+    for ArenaKernel { kernel, arenas } in
+        update.kernels(&found, first, Beside { loss, accepted }, &target.capabilities)?
+    {
         append(&mut plan, kernel, arenas, &mut texts)?;
     }
     for (i, node) in snapshot.nodes.iter().enumerate() {

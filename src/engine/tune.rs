@@ -5,11 +5,11 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::Engine;
-use crate::dispatch::{Candidate, Open, Plan};
+use crate::dispatch::{Open, Plan, Rival};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuValue, Leaf};
-use crate::kernel::Choice;
+use crate::target::Choice;
 
 /// A variant is measured in this many batches, of which the fastest counts, each about this long.
 const BATCHES: usize = 3;
@@ -31,7 +31,7 @@ impl Engine {
 }
 
 fn decide(gpu: &Gpu, open: Vec<Open>) -> Result<()> {
-    for Open { class, candidates } in open {
+    for Open { class, rivals } in open {
         if gpu.is_settled(&class) {
             continue;
         }
@@ -42,7 +42,7 @@ fn decide(gpu: &Gpu, open: Vec<Open>) -> Result<()> {
             continue;
         }
         let started = Instant::now();
-        let chosen = measure(gpu, &class, candidates, started + left);
+        let chosen = measure(gpu, &class, rivals, started + left);
         gpu.spend_tuning(started.elapsed());
         gpu.settle(&class, chosen?);
     }
@@ -50,10 +50,10 @@ fn decide(gpu: &Gpu, open: Vec<Open>) -> Result<()> {
     Ok(())
 }
 
-/// The fastest candidate; `None` if time ran out before a comparison, or none runs.
-fn measure(gpu: &Gpu, class: &str, candidates: Vec<Candidate>, until: Instant) -> Result<Option<Choice>> {
+/// The fastest of them; `None` if time ran out before a comparison, or none runs.
+fn measure(gpu: &Gpu, class: &str, rivals: Vec<Rival>, until: Instant) -> Result<Option<Choice>> {
     let mut times: Vec<(Choice, f64)> = vec![];
-    for Candidate { choice, plan, inputs } in candidates {
+    for Rival { choice, plan, inputs } in rivals {
         if Instant::now() >= until {
             return Ok(None);
         }

@@ -11,6 +11,7 @@ use crate::device_info::DeviceInfo;
 use crate::error::{Error, Result};
 use crate::kernel::Capabilities;
 use crate::settings::Settings;
+use crate::target::{Choices, Target};
 
 fn instance(backends: wgpu::Backends) -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor {
@@ -214,20 +215,22 @@ impl Gpu {
         let mut gpu = Gpu(Arc::new(Inner {
             info: info.clone(),
             f16,
-            capabilities: Mutex::new(Arc::new(Capabilities {
-                f16,
-                software,
-                pairs: software && features.contains(wgpu::Features::SHADER_INT64),
-                workers: (software && features.contains(wgpu::Features::SUBGROUP))
-                    .then(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get) as u32),
-                integrated: info.kind == "integrated",
-                subgroup: (features.contains(wgpu::Features::SUBGROUP)
-                    && raw.subgroup_min_size == raw.subgroup_max_size)
-                    .then_some(raw.subgroup_max_size),
-                storage_buffers: limits.max_storage_buffers_per_shader_stage.min(16) as usize,
-                binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
-                cooperative,
-                ..Capabilities::default()
+            target: Mutex::new(Arc::new(Target {
+                capabilities: Capabilities {
+                    f16,
+                    software,
+                    pairs: software && features.contains(wgpu::Features::SHADER_INT64),
+                    workers: (software && features.contains(wgpu::Features::SUBGROUP))
+                        .then(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get) as u32),
+                    integrated: info.kind == "integrated",
+                    subgroup: (features.contains(wgpu::Features::SUBGROUP)
+                        && raw.subgroup_min_size == raw.subgroup_max_size)
+                        .then_some(raw.subgroup_max_size),
+                    storage_buffers: limits.max_storage_buffers_per_shader_stage.min(16) as usize,
+                    binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
+                    cooperative,
+                },
+                choices: Choices::default(),
             })),
             device,
             queue,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::driver::{Gpu, lock};
-use crate::kernel::Choice;
+use crate::target::Choice;
 
 const KIND: &str = "tuning";
 
@@ -36,9 +36,17 @@ impl Gpu {
             false => None,
         };
         let choices = stored.and_then(|data| parse(&data));
-        self.change(|capabilities| {
-            capabilities.choices = choices.unwrap_or_default();
-            capabilities.measure = tuning.measure;
+        self.change(|target| {
+            target.choices.measured = choices.unwrap_or_default();
+            target.choices.measure = tuning.measure;
+            Some(())
+        });
+    }
+
+    /// Takes these variants wherever an op lists them.
+    pub fn force(&self, variants: &[&'static str]) {
+        self.change(|target| {
+            target.choices.forced = variants.to_vec();
             Some(())
         });
     }
@@ -46,7 +54,7 @@ impl Gpu {
     /// Writes what this program knows.
     pub fn save_choices(&self) {
         let line = |(class, choice): (&String, &Choice)| format!("{class}\t{choice}\n");
-        let text: String = self.capabilities().choices.iter().map(line).collect();
+        let text: String = self.target().choices.measured.iter().map(line).collect();
         if let Err(why) = self.0.cache.write(KIND, &self.cache_key(), text.as_bytes()) {
             self.warn(&why);
         }
@@ -54,15 +62,15 @@ impl Gpu {
 
     /// True if the variant for this class is decided, for as long as the device lives.
     pub fn is_settled(&self, class: &str) -> bool {
-        self.capabilities().settled.contains(class)
+        self.target().choices.settled.contains(class)
     }
 
     /// Decides a class; `None` for the built-in default, which is not written.
     pub fn settle(&self, class: &str, choice: Option<Choice>) {
-        self.change(|capabilities| {
-            capabilities.settled.insert(class.into());
+        self.change(|target| {
+            target.choices.settled.insert(class.into());
             if let Some(choice) = choice {
-                capabilities.choices.insert(class.into(), choice);
+                target.choices.measured.insert(class.into(), choice);
             }
             Some(())
         });
@@ -80,8 +88,8 @@ impl Gpu {
 
     /// The choices with whose they are, for a checkpoint.
     pub fn choices(&self) -> (String, BTreeMap<String, String>) {
-        let capabilities = self.capabilities();
-        let all = capabilities.choices.iter().map(|(class, choice)| (class.clone(), choice.to_string()));
+        let target = self.target();
+        let all = target.choices.measured.iter().map(|(class, choice)| (class.clone(), choice.to_string()));
         (self.cache_key(), all.collect())
     }
 
@@ -93,11 +101,11 @@ impl Gpu {
         }
         let parsed = all.iter().filter_map(|(class, text)| Some((class.clone(), parse_choice(text)?)));
         let parsed: BTreeMap<String, Choice> = parsed.collect();
-        let changed = self.change(|capabilities| {
-            let same = capabilities.choices == parsed;
-            capabilities.choices = parsed;
+        let changed = self.change(|target| {
+            let same = target.choices.measured == parsed;
+            target.choices.measured = parsed;
             // What that run left at the default stays there.
-            capabilities.measure = false;
+            target.choices.measure = false;
             Some(!same)
         });
         changed == Some(true)

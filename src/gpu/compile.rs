@@ -81,9 +81,9 @@ impl Gpu {
         let mut words: Vec<u8> = vec![];
         let mut ranges = Vec::with_capacity(plan.dispatches.len());
         let mut queues = 0;
-        let capabilities = self.capabilities();
+        let target = self.target();
         let mut texts = HashMap::new();
-        let mut balance = |it| balance(it, plan.bytes_moved(it), &capabilities, &mut texts);
+        let mut balance = |it| balance(it, plan.bytes_moved(it), &target.capabilities, &mut texts);
         let balanced: Vec<Option<Balanced>> = plan.dispatches.iter().map(&mut balance).collect();
         for (dispatch, balanced) in plan.dispatches.iter().zip(&balanced) {
             let mut place = |data: &[u32], length: usize| {
@@ -213,7 +213,7 @@ impl Gpu {
                         if key.0 != *source && self.make_pipeline(dispatch, source, &layout, None).is_ok() {
                             self.give_up_balance(&error);
                         } else {
-                            self.retreat(dispatch, &error);
+                            self.retreat(dispatch, &plan.variants, &error);
                         }
                         failure = failure.or(Some(error));
                     }
@@ -235,7 +235,7 @@ impl Gpu {
 
     /// What empty dispatches read and write, on drivers that compile when a kernel is dispatched.
     fn blank(&self) -> Option<[Buffer; 2]> {
-        self.capabilities().software.then_some(())?;
+        self.target().capabilities.costs().compiles_at_dispatch.then_some(())?;
         let usage = wgpu::BufferUsages::STORAGE;
         let buffer = |_| self.buffer("nothing", BLANK, usage).ok();
         let [read, written] = [0, 1].map(buffer);

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::kernel::Capabilities;
 use crate::profile::{Phase, Recorder};
 use crate::settings::{Settings, Tune};
+use crate::target::Target;
 
 /// An open adapter with what is cached on it. Cloning copies the handle.
 #[derive(Clone)]
@@ -24,7 +25,7 @@ pub(crate) struct Inner {
     pub(super) info: DeviceInfo,
     /// True if half precision is stored as such: fixed when the device is opened, for buffers depend on it.
     pub(super) f16: bool,
-    pub(super) capabilities: Mutex<Arc<Capabilities>>,
+    pub(super) target: Mutex<Arc<Target>>,
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) memory: Arc<Memory>,
@@ -79,17 +80,17 @@ impl Gpu {
         &self.0.info
     }
 
-    /// What kernels may count on; another value once the driver has failed at something it lists.
-    pub fn capabilities(&self) -> Arc<Capabilities> {
-        lock(&self.0.capabilities).clone()
+    /// What plans are made for; another value once the driver has failed at something, or something was measured.
+    pub fn target(&self) -> Arc<Target> {
+        lock(&self.0.target).clone()
     }
 
     /// Lets plans be made as if the adapter had other capabilities; only before the handle is shared.
     pub fn pretend(&mut self, change: impl FnOnce(&mut Capabilities)) {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
-            let capabilities = Arc::make_mut(inner.capabilities.get_mut().unwrap_or_else(|broken| broken.into_inner()));
-            change(capabilities);
-            inner.f16 = capabilities.f16;
+            let target = Arc::make_mut(inner.target.get_mut().unwrap_or_else(|broken| broken.into_inner()));
+            change(&mut target.capabilities);
+            inner.f16 = target.capabilities.f16;
         }
     }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::driver::{Gpu, lock};
 use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
-use crate::kernel::{Capabilities, Feature};
+use crate::kernel::Feature;
+use crate::target::Target;
 
 /// A kernel in half precision, as small as can be.
 const HALF: &str = "enable f16;
@@ -16,28 +17,26 @@ const HALF: &str = "enable f16;
 ";
 
 /// The kernels of a dispatch (several where small ones were merged), without the number of ops fused into them.
-fn variants(dispatch: &Dispatch) -> impl Iterator<Item = &str> {
+fn kernels(dispatch: &Dispatch) -> impl Iterator<Item = &str> {
     dispatch.name.split(" | ").map(|name| name.split(' ').next().unwrap_or_default())
 }
 
 impl Gpu {
     /// Gives up what the driver has just failed at, if there is another way: the feature that the kernel needs, else the
-    /// variant. The capabilities change where there is something to be tried.
-    pub(super) fn retreat(&self, dispatch: &Dispatch, error: &Error) {
+    /// variant, if it is one of those beside which the plan could have taken others. The target of plans changes where there is something to be tried.
+    pub(super) fn retreat(&self, dispatch: &Dispatch, variants: &[&'static str], error: &Error) {
         // Neither a lost device nor memory that is used up is the kernel's fault; a user's kernel has one form.
         if !matches!(error, Error::Driver { .. }) || dispatch.checked {
             return;
         }
-        let given_up = self.change(|capabilities| match Feature::of(&dispatch.source) {
+        let given_up = self.change(|target| match Feature::of(&dispatch.source) {
             Some(feature) => {
-                capabilities.drop_feature(feature).then(|| format!("{feature:?} operations").to_lowercase())
+                let dropped = target.capabilities.drop_feature(feature);
+                dropped.then(|| format!("{feature:?} operations").to_lowercase())
             }
             None => {
-                // Only a name with a variant has another beside it.
-                let is_new =
-                    |name: &&str| name.contains('.') && !capabilities.refused.iter().any(|known| known == name);
-                let new: Vec<String> = variants(dispatch).filter(is_new).map(String::from).collect();
-                capabilities.refused.extend(new.iter().cloned());
+                let is_new = |name: &&str| variants.contains(name) && target.choices.refused.insert(name.to_string());
+                let new: Vec<&str> = kernels(dispatch).filter(is_new).collect();
                 (!new.is_empty()).then(|| format!("kernel {}", new.join(", ")))
             }
         });
@@ -48,7 +47,7 @@ impl Gpu {
 
     /// Leaves sharing out work to the driver from now on: it takes a kernel as it is, and not with the queue.
     pub(super) fn give_up_balance(&self, error: &Error) {
-        if self.change(|capabilities| capabilities.workers.take()).is_some() {
+        if self.change(|target| target.capabilities.workers.take()).is_some() {
             self.warn(&format!(
                 "work will not be shared out by kernels, for the driver fails at it ({})",
                 first_line(error)
@@ -56,9 +55,9 @@ impl Gpu {
         }
     }
 
-    /// Changes the capabilities for the plans to come.
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Capabilities) -> Option<T>) -> Option<T> {
-        let mut current = lock(&self.0.capabilities);
+    /// Changes the target of the plans to come.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Target) -> Option<T>) -> Option<T> {
+        let mut current = lock(&self.0.target);
         let mut new = (**current).clone();
         let done = change(&mut new);
         if done.is_some() {
@@ -121,7 +120,7 @@ impl Gpu {
         !faults.is_empty()
             && faults
                 .iter()
-                .any(|fault| variants(dispatch).any(|name| name == fault) || Some(fault) == feature().as_ref())
+                .any(|fault| kernels(dispatch).any(|name| name == fault) || Some(fault) == feature().as_ref())
     }
 }
 

@@ -36,6 +36,7 @@ pub(crate) mod shared;
 pub mod softmax;
 pub(crate) mod tiles;
 mod variance;
+pub(crate) mod variants;
 pub mod view;
 
 macro_rules! op_list {
@@ -53,6 +54,14 @@ macro_rules! op_list {
                 case.name = format!("{}/{}", stringify!($op), case.name);
                 case
             }));)+)+
+            all
+        }
+
+        /// The variants of every op, by name.
+        pub fn all_variants() -> Vec<&'static str> {
+            let mut all: Vec<&str> = [$($(<$module::$op as Op>::variants()),+),+].concat();
+            all.sort_unstable();
+            all.dedup();
             all
         }
     };

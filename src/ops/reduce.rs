@@ -7,6 +7,7 @@
 //! first 2.0, all 3.3, the middle of 64 x 256 x 256 1.6, the channels of 64 x 64 x 28 x 28 4.1.
 
 use crate::array::{Array, offsets};
+use crate::costs::{Costs, Parts};
 use crate::dtype::DType;
 use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel};
@@ -252,13 +253,14 @@ impl Reduce {
     fn over(&self, layout: Layout, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
         let values = |axes: &[(usize, usize)]| axes.iter().map(|&(dim, _)| dim).product::<usize>();
         let (outputs, reduced) = (values(&layout.kept), values(&layout.reduced));
-        let parts = parts(outputs, reduced, layout.lanes != Lanes::One, capabilities.software);
+        let costs = capabilities.costs();
+        let parts = parts(outputs, reduced, layout.lanes != Lanes::One, costs);
         let terms = inputs[0].elements() / output.elements();
         let scale = if self.kind == Kind::Mean { 1.0 / terms as f64 } else { 1.0 };
         if parts == 1 {
             return Lowering::kernel(self.kernel(inputs[0].dtype, &layout, 1, scale, false));
         }
-        let mut first = self.kernel(inputs[0].dtype, &layout, parts, 1.0, capabilities.software);
+        let mut first = self.kernel(inputs[0].dtype, &layout, parts, 1.0, !costs.coalesces);
         first.bindings[1] = Binding::write(0);
         let outputs = output.elements();
         let across = Layout { kept: vec![(outputs, 1)], reduced: vec![(parts, outputs)], lanes: Lanes::One };
@@ -485,15 +487,9 @@ impl Layout {
 const LONG: usize = 4096;
 
 /// How many invocations share an output: enough to fill the device, each with enough to do.
-///
-/// On software drivers a second dispatch costs as much as some 100,000 additions.
-fn parts(outputs: usize, reduced: usize, four: bool, software: bool) -> usize {
-    let (target, least) = match (software, four) {
-        (true, true) => (1024, 4096),
-        (true, false) => (1024, 8192),
-        (false, _) => (16_384, 64),
-    };
-    let wanted = (target / outputs).min(reduced / least).max(1);
+fn parts(outputs: usize, reduced: usize, four: bool, costs: &Costs) -> usize {
+    let Parts { enough, least } = if four { costs.reduction_of_fours } else { costs.reduction };
+    let wanted = (enough / outputs).min(reduced / least).max(1);
     // The loop bound of software drivers: at most 4 x 50,000 values an invocation.
     wanted.max(reduced.div_ceil(200_000))
 }

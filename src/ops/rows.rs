@@ -100,13 +100,13 @@ pub(crate) struct Block {
 
 /// Who takes a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Variant {
+enum Team {
     /// One invocation.
-    Single,
+    Invocation,
     /// A workgroup that is one subgroup.
     Subgroup(u32),
     /// A workgroup of this many.
-    Tree(u32),
+    Workgroup(u32),
 }
 
 impl Rows {
@@ -139,7 +139,8 @@ impl Rows {
     /// Rows that a workgroup takes of those that share what they read of a column, or `None` where rows had better be
     /// taken one by one: on GPUs, whose caches serve such reads, and where a row is shorter than a subgroup.
     pub fn block(&self, most: usize, capabilities: &Capabilities) -> Option<usize> {
-        let width = capabilities.subgroup.filter(|width| capabilities.software && width.is_power_of_two())? as usize;
+        let width =
+            capabilities.subgroup.filter(|width| capabilities.costs().dear_loads && width.is_power_of_two())? as usize;
         let (_, _, length) = self.values(capabilities);
         let within = MAX_BLOCK / (2 * length.div_ceil(width) + 4);
         // A few workgroups for each core, if there are rows for them.
@@ -192,11 +193,12 @@ impl Rows {
         let rows = in_values(self.rows, across && !along);
         let stride = in_values(self.stride, across && !along);
         let length = in_values(self.length, along);
-        let variant = self.variant(length, stride, capabilities);
-        // Items that a lane keeps in registers, where registers are many: a software driver would put them in memory.
-        let keep = match variant {
-            Variant::Subgroup(width) | Variant::Tree(width) if !capabilities.software && program.results == 0 => {
-                Some(length.div_ceil(width as usize).next_power_of_two()).filter(|&keep| keep <= 8)
+        let costs = capabilities.costs();
+        let team = self.team(length, stride, capabilities);
+        // Items that a lane keeps in registers.
+        let keep = match team {
+            Team::Subgroup(width) | Team::Workgroup(width) if program.results == 0 => {
+                Some(length.div_ceil(width as usize).next_power_of_two()).filter(|&keep| keep <= costs.kept_items)
             }
             _ => None,
         };
@@ -222,28 +224,28 @@ impl Rows {
             Some(keep) => (format!("const KEEP: u32 = {keep}u;\n"), include_str!("../../shaders/rows/registers.wgsl")),
             None => (String::new(), include_str!("../../shaders/rows/group.wgsl")),
         };
-        let tail = match variant {
-            Variant::Single => include_str!("../../shaders/rows/single.wgsl").to_string(),
-            Variant::Subgroup(width) | Variant::Tree(width) => {
+        let tail = match team {
+            Team::Invocation => include_str!("../../shaders/rows/single.wgsl").to_string(),
+            Team::Subgroup(width) | Team::Workgroup(width) => {
                 let (constants, text) = grouped();
-                let subgroup = matches!(variant, Variant::Subgroup(_));
+                let subgroup = matches!(team, Team::Subgroup(_));
                 format!("{constants}{}{text}", join_lanes(width, subgroup, program.state))
             }
         };
-        let name = match variant {
-            Variant::Single => program.name.to_string(),
-            Variant::Subgroup(_) => format!("{}.subgroup", program.name),
-            Variant::Tree(_) => format!("{}.workgroup", program.name),
+        let name = match team {
+            Team::Invocation => program.name.to_string(),
+            Team::Subgroup(_) => format!("{}.subgroup", program.name),
+            Team::Workgroup(_) => format!("{}.workgroup", program.name),
         };
         let mut kernel = Kernel::own(name, format!("{head}{}{shared}{finish}{tail}", program.text));
         kernel.bindings = program.bindings;
         let number = (program.number as f32).to_bits();
         kernel.params = vec![rows as u32, length as u32, stride as u32, 0, self.length as u32, number, 1];
-        kernel.workgroups = if variant == Variant::Single { (rows as u64).div_ceil(64) } else { rows as u64 };
+        kernel.workgroups = if team == Team::Invocation { (rows as u64).div_ceil(64) } else { rows as u64 };
         let written = if program.results == 0 { length } else { program.results };
-        kernel.iterations = match variant {
-            Variant::Single => length / 4 + 4 + written,
-            Variant::Subgroup(width) | Variant::Tree(width) => 2 * (length / width as usize + 1) + 12,
+        kernel.iterations = match team {
+            Team::Invocation => length / 4 + 4 + written,
+            Team::Subgroup(width) | Team::Workgroup(width) => 2 * (length / width as usize + 1) + 12,
         } as u64;
         kernel.prologue = !(program.first_of_row && lanes > 1);
         kernel.epilogue = program.results == 0;
@@ -251,21 +253,20 @@ impl Rows {
         kernel
     }
 
-    /// Barriers are slow on software drivers, which have few lanes to fill; a GPU prefers one invocation for short rows,
-    /// and where neighbouring rows lie side by side and there are many.
-    fn variant(&self, length: usize, stride: usize, capabilities: &Capabilities) -> Variant {
+    /// Where barriers are dear there are few lanes to fill; a GPU prefers one invocation for short rows, and where neighbouring rows lie side by side and there are many.
+    fn team(&self, length: usize, stride: usize, capabilities: &Capabilities) -> Team {
         let subgroup = capabilities.subgroup.filter(|width| width.is_power_of_two());
         let wide = if length > 64 { 256 } else { 64 };
-        match (capabilities.software, subgroup) {
+        match (capabilities.costs().dear_barriers, subgroup) {
             (true, Some(width)) if length > 8 * width as usize && length <= MAX_PASS * width as usize => {
-                Variant::Subgroup(width)
+                Team::Subgroup(width)
             }
-            (true, _) if length > MAX_SINGLE || self.rows < 64 && length > 1024 => Variant::Tree(64),
-            (true, _) => Variant::Single,
-            (false, _) if length <= 8 => Variant::Single,
-            (false, _) if stride >= 32 && self.rows >= 2048 && length <= MAX_SINGLE => Variant::Single,
-            (false, Some(width)) if length <= 8 * width as usize => Variant::Subgroup(width),
-            (false, _) => Variant::Tree(wide),
+            (true, _) if length > MAX_SINGLE || self.rows < 64 && length > 1024 => Team::Workgroup(64),
+            (true, _) => Team::Invocation,
+            (false, _) if length <= 8 => Team::Invocation,
+            (false, _) if stride >= 32 && self.rows >= 2048 && length <= MAX_SINGLE => Team::Invocation,
+            (false, Some(width)) if length <= 8 * width as usize => Team::Subgroup(width),
+            (false, _) => Team::Workgroup(wide),
         }
     }
 }

@@ -1,30 +1,13 @@
-//! What op files share: the choice among variants, and sums of partial results.
+//! What op files share: a check, and sums of partial results.
 
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::kernel::{Binding, Kernel};
 use crate::layout::Meta;
 use crate::op::Lowering;
 
 /// `Err` unless `axis` is below `rank`.
 pub(crate) fn check_axis(axis: usize, rank: usize) -> Result<(), Problem> {
     if axis < rank { Ok(()) } else { Err(Problem::Axis(axis, rank)) }
-}
-
-/// The candidate that was measured to be the fastest, else the one that the device prefers by name, else the first: a
-/// table's default. One that the driver has refused is taken only if there is no other.
-///
-/// An op whose kernels are chosen here is tuned: its candidates are what `KILN_TUNE=on` measures.
-pub(crate) fn preferred<T>(mut candidates: Vec<T>, name: impl Fn(&T) -> &str, capabilities: &Capabilities) -> T {
-    let allowed = |candidate: &T| !capabilities.refused.iter().any(|refused| refused == name(candidate));
-    let wanted = |candidate: &T| capabilities.preferred.iter().any(|&wanted| wanted == name(candidate));
-    let chosen = |candidate: &T| capabilities.chosen.as_deref() == Some(name(candidate));
-    // A preference by name, as tests have them, leaves nothing to measure.
-    if !candidates.iter().any(wanted) {
-        capabilities.offers.note(candidates.iter().filter(|candidate| allowed(candidate)).map(&name));
-    }
-    let place = candidates.iter().position(|candidate| (wanted(candidate) || chosen(candidate)) && allowed(candidate));
-    let place = place.or_else(|| candidates.iter().position(allowed)).unwrap_or(0);
-    candidates.swap_remove(place)
 }
 
 /// What stands for an epilogue in a text that calls one for a value that is not the op's result.

@@ -1,7 +1,9 @@
 //! Sizes of blocks in workgroup memory (see `shaders/tiles/loop.wgsl`): what the GPU kernels of matrix products and
 //! convolutions have in common. Not an op; ops put their own functions in front of the text.
 
+use crate::costs::Parts;
 use crate::kernel::Capabilities;
+use crate::ops::variants::Rank;
 
 /// The place of a block, which every loop over blocks needs.
 pub(crate) const PLACE: &str = include_str!("../../shaders/tiles/place.wgsl");
@@ -13,6 +15,7 @@ pub(crate) const SIDES: [usize; 3] = [128, 64, 32];
 const LONGEST: usize = 50_000;
 
 /// Sizes of a product, `batches` times.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
     pub rows: usize,
     pub columns: usize,
@@ -26,24 +29,30 @@ impl Sizes {
         self.rows.div_ceil(side) * self.columns.div_ceil(side) * self.batches
     }
 
-    /// The sides, the default first: larger blocks read less, smaller ones fill more of the chip and waste less at the edges.
-    /// So the largest that fills it, with the sum in parts where it is long.
-    pub fn sides(&self, capabilities: &Capabilities) -> Vec<usize> {
+    /// The side that suits: larger blocks read less, smaller ones fill more of the chip and waste less at the edges. So the
+    /// largest that fills it, with the sum in parts where it is long.
+    pub fn side(&self, capabilities: &Capabilities) -> usize {
         let shorter = self.rows.min(self.columns);
         let parts = (self.depth / 512).max(1);
-        let fills =
-            |&side: &usize| shorter * 4 >= side * 3 && self.count(side) * parts >= capabilities.enough_workgroups();
-        let mut sides = SIDES.to_vec();
-        let place = sides.iter().position(fills).unwrap_or(2);
-        sides[..=place].rotate_right(1);
-        sides
+        let enough = capabilities.costs().enough_workgroups;
+        let fills = |&side: &usize| shorter * 4 >= side * 3 && self.count(side) * parts >= enough;
+        SIDES.into_iter().find(fills).unwrap_or(32)
     }
 
-    /// Parts of the sum over k and the length of each, a multiple of 16: as many as fill the chip twice, none shorter than
-    /// 256, at most `most`.
+    /// When blocks with this side are taken: those of the side that suits before others.
+    pub fn rank(&self, side: usize, capabilities: &Capabilities) -> Rank {
+        if side == self.side(capabilities) { Rank::Good } else { Rank::Usual }
+    }
+
+    /// Parts of the sum over k and the length of each, a multiple of 16: as many as keep the device busy, at most `most`.
     pub fn splits(&self, side: usize, most: usize, capabilities: &Capabilities) -> (usize, usize) {
-        let enough = (2 * capabilities.enough_workgroups()).div_ceil(self.count(side));
-        let wanted = enough.min(self.depth / 256).min(most).max(self.depth.div_ceil(LONGEST)).max(1);
+        let Parts { enough, least } = capabilities.costs().product_sum;
+        let wanted = enough
+            .div_ceil(self.count(side))
+            .min(self.depth / least)
+            .min(most)
+            .max(self.depth.div_ceil(LONGEST))
+            .max(1);
         let split_depth = self.depth.div_ceil(wanted).next_multiple_of(16);
         (self.depth.div_ceil(split_depth).max(1), split_depth)
     }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::tally::Verdict;
+use crate::costs::Costs;
 use crate::device::Arena;
 use crate::engine::{ArenaKernel, Bound};
 use crate::kernel::{Capabilities, Kernel, Vectors};
@@ -15,10 +16,6 @@ use crate::kernel::{Capabilities, Kernel, Vectors};
 const GROUPS: usize = 256;
 /// Workgroups where each of the 64 invocations leaves a partial result, at most.
 const LANE_GROUPS: usize = 64;
-
-/// Gradients that one workgroup sums, without a second pass, on software drivers and on GPUs: where that takes no longer
-/// than another dispatch.
-const WHOLE: [usize; 2] = [32 << 10, 16 << 10];
 
 /// The classes of the blocks of 64 elements of a range, from 1; 0 where nothing is updated.
 #[derive(Clone)]
@@ -70,18 +67,18 @@ struct Sum {
 
 impl Sum {
     /// A workgroup's result each.
-    fn tree(elements: usize, groups: usize, capabilities: &Capabilities) -> Sum {
-        Sum { elements, vectors: Vectors::of(elements, capabilities), groups, lanes: false }
+    fn tree(elements: usize, groups: usize, vectors: Vectors) -> Sum {
+        Sum { elements, vectors, groups, lanes: false }
     }
 
     /// The first pass over a range, as the device likes it.
-    fn first(elements: usize, capabilities: &Capabilities) -> Sum {
-        match capabilities.software {
+    fn first(elements: usize, vectors: Vectors, costs: &Costs) -> Sum {
+        match costs.dear_barriers {
             true => {
                 let groups = elements.div_ceil(64 * 64).clamp(1, LANE_GROUPS);
-                Sum { elements, vectors: Vectors::of(elements, capabilities), groups, lanes: true }
+                Sum { elements, vectors, groups, lanes: true }
             }
-            false => Sum::tree(elements, (elements / 4).div_ceil(64).clamp(1, GROUPS), capabilities),
+            false => Sum::tree(elements, (elements / 4).div_ceil(64).clamp(1, GROUPS), vectors),
         }
     }
 
@@ -121,11 +118,13 @@ pub(super) fn kernels(
     verdict: Verdict,
     partials: &Arc<Arena>,
     capabilities: &Capabilities,
+    costs: &Costs,
 ) -> Vec<ArenaKernel> {
+    let vectors = |elements| Vectors::of(elements, capabilities);
     if let [Norm { elements, .. }] = &norms[..]
-        && *elements <= WHOLE[usize::from(!capabilities.software)]
+        && *elements <= costs.one_group_sum
     {
-        let sum = Sum::tree(*elements, 1, capabilities);
+        let sum = Sum::tree(*elements, 1, vectors(*elements));
         let tail = [0, verdict.word as u32, verdict.parameters as u32];
         let mut whole = sum.kernel("clip", &verdict.text, norms.remove(0), verdict.bound, tail);
         whole.kernel.iterations += verdict.iterations;
@@ -133,7 +132,7 @@ pub(super) fn kernels(
     }
     let (mut kernels, mut count) = (vec![], 0);
     for norm in norms {
-        let sum = Sum::first(norm.elements, capabilities);
+        let sum = Sum::first(norm.elements, vectors(norm.elements), costs);
         let (name, head) = match (sum.lanes, sum.vectors.wide) {
             (true, true) => ("clip_norm.wide", ""),
             (true, false) => ("clip_norm.lanes", ""),
@@ -154,11 +153,8 @@ pub(super) fn kernels(
 
 /// Partial results that a range of so many elements takes, at most.
 pub(super) fn partials(elements: usize) -> usize {
-    let results = |software: bool| {
-        let capabilities = Capabilities { software, ..Capabilities::default() };
-        Sum::first(elements, &capabilities).results()
-    };
-    results(false).max(results(true))
+    let results = |costs| Sum::first(elements, Vectors { wide: false }, costs).results();
+    Costs::all().into_iter().map(results).max().unwrap_or(0)
 }
 
 /// The factor in f64; 1 without a largest norm.

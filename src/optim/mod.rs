@@ -33,6 +33,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::costs::Costs;
 use crate::device::Arena;
 use crate::dtype::Precision;
 use crate::engine::{self, Author, Gradients};
@@ -41,6 +42,7 @@ use crate::graph::Node;
 use crate::kernel::Capabilities;
 use crate::params::{Chunk, Param, ParamStore};
 use crate::plan::Plan;
+use crate::target::Target;
 use crate::tensor::Tensor;
 
 use pass::Pass;
@@ -211,8 +213,8 @@ pub struct Stepper<R: Rule> {
     moments: Vec<Vec<Arc<Arena>>>,
     /// Partial sums of the norm.
     partials: Option<Arc<Arena>>,
-    /// True to take the kernels of a hardware GPU on a software driver too.
-    hardware: bool,
+    /// As which kernels are cut up, if not as the device at hand.
+    costs: Option<&'static Costs>,
     /// How losses are scaled: as chosen, else as the store's precision wants.
     scaling: Option<Option<LossScale>>,
     tally: Option<Tally>,
@@ -234,7 +236,7 @@ impl<R: Rule> Stepper<R> {
             gathered: vec![],
             moments: vec![],
             partials: None,
-            hardware: false,
+            costs: None,
             scaling: None,
             tally: None,
         }
@@ -253,7 +255,7 @@ impl<R: Rule> Stepper<R> {
     /// Takes the kernels of a hardware GPU on a software driver too. For tests.
     #[doc(hidden)]
     pub fn as_on_hardware(&mut self) {
-        self.hardware = true;
+        self.costs = Some(Costs::of_a_gpu());
     }
 
     /// Its configuration.
@@ -335,7 +337,7 @@ impl<R: Rule> Stepper<R> {
             number: self.submitted + 1,
             author: &self.author,
             update,
-            hardware: self.hardware,
+            costs: self.costs,
             tally: self.tally.as_ref().ok_or_else(missing)?,
         });
         let result = run(&pass)?;
@@ -391,7 +393,14 @@ impl<R: Rule> Stepper<R> {
     /// # Errors
     /// The error that the loss carries, or what planning met.
     pub fn plan_for(&mut self, loss: &Tensor, update: bool, capabilities: &Capabilities, fusion: bool) -> Result<Plan> {
-        let (plan, _) = self.with_pass(update, |pass| engine::step_plan(loss, pass, capabilities, fusion))?;
+        let target = Target { capabilities: capabilities.clone(), ..Target::default() };
+        self.plan_with(loss, update, &target, fusion)
+    }
+
+    /// [`Stepper::plan_for`], with variants forced or chosen.
+    #[doc(hidden)]
+    pub fn plan_with(&mut self, loss: &Tensor, update: bool, target: &Target, fusion: bool) -> Result<Plan> {
+        let (plan, _) = self.with_pass(update, |pass| engine::step_plan(loss, pass, target, fusion))?;
         Ok(plan)
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::clip::Classes;
 use super::tally::{self, SETTLED, Tally};
 use super::{Factors, Rule, Settings, clip};
+use crate::costs::Costs;
 use crate::device::Arena;
 use crate::engine::{ArenaKernel, Author, Beside, Bound, Found, Update};
 use crate::error::{Error, Result};
@@ -41,7 +42,8 @@ pub(super) struct Parts<'a, R> {
     pub number: u64,
     pub author: &'a Arc<Author>,
     pub update: bool,
-    pub hardware: bool,
+    /// As which kernels are cut up, if not as the device at hand.
+    pub costs: Option<&'static Costs>,
     pub tally: &'a Tally,
 }
 
@@ -194,7 +196,7 @@ impl<R: Rule> Update for Pass<'_, R> {
         let Tally { scaling, scale, counts, status, .. } = self.parts.tally;
         words.extend([status.id, counts.id, scale.id, self.parts.partials.id]);
         let scaled = u64::from(scaling.is_some());
-        words.push(scaled << 2 | u64::from(self.parts.update) << 1 | u64::from(self.parts.hardware));
+        words.push(scaled << 2 | u64::from(self.parts.update) << 1 | u64::from(self.parts.costs.is_some()));
         for (number, place) in self.parts.layout.iter().enumerate() {
             let flags = u64::from(place.frozen) | u64::from(self.parts.gathered[number]) << 1;
             words.push(flags | (self.classes[number] as u64) << 2);
@@ -242,17 +244,16 @@ impl<R: Rule> Update for Pass<'_, R> {
         let status_binding = 2 + rule.moments().len();
         let head =
             format!("@group(0) @binding({status_binding}) var<storage, read> status: array<vec4<f32>>;\n{FACTOR}");
-        let capabilities =
-            if self.parts.hardware { &Capabilities { software: false, ..capabilities.clone() } } else { capabilities };
+        let costs = self.parts.costs.unwrap_or_else(|| capabilities.costs());
         let (mut norms, mut updates) = (vec![], vec![]);
         for (chunk, arenas) in chunks.iter().enumerate() {
             for Range { first: start, elements, gradients, classes } in self.ranges(found, chunk)? {
                 norms.push(clip::Norm { gradients: gradients.clone(), elements, classes: classes.clone() });
                 let form = Vectors::of(elements, capabilities);
                 let vectors = elements / form.width();
-                // A load costs a software driver as much as some arithmetic: a block shares those of its class and factors.
+                // Where loads are dear a block shares those of its class and factors.
                 let one = matches!(classes, Classes::One(_));
-                let shares = capabilities.software && !one;
+                let shares = costs.dear_loads && !one;
                 let each = if shares { BLOCK / form.width() } else { 1 };
                 let (class_of, class) = classes.text(status_binding + 1);
                 let word = first + tally::HEAD + arenas.group * GROUP;
@@ -278,7 +279,7 @@ impl<R: Rule> Update for Pass<'_, R> {
             }
         }
         let verdict = tally.verdict(first, self.roles(found)?, rule.correction(), beside);
-        let mut kernels = clip::kernels(norms, verdict, partials, capabilities);
+        let mut kernels = clip::kernels(norms, verdict, partials, capabilities, costs);
         kernels.extend(updates);
         Ok(kernels)
     }

@@ -252,7 +252,7 @@ impl ParamStore {
         let device = &self.0.device;
         let bytes = match device.backend() {
             Backend::Cpu => u64::MAX,
-            Backend::Gpu(gpu) => gpu.capabilities().binding_bytes,
+            Backend::Gpu(gpu) => gpu.target().capabilities.binding_bytes,
         };
         let limit = contents.limit.unwrap_or(usize::try_from(bytes / 4).unwrap_or(usize::MAX)).min(u32::MAX as usize);
         let new = contents.placed..contents.entries.len();

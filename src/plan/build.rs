@@ -2,17 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::choose::{Chosen, Site};
 use super::fuse;
 use super::graph::{Destination, Graph, Work};
 use super::place;
-use super::tune::{Chosen, Site};
 use crate::dispatch::{Plan, Slot, SlotKind};
 use crate::error::{Error, Result};
 use crate::graph::{LeafKind, Snapshot, Source};
-use crate::kernel::Capabilities;
 use crate::layout::{Meta, Strided};
 use crate::op::{Byproduct, Op, identity};
 use crate::ops::is_own;
+use crate::target::Target;
 
 /// What to plan.
 pub struct Request<'a> {
@@ -20,8 +20,8 @@ pub struct Request<'a> {
     pub snapshot: &'a Snapshot,
     /// Nodes wanted, and where.
     pub outputs: Vec<(usize, Destination)>,
-    /// What the device can do.
-    pub capabilities: &'a Capabilities,
+    /// What the device can do, and which variants were chosen there.
+    pub target: &'a Target,
     /// False to give every op a kernel of its own (the test mode that fused plans are held to).
     pub fusion: bool,
     /// Number of host words that the update takes.
@@ -33,13 +33,14 @@ pub struct Request<'a> {
 /// # Errors
 /// [`Error::Limit`] where a tensor or grid passes the adapter's limits, [`Error::Internal`] for a broken rule.
 pub fn build(request: &Request<'_>) -> Result<Plan> {
+    let capabilities = &request.target.capabilities;
     let mut graph = Graph::new(request)?;
     graph.resolve_outputs();
     graph.index_users();
-    let fusion = fuse::fuse(&graph, request.fusion, request.capabilities.storage_buffers);
+    let fusion = fuse::fuse(&graph, request.fusion, capabilities.storage_buffers);
     let mut plan = place::place(&graph, &fusion, request.scalars, request.fusion)?;
-    check_bindings(&plan, request.capabilities.binding_bytes)?;
-    (plan.choices, plan.open) = (graph.choices, graph.open);
+    check_bindings(&plan, capabilities.binding_bytes)?;
+    (plan.variants, plan.choices, plan.open) = (graph.variants, graph.choices, graph.open);
     Ok(plan)
 }
 
@@ -70,7 +71,7 @@ fn key(op: &dyn Op, inputs: &[usize]) -> Vec<u64> {
 impl Graph {
     fn new(request: &Request<'_>) -> Result<Graph> {
         let snapshot = request.snapshot;
-        let mut graph = Graph::empty(request.capabilities);
+        let mut graph = Graph::empty(&request.target.capabilities);
         // Snapshot index -> planner index; equal ops on equal inputs become one node.
         let mut place = Vec::with_capacity(snapshot.nodes.len());
         let mut seen: HashMap<Vec<u64>, usize> = HashMap::new();
@@ -106,14 +107,17 @@ impl Graph {
                     };
                     let views: Vec<Option<Strided>> = inputs.iter().enumerate().map(view).collect();
                     let site = Site { op: op.as_ref(), metas: &metas, views: &views, output: &node.meta };
-                    let Chosen { lowering, choice, open } = site.choose(request.capabilities)?;
+                    let Chosen { lowering, variant, choice, open } = site.choose(request.target)?;
+                    graph.variants.extend(variant.filter(|variant| !graph.variants.contains(variant)));
                     graph.choices.extend(choice.filter(|choice| !graph.choices.contains(choice)));
                     graph.open.extend(open.filter(|open| graph.open.iter().all(|known| known.class != open.class)));
-                    let index = graph.lowered(op.name(), node.meta, lowering, inputs.clone(), &views);
+                    let index = graph.lowered(op.name(), node.meta, lowering, inputs.clone(), &views)?;
                     graph.nodes[index].is_own = is_own(op.as_ref());
                     graph.further_results(index, &node.result_metas()[1..])?;
                     seen.insert(words, index);
-                    for Byproduct { op, inputs: taken, temporary } in op.byproducts(&metas, request.capabilities) {
+                    for Byproduct { op, inputs: taken, temporary } in
+                        op.byproducts(&metas, &request.target.capabilities)
+                    {
                         let taken: Vec<usize> = taken.iter().map(|&k| inputs[k]).collect();
                         let metas: Vec<Meta> = taken.iter().map(|&input| graph.nodes[input].meta).collect();
                         let metas = op.shape(&metas).unwrap_or_default();

@@ -9,10 +9,11 @@ use crate::dispatch::Open;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::LeafKind;
-use crate::kernel::{Capabilities, Choice, Kernel, Operand};
+use crate::kernel::{Capabilities, Kernel, Operand};
 use crate::layout::{Meta, Strided, ViewKind};
 use crate::op::Lowering;
 use crate::shape::Shape;
+use crate::target::Choice;
 
 /// Where a result goes.
 #[derive(Debug, Clone)]
@@ -91,6 +92,7 @@ pub struct Graph {
     /// Arena ranges of parameter leaves, by snapshot leaf.
     pub parameters: HashMap<usize, (Arc<Arena>, usize)>,
     is_output: Vec<bool>,
+    pub(super) variants: Vec<&'static str>,
     pub(super) choices: Vec<(String, Choice)>,
     pub(super) open: Vec<Open>,
 }
@@ -115,6 +117,7 @@ impl Graph {
             next_word: 0,
             parameters: HashMap::new(),
             is_output: vec![],
+            variants: vec![],
             choices: vec![],
             open: vec![],
         }
@@ -141,8 +144,8 @@ impl Graph {
         lowering: Lowering,
         mut inputs: Vec<usize>,
         views: &[Option<Strided>],
-    ) -> usize {
-        match lowering {
+    ) -> Result<usize> {
+        Ok(match lowering {
             Lowering::Pointwise { expression, helpers, constants } => {
                 self.push(name, meta, Work::Pointwise { expression, helpers, constants }, inputs)
             }
@@ -159,7 +162,8 @@ impl Graph {
                 }
                 self.push(name, meta, Work::Kernels { kernels, temporaries, further: vec![] }, inputs)
             }
-        }
+            Lowering::Variants(_) => return Err(Error::internal(format!("{name}: no variant was chosen"))),
+        })
     }
 
     /// Adds a node for each result of `node` behind the first.

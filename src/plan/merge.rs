@@ -185,11 +185,12 @@ fn is_small(plan: &Plan, dispatch: &Dispatch) -> bool {
 }
 
 fn may_join(plan: &Plan, group: &[&Part], part: &Part, capabilities: &Capabilities) -> bool {
+    let costs = capabilities.costs();
     let tiles = group.iter().filter(|other| other.text.tile).count() + usize::from(part.text.tile);
     let all_small = part.small && group.iter().all(|other| other.small);
     let shared = || part.reads().any(|slot| group.iter().any(|other| other.reads().any(|read| read == slot)));
     // A large kernel takes a light one along that reads the same: the sum of a gradient beside its product.
-    if group.len() >= MOST || !(all_small || capabilities.software && tiles <= 1 && shared()) {
+    if group.len() >= MOST || !(all_small || costs.dear_dispatches && tiles <= 1 && shared()) {
         return false;
     }
     let all: Vec<&Part> = group.iter().chain([&part]).copied().collect();
@@ -197,7 +198,7 @@ fn may_join(plan: &Plan, group: &[&Part], part: &Part, capabilities: &Capabiliti
     let fits = |part: &&Part| {
         let turns = u64::from(part.width() / width);
         let whole = part.width().is_multiple_of(width) && (turns == 1 || !part.text.subgroup);
-        whole && (turns == 1 || capabilities.software) && (part.dispatch.iterations + 1) * turns <= MAX_ITERATIONS
+        whole && (turns == 1 || costs.lanes_in_turn) && (part.dispatch.iterations + 1) * turns <= MAX_ITERATIONS
     };
     // A buffer is bound for reading or for writing in one dispatch, not for both.
     let arena = |slot: usize| match &plan.slots[slot].kind {

@@ -3,6 +3,7 @@
 //! Everything here is plain data and pure functions; the `gpu` module turns a [`Plan`] into driver objects.
 
 mod build;
+mod choose;
 mod contract;
 mod emit;
 mod fuse;
@@ -13,11 +14,11 @@ mod order;
 mod place;
 mod report;
 pub(crate) mod text;
-mod tune;
 mod units;
 
 pub use build::{Request, build};
 pub use graph::Destination;
 
-pub use crate::dispatch::{Candidate, Dispatch, Numbers, OPERAND_WORDS, Open, Plan, Slot, SlotKind};
+pub use crate::dispatch::{Dispatch, Numbers, OPERAND_WORDS, Open, Plan, Rival, Slot, SlotKind};
 pub use crate::layout::Strided;
+pub use crate::target::{Choice, Choices, Target};

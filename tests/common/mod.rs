@@ -5,10 +5,12 @@ pub mod choose;
 pub mod net;
 pub mod programs;
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use kiln::kernel::Capabilities;
 use kiln::ops::{Case, CaseInput, Draw, Tolerance};
+use kiln::plan::{Choices, Dispatch, Plan, Target};
 use kiln::rng::Philox;
 use kiln::{Array, DType, Device, Shape, Tensor};
 
@@ -34,38 +36,31 @@ pub fn backend(name: &str) -> Device {
     Device::named(name).unwrap_or_else(|error| panic!("this test needs a {name} driver: {error}"))
 }
 
-/// Kernel variants that a table's default may not pick on the driver at hand; true for those of software drivers.
-pub const VARIANTS: &[(&str, bool)] = &[
-    ("matmul.eights", true),
-    ("matmul.wide", true),
-    ("matmul.registers", true),
-    ("matmul.registers", false),
-    ("matmul.registers.thin", false),
-    ("matmul.vector", false),
-    ("matmul.tiled.128", false),
-    ("matmul.tiled.64", false),
-    ("matmul.tiled.32", false),
-    ("conv2d", true),
-    ("conv2d", false),
-    ("conv2d.product", true),
-    ("conv2d_data_grad.product", true),
-    ("conv2d_weight_grad.product", true),
-    ("conv2d.first", false),
-    ("conv2d.depthwise", false),
-    ("conv2d.blocks.128", false),
-    ("conv2d.blocks.64", false),
-    ("conv2d.blocks.32", false),
-    ("conv2d_data_grad", false),
-    ("conv2d_data_grad.depthwise", false),
-    ("conv2d_data_grad.blocks.128", false),
-    ("conv2d_data_grad.blocks.64", false),
-    ("conv2d_data_grad.blocks.32", false),
-    ("conv2d_weight_grad", false),
-    ("conv2d_weight_grad.depthwise", false),
-    ("conv2d_weight_grad.blocks.128", false),
-    ("conv2d_weight_grad.blocks.64", false),
-    ("conv2d_weight_grad.blocks.32", false),
-];
+/// A target of plans that takes these variants where ops list them.
+pub fn forcing(capabilities: &Capabilities, variants: &[&'static str]) -> Target {
+    let choices = Choices { forced: variants.to_vec(), ..Choices::default() };
+    Target { capabilities: capabilities.clone(), choices }
+}
+
+/// The variants that ops may take in what `plan` plans for a device with `capabilities`, by the ops' own lists: what is taken, and
+/// what would be measured beside it.
+pub fn variants(
+    capabilities: &Capabilities,
+    plan: impl FnOnce(&Target) -> Result<Plan, kiln::Error>,
+) -> Result<BTreeSet<&'static str>, String> {
+    let choices = Choices { measure: true, ..Choices::default() };
+    let target = Target { capabilities: capabilities.clone(), choices };
+    let plan = plan(&target).map_err(|error| error.to_string())?;
+    let taken = plan.dispatches.iter().flat_map(kernel_names);
+    let rivals = plan.open.iter().flat_map(|open| open.rivals.iter().map(|rival| rival.choice.variant.as_str()));
+    let named: BTreeSet<&str> = taken.chain(rivals).collect();
+    Ok(kiln::ops::all_variants().into_iter().filter(|name| named.contains(name)).collect())
+}
+
+/// Names of the kernels that became a dispatch, without the number of ops fused into them.
+pub fn kernel_names(dispatch: &Dispatch) -> impl Iterator<Item = &str> {
+    dispatch.name.split(" | ").map(|name| name.split(' ').next().unwrap_or_default())
+}
 
 /// Draws the elements of a case's input, rounded to what both sides can hold.
 pub fn draw(input: &CaseInput, rng: &mut Philox) -> Array {
@@ -142,9 +137,8 @@ pub fn cotangents(results: &[Array]) -> Vec<Array> {
     floats.zip(99..).map(|(result, seed)| normals(&result.shape, seed)).collect()
 }
 
-/// The kernels that a case and its gradients take on a device with `capabilities`; nothing is run.
-pub fn kernels(cpu: &Device, case: &Case, capabilities: &Capabilities) -> Result<Vec<kiln::plan::Dispatch>, String> {
-    let text = |error: kiln::Error| error.to_string();
+/// Plans a case and its gradients, with fusion or without; nothing is run.
+pub fn plan_case(cpu: &Device, case: &Case, target: &Target, fusion: bool) -> Result<Plan, kiln::Error> {
     let tensors: Vec<Tensor> = inputs(case)
         .iter()
         .map(|array| match array.dtype {
@@ -157,12 +151,17 @@ pub fn kernels(cpu: &Device, case: &Case, capabilities: &Capabilities) -> Result
         let wrt: Vec<&Tensor> = tensors.iter().filter(|tensor| tensor.requires_grad()).collect();
         let squares = floats(&roots).map(|result| result.square().sum_all());
         let loss = squares.reduce(|sum, square| sum + square).expect("a float result");
-        roots.extend(loss.gradients(&wrt).map_err(text)?);
+        roots.extend(loss.gradients(&wrt)?);
     }
-    let roots: Vec<&Tensor> = roots.iter().collect();
+    cpu.plan_with(&roots.iter().collect::<Vec<_>>(), target, fusion)
+}
+
+/// The kernels that a case and its gradients take, fused and not.
+pub fn kernels(cpu: &Device, case: &Case, target: &Target) -> Result<Vec<Dispatch>, String> {
+    let plans = [true, false].map(|fusion| plan_case(cpu, case, target, fusion));
     let mut all = vec![];
-    for fusion in [true, false] {
-        all.extend(cpu.plan_for(&roots, capabilities, fusion).map_err(text)?.dispatches);
+    for plan in plans {
+        all.extend(plan.map_err(|error| error.to_string())?.dispatches);
     }
     Ok(all)
 }

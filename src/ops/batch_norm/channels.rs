@@ -1,5 +1,6 @@
 //! Kernels that walk over the elements of channels: what the ops of batch normalisation have in common.
 
+use crate::costs::Parts;
 use crate::dtype::DType;
 use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel};
@@ -86,19 +87,15 @@ impl Channels {
         let (lanes, along, channels, _, total) = self.in_values();
         // Who takes a part of a channel: a subgroup, a workgroup, or one invocation where barriers cost more.
         let subgroup = capabilities.subgroup.filter(|width| width.is_power_of_two());
-        let (width, is_subgroup) = match (capabilities.software, subgroup) {
+        let costs = capabilities.costs();
+        let (width, is_subgroup) = match (costs.dear_barriers, subgroup) {
             (true, Some(width)) => (width as usize, true),
             (true, None) => (1, false),
             (false, Some(width)) if total <= 16 * width as usize => (width as usize, true),
             (false, _) => (256, false),
         };
-        // Enough of them for the device, each with enough to do to be worth a second pass.
-        let (target, least) = match (capabilities.software, width) {
-            (true, 1) => (512, 512),
-            (true, _) => (16, 4096),
-            (false, _) => (1024, 4096),
-        };
-        let parts = (target / channels).min(total / least).max(total.div_ceil(MAX_WALK * width)).max(1);
+        let Parts { enough, least } = if width == 1 { costs.channel_sum_alone } else { costs.channel_sum };
+        let parts = (enough / channels).min(total / least).max(total.div_ceil(MAX_WALK * width)).max(1);
         let parts = total.div_ceil(total.div_ceil(parts));
         let result = if lanes == 4 && !along { "F" } else { "f32" };
         let put = if lanes == 4 && along { "x.x" } else { "x" };
@@ -137,8 +134,7 @@ impl Channels {
     /// A kernel that writes each element of each channel.
     pub fn map(&self, map: Map, capabilities: &Capabilities) -> Kernel {
         let (lanes, _, channels, _, total) = self.in_values();
-        // Long walks where reading a channel's numbers costs as much as an element; short ones fill a GPU.
-        let steps = if capabilities.software { 32 } else { 4 };
+        let steps = capabilities.costs().channel_walk;
         let parts = total.div_ceil(steps);
         let source = format!(
             "{}@group(0) @binding({}) var<storage, read_write> result: array<OUT>;\n{}{}",

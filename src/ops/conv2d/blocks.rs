@@ -1,19 +1,20 @@
 //! The three kernels of a convolution as products of blocks in workgroup memory, for GPUs: nothing is laid out anew, the
 //! blocks' patches are gathered from where they are.
 
+use super::depthwise;
 use super::geometry::Geometry;
-use super::special::Pass;
+use super::site::{Pass, Site};
 use crate::kernel::{Binding, Capabilities, Kernel};
-use crate::layout::Meta;
 use crate::op::Lowering;
 use crate::ops::shared::split_sum;
 use crate::ops::tiles::{self, Sizes};
+use crate::ops::variants::Rank;
 
 /// Numbers below this are divided with a reciprocal, see `divide` in the shader.
 const SMALL: usize = 1 << 24;
 
-/// The product that a pass is: one a group, and one a phase of the data gradient.
-pub(super) fn product(g: &Geometry, pass: Pass) -> Sizes {
+/// Sizes of the product that a pass is: one a group, and one a phase of the data gradient.
+fn sizes(g: &Geometry, pass: Pass) -> Sizes {
     let (taps, groups) = (g.kernel[0] * g.kernel[1], g.options.groups);
     let positions = g.batch * g.output[0] * g.output[1];
     match pass {
@@ -42,31 +43,45 @@ fn step(g: &Geometry, axis: usize) -> usize {
     stride / a
 }
 
+/// True if the numbers of the index arithmetic, which are constants, fit in 32 bits.
+pub(super) fn is_addressable(g: &Geometry) -> bool {
+    (0..2).all(|axis| g.kernel[axis] * g.options.dilation[axis] * g.options.stride[axis] < 1 << 28)
+}
+
+/// Where blocks in workgroup memory are worth their barriers, and when those with this side are taken.
+pub(super) fn needs(site: &Site, side: usize, capabilities: &Capabilities) -> Option<Rank> {
+    let (g, pass) = (&site.geometry, site.pass);
+    if capabilities.costs().dear_barriers || !is_addressable(g) {
+        return None;
+    }
+    let sizes = sizes(g, pass);
+    // Few channels a group leave blocks mostly empty.
+    let is_narrow = sizes.rows.min(sizes.columns) <= 8 || sizes.depth < 16;
+    match (sizes.rank(side, capabilities), is_narrow || depthwise::fits(g, pass)) {
+        (Rank::Good, true) => Some(Rank::Late),
+        (_, true) => Some(Rank::Last),
+        (rank, false) => Some(rank),
+    }
+}
+
 /// The kernels of a pass with blocks of this side.
-pub(super) fn lowering(
-    name: &'static str,
-    types: &str,
-    side: usize,
-    g: &Geometry,
-    pass: Pass,
-    output: &Meta,
-    capabilities: &Capabilities,
-) -> Lowering {
-    let product = product(g, pass);
+pub(super) fn lowering(site: &Site, name: &'static str, side: usize, capabilities: &Capabilities) -> Lowering {
+    let (g, pass, output) = (&site.geometry, site.pass, &site.output);
+    let sizes = sizes(g, pass);
     // Partial results of at most 64 MiB.
     let most = ((16 << 20) / output.elements()).max(1);
-    let (splits, split_depth) = product.splits(side, most, capabilities);
+    let (splits, split_depth) = sizes.splits(side, most, capabilities);
     let (area, width) = match pass {
-        Pass::DataGrad => (product.columns / g.batch, g.input[1].div_ceil(g.options.stride[1])),
+        Pass::DataGrad => (sizes.columns / g.batch, g.input[1].div_ceil(g.options.stride[1])),
         _ => (g.output[0] * g.output[1], g.output[1]),
     };
     // What is read as quads starts and ends with whole ones.
     let whole = match pass {
-        Pass::Forward => product.depth.is_multiple_of(4),
+        Pass::Forward => sizes.depth.is_multiple_of(4),
         Pass::DataGrad => false,
         Pass::WeightGrad => area.is_multiple_of(4),
     };
-    let small = product.columns.max(product.depth).max(g.batch * area) + side < SMALL;
+    let small = sizes.columns.max(sizes.depth).max(g.batch * area) + side < SMALL;
     let (options, text) = (&g.options, |n: usize| format!("{n}u"));
     let mut source = tiles::constants(side);
     for (axis, letter) in ["HEIGHT", "WIDTH"].into_iter().enumerate() {
@@ -81,7 +96,7 @@ pub(super) fn lowering(
         }
     }
     source += &format!("const WHOLE: bool = {whole};\nconst SMALL: bool = {small};\n");
-    source += types;
+    source += &site.types(capabilities);
     source += include_str!("../../../shaders/conv2d/blocks_common.wgsl");
     source += match pass {
         Pass::Forward => include_str!("../../../shaders/conv2d/blocks.wgsl"),
@@ -92,13 +107,13 @@ pub(super) fn lowering(
     source += tiles::SHADER;
     let mut kernel = Kernel::own(name, source);
     kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
-    let sizes = [g.batch, g.in_channels, g.input[0], g.input[1], g.out_channels, g.output[0], g.output[1]];
+    let lengths = [g.batch, g.in_channels, g.input[0], g.input[1], g.out_channels, g.output[0], g.output[1]];
     let rest = [options.groups, options.padding[0], options.padding[1], splits, split_depth];
-    kernel.params = sizes.into_iter().chain(rest).map(|word| word as u32).collect();
+    kernel.params = lengths.into_iter().chain(rest).map(|word| word as u32).collect();
     kernel.params.extend([area, width].map(|divisor| (1.0 / divisor as f32).to_bits()));
-    kernel.workgroups = (product.count(side) * splits) as u64;
+    kernel.workgroups = (sizes.count(side) * splits) as u64;
     let searched: usize = (0..2).map(|axis| step(g, axis).min(g.kernel[axis])).sum();
-    kernel.iterations = tiles::iterations(split_depth.min(product.depth)) + searched as u64;
+    kernel.iterations = tiles::iterations(split_depth.min(sizes.depth)) + searched as u64;
     kernel.epilogue = true;
     kernel.flops = g.flops();
     // The weight gradient always has its second kernel: another batch size, with another number of parts, finds both made.

@@ -1,14 +1,15 @@
 //! Gradient of a convolution with respect to its images, as a gather: each element of the result has one owner.
 
 use super::geometry::{self, Geometry, Texts, Tile};
-use super::special::{self, Pass};
-use super::{Conv2d, Conv2dOptions, Conv2dWeightGrad, cases};
+use super::site::{Pass, Site};
+use super::{Conv2d, Conv2dOptions, Conv2dWeightGrad, blocks, cases, depthwise, one_by_one};
 use crate::array::Array;
 use crate::error::Problem;
 use crate::kernel::Capabilities;
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Casting, Lowering, Op};
 use crate::ops::product::Product;
+use crate::ops::variants::{Rank, Variant, names, one_of};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -21,6 +22,52 @@ pub struct Conv2dDataGrad {
     pub product: Product,
     /// Height and width of the images, which `dy` alone does not tell.
     pub size: [usize; 2],
+}
+
+/// The variants of this pass.
+static VARIANTS: &[Variant<Site>] = &[
+    Variant { name: "conv2d_data_grad.product", needs: one_by_one::needs, make: one_by_one::lowering },
+    Variant { name: "conv2d_data_grad.depthwise", needs: depthwise::needs, make: depthwise::lowering },
+    Variant {
+        name: "conv2d_data_grad.blocks.128",
+        needs: |s, c| blocks::needs(s, 128, c),
+        make: |s, name, c| blocks::lowering(s, name, 128, c),
+    },
+    Variant {
+        name: "conv2d_data_grad.blocks.64",
+        needs: |s, c| blocks::needs(s, 64, c),
+        make: |s, name, c| blocks::lowering(s, name, 64, c),
+    },
+    Variant {
+        name: "conv2d_data_grad.blocks.32",
+        needs: |s, c| blocks::needs(s, 32, c),
+        make: |s, name, c| blocks::lowering(s, name, 32, c),
+    },
+    Variant {
+        name: "conv2d_data_grad.subgroup",
+        needs: |s, c| s.broadcasts(s.geometry.channels(), c).then_some(Rank::Usual),
+        make: |s, name, c| direct(s, name, true, c),
+    },
+    Variant { name: "conv2d_data_grad", needs: |_, _| Some(Rank::Usual), make: |s, name, c| direct(s, name, false, c) },
+];
+
+/// The kernels that keep a tile in registers; with `lanes`, those of a subgroup of 8 pass weights on.
+fn direct(site: &Site, name: &'static str, lanes: bool, capabilities: &Capabilities) -> Lowering {
+    let (g, costs) = (&site.geometry, capabilities.costs());
+    let stride = g.options.stride;
+    // A stride divides the image into phases; a workgroup works on one of them.
+    let [rows, width] = [0, 1].map(|axis| g.input[axis].div_ceil(stride[axis]));
+    let tile = Tile::choose(g, g.channels(), width, 1, lanes, costs);
+    let spans = g.batch * rows * width.div_ceil(tile.columns);
+    let tiles = g.options.groups * g.channels().div_ceil(tile.rows) * spans.div_ceil(tile.group);
+    let texts = Texts {
+        name,
+        types: site.types(capabilities),
+        portable: include_str!("../../../shaders/conv2d/data_grad.wgsl"),
+        subgroup: include_str!("../../../shaders/conv2d/data_grad_subgroup.wgsl"),
+    };
+    let workgroups = stride[0] * stride[1] * tiles;
+    geometry::sum_over_channels(&texts, g, &tile, g.filters(), workgroups, &site.output)
 }
 
 impl Op for Conv2dDataGrad {
@@ -86,24 +133,14 @@ impl Op for Conv2dDataGrad {
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
-        let g = self.geometry(&inputs[0].shape, &inputs[1].shape, output);
-        if let Some(lowering) = special::lowering(&g, Pass::DataGrad, self.product, inputs, output, capabilities) {
-            return lowering;
-        }
-        let stride = self.options.stride;
-        // A stride divides the image into phases; a workgroup works on one of them.
-        let [rows, width] = [0, 1].map(|axis| g.input[axis].div_ceil(stride[axis]));
-        let tile = Tile::choose(&g, g.channels(), width, 1, capabilities);
-        let spans = g.batch * rows * width.div_ceil(tile.columns);
-        let tiles = g.options.groups * g.channels().div_ceil(tile.rows) * spans.div_ceil(tile.group);
-        let texts = Texts {
-            name: self.name(),
-            types: self.product.types(inputs, capabilities),
-            portable: include_str!("../../../shaders/conv2d/data_grad.wgsl"),
-            subgroup: include_str!("../../../shaders/conv2d/data_grad_subgroup.wgsl"),
-        };
-        let workgroups = stride[0] * stride[1] * tiles;
-        geometry::sum_over_channels(&texts, &g, &tile, g.filters(), workgroups, output)
+        let geometry = self.geometry(&inputs[0].shape, &inputs[1].shape, output);
+        let (precision, inputs) = (self.product, inputs.to_vec());
+        let site = Site { pass: Pass::DataGrad, geometry, precision, inputs, output: *output };
+        one_of(VARIANTS, site, capabilities, |_, lowering| lowering)
+    }
+
+    fn variants() -> Vec<&'static str> {
+        names(VARIANTS)
     }
 
     fn cases() -> Vec<Case> {

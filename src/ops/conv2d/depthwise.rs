@@ -2,11 +2,12 @@
 //! each element once and four at a time; see `shaders/conv2d/depthwise_common.wgsl`.
 
 use super::geometry::Geometry;
-use super::special::Pass;
+use super::site::{Pass, Site};
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::layout::Meta;
 use crate::op::Lowering;
 use crate::ops::shared::split_sum;
+use crate::ops::variants::Rank;
 
 /// Loop iterations that an invocation may do, with some left for what is not counted.
 const ITERATIONS: usize = 56_000;
@@ -23,7 +24,12 @@ struct Strips {
     iterations: usize,
 }
 
-/// True where these kernels can form the pass.
+/// Where these kernels can form the pass.
+pub(super) fn needs(site: &Site, _: &Capabilities) -> Option<Rank> {
+    fits(&site.geometry, site.pass).then_some(Rank::Good)
+}
+
+/// True where they can.
 pub(super) fn fits(g: &Geometry, pass: Pass) -> bool {
     let options = &g.options;
     let plain = options.groups == g.in_channels && options.groups == g.out_channels && options.dilation == [1, 1];
@@ -52,7 +58,7 @@ impl Strips {
         let per_row = per_row(g, columns);
         let strips = g.batch * g.in_channels * width.div_ceil(columns);
         // Shorter strips read the rows between them twice: only as many as the device needs to be busy.
-        let wanted = if capabilities.software { 64 } else { 64 * capabilities.enough_workgroups() };
+        let wanted = capabilities.costs().strips;
         let bands = wanted.div_ceil(strips).min(height.div_ceil(4));
         let each = height.div_ceil(bands).min(ITERATIONS / per_row - 9).max(1);
         Strips { columns, each, count: strips * height.div_ceil(each), iterations: (each + 9) * per_row }
@@ -63,7 +69,7 @@ impl Strips {
         let one = (g.output[0] + 9) * per_row(g, columns);
         let strips = g.batch * g.output[1].div_ceil(columns);
         // As many parts as the device needs to be busy; partial results of at most 64 MiB.
-        let wanted = if capabilities.software { 128 } else { 64 * capabilities.enough_workgroups() };
+        let wanted = capabilities.costs().strip_sum;
         let room = ((16 << 20) / output.elements()).clamp(1, ITERATIONS);
         let parts = wanted.div_ceil(g.in_channels).min(room).max(1);
         let each = strips.div_ceil(parts).min(ITERATIONS / one).max(1);
@@ -73,14 +79,8 @@ impl Strips {
 }
 
 /// The kernels of a pass.
-pub(super) fn lowering(
-    name: &'static str,
-    types: &str,
-    g: &Geometry,
-    pass: Pass,
-    output: &Meta,
-    capabilities: &Capabilities,
-) -> Lowering {
+pub(super) fn lowering(site: &Site, name: &'static str, capabilities: &Capabilities) -> Lowering {
+    let (g, pass, output) = (&site.geometry, site.pass, &site.output);
     let options = &g.options;
     let (mut input, mut result, mut padding) = (g.input, g.output, options.padding);
     // With a stride of 1 the gradient is the convolution of dy with the filter turned round.
@@ -91,7 +91,7 @@ pub(super) fn lowering(
         padding = [0, 1].map(|axis| g.kernel[axis] - 1 - padding[axis]);
     }
     let scatters = pass == Pass::DataGrad && !is_flipped;
-    let group = if capabilities.software { 8 } else { 64 };
+    let group = capabilities.costs().group;
     let (strips, splits) = match pass {
         Pass::WeightGrad => Strips::add(g, output, capabilities),
         _ if scatters => {
@@ -125,7 +125,7 @@ pub(super) fn lowering(
     let whole = [input[1], result[1]].map(|width| width.is_multiple_of(4));
     let flags = [("WHOLE_X", whole[0]), ("WHOLE_Y", whole[1]), ("FLIPPED", is_flipped)];
     source.extend(flags.iter().map(|(name, flag)| format!("const {name}: bool = {flag};\n")));
-    let mut kernel = Kernel::own(name, source + types + common + text + store);
+    let mut kernel = Kernel::own(name, source + &site.types(capabilities) + common + text + store);
     kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
     let planes = g.batch * g.in_channels;
     let sizes = [planes, g.in_channels, input[0], input[1], result[0], result[1], padding[0], strips.each, splits];

@@ -1,22 +1,29 @@
 //! The forward pass over images with few channels, for GPUs: see `shaders/conv2d/first.wgsl`. Not timed on one: none was at hand.
 
-use super::geometry::Geometry;
-use crate::kernel::{Binding, Kernel};
+use super::blocks;
+use super::site::Site;
+use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::op::Lowering;
+use crate::ops::variants::Rank;
 
-/// True where this kernel can form the forward pass: its weights have room in 16 KiB of workgroup memory.
-pub(super) fn fits(g: &Geometry) -> bool {
+/// Where this kernel can form the forward pass: its weights have room in 16 KiB of workgroup memory.
+pub(super) fn needs(site: &Site, capabilities: &Capabilities) -> Option<Rank> {
+    let g = &site.geometry;
     let reach = 3 * g.options.stride[1] + (g.kernel[1] - 1) * g.options.dilation[1] + 1;
-    g.options.groups == 1 && g.in_channels <= 4 && g.in_channels * g.kernel[0] * g.kernel[1] <= 256 && reach <= 64
+    let is_narrow = g.options.groups == 1 && g.in_channels <= 4 && reach <= 64;
+    let fits = is_narrow && g.in_channels * g.kernel[0] * g.kernel[1] <= 256 && blocks::is_addressable(g);
+    (fits && !capabilities.costs().dear_barriers).then_some(Rank::First)
 }
 
 /// The kernel.
-pub(super) fn lowering(name: &'static str, types: &str, g: &Geometry) -> Lowering {
+pub(super) fn lowering(site: &Site, name: &'static str, capabilities: &Capabilities) -> Lowering {
+    let g = &site.geometry;
     let mut source = g.constants();
     for (what, number) in [("CHANNELS", g.in_channels), ("KERNEL_HEIGHT", g.kernel[0])] {
         source += &format!("const {what}: u32 = {number}u;\n");
     }
-    let mut kernel = Kernel::own(name, source + types + include_str!("../../../shaders/conv2d/first.wgsl"));
+    let mut kernel =
+        Kernel::own(name, source + &site.types(capabilities) + include_str!("../../../shaders/conv2d/first.wgsl"));
     kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
     kernel.params = g.words();
     let spans = g.batch * g.output[0] * g.output[1].div_ceil(4);

@@ -1,7 +1,8 @@
 //! The sizes of a convolution, and what its kernels share.
 
+use crate::costs::Costs;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::kernel::{Binding, Kernel};
 use crate::layout::Meta;
 use crate::op::Lowering;
 use crate::ops::shared::split_sum;
@@ -189,11 +190,10 @@ pub(super) struct Tile {
 }
 
 impl Tile {
-    /// For `rows` channels a group and `width` columns; `step` inputs apart. Nothing here looks at the batch.
-    pub fn choose(g: &Geometry, rows: usize, width: usize, step: usize, capabilities: &Capabilities) -> Tile {
+    /// For `rows` channels a group and `width` columns; `step` inputs apart; `lanes`: of a subgroup of 8 that passes weights on. Nothing here looks at the batch.
+    pub fn choose(g: &Geometry, rows: usize, width: usize, step: usize, lanes: bool, costs: &Costs) -> Tile {
         let taps = g.kernel[1];
         let wasted = |columns: usize| width.div_ceil(columns) * columns - width;
-        let lanes = capabilities.software && capabilities.subgroup == Some(8) && rows >= 4;
         let sevens = taps <= 5 && step == 1 && wasted(7) < wasted(4).max(1);
         let eights = lanes && taps <= 3 && step == 1 && width > 4 && wasted(8) == 0 && !sevens;
         let columns = if sevens {
@@ -215,15 +215,8 @@ impl Tile {
         } else {
             8
         };
-        match capabilities.software {
-            true => Tile {
-                subgroup: false,
-                rows: each,
-                columns: if each == 1 { 4.min(columns) } else { columns },
-                group: 8,
-            },
-            false => Tile { subgroup: false, rows: each, columns: columns.min(4), group: 64 },
-        }
+        let most = if each == 1 { 4 } else { costs.tile_columns };
+        Tile { subgroup: false, rows: each, columns: columns.min(most), group: costs.group }
     }
 
     fn constants(&self) -> String {
@@ -264,8 +257,7 @@ pub(super) fn sum_over_channels(
     let splits = channels.div_ceil(longest);
     let each = channels.div_ceil(splits);
     let kernels = (0..splits).map(|part| {
-        let name = if tile.subgroup { format!("{name}.subgroup") } else { name.to_string() };
-        let mut kernel = Kernel::own(name, g.constants() + &tile.constants() + types + shader);
+        let mut kernel = Kernel::own(*name, g.constants() + &tile.constants() + types + shader);
         kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
         kernel.params = g.words();
         let end = ((part + 1) * each).min(channels);

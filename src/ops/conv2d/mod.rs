@@ -5,7 +5,7 @@
 //! with 8 lanes) loads a weight once a subgroup and broadcasts it: 22 GFLOP/s where the portable kernel has 8
 //! (64 x 32 x 14 x 14 -> 64, 3 x 3, lavapipe, 2 cores).
 //!
-//! Besides the direct kernels described above (`special.rs` has the table): `depthwise` ones slide down strips of single planes;
+//! Besides the direct kernels described above (`VARIANTS` lists them, in each pass's file): `depthwise` ones slide down strips of single planes;
 //! `blocks` form products in workgroup memory on GPUs; `product` takes a convolution with a single tap as matrix products
 //! on software drivers; `first` is for images with few channels, on GPUs.
 //!
@@ -19,14 +19,14 @@ mod data_grad;
 mod depthwise;
 mod first;
 mod geometry;
-mod single;
-mod special;
+mod one_by_one;
+mod site;
 mod weight_grad;
 
 pub use data_grad::Conv2dDataGrad;
 pub use geometry::Conv2dOptions;
 use geometry::{Geometry, Texts, Tile};
-use special::Pass;
+use site::{Pass, Site};
 pub use weight_grad::Conv2dWeightGrad;
 
 use crate::array::Array;
@@ -35,6 +35,7 @@ use crate::kernel::Capabilities;
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Casting, Lowering, Op};
 use crate::ops::product::{self, Product};
+use crate::ops::variants::{Rank, Variant, names, one_of};
 use crate::tensor::Tensor;
 
 /// Convolution of `[N, C, H, W]` with `[O, C / groups, KH, KW]`.
@@ -62,6 +63,49 @@ impl Tensor {
         let (x, weight, product) = product::operands(self, weight);
         Tensor::apply(Conv2d { options: *options, product }, &[&x, &weight])
     }
+}
+
+/// The variants of this pass.
+static VARIANTS: &[Variant<Site>] = &[
+    Variant { name: "conv2d.first", needs: first::needs, make: first::lowering },
+    Variant { name: "conv2d.product", needs: one_by_one::needs, make: one_by_one::lowering },
+    Variant { name: "conv2d.depthwise", needs: depthwise::needs, make: depthwise::lowering },
+    Variant {
+        name: "conv2d.blocks.128",
+        needs: |s, c| blocks::needs(s, 128, c),
+        make: |s, name, c| blocks::lowering(s, name, 128, c),
+    },
+    Variant {
+        name: "conv2d.blocks.64",
+        needs: |s, c| blocks::needs(s, 64, c),
+        make: |s, name, c| blocks::lowering(s, name, 64, c),
+    },
+    Variant {
+        name: "conv2d.blocks.32",
+        needs: |s, c| blocks::needs(s, 32, c),
+        make: |s, name, c| blocks::lowering(s, name, 32, c),
+    },
+    Variant {
+        name: "conv2d.subgroup",
+        needs: |s, c| s.broadcasts(s.geometry.filters(), c).then_some(Rank::Usual),
+        make: |s, name, c| direct(s, name, true, c),
+    },
+    Variant { name: "conv2d", needs: |_, _| Some(Rank::Usual), make: |s, name, c| direct(s, name, false, c) },
+];
+
+/// The kernels that keep a tile in registers; with `lanes`, those of a subgroup of 8 pass weights on.
+fn direct(site: &Site, name: &'static str, lanes: bool, capabilities: &Capabilities) -> Lowering {
+    let (g, costs) = (&site.geometry, capabilities.costs());
+    let tile = Tile::choose(g, g.filters(), g.output[1], g.options.stride[1], lanes, costs);
+    let spans = g.batch * g.output[0] * g.output[1].div_ceil(tile.columns);
+    let workgroups = g.options.groups * g.filters().div_ceil(tile.rows) * spans.div_ceil(tile.group);
+    let texts = Texts {
+        name,
+        types: site.types(capabilities),
+        portable: include_str!("../../../shaders/conv2d/direct.wgsl"),
+        subgroup: include_str!("../../../shaders/conv2d/subgroup.wgsl"),
+    };
+    geometry::sum_over_channels(&texts, g, &tile, g.channels(), workgroups, &site.output)
 }
 
 impl Op for Conv2d {
@@ -120,20 +164,14 @@ impl Op for Conv2d {
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
-        let g = Geometry::known(&inputs[0].shape, &inputs[1].shape, &output.shape, &self.options);
-        if let Some(lowering) = special::lowering(&g, Pass::Forward, self.product, inputs, output, capabilities) {
-            return lowering;
-        }
-        let tile = Tile::choose(&g, g.filters(), g.output[1], g.options.stride[1], capabilities);
-        let spans = g.batch * g.output[0] * g.output[1].div_ceil(tile.columns);
-        let workgroups = g.options.groups * g.filters().div_ceil(tile.rows) * spans.div_ceil(tile.group);
-        let texts = Texts {
-            name: "conv2d",
-            types: self.product.types(inputs, capabilities),
-            portable: include_str!("../../../shaders/conv2d/direct.wgsl"),
-            subgroup: include_str!("../../../shaders/conv2d/subgroup.wgsl"),
-        };
-        geometry::sum_over_channels(&texts, &g, &tile, g.channels(), workgroups, output)
+        let geometry = Geometry::known(&inputs[0].shape, &inputs[1].shape, &output.shape, &self.options);
+        let (precision, inputs) = (self.product, inputs.to_vec());
+        let site = Site { pass: Pass::Forward, geometry, precision, inputs, output: *output };
+        one_of(VARIANTS, site, capabilities, |_, lowering| lowering)
+    }
+
+    fn variants() -> Vec<&'static str> {
+        names(VARIANTS)
     }
 
     fn cases() -> Vec<Case> {

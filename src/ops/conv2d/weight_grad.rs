@@ -5,8 +5,8 @@
 //! another batch size, with another number of parts, finds both compiled.
 
 use super::geometry::{self, Geometry};
-use super::special::{self, Pass};
-use super::{Conv2d, Conv2dDataGrad, Conv2dOptions, cases};
+use super::site::{Pass, Site};
+use super::{Conv2d, Conv2dDataGrad, Conv2dOptions, blocks, cases, depthwise, one_by_one};
 use crate::array::Array;
 use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel};
@@ -14,6 +14,7 @@ use crate::layout::Meta;
 use crate::op::{Backward, Case, Casting, Lowering, Op};
 use crate::ops::product::Product;
 use crate::ops::shared::split_sum;
+use crate::ops::variants::{Rank, Variant, names, one_of};
 use crate::tensor::Tensor;
 
 /// `dw [O, C / groups, KH, KW]` from the images `[N, C, H, W]` and `dy [N, O, OH, OW]`.
@@ -25,6 +26,83 @@ pub struct Conv2dWeightGrad {
     pub product: Product,
     /// Height and width of the filters.
     pub kernel: [usize; 2],
+}
+
+/// The variants of this pass.
+static VARIANTS: &[Variant<Site>] = &[
+    Variant { name: "conv2d_weight_grad.product", needs: one_by_one::needs, make: one_by_one::lowering },
+    Variant { name: "conv2d_weight_grad.depthwise", needs: depthwise::needs, make: depthwise::lowering },
+    Variant {
+        name: "conv2d_weight_grad.blocks.128",
+        needs: |s, c| blocks::needs(s, 128, c),
+        make: |s, name, c| blocks::lowering(s, name, 128, c),
+    },
+    Variant {
+        name: "conv2d_weight_grad.blocks.64",
+        needs: |s, c| blocks::needs(s, 64, c),
+        make: |s, name, c| blocks::lowering(s, name, 64, c),
+    },
+    Variant {
+        name: "conv2d_weight_grad.blocks.32",
+        needs: |s, c| blocks::needs(s, 32, c),
+        make: |s, name, c| blocks::lowering(s, name, 32, c),
+    },
+    Variant {
+        name: "conv2d_weight_grad.subgroup",
+        needs: |s, c| s.broadcasts(s.geometry.filters(), c).then_some(Rank::Usual),
+        make: |s, name, c| direct(s, name, true, c),
+    },
+    Variant {
+        name: "conv2d_weight_grad",
+        needs: |_, _| Some(Rank::Usual),
+        make: |s, name, c| direct(s, name, false, c),
+    },
+];
+
+/// The kernels that keep a tile in registers; with `lanes`, those of a subgroup of 8 pass weights on.
+fn direct(site: &Site, name: &'static str, lanes: bool, capabilities: &Capabilities) -> Lowering {
+    let (g, costs) = (&site.geometry, capabilities.costs());
+    let (filters, pairs) = (g.filters(), g.channels() * g.kernel[0]);
+    let wide = g.kernel[1] > 5;
+    let rows = match lanes {
+        true if filters > 8 && !wide && g.is_heavy() => 16,
+        true => 8,
+        false if filters < 4 => 1,
+        false => 8,
+    };
+    let group = costs.group;
+    let lines = if pairs > 8 && !wide && g.is_heavy() { 2 } else { 1 };
+    let constants = match lanes {
+        true => format!("const ROW_LOADS: u32 = {}u;\n", rows / 8),
+        false => format!("const ROWS: u32 = {rows}u;\nconst GROUP: u32 = {group}u;\n"),
+    };
+    let tiles = g.options.groups * filters.div_ceil(rows) * pairs.div_ceil(group * lines);
+    // Few large parts on a few cores, many on a GPU; none beyond the loop bound, and partial results of at most 64 MiB.
+    let step = g.unrolled(lines * (rows + 1), 1);
+    // Rows too long for one loop are cut.
+    let segments = (1 + g.output[1] * step).div_ceil(40_000);
+    let segment_width = g.output[1].div_ceil(segments);
+    let total = g.batch * g.output[0] * segments;
+    let per_line = 1 + segment_width * step;
+    let longest = ((56_000 - 64) / per_line).max(1);
+    let room = ((16 << 20) / site.output.elements()).max(1);
+    let splits = costs.filter_sum.div_ceil(tiles).min(room).min(total).max(total.div_ceil(longest));
+    let split_lines = total.div_ceil(splits);
+    let splits = total.div_ceil(split_lines);
+    let shader = match lanes {
+        true => include_str!("../../../shaders/conv2d/weight_grad_subgroup.wgsl"),
+        false => include_str!("../../../shaders/conv2d/weight_grad.wgsl"),
+    };
+    let types = site.types(capabilities);
+    let mut kernel =
+        Kernel::own(name, format!("{}{constants}const LINES: u32 = {lines}u;\n{types}{shader}", g.constants()));
+    kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
+    kernel.params = g.words();
+    kernel.params.extend([splits, split_lines, segments, segment_width].map(|word| word as u32));
+    kernel.workgroups = (splits * tiles) as u64;
+    kernel.iterations = (split_lines * per_line + 64) as u64;
+    kernel.flops = g.flops();
+    split_sum(vec![kernel], splits, &site.output)
 }
 
 impl Op for Conv2dWeightGrad {
@@ -93,61 +171,17 @@ impl Op for Conv2dWeightGrad {
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
-        let g = Geometry::known(&inputs[0].shape, &output.shape, &inputs[1].shape, &self.options);
-        if let Some(lowering) = special::lowering(&g, Pass::WeightGrad, self.product, inputs, output, capabilities) {
-            return lowering;
-        }
-        let (filters, pairs) = (g.filters(), g.channels() * g.kernel[0]);
-        let software = capabilities.software;
-        let subgroup = software && capabilities.subgroup == Some(8) && filters >= 4;
-        let wide = g.kernel[1] > 5;
-        let rows = match subgroup {
-            true if filters > 8 && !wide && g.is_heavy() => 16,
-            true => 8,
-            false if filters < 4 => 1,
-            false => 8,
-        };
-        let group = if software { 8 } else { 64 };
-        let lines = if pairs > 8 && !wide && g.is_heavy() { 2 } else { 1 };
-        let constants = match subgroup {
-            true => format!("const ROW_LOADS: u32 = {}u;\n", rows / 8),
-            false => format!("const ROWS: u32 = {rows}u;\nconst GROUP: u32 = {group}u;\n"),
-        };
-        let tiles = g.options.groups * filters.div_ceil(rows) * pairs.div_ceil(group * lines);
-        // Few large parts on a few cores, many on a GPU; none beyond the loop bound, and partial results of at most 64 MiB.
-        let step = g.unrolled(lines * (rows + 1), 1);
-        // Rows too long for one loop are cut.
-        let segments = (1 + g.output[1] * step).div_ceil(40_000);
-        let segment_width = g.output[1].div_ceil(segments);
-        let total = g.batch * g.output[0] * segments;
-        let per_line = 1 + segment_width * step;
-        let longest = ((56_000 - 64) / per_line).max(1);
-        let enough = if software { 4 } else { 512 };
-        let room = ((16 << 20) / output.elements()).max(1);
-        let splits = enough_parts(enough, tiles).min(room).min(total).max(total.div_ceil(longest));
-        let split_lines = total.div_ceil(splits);
-        let splits = total.div_ceil(split_lines);
-        let (name, shader) = match subgroup {
-            true => ("conv2d_weight_grad.subgroup", include_str!("../../../shaders/conv2d/weight_grad_subgroup.wgsl")),
-            false => ("conv2d_weight_grad", include_str!("../../../shaders/conv2d/weight_grad.wgsl")),
-        };
-        let types = self.product.types(inputs, capabilities);
-        let mut kernel =
-            Kernel::own(name, format!("{}{constants}const LINES: u32 = {lines}u;\n{types}{shader}", g.constants()));
-        kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
-        kernel.params = g.words();
-        kernel.params.extend([splits, split_lines, segments, segment_width].map(|word| word as u32));
-        kernel.workgroups = (splits * tiles) as u64;
-        kernel.iterations = (split_lines * per_line + 64) as u64;
-        kernel.flops = g.flops();
-        split_sum(vec![kernel], splits, output)
+        let geometry = Geometry::known(&inputs[0].shape, &output.shape, &inputs[1].shape, &self.options);
+        let (precision, inputs) = (self.product, inputs.to_vec());
+        let site = Site { pass: Pass::WeightGrad, geometry, precision, inputs, output: *output };
+        one_of(VARIANTS, site, capabilities, |_, lowering| lowering)
+    }
+
+    fn variants() -> Vec<&'static str> {
+        names(VARIANTS)
     }
 
     fn cases() -> Vec<Case> {
         cases::weight_grad()
     }
-}
-
-fn enough_parts(workgroups: usize, tiles: usize) -> usize {
-    workgroups.div_ceil(tiles)
 }

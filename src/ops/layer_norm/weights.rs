@@ -2,6 +2,7 @@
 
 use super::{SHAPES, bound, check_rows, moments};
 use crate::array::Array;
+use crate::costs::Parts;
 use crate::dtype::DType;
 use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel};
@@ -146,12 +147,12 @@ impl Op for LayerNormWeightGrad {
         let [rows, n] = [inputs[0].shape[0], inputs[0].shape[1]];
         let lanes = if n.is_multiple_of(4) { 4 } else { 1 };
         let values = n / lanes;
-        // A software driver pays for each load: two columns share a row's statistics there.
-        let columns = if capabilities.software { 2 } else { 1 };
+        let costs = capabilities.costs();
+        // Where loads are dear, two columns share a row's statistics.
+        let columns = if costs.dear_loads { 2 } else { 1 };
         let tiles = values.div_ceil(columns);
-        // Enough invocations for the device, each with enough rows to be worth a partial result.
-        let (target, least) = if capabilities.software { (1024, 128) } else { (32_768, 32) };
-        let parts = (target / tiles).min(rows / least).max(rows.div_ceil(50_000)).max(1);
+        let Parts { enough, least } = costs.column_sum;
+        let parts = (enough / tiles).min(rows / least).max(rows.div_ceil(50_000)).max(1);
         let rows_per_part = rows.div_ceil(parts);
         let mut kernel = Kernel::own(
             "layer_norm_weight_grad",

@@ -17,19 +17,22 @@
 //! Rates on software drivers, and what was tried there: `docs/software-drivers.md`, "matmul".
 
 mod cases;
-pub(crate) mod kernel;
+mod kernel;
+mod site;
 mod variants;
 
-use kernel::Operand;
+pub(crate) use site::{Operand, Site};
+use variants::VARIANTS;
 
 use crate::array::{Array, parallel};
 use crate::error::Problem;
-use crate::kernel::Capabilities;
+use crate::kernel::{Capabilities, Kernel};
 use crate::layout::{Meta, Strided};
 use crate::op::{Backward, Case, Casting, Lowering, Op, Role};
 use crate::ops::product::{self, Product};
 use crate::ops::shared::split_sum;
 use crate::ops::tiles::Sizes;
+use crate::ops::variants::{default_of, names, one_of};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -218,11 +221,23 @@ impl Op for Matmul {
             depth: inputs[0].shape[inputs[0].shape.rank() - 1],
             batches: batch[0] * batch[1],
         };
-        let (kernel, splits) = kernel::kernel(self.product, sizes, batch, operand(0), operand(1), capabilities);
-        if splits == 1 { Lowering::kernel(kernel) } else { split_sum(vec![kernel], splits, output) }
+        let site = Site { precision: self.product, sizes, batch, a: operand(0), b: operand(1), output: *output };
+        one_of(VARIANTS, site, capabilities, |site, (kernel, splits)| match splits {
+            1 => Lowering::kernel(kernel),
+            _ => split_sum(vec![kernel], splits, &site.output),
+        })
     }
 
     fn cases() -> Vec<Case> {
         cases::all()
     }
+
+    fn variants() -> Vec<&'static str> {
+        names(VARIANTS)
+    }
+}
+
+/// The kernel of a product by the default variant, and the number of parts that it leaves to be added: for ops that are one.
+pub(crate) fn product_kernel(site: &Site, name: &'static str, capabilities: &Capabilities) -> (Kernel, usize) {
+    default_of(VARIANTS, site, name, capabilities)
 }

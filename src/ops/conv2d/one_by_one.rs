@@ -3,34 +3,27 @@
 //! forward 55.6 and 41.2 ms, data gradient 55.1 and 26.8, weight gradient 36.2 and 14.0; 16 x 64 x 14 x 14 -> 256: 21.6 and 10.3,
 //! 23.6 and 7.7, 21.5 and 8.3).
 
-use super::geometry::Geometry;
-use super::special::Pass;
+use super::site::{Pass, Site};
 use crate::kernel::Capabilities;
-use crate::layout::Meta;
 use crate::op::Lowering;
-use crate::ops::matmul::kernel::{Operand as ProductOperand, kernel as product_kernel};
-use crate::ops::product::Product;
+use crate::ops::matmul::{Operand as ProductOperand, Site as ProductSite, product_kernel};
 use crate::ops::shared::split_sum;
 use crate::ops::tiles::Sizes;
+use crate::ops::variants::Rank;
 
-/// True where a pass is such a product, and the partial results of the weight gradient, one an image, have room in 64 MiB.
-pub(super) fn fits(g: &Geometry, pass: Pass) -> bool {
+/// Where a pass is such a product, and the partial results of the weight gradient, one an image, have room in 64 MiB.
+pub(super) fn needs(site: &Site, capabilities: &Capabilities) -> Option<Rank> {
+    let (g, pass) = (&site.geometry, site.pass);
     let options = &g.options;
     let plain = options.stride == [1, 1] && options.padding == [0, 0] && options.groups == 1 && g.kernel == [1, 1];
     let partial = g.batch * g.in_channels * g.out_channels;
-    plain && (pass != Pass::WeightGrad || (partial <= 16 << 20 && g.batch <= 50_000))
+    let fits = plain && (pass != Pass::WeightGrad || (partial <= 16 << 20 && g.batch <= 50_000));
+    (fits && capabilities.costs().dear_loads).then_some(Rank::First)
 }
 
 /// The kernels of a pass.
-pub(super) fn lowering(
-    name: &'static str,
-    precision: Product,
-    inputs: &[Meta],
-    g: &Geometry,
-    pass: Pass,
-    output: &Meta,
-    capabilities: &Capabilities,
-) -> Lowering {
+pub(super) fn lowering(site: &Site, name: &'static str, capabilities: &Capabilities) -> Lowering {
+    let (g, pass, inputs, output) = (&site.geometry, site.pass, &site.inputs, site.output);
     let area = g.output[0] * g.output[1];
     let (channels, filters) = (g.in_channels, g.out_channels);
     let operand = |input: usize, strides: [usize; 4]| ProductOperand { input, meta: inputs[input], start: 0, strides };
@@ -49,14 +42,12 @@ pub(super) fn lowering(
         ),
     };
     let sizes = Sizes { rows, columns, depth, batches: g.batch };
-    // What there is to choose from has been noted: the product takes the default of its own table.
-    let plain = Capabilities { offers: Default::default(), chosen: None, ..capabilities.clone() };
-    let (mut kernel, splits) = product_kernel(precision, sizes, [1, g.batch], a, b, &plain);
-    kernel.name = name.into();
+    let product = ProductSite { precision: site.precision, sizes, batch: [1, g.batch], a, b, output };
+    let (kernel, splits) = product_kernel(&product, name, capabilities);
     match pass {
         // The second kernel is always there: another batch size, with another number of parts, finds both made.
-        Pass::WeightGrad => split_sum(vec![kernel], splits * g.batch, output),
+        Pass::WeightGrad => split_sum(vec![kernel], splits * g.batch, &output),
         _ if splits == 1 => Lowering::kernel(kernel),
-        _ => split_sum(vec![kernel], splits, output),
+        _ => split_sum(vec![kernel], splits, &output),
     }
 }

@@ -1,16 +1,19 @@
-//! Which variant of a kernel serves a class of shapes, where somebody has measured; and the plans that measure it.
+//! Which variant of an op a plan takes, of those that the op lists: the one that a test forces, the one that was measured to be
+//! the fastest for the class of shapes, or the default; one that the driver has refused only if there is no other. And the
+//! plans that measure a class.
 
 use std::fmt::Write as _;
 
 use super::graph::{Destination, Graph, Work};
 use super::{fuse, place};
-use crate::dispatch::{Candidate, Open, Plan};
-use crate::error::Result;
+use crate::dispatch::{Open, Plan, Rival};
+use crate::error::{Error, Result};
 use crate::graph::LeafKind;
-use crate::kernel::{Capabilities, Choice, Offers};
+use crate::kernel::Capabilities;
 use crate::layout::{Meta, Strided};
-use crate::op::{Lowering, Op};
+use crate::op::{Candidate, Lowering, Op};
 use crate::shape::Shape;
+use crate::target::{Choice, Target};
 
 /// Most variants that are measured for a class.
 const MOST: usize = 10;
@@ -18,6 +21,8 @@ const MOST: usize = 10;
 /// How an op is lowered.
 pub struct Chosen {
     pub lowering: Lowering,
+    /// The variant that it takes, if the op lists others.
+    pub variant: Option<&'static str>,
     /// The class and what was chosen for it.
     pub choice: Option<(String, Choice)>,
     /// What must be measured first.
@@ -57,7 +62,7 @@ impl Site<'_> {
         class
     }
 
-    pub fn lower(&self, capabilities: &Capabilities) -> Lowering {
+    fn lower(&self, capabilities: &Capabilities) -> Lowering {
         if self.views.iter().any(Option::is_some) {
             self.op.lowering_strided(self.metas, self.views, self.output, capabilities)
         } else {
@@ -65,39 +70,52 @@ impl Site<'_> {
         }
     }
 
-    /// The lowering with the variant that was chosen for this class; where a class is to be measured, the plans for that.
-    pub fn choose(&self, capabilities: &Capabilities) -> Result<Chosen> {
-        if capabilities.choices.is_empty() && !capabilities.measure {
-            return Ok(Chosen { lowering: self.lower(capabilities), choice: None, open: None });
+    /// The lowering with the variant to take; where its class is to be measured, the plans for that.
+    pub fn choose(&self, Target { capabilities, choices }: &Target) -> Result<Chosen> {
+        let listed = match self.lower(capabilities) {
+            Lowering::Variants(listed) => listed,
+            lowering => return Ok(Chosen { lowering, variant: None, choice: None, open: None }),
+        };
+        let taken = |candidate: &Candidate, lowering: Lowering| {
+            let variant = (listed.len() > 1).then_some(candidate.name);
+            Chosen { lowering, variant, choice: None, open: None }
+        };
+        let is_allowed = |candidate: &&Candidate| !choices.refused.contains(candidate.name);
+        let allowed: Vec<&Candidate> = listed.iter().filter(is_allowed).collect();
+        let default = allowed.first().copied().or(listed.first());
+        let default = default.ok_or_else(|| Error::internal(format!("{} lists no variant", self.op.name())))?;
+        // A variant that is forced leaves nothing to measure.
+        let is_forced = |candidate: &&Candidate| choices.forced.contains(&candidate.name);
+        if listed.iter().any(|candidate| is_forced(&candidate)) {
+            let forced = allowed.iter().copied().find(is_forced).unwrap_or(default);
+            return Ok(taken(forced, forced.make()));
         }
-        let offers = Offers::open();
-        let plain = self.lower(&Capabilities { offers: offers.clone(), ..capabilities.clone() });
-        let names = offers.names();
-        let default = || Chosen { lowering: plain.clone(), choice: None, open: None };
-        if names.len() < 2 {
-            return Ok(default());
+        if allowed.len() < 2 || choices.measured.is_empty() && !choices.measure {
+            return Ok(taken(default, default.make()));
         }
         // Shapes of one class that have different defaults (four elements a load, or not) are two.
-        let class = format!("{} {}", self.class(), names[0]);
-        let with = |name: &String| self.lower(&Capabilities { chosen: Some(name.clone()), ..capabilities.clone() });
-        if let Some(choice) = capabilities.choices.get(&class) {
-            let name = names.iter().find(|&name| *name == choice.variant);
+        let class = format!("{} {}", self.class(), default.name);
+        if let Some(choice) = choices.measured.get(&class)
+            && let Some(chosen) = allowed.iter().find(|candidate| candidate.name == choice.variant)
+        {
+            let lowering = chosen.make();
             // A choice made for another text of the shader says nothing about this one.
-            if let Some(lowering) = name.map(with).filter(|lowering| hash(lowering) == choice.shader) {
-                return Ok(Chosen { lowering, choice: Some((class, choice.clone())), open: None });
+            if hash(&lowering) == choice.shader {
+                return Ok(Chosen { choice: Some((class, choice.clone())), ..taken(chosen, lowering) });
             }
         }
-        if !capabilities.measure || capabilities.settled.contains(&class) {
-            return Ok(default());
+        if !choices.measure || choices.settled.contains(&class) {
+            return Ok(taken(default, default.make()));
         }
-        let mut candidates: Vec<Candidate> = vec![];
-        for name in names.iter().take(MOST) {
-            let lowering = with(name);
-            let choice = Choice { variant: name.clone(), shader: hash(&lowering) };
-            let (plan, inputs) = self.alone(lowering, capabilities)?;
-            candidates.push(Candidate { choice, plan, inputs });
-        }
-        Ok(Chosen { open: Some(Open { class, candidates }), ..default() })
+        let rival = |candidate: &&Candidate| {
+            let lowering = candidate.make();
+            let choice = Choice { variant: candidate.name.into(), shader: hash(&lowering) };
+            let (mut plan, inputs) = self.alone(lowering, capabilities)?;
+            plan.variants.push(candidate.name);
+            Ok(Rival { choice, plan, inputs })
+        };
+        let rivals = allowed.iter().take(MOST).map(rival).collect::<Result<_>>()?;
+        Ok(Chosen { open: Some(Open { class, rivals }), ..taken(default, default.make()) })
     }
 
     /// A plan of this op on stored inputs that lie as they do in the graph, and the elements of their buffers.
@@ -117,7 +135,7 @@ impl Site<'_> {
             });
             sizes.push(extent);
         }
-        let node = graph.lowered(self.op.name(), *self.output, lowering, inputs, self.views);
+        let node = graph.lowered(self.op.name(), *self.output, lowering, inputs, self.views)?;
         graph.outputs.push((node, Destination::Value));
         graph.index_users();
         let fusion = fuse::fuse(&graph, true, capabilities.storage_buffers);
