@@ -73,7 +73,20 @@ const TOP: &[&str] = &["params", "nn", "optim", "data", "train", "init", "prelud
 
 #[test]
 fn the_base_modules_import_only_each_other() {
-    let base = ["error", "shape", "dtype", "array", "kernel", "rng", "host", "layout", "device_info"];
+    let base = [
+        "error",
+        "shape",
+        "dtype",
+        "array",
+        "kernel",
+        "rng",
+        "host",
+        "layout",
+        "device_info",
+        "capabilities",
+        "costs",
+        "target",
+    ];
     for module in base {
         forbid(&format!("src/{module}.rs"), |_, import| {
             // Names at the crate's root (Tensor in a link, Result) are not modules.
@@ -85,8 +98,8 @@ fn the_base_modules_import_only_each_other() {
 #[test]
 fn an_op_file_imports_neither_another_op_nor_what_lies_above() {
     // These are no ops but what several share. A convolution with a single tap is a product.
-    let shared = ["shared", "rows", "pool", "product", "tiles"];
-    let product = ("src/ops/conv2d/single.rs", "ops::matmul");
+    let shared = ["shared", "rows", "pool", "product", "tiles", "variants"];
+    let product = ("src/ops/conv2d/one_by_one.rs", "ops::matmul");
     forbid("src/ops/", |file, import| {
         let own = file.trim_start_matches("src/ops/").split(['/', '.']).next().unwrap_or("");
         let other_op = import
@@ -103,6 +116,28 @@ fn autograd_the_planner_and_the_interpreter_know_ops_only_through_the_trait() {
             // Whose an op is decides whether its kernels are guarded.
             import.strip_prefix("ops::").is_some_and(|op| op.starts_with(char::is_lowercase) && op != "is_own")
         });
+    }
+}
+
+#[test]
+fn the_kind_of_device_is_asked_for_only_where_its_costs_are_listed_and_where_adapters_are_opened() {
+    for (file, text) in files("src", "rs") {
+        let asks = |line: &str| [".software", ".integrated"].iter().any(|kind| line.contains(kind));
+        let may = ["src/costs.rs", "src/gpu/adapter.rs"].contains(&file.as_str());
+        assert!(may || !code(&text).any(asks), "{file} asks for the kind of device: let it ask for a cost");
+    }
+}
+
+#[test]
+fn variants_are_named_only_where_they_are_listed() {
+    let names: Vec<String> = kiln::ops::all_variants().iter().map(|name| format!("\"{name}\"")).collect();
+    assert!(names.len() > 20, "{names:?}");
+    for (file, text) in files("src", "rs") {
+        for line in code(&text).filter(|line| names.iter().any(|name| line.contains(name))) {
+            // The plainest variant of a convolution has the name of its op.
+            let listed = line.contains("name: \"") || line.starts_with('"');
+            assert!(listed && !line.contains("=="), "{file} names a variant outside its list: {line}");
+        }
     }
 }
 
