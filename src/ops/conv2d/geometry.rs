@@ -99,8 +99,8 @@ impl Geometry {
         self.in_channels / self.options.groups
     }
 
-    /// True if an image is worth the larger tiles, which run a third faster but take software drivers twice as long to
-    /// compile (0.2 s and more a kernel): a million products an image.
+    /// True if an image is worth the larger tiles, which run faster but take software drivers longer to compile: a million
+    /// products an image (`docs/software-drivers.md`, "conv2d").
     pub(super) fn is_heavy(&self) -> bool {
         let taps = self.kernel[0] * self.kernel[1];
         self.out_channels * self.channels() * taps * self.output[0] * self.output[1] >= 1 << 20

@@ -2,16 +2,13 @@
 //!
 //! One invocation keeps a tile of channels x neighbouring columns in registers and slides along the rows of a kernel; the
 //! row of taps is unrolled, everything else is a loop over sizes that travel as parameters. `subgroup` (software drivers
-//! with 8 lanes) loads a weight once a subgroup and broadcasts it: 22 GFLOP/s where the portable kernel has 8
-//! (64 x 32 x 14 x 14 -> 64, 3 x 3, lavapipe, 2 cores).
+//! with 8 lanes) loads a weight once a subgroup and broadcasts it.
 //!
 //! Besides the direct kernels described above (`VARIANTS` lists them, in each pass's file): `depthwise` ones slide down strips of single planes;
 //! `blocks` form products in workgroup memory on GPUs; `product` takes a convolution with a single tap as matrix products
 //! on software drivers; `first` is for images with few channels, on GPUs.
 //!
-//! Tried and lost on lavapipe: tiles of more than 35 taps x columns, or a loop over the row blocks around the taps (the
-//! driver stops unrolling: 2-4 s compile, 1-3 GFLOP/s; hence the second block is written out in the shader);
-//! 7 columns at 7 x 7 kernels (14 GFLOP/s, 4 columns 24).
+//! Rates on software drivers, and what was tried there: `docs/software-drivers.md`, "conv2d".
 
 mod blocks;
 mod cases;
