@@ -1,169 +1,152 @@
-//! Devices, arenas, and what a device remembers between runs.
+//! Devices as nodes hold them: a handle, and one seam, [`Backend`], to what runs the graphs. That lies above, in
+//! [`crate::engine`]; devices are opened in `open.rs`.
 
+use std::any::Any;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::device_info::DeviceInfo;
-use crate::engine::{self, Engine};
-use crate::error::{Error, Result};
-use crate::gpu;
-use crate::profile::{Clock, Phase, Profile, Recorder, Report, Span};
+use crate::dispatch::ArenaRef;
+use crate::error::Result;
+use crate::host::HostData;
+use crate::profile::{Clock, Phase, Profile, Recorder, Span};
 use crate::rng::Draws;
-use crate::settings::Settings;
-use crate::version::StoreState;
-
-pub use crate::gpu::GpuValue;
 
 /// Where tensors live and run: a GPU, or the f64 reference on the CPU. Cloning copies the handle.
 #[derive(Clone)]
 pub struct Device(Arc<Inner>);
 
 struct Inner {
-    name: String,
-    backend: Backend,
-    engine: Mutex<Engine>,
+    info: DeviceInfo,
+    is_cpu: bool,
     draws: Draws,
     /// True where steps look for what is not finite.
     checked: AtomicBool,
-    /// The parameter stores on it.
-    stores: Mutex<Vec<Weak<StoreState>>>,
+    backend: Box<dyn Backend>,
 }
 
-/// What runs the graphs.
-pub(crate) enum Backend {
-    /// The f64 interpreter.
-    Cpu,
-    /// An adapter.
-    Gpu(gpu::Gpu),
+/// Counts since a device was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Submissions.
+    pub runs: u64,
+    /// Plans made.
+    pub plans_made: u64,
+    /// Runs that found their plan.
+    pub plans_found: u64,
+    /// Dispatches of the last run.
+    pub dispatches: usize,
+    /// Readable form of the last plan that was made.
+    pub last_plan: String,
+}
+
+/// What stands behind a device: the f64 reference or a GPU. The engine, which runs graphs on it, finds its own type again
+/// behind the trait. By default there is nothing to do and nothing to tell, as on the reference.
+pub(crate) trait Backend: Any + Send + Sync {
+    /// Name, back end, kind and driver.
+    fn info(&self) -> DeviceInfo;
+    /// True for the f64 reference.
+    fn is_reference(&self) -> bool;
+    /// The profiler.
+    fn recorder(&self) -> Option<&Recorder> {
+        None
+    }
+    /// Waits until everything submitted has run and is reported to its store.
+    fn finish(&self) -> Result<()>;
+    /// Counts so far.
+    fn statistics(&self) -> Statistics;
+    /// Drops every cached plan.
+    fn forget_plans(&self) {}
+    /// Gives every op a kernel of its own, or no longer.
+    fn set_fusion(&self, _enabled: bool) {}
+
+    /// Makes the memory of an arena, zeros.
+    fn make_arena(&self, _arena: &ArenaRef) -> Result<()> {
+        Ok(())
+    }
+    /// Gives it back.
+    fn drop_arena(&self, _arena: &ArenaRef) {}
+    /// Writes values from an element of an arena on; [`Backend::flush`] hands them over.
+    fn write_arena(&self, arena: &ArenaRef, first: usize, values: &[f32]) -> Result<()>;
+    /// Reads so many from an element on; waits for them.
+    fn read_arena(&self, arena: &ArenaRef, first: usize, length: usize) -> Result<HostData>;
+    /// Hands over what was written, and waits.
+    fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Bytes in use, now and at most.
+    fn memory(&self) -> (u64, u64) {
+        (0, 0)
+    }
+    /// Bytes of a buffer that a kernel can bind.
+    fn binding_bytes(&self) -> u64 {
+        u64::MAX
+    }
+    /// Starts or stops a profile.
+    fn set_profiling(&self, _on: bool) -> Result<()> {
+        Ok(())
+    }
+    /// What was measured.
+    fn profile(&self) -> Result<Profile> {
+        Ok(Recorder::new().profile(self.info().to_string(), Clock::Missing))
+    }
+    /// What the user has been warned of.
+    fn warnings(&self) -> Vec<String> {
+        vec![]
+    }
+    /// Driver objects made so far.
+    fn objects_made(&self) -> [u64; 3] {
+        [0; 3]
+    }
+    /// The driver library's own counts.
+    fn driver_counters(&self) -> [isize; 4] {
+        [0; 4]
+    }
+    /// Fills what nobody holds with NaN.
+    fn poison_buffers(&self) -> Result<()> {
+        Ok(())
+    }
+    /// Makes what is named fail at the driver.
+    fn inject_fault(&self, _name: &str) {}
+    /// Changes the memory limit.
+    fn limit_memory(&self, _bytes: u64, _by_driver: bool) {}
+    /// Takes these kernel variants wherever an op lists them.
+    fn force_variants(&self, _names: &[&'static str]) {}
+    /// Destroys the device at the driver.
+    fn destroy(&self) {}
 }
 
 impl Device {
-    /// The best device: `KILN_DEVICE` if it is set, else a discrete GPU, an integrated one, a software one, the
-    /// reference.
-    ///
-    /// # Errors
-    /// [`Error::NoDevice`] if `KILN_DEVICE` names none, [`Error::Driver`] if the adapter gives no device,
-    /// [`Error::Setting`] for a `KILN_*` variable with a value that it has not.
-    pub fn best() -> Result<Device> {
-        let settings = Settings::from_env()?;
-        Device::open(settings.device.as_deref().unwrap_or("auto"), &settings)
-    }
-
-    /// The device that `wanted` names: `auto`, `cpu`, a back end (`vulkan`, `metal`, `dx12`, `gl`) or part of an
-    /// adapter's name, in any case.
-    ///
-    /// # Errors
-    /// [`Error::NoDevice`] if none matches, [`Error::Driver`] if the adapter gives no device, [`Error::Setting`] for a
-    /// `KILN_*` variable with a value that it has not.
-    pub fn named(wanted: &str) -> Result<Device> {
-        Device::open(wanted, &Settings::from_env()?)
-    }
-
-    fn open(wanted: &str, settings: &Settings) -> Result<Device> {
-        let reference = || {
-            if settings.profile != Report::Nothing {
-                eprintln!("kiln: the CPU reference runs no kernels, so KILN_PROFILE shows nothing");
-            }
-            Ok(Device::cpu())
-        };
-        if wanted.eq_ignore_ascii_case("cpu") {
-            return reference();
-        }
-        match gpu::Gpu::open(wanted, settings, &[])? {
-            Some(gpu) => Ok(Device::with_gpu(gpu, settings)),
-            None if wanted.eq_ignore_ascii_case("auto") => reference(),
-            None => Err(Error::NoDevice {
-                wanted: wanted.into(),
-                available: Device::list().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-            }),
-        }
-    }
-
-    /// The f64 reference. All handles to it are one device.
-    pub fn cpu() -> Device {
-        static CPU: OnceLock<Device> = OnceLock::new();
-        CPU.get_or_init(|| Device::new("cpu".into(), Backend::Cpu, Settings::check_or_warn())).clone()
-    }
-
-    /// A device without hardware, on which plans are made and encoded but nothing is computed: it shows what the host
-    /// costs.
-    #[doc(hidden)]
-    pub fn noop() -> Result<Device> {
-        let settings = Settings::from_env()?;
-        Ok(Device::with_gpu(gpu::Gpu::noop(&settings)?, &settings))
-    }
-
-    /// [`Device::named`], but planned for as if it had other capabilities: the kernels of other kinds of device run on it,
-    /// as far as its driver takes them. For tests.
-    ///
-    /// # Errors
-    /// Those of [`Device::named`], and [`Error::NoDevice`] for the reference, which has no kernels.
-    #[doc(hidden)]
-    pub fn named_as_if(wanted: &str, change: impl FnOnce(&mut crate::kernel::Capabilities)) -> Result<Device> {
-        let settings = Settings::from_env()?;
-        let mut gpu = gpu::Gpu::open(wanted, &settings, &[])?
-            .ok_or_else(|| Error::NoDevice { wanted: wanted.into(), available: "none with kernels".into() })?;
-        gpu.pretend(change);
-        Ok(Device::with_gpu(gpu, &settings))
-    }
-
-    /// Takes these kernel variants wherever an op lists them. For tests.
-    #[doc(hidden)]
-    pub fn force_variants(&self, names: &[&'static str]) {
-        if let Backend::Gpu(gpu) = &self.0.backend {
-            gpu.force(names);
-            self.engine().forget_plans();
-        }
-    }
-
-    /// Every adapter, best first, and the reference.
-    pub fn list() -> Vec<DeviceInfo> {
-        let mut list = gpu::Gpu::list();
-        list.push(Device::cpu().info());
-        list
-    }
-
-    fn with_gpu(gpu: gpu::Gpu, settings: &Settings) -> Device {
-        if settings.profile != Report::Nothing {
-            gpu.recorder().switch(true);
-            gpu.recorder().report_at_end(settings.profile);
-        }
-        Device::new(gpu.info().name.clone(), Backend::Gpu(gpu), settings.check)
-    }
-
-    fn new(name: String, backend: Backend, check: bool) -> Device {
+    pub(crate) fn new(backend: Box<dyn Backend>, check: bool) -> Device {
         Device(Arc::new(Inner {
-            name,
-            backend,
-            engine: Mutex::new(Engine::default()),
+            info: backend.info(),
+            is_cpu: backend.is_reference(),
             draws: Draws::new(0),
             checked: AtomicBool::new(check),
-            stores: Mutex::default(),
+            backend,
         }))
+    }
+
+    /// What runs the graphs.
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.0.backend
     }
 
     /// Name of the adapter, or `cpu`.
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.0.info.name
     }
 
     /// Name, back end, kind and driver.
     pub fn info(&self) -> DeviceInfo {
-        match &self.0.backend {
-            Backend::Gpu(gpu) => gpu.info().clone(),
-            Backend::Cpu => DeviceInfo {
-                name: "cpu".into(),
-                backend: "reference".into(),
-                kind: "reference".into(),
-                driver: String::new(),
-            },
-        }
+        self.0.info.clone()
     }
 
     /// True for the f64 reference.
     pub fn is_cpu(&self) -> bool {
-        matches!(self.0.backend, Backend::Cpu)
+        self.0.is_cpu
     }
 
     /// True if host numbers keep all their f64 bits here.
@@ -171,53 +154,40 @@ impl Device {
         self.is_cpu()
     }
 
+    pub(crate) fn same(&self, other: &Device) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The counter of random draws that layers without a store of their own use.
     pub fn draws(&self) -> &Draws {
         &self.0.draws
     }
 
-    /// Waits until everything submitted has run.
-    ///
-    /// # Errors
-    /// [`Error::DeviceLost`], or [`Error::NonFinite`] of a step, of any store on this device, that has finished.
-    pub fn synchronize(&self) -> Result<()> {
-        self.finish()?;
-        let stores: Vec<_> = self.stores().iter().filter_map(Weak::upgrade).collect();
-        stores.iter().try_for_each(|store| store.take_failure())
-    }
-
     /// Waits until everything submitted has run and is reported to its store.
     pub(crate) fn finish(&self) -> Result<()> {
-        if let Backend::Gpu(gpu) = &self.0.backend {
-            gpu.wait()?;
-            gpu.collect()?;
-        }
-        self.engine().report();
-        Ok(())
-    }
-
-    fn stores(&self) -> MutexGuard<'_, Vec<Weak<StoreState>>> {
-        lock(&self.0.stores)
-    }
-
-    /// Notes a store whose failures [`Device::synchronize`] returns.
-    pub(crate) fn register(&self, store: &Arc<StoreState>) {
-        let mut stores = self.stores();
-        stores.retain(|store| store.strong_count() > 0);
-        stores.push(Arc::downgrade(store));
+        self.backend().finish()
     }
 
     /// Bytes of GPU memory that tensors, parameters and plans of this process use on this device, now and at most.
     pub fn memory(&self) -> (u64, u64) {
-        match &self.0.backend {
-            Backend::Gpu(gpu) => gpu.memory(),
-            Backend::Cpu => (0, 0),
-        }
+        self.backend().memory()
     }
 
     /// Counts since the device was made: runs, dispatches, plans made, plans found.
-    pub fn statistics(&self) -> crate::engine::Statistics {
-        self.engine().statistics.clone()
+    pub fn statistics(&self) -> Statistics {
+        self.backend().statistics()
+    }
+
+    /// Drops every cached plan. For tests that compare a fresh plan with a cached one.
+    #[doc(hidden)]
+    pub fn forget_plans(&self) {
+        self.backend().forget_plans();
+    }
+
+    /// Gives every op a kernel of its own: the test mode that fused plans are held to.
+    #[doc(hidden)]
+    pub fn set_fusion(&self, enabled: bool) {
+        self.backend().set_fusion(enabled);
     }
 
     /// Starts a profile of what runs from now on, or stops. Measuring changes no result; it costs some time a run.
@@ -226,68 +196,66 @@ impl Device {
     /// kernels to measure and ignores it.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`].
+    /// [`crate::Error::DeviceLost`].
     pub fn set_profiling(&self, on: bool) -> Result<()> {
-        match &self.0.backend {
-            Backend::Gpu(gpu) => gpu.set_profiling(on),
-            Backend::Cpu => Ok(()),
-        }
+        self.backend().set_profiling(on)
     }
 
     /// What was measured since profiling was switched on; waits for what is under way. Empty on the reference.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`].
+    /// [`crate::Error::DeviceLost`].
     pub fn profile(&self) -> Result<Profile> {
-        match &self.0.backend {
-            Backend::Gpu(gpu) => gpu.profile(),
-            Backend::Cpu => Ok(Recorder::new().profile(self.info().to_string(), Clock::Missing)),
-        }
+        self.backend().profile()
     }
 
     /// A span of host time, if there is a profile.
     #[inline]
     pub(crate) fn span(&self, phase: Phase, name: &'static str) -> Option<Span<'_>> {
-        match &self.0.backend {
-            Backend::Gpu(gpu) => Some(gpu.recorder().span(phase, name)),
-            Backend::Cpu => None,
-        }
+        self.backend().recorder().map(|recorder| recorder.span(phase, name))
     }
 
     /// What the device has warned of on stderr so far: failures that it found a way around.
     pub fn warnings(&self) -> Vec<String> {
-        match &self.0.backend {
-            Backend::Gpu(gpu) => gpu.warnings(),
-            Backend::Cpu => vec![],
-        }
+        self.backend().warnings()
     }
 
-    /// [`Device::named`] on an adapter that fails at what is named, see [`Device::inject_fault`].
-    ///
-    /// # Errors
-    /// Those of [`Device::named`].
+    /// Driver objects made so far by the device: (buffers, bind groups, pipelines). A cached step makes none.
+    pub fn objects_made(&self) -> [u64; 3] {
+        self.backend().objects_made()
+    }
+
+    /// The driver library's own counts of live (buffers, bind groups, compute pipelines, shader modules); zeros
+    /// without the `counters` feature.
     #[doc(hidden)]
-    pub fn named_with_faults(wanted: &str, faults: &[&str]) -> Result<Device> {
-        let none = || Error::NoDevice { wanted: wanted.into(), available: "none with kernels".into() };
-        let settings = Settings::from_env()?;
-        Ok(Device::with_gpu(gpu::Gpu::open(wanted, &settings, faults)?.ok_or_else(none)?, &settings))
+    pub fn driver_counters(&self) -> [isize; 4] {
+        self.backend().driver_counters()
+    }
+
+    /// Fills every scratch buffer and every result buffer that nobody holds with NaN, so that a kernel that leaves an
+    /// element unwritten shows. For tests.
+    #[doc(hidden)]
+    pub fn poison_buffers(&self) -> Result<()> {
+        self.backend().poison_buffers()
+    }
+
+    /// Takes these kernel variants wherever an op lists them. For tests.
+    #[doc(hidden)]
+    pub fn force_variants(&self, names: &[&'static str]) {
+        self.backend().force_variants(names);
     }
 
     /// Makes what is named fail at the driver from now on: `timestamps`, a word of shaders (`subgroup`) or the name of a
     /// kernel variant. For tests of what happens then.
     #[doc(hidden)]
     pub fn inject_fault(&self, name: &str) {
-        if let Backend::Gpu(gpu) = &self.0.backend {
-            gpu.inject_fault(name);
-        }
+        self.backend().inject_fault(name);
     }
 
     /// Changes the memory limit, that of `KILN_MEMORY_LIMIT` or one that only the driver knows. For tests.
     #[doc(hidden)]
     pub fn limit_memory(&self, bytes: u64, by_driver: bool) {
-        if let Backend::Gpu(gpu) = &self.0.backend {
-            gpu.limit_memory(bytes, by_driver);
-        }
+        self.backend().limit_memory(bytes, by_driver);
     }
 
     /// Turns check mode on or off (at first what `KILN_CHECK` says): each step is waited for, and the error of one with a
@@ -300,120 +268,14 @@ impl Device {
         self.0.checked.load(Ordering::Relaxed)
     }
 
-    /// Destroys the device at the driver: everything on it then returns [`Error::DeviceLost`]. For tests of that.
+    /// Destroys the device at the driver: everything on it then returns [`crate::Error::DeviceLost`]. For tests of that.
     pub fn destroy(&self) {
-        if let Backend::Gpu(gpu) = &self.0.backend {
-            gpu.destroy();
-        }
-    }
-
-    pub(crate) fn same(&self, other: &Device) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-
-    pub(crate) fn backend(&self) -> &Backend {
-        &self.0.backend
-    }
-
-    pub(crate) fn engine(&self) -> MutexGuard<'_, Engine> {
-        lock(&self.0.engine)
-    }
-
-    /// A new arena of `elements` f32 zeros.
-    pub(crate) fn arena(&self, label: String, elements: usize) -> Result<Arc<Arena>> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let storage = match &self.0.backend {
-            Backend::Cpu => Storage::Cpu(Mutex::new(vec![0.0; elements])),
-            Backend::Gpu(gpu) => Storage::Gpu(engine::with_room(self, || gpu.arena(&label, elements as u64 * 4))?),
-        };
-        Ok(Arc::new(Arena { id: NEXT.fetch_add(1, Ordering::Relaxed), label, elements, storage }))
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let Backend::Gpu(gpu) = &self.backend else { return };
-        gpu.close();
-        let report = gpu.recorder().report();
-        if report == Report::Nothing {
-            return;
-        }
-        match gpu.profile() {
-            Ok(profile) if profile.runs == 0 => {}
-            Ok(profile) if report == Report::ByGrid => eprintln!("{profile:#}"),
-            Ok(profile) => eprintln!("{profile}"),
-            Err(error) => eprintln!("kiln: no profile: {error}"),
-        }
+        self.backend().destroy();
     }
 }
 
 impl fmt::Debug for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Device({})", self.info())
+        write!(f, "Device({})", self.0.info)
     }
-}
-
-/// A flat run of f32 on a device (f64 on the reference) that outlives plans: parameters, gradients, optimizer state.
-#[derive(Debug)]
-pub struct Arena {
-    /// Unique number.
-    pub id: u64,
-    /// Name for dumps.
-    pub label: String,
-    /// Length.
-    pub elements: usize,
-    pub(crate) storage: Storage,
-}
-
-/// Memory of an arena.
-#[derive(Debug)]
-pub(crate) enum Storage {
-    /// On the reference.
-    Cpu(Mutex<Vec<f64>>),
-    /// On a GPU.
-    Gpu(gpu::Buffer),
-}
-
-impl Arena {
-    /// The values of a reference arena, locked.
-    pub(crate) fn cpu(&self) -> Result<MutexGuard<'_, Vec<f64>>> {
-        match &self.storage {
-            Storage::Cpu(data) => Ok(lock(data)),
-            Storage::Gpu(_) => Err(Error::internal("a GPU arena read on the reference device")),
-        }
-    }
-
-    /// `length` values of a reference arena.
-    pub(crate) fn read_cpu(&self, offset: usize, length: usize) -> Result<Vec<f64>> {
-        Ok(self.cpu()?[offset..offset + length].to_vec())
-    }
-
-    /// Writes values from `offset` on.
-    pub(crate) fn write(&self, device: &Device, offset: usize, values: &[f64]) -> Result<()> {
-        match (&self.storage, device.backend()) {
-            (Storage::Cpu(_), _) => self.cpu()?[offset..offset + values.len()].copy_from_slice(values),
-            (Storage::Gpu(buffer), Backend::Gpu(gpu)) => {
-                let data: Vec<f32> = values.iter().map(|&x| x as f32).collect();
-                gpu.write(buffer, offset as u64 * 4, bytemuck::cast_slice(&data))?;
-            }
-            _ => return Err(Error::internal("an arena used with another device")),
-        }
-        Ok(())
-    }
-
-    /// Reads values from `offset` on; waits for the GPU.
-    pub(crate) fn read(&self, device: &Device, offset: usize, length: usize) -> Result<Vec<f64>> {
-        match (&self.storage, device.backend()) {
-            (Storage::Cpu(_), _) => self.read_cpu(offset, length),
-            (Storage::Gpu(buffer), Backend::Gpu(gpu)) => {
-                let bytes = engine::with_room(device, || gpu.read(buffer, offset as u64 * 4, length as u64 * 4))?;
-                Ok(bytemuck::pod_collect_to_vec::<u8, f32>(&bytes).iter().map(|&x| f64::from(x)).collect())
-            }
-            _ => Err(Error::internal("an arena used with another device")),
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -2,12 +2,22 @@
 
 use std::sync::Arc;
 
-use crate::device::Arena;
 use crate::shape::Shape;
 use crate::target::Choice;
 
 /// Host words that a kernel binds at most: 16 KiB, the least that every adapter binds as a uniform.
 pub const OPERAND_WORDS: usize = 4096;
+/// An arena as a plan knows it: the device finds its buffer by the number.
+#[derive(Debug, Clone)]
+pub struct ArenaRef {
+    /// Unique number.
+    pub id: u64,
+    /// Length.
+    pub elements: usize,
+    /// Name for dumps.
+    pub label: Arc<str>,
+}
+
 /// What a slot's buffer is.
 #[derive(Debug, Clone)]
 pub enum SlotKind {
@@ -25,7 +35,9 @@ pub enum SlotKind {
     /// The result with this number; a buffer of its own that the user may hold.
     Output(usize),
     /// A range of an arena, in elements.
-    Arena(Arc<Arena>, usize, usize),
+    Arena(ArenaRef, usize, usize),
+    /// These words, which the plan brings along.
+    Table(Arc<[u32]>),
 }
 
 /// A buffer as a plan sees it.

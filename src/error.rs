@@ -7,6 +7,8 @@ use std::panic::Location;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::dtype::DType;
+
 /// Result with Kiln's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -320,6 +322,16 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// What is wrong with a number that a dtype does not hold.
+    pub(crate) fn number(dtype: DType, number: f64) -> Problem {
+        let holds = match dtype {
+            DType::I32 => "whole numbers from -2147483648 to 2147483647",
+            DType::U32 => "whole numbers from 0 to 4294967295",
+            _ => "0 and 1",
+        };
+        Problem::DType(format!("{number} beside a tensor of {dtype}, which holds {holds}"))
+    }
+
     pub(crate) fn at(self, op: &'static str, at: &'static Location<'static>) -> Error {
         match self {
             Problem::Shape(what, next) => Error::Shape { op, at, what, next },

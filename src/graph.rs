@@ -6,13 +6,15 @@
 
 use std::collections::HashMap;
 use std::panic::Location;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::arena::Arena;
 use crate::array::Array;
-use crate::device::{Arena, Device, GpuValue};
+use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::Error;
+use crate::gpu::GpuValue;
 use crate::history::{Flow, Past, Reach, this_thread};
 use crate::layout::Meta;
 use crate::op::{Op, Role, identity};
@@ -128,6 +130,8 @@ pub struct Node {
     /// Number of the thread that recorded it; 0 once several threads have it.
     pub(crate) thread: AtomicU64,
     value: Mutex<Option<Value>>,
+    /// True once there is a value: asked for at every node of a step.
+    has_value: AtomicBool,
     pub(crate) past: Mutex<Past>,
     /// Number of user handles.
     pub handles: AtomicUsize,
@@ -182,6 +186,7 @@ impl Node {
             at,
             thread: AtomicU64::new(this_thread()),
             value: Mutex::new(None),
+            has_value: AtomicBool::new(false),
             past: Mutex::new(Past { inputs, gone: None }),
             handles: AtomicUsize::new(0),
             mark: AtomicU64::new(0),
@@ -199,11 +204,12 @@ impl Node {
     }
 
     pub(crate) fn has_value(&self) -> bool {
-        self.lock_value().is_some()
+        self.has_value.load(Ordering::Acquire)
     }
 
     pub(crate) fn set_value(&self, value: Value) {
         *self.lock_value() = Some(value);
+        self.has_value.store(true, Ordering::Release);
         if !self.passes_grad {
             self.let_go();
         }
@@ -313,27 +319,26 @@ impl Snapshot {
                 if index_of(&node).is_some() {
                     continue;
                 }
-                let leaf = leaf_kind(&node, node.traced.load(Ordering::Relaxed) == run)?;
-                if leaf.is_none() && !entered {
-                    stack.push((node.clone(), true));
-                    let new = |input: &&Arc<Node>| index_of(input).is_none();
-                    let push = |input: &Arc<Node>| (input.clone(), false);
-                    node.with_inputs(|inputs| stack.extend(inputs.iter().rev().filter(new).map(push)));
-                    continue;
-                }
-                let index = |input: &Arc<Node>| index_of(input).unwrap_or(u32::MAX);
-                let inputs = match leaf {
-                    Some(_) => vec![],
-                    None => node.with_inputs(|inputs| inputs.iter().map(index).collect()),
-                };
-                node.mark.store(run << 32 | snapshot.nodes.len() as u64, Ordering::Relaxed);
-                if leaf.is_none() {
+                if !entered {
+                    let leaf = leaf_kind(&node, node.traced.load(Ordering::Relaxed) == run)?;
+                    if leaf.is_none() {
+                        stack.push((node.clone(), true));
+                        let new = |input: &&Arc<Node>| index_of(input).is_none();
+                        let push = |input: &Arc<Node>| (input.clone(), false);
+                        node.with_inputs(|inputs| stack.extend(inputs.iter().rev().filter(new).map(push)));
+                        continue;
+                    }
+                    snapshot.leaves.push(leaf);
+                    snapshot.inputs.push(vec![]);
+                } else {
+                    let index = |input: &Arc<Node>| index_of(input).unwrap_or(u32::MAX);
+                    snapshot.leaves.push(None);
+                    snapshot.inputs.push(node.with_inputs(|inputs| inputs.iter().map(index).collect()));
                     // What else a user holds of its results is computed with them.
                     let wanted = |other: &Arc<Node>| other.is_held() && !other.has_value() && other.lost().is_none();
                     stack.extend(node.known_results().flatten().filter(wanted).map(|other| (other, false)));
                 }
-                snapshot.leaves.push(leaf);
-                snapshot.inputs.push(inputs);
+                node.mark.store(run << 32 | snapshot.nodes.len() as u64, Ordering::Relaxed);
                 snapshot.nodes.push(node);
             }
             snapshot.roots.push(index_of(root).unwrap_or(u32::MAX));

@@ -75,11 +75,15 @@
 //! | [`array`](mod@array) | host arrays of the f64 reference |
 //! | [`kernel`] | kernels as plain data, and the conventions of every shader |
 //! | [`rng`] | counter-based random numbers, the same words here and in WGSL |
+//! | `layout`, `host` | how the elements of a tensor lie; numbers on the host |
+//! | `dispatch` | a [`Plan`](plan::Plan) as plain data: dispatches, and the buffers that they bind |
+//! | `device`, `device_info` | [`Device`]: a handle, with one seam to what runs on it; [`DeviceInfo`] |
+//! | `arena` | memory that outlives plans |
 //! | [`graph`] | recorded nodes, and the snapshot that a run collects |
 //! | `history` | what a node was computed from, and how long it keeps that |
 //! | `version` | what an update of a store means for recorded nodes |
-//! | `tensor`, `create` | [`Tensor`]: recording, reading, and making one from host data |
-//! | [`ops`] | what an op is, and all ops, one file each |
+//! | `tensor`, `create` | [`Tensor`]: recording, and making one from host data |
+//! | `op`, [`ops`] | what an op is; all ops, one file each |
 //! | `recompute` | regions that the backward pass computes again instead of keeping |
 //! | [`autograd`] | the backward pass, recorded in ops |
 //! | `state` | [`State`]: what a model carries from step to step besides parameters |
@@ -90,8 +94,8 @@
 //! | `file` | files that are replaced as a whole |
 //! | `cache` | files kept between programs |
 //! | `gpu` | the driver's side, and the only `use wgpu` |
-//! | `engine` | collect, find or make the plan, run it, hand out values; [`Statistics`] |
-//! | `device` | [`Device`]: choosing one, and what it remembers between runs |
+//! | `engine` | collect, find or make the plan, run it, hand out values |
+//! | `open` | [`Device::best`] and its kin: choosing a device |
 //! | `packed`, `transfer` | numbers as files hold them, and their way to and from a device in pieces |
 //! | [`init`] | initial values of parameters |
 //! | [`params`] | parameters as ranges of a few arenas on the device |
@@ -104,6 +108,7 @@
 // For rustdoc only: it follows Send and Sync of a `Device` through all of wgpu's types, deeper than the default of 128.
 #![recursion_limit = "256"]
 
+mod arena;
 pub mod array;
 pub mod autograd;
 mod cache;
@@ -128,6 +133,7 @@ pub mod kernel;
 mod layout;
 pub mod nn;
 mod op;
+mod open;
 pub mod ops;
 pub mod optim;
 mod packed;
@@ -147,10 +153,9 @@ mod transfer;
 mod version;
 
 pub use array::Array;
-pub use device::Device;
+pub use device::{Device, Statistics};
 pub use device_info::DeviceInfo;
 pub use dtype::{DType, Precision};
-pub use engine::Statistics;
 pub use error::{Error, Result};
 pub use host::Element;
 pub use init::Init;

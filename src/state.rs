@@ -10,7 +10,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::engine;
 use crate::error::{Problem, Result};
 use crate::graph::Source;
 use crate::layout::Meta;
@@ -53,7 +52,7 @@ impl State {
         let value = self.0.lock().value();
         if self.0.lock().chain >= CHAIN && value.error().is_none() {
             // What goes wrong here goes wrong again for whoever reads it.
-            let _ = engine::compute(value.device(), std::slice::from_ref(value.node()));
+            let _ = value.device().compute(std::slice::from_ref(value.node()));
         }
         self.0.lock().value()
     }

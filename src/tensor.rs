@@ -7,16 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::LocalKey;
 
-use crate::array::Array;
 use crate::device::Device;
 use crate::dtype::{DType, Precision};
 use crate::error::{Error, Problem, Result};
-use crate::graph::{Node, Source, scalar};
+use crate::graph::{Node, Source, Value, scalar};
 use crate::history::Flow;
-use crate::host::{Element, HostData};
+use crate::host::HostData;
 use crate::layout::Meta;
 use crate::op::{Casting, Op};
-use crate::ops::pointwise::number::refused;
 use crate::profile::Phase;
 use crate::shape::Shape;
 
@@ -136,7 +134,7 @@ impl Tensor {
     pub(crate) fn operand(device: &Device, dtype: DType, number: f64, op: &'static str) -> Tensor {
         let at = Location::caller();
         let Some(value) = dtype.hold(number) else {
-            return Tensor::invalid(device, refused(dtype, number).at(op, at), at);
+            return Tensor::invalid(device, Problem::number(dtype, number).at(op, at), at);
         };
         if IN_RULE.get() {
             return device.fixed(&[], dtype, number);
@@ -286,26 +284,6 @@ impl Tensor {
         self.node.requires_grad
     }
 
-    /// The same value as a new leaf that gradients can be asked for; history ends here.
-    ///
-    /// For parameters of a model use [`crate::ParamStore`]; this is for gradients with respect to inputs.
-    #[track_caller]
-    pub fn variable(&self) -> Tensor {
-        let detached = self.detach();
-        if detached.error().is_some() {
-            return detached;
-        }
-        let node = &detached.node;
-        let op = crate::ops::view::Detach;
-        let source = Source::Op(Arc::new(op));
-        let new = Node::new(&node.device, node.meta, source, vec![self.node.clone()], Flow::Ends, node.at);
-        let variable = Tensor::from_node(Arc::new(new));
-        for store in &variable.node.stores {
-            store.remember(&variable.node);
-        }
-        variable
-    }
-
     /// A node that computes what `node` does, from other inputs. Nodes without an op are returned as they are.
     pub(crate) fn again(node: &Arc<Node>, inputs: Vec<Arc<Node>>) -> Arc<Node> {
         let source = match (&node.source, inputs.first()) {
@@ -347,87 +325,6 @@ impl Tensor {
             None => Tensor::invalid(&self.node.device, problem.at(op, Location::caller()), Location::caller()),
         }
     }
-
-    /// All elements, row-major. Runs what is recorded, and waits for it.
-    ///
-    /// # Errors
-    /// The error that the tensor carries, [`Error::DType`] if `T` is not its element type, or what running it met.
-    #[track_caller]
-    pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
-        self.check_dtype(T::DTYPE, Location::caller())?;
-        let data = crate::engine::read(&self.node)?;
-        unpack(&data)
-    }
-
-    /// [`Tensor::to_vec`] without blocking the thread.
-    ///
-    /// # Errors
-    /// As [`Tensor::to_vec`].
-    #[track_caller]
-    pub fn to_vec_async<T: Element>(&self) -> impl Future<Output = Result<Vec<T>>> + use<T> {
-        let checked = self.check_dtype(T::DTYPE, Location::caller());
-        let tensor = self.clone();
-        async move {
-            checked?;
-            let data = crate::engine::read_async(tensor.node.clone()).await?;
-            unpack(&data)
-        }
-    }
-
-    fn check_dtype(&self, wanted: DType, at: &'static Location<'static>) -> Result<()> {
-        let dtype = self.dtype()?;
-        if dtype == wanted {
-            return Ok(());
-        }
-        Err(Error::DType { op: "to_vec", at, what: format!("the tensor holds {dtype}, not {wanted}") })
-    }
-
-    /// The only element, of any dtype, as f64. Runs what is recorded, and waits for it.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] unless there is exactly one element; else as [`Tensor::to_vec`].
-    #[track_caller]
-    pub fn item(&self) -> Result<f64> {
-        self.check_single(Location::caller())?;
-        Ok(crate::engine::read(&self.node)?.get(0))
-    }
-
-    /// [`Tensor::item`] without blocking the thread.
-    ///
-    /// # Errors
-    /// As [`Tensor::item`].
-    #[track_caller]
-    pub fn item_async(&self) -> impl Future<Output = Result<f64>> + use<> {
-        let checked = self.check_single(Location::caller());
-        let tensor = self.clone();
-        async move {
-            checked?;
-            Ok(crate::engine::read_async(tensor.node.clone()).await?.get(0))
-        }
-    }
-
-    fn check_single(&self, at: &'static Location<'static>) -> Result<()> {
-        let shape = self.shape()?;
-        if shape.iter().product::<usize>() == 1 {
-            return Ok(());
-        }
-        let what = format!("a tensor of shape {shape:?} has not one element");
-        Err(Error::Shape { op: "item", at, what, next: "use to_vec, or reduce it first" })
-    }
-
-    /// All elements as an f64 host array.
-    ///
-    /// # Errors
-    /// The error that the tensor carries, or what running it met.
-    pub fn to_array(&self) -> Result<Array> {
-        let shape = *self.dims();
-        let data = crate::engine::read(&self.node)?;
-        Ok(Array { shape, dtype: self.node.meta.dtype, data: data.to_f64() })
-    }
-}
-
-fn unpack<T: Element>(data: &HostData) -> Result<Vec<T>> {
-    T::unpack(data).ok_or_else(|| Error::internal("a read gave another dtype than the tensor's"))
 }
 
 impl fmt::Debug for Tensor {
@@ -443,7 +340,7 @@ impl fmt::Debug for Tensor {
         }
         let known = match (&node.source, node.value()) {
             (Source::Upload { data, .. }, _) => Some(data.clone()),
-            (_, Some(value)) => crate::engine::peek(&value),
+            (_, Some(Value::Cpu(array))) => Some(Arc::new(HostData::F64(array.data.clone()))),
             _ => None,
         };
         match known {

@@ -3,12 +3,13 @@
 use std::panic::Location;
 use std::sync::Arc;
 
+use crate::arena::Arena;
 use crate::array::Array;
-use crate::device::{Arena, Backend, Device, GpuValue, Storage};
+use crate::device::Device;
 use crate::dtype::DType;
 use crate::engine;
-use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::error::Result;
+use crate::gpu::{Gpu, GpuValue};
 use crate::graph::{Source, Value};
 use crate::host::HostData;
 use crate::layout::Meta;
@@ -65,7 +66,7 @@ impl<'a> Reader<'a> {
                 }
                 _ => {
                     let length = WINDOW.min(arena.elements - at);
-                    self.window = Some((arena.id, at, window(self.device, arena, at, length)?));
+                    self.window = Some((arena.id, at, arena.read_as_stored(at, length)?));
                     continue;
                 }
             };
@@ -80,27 +81,16 @@ impl<'a> Reader<'a> {
         let parts = |data: &HostData, take: &mut dyn FnMut(&HostData) -> Result<()>| {
             (0..data.len()).step_by(WINDOW).try_for_each(|first| take(&part(data, first, first + WINDOW)))
         };
-        match (tensor.node().value(), self.device.backend()) {
+        match (tensor.node().value(), self.device.gpu()) {
             (Some(Value::Cpu(array)), _) => {
                 array.data.chunks(WINDOW).try_for_each(|part| take(&HostData::F64(part.to_vec())))
             }
-            (Some(Value::Gpu(value)), Backend::Gpu(gpu)) => (0..value.elements).step_by(WINDOW).try_for_each(|first| {
+            (Some(Value::Gpu(value)), Some(gpu)) => (0..value.elements).step_by(WINDOW).try_for_each(|first| {
                 let length = WINDOW.min(value.elements - first);
                 take(&gpu.read_part(&value, first, length)?)
             }),
             _ => parts(&*engine::read(tensor.node())?, take),
         }
-    }
-}
-
-fn window(device: &Device, arena: &Arena, first: usize, length: usize) -> Result<HostData> {
-    match (&arena.storage, device.backend()) {
-        (Storage::Cpu(_), _) => Ok(HostData::F64(arena.read_cpu(first, length)?)),
-        (Storage::Gpu(buffer), Backend::Gpu(gpu)) => {
-            let bytes = gpu.read(buffer, first as u64 * 4, length as u64 * 4)?;
-            Ok(gpu.unpack(&bytes, length, DType::F32))
-        }
-        _ => Err(Error::internal("an arena used with another device")),
     }
 }
 
@@ -153,7 +143,7 @@ impl<'a> Writer<'a> {
     }
 
     fn piece(&mut self, arena: &Arc<Arena>, at: usize, values: &[f64]) -> Result<()> {
-        if let Storage::Cpu(_) = &arena.storage {
+        if arena.is_cpu() {
             arena.cpu()?[at..at + values.len()].copy_from_slice(values);
             return Ok(());
         }
@@ -171,13 +161,9 @@ impl<'a> Writer<'a> {
 
     fn flush(&mut self) -> Result<()> {
         let Some(target) = self.target.take().filter(|_| !self.window.is_empty()) else { return Ok(()) };
-        match (&target.storage, self.device.backend()) {
-            (Storage::Gpu(buffer), Backend::Gpu(gpu)) => {
-                gpu.write(buffer, self.first as u64 * 4, bytemuck::cast_slice(&self.window))?;
-                gpu.flush()?;
-            }
-            _ => return Err(Error::internal("an arena used with another device")),
-        }
+        let backend = self.device.backend();
+        backend.write_arena(&target.place, self.first, &self.window)?;
+        backend.flush()?;
         self.window.clear();
         Ok(())
     }
@@ -191,7 +177,7 @@ impl<'a> Writer<'a> {
 /// `numbers` as a tensor whose value is on the device.
 #[track_caller]
 pub(crate) fn store(device: &Device, meta: Meta, numbers: &Packed<'_>) -> Result<Tensor> {
-    let Backend::Gpu(gpu) = device.backend() else {
+    let Some(gpu) = device.gpu() else {
         return Ok(device.array(&Array { shape: meta.shape, dtype: meta.dtype, data: numbers.to_vec() }));
     };
     let leaf = Tensor::leaf(device, meta, Source::Stored, Location::caller());

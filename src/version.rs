@@ -8,7 +8,6 @@ use crate::dtype::Precision;
 use crate::error::{Error, Result};
 use crate::graph::Node;
 use crate::history::this_thread;
-use crate::state::{State, StateCell};
 
 /// The version of a parameter store, and the recorded nodes that depend on it and have no value yet.
 #[derive(Debug, Default)]
@@ -17,7 +16,6 @@ pub struct StoreState {
     mixed: AtomicBool,
     gate: Gate,
     pending: Mutex<Pending>,
-    states: Mutex<Vec<Weak<StateCell>>>,
     /// A step that the device has refused, until somebody who is concerned is told.
     failure: Mutex<Option<Error>>,
     /// The first parameter, and how many there are.
@@ -113,18 +111,6 @@ impl StoreState {
         }
         needed.retain(|node| !node.has_value() && seen.insert(Arc::as_ptr(node)));
         needed
-    }
-
-    /// Makes the store's steps carry out the assignments of `state`.
-    pub(crate) fn adopt(&self, state: &State) {
-        let mut states = lock(&self.states);
-        states.retain(|state| state.strong_count() > 0);
-        states.push(Arc::downgrade(&state.0));
-    }
-
-    /// The states that its steps take care of.
-    pub(crate) fn states(&self) -> Vec<Arc<StateCell>> {
-        lock(&self.states).iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Notes the failure of a step, for the next step, save or read that this store is concerned with.

@@ -1,5 +1,6 @@
 //! The rules of the source tree: who may import whom, how long a file may be, which shader belongs to which op.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -32,34 +33,256 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
     text[..end].lines().map(str::trim).filter(|line| !line.starts_with("//"))
 }
 
-/// Module names that a file takes from the crate: `crate::a`, `crate::{a, b::c}`, `super::super::a` aside.
-fn imports(text: &str) -> Vec<String> {
-    let mut found = vec![];
-    let joined: String = code(text).collect::<Vec<_>>().join(" ");
-    for (at, _) in joined.match_indices("crate::") {
-        let rest = &joined[at + 7..];
-        let list = match rest.strip_prefix('{') {
-            Some(group) => group[..group.find('}').unwrap_or(group.len())].split(',').map(str::trim).collect(),
-            None => vec![rest],
+/// A module of the crate: its path, without `crate`.
+type Module = Vec<String>;
+
+/// The module that a file under `src/` holds.
+fn module_of(file: &str) -> Module {
+    let path = file.trim_start_matches("src/").trim_end_matches(".rs");
+    let path = path.strip_suffix("/mod").unwrap_or(path);
+    if path == "lib" { vec![] } else { path.split('/').map(String::from).collect() }
+}
+
+/// The paths of a `use`: `a::{b, c::d as e}` is `a::b` and `a::c::d`.
+fn paths_of(tree: &str, before: &[String], found: &mut Vec<Module>) {
+    let (head, group) = match tree.split_once('{') {
+        Some((head, rest)) => (head, rest.rfind('}').map(|end| &rest[..end])),
+        None => (tree.split(" as ").next().unwrap_or(tree), None),
+    };
+    let mut path = before.to_vec();
+    path.extend(head.split("::").map(str::trim).filter(|name| !name.is_empty()).map(String::from));
+    let Some(group) = group else { return found.push(path) };
+    let (mut depth, mut start) = (0, 0);
+    for (at, c) in group.char_indices().chain([(group.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                if !group[start..at].trim().is_empty() {
+                    paths_of(group[start..at].trim(), &path, found);
+                }
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a file names of the crate: the paths of `use`, those that are passed on (`pub use`), and those that stand in the code.
+fn named(text: &str) -> Vec<(bool, Module)> {
+    let joined: String = code(text).map(|line| line.split("//").next().unwrap_or(line)).collect::<Vec<_>>().join(" ");
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let (mut found, mut rest) = (vec![], String::new());
+    for statement in joined.split_inclusive(';') {
+        let uses = statement.match_indices("use ").map(|(at, _)| at).find(|&at| !statement[..at].ends_with(is_part));
+        let Some(at) = uses.filter(|_| statement.ends_with(';')) else {
+            rest.push_str(statement);
+            continue;
         };
-        for item in list {
-            let module: String = item.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            let second: String = item[module.len()..]
-                .trim_start_matches("::")
-                .chars()
-                .take_while(|c| c.is_alphanumeric() || *c == '_')
-                .collect();
-            found.push(if module == "ops" { format!("ops::{second}") } else { module });
+        let passed_on = statement[..at].trim_end().ends_with([')', 'b']) && statement[..at].contains("pub");
+        rest.push_str(&statement[..at]);
+        let mut paths = vec![];
+        paths_of(statement[at + 4..].trim_end_matches(';').trim(), &[], &mut paths);
+        found.extend(paths.into_iter().map(|path| (passed_on, path)));
+    }
+    for root in ["crate::", "super::", "self::"] {
+        for (at, _) in rest.match_indices(root).filter(|(at, _)| !rest[..*at].ends_with(is_part)) {
+            let path: String = rest[at..].chars().take_while(|&c| is_part(c)).collect();
+            found.push((false, path.split("::").filter(|name| !name.is_empty()).map(String::from).collect()));
         }
     }
     found
+}
+
+/// Files under `src/` with those that each imports, through what modules pass on. That a module declares another is no import.
+fn imports() -> BTreeMap<String, BTreeSet<String>> {
+    let files = files("src", "rs");
+    let modules: BTreeMap<Module, &str> = files.iter().map(|(file, _)| (module_of(file), file.as_str())).collect();
+    // From the crate's root on; `None` for what is not of this crate.
+    let absolute = |own: &Module, path: &Module| -> Option<Module> {
+        let ups = path.iter().take_while(|name| *name == "super").count();
+        let beneath =
+            |length: usize, skip: usize| own[..length].iter().chain(&path[skip..]).cloned().collect::<Module>();
+        match path.first()?.as_str() {
+            "crate" => Some(path[1..].to_vec()),
+            "super" => Some(beneath(own.len().saturating_sub(ups), ups)),
+            "self" => Some(beneath(own.len(), 1)),
+            child => modules.contains_key(&beneath(own.len(), 0)[..=own.len()]).then(|| {
+                assert!(!child.is_empty());
+                beneath(own.len(), 0)
+            }),
+        }
+    };
+    let mut passed_on: BTreeMap<(Module, String), Module> = BTreeMap::new();
+    for (file, text) in &files {
+        let own = module_of(file);
+        for (_, path) in named(text).into_iter().filter(|(passed_on, _)| *passed_on) {
+            if let (Some(path), Some(name)) = (absolute(&own, &path), path.last()) {
+                passed_on.insert((own.clone(), name.clone()), path);
+            }
+        }
+    }
+    let home = |mut path: Module| -> Option<&str> {
+        for _ in 0..8 {
+            let length = (0..=path.len()).rev().find(|&length| modules.contains_key(&path[..length]))?;
+            let further = path.get(length).and_then(|name| passed_on.get(&(path[..length].to_vec(), name.clone())));
+            match further.filter(|further| **further != path) {
+                Some(further) => path = further.iter().chain(&path[length + 1..]).cloned().collect(),
+                None => return modules.get(&path[..length]).copied(),
+            }
+        }
+        None
+    };
+    let of = |(file, text): &(String, String)| {
+        let own = module_of(file);
+        let paths = named(text).into_iter().filter_map(|(_, path)| absolute(&own, &path));
+        (file.clone(), paths.filter_map(home).filter(|other| other != file).map(String::from).collect())
+    };
+    files.iter().map(of).collect()
+}
+
+/// All that a file reaches.
+fn reach<'a>(imports: &'a BTreeMap<String, BTreeSet<String>>, from: &'a str) -> BTreeSet<&'a str> {
+    let (mut reached, mut stack) = (BTreeSet::new(), vec![from]);
+    while let Some(file) = stack.pop() {
+        stack.extend(imports[file].iter().map(String::as_str).filter(|other| reached.insert(*other)));
+    }
+    reached
+}
+
+/// The circles of a graph: sets of nodes that reach each other.
+fn circles(imports: &BTreeMap<String, BTreeSet<String>>) -> Vec<Vec<&str>> {
+    let reached: BTreeMap<&str, BTreeSet<&str>> =
+        imports.keys().map(|file| (file.as_str(), reach(imports, file))).collect();
+    let circle = |file: &&str| {
+        let others = reached[file].iter().copied();
+        others.filter(|other| reached[other].contains(file)).collect::<Vec<&str>>()
+    };
+    let mut circles: Vec<Vec<&str>> = reached.keys().map(circle).filter(|circle| !circle.is_empty()).collect();
+    circles.sort_by_key(|circle| (std::cmp::Reverse(circle.len()), circle[0]));
+    circles.dedup();
+    circles
+}
+
+/// Most files of a circle. The largest is that of a tensor, its node and what a node does: a gradient rule is written in tensors,
+/// a tensor is a handle to a node, and a node has an op.
+const MOST: usize = 8;
+
+#[test]
+fn no_circle_of_files_is_larger_than_that_of_tensor_node_and_op() {
+    let imports = imports();
+    let circles = circles(&imports);
+    let tied = |circle: &Vec<&str>| {
+        let own = |file: &str| imports[file].iter().filter(|other| circle.contains(&other.as_str())).cloned();
+        circle.iter().map(|file| format!("  {file} -> {}", own(file).collect::<Vec<_>>().join(", "))).collect()
+    };
+    if let Some(largest) = circles.first() {
+        let lines: Vec<String> = tied(largest);
+        assert!(largest.len() <= MOST, "a circle of {} files:\n{}", largest.len(), lines.join("\n"));
+        assert!(largest.contains(&"src/tensor.rs"), "the largest circle is another:\n{}", lines.join("\n"));
+    }
+    assert!(!circles.iter().flatten().any(|file| file.starts_with("src/gpu/")), "{circles:?}");
+}
+
+/// Who imports whom, from the ground up, as ARCHITECTURE.md shows it.
+const FLOORS: &str = "\
+| floor | modules | what they are |
+| --- | --- | --- |
+| 1 | `dtype` `shape` `capabilities` `device_info` `recompute` | facts that know of nothing else |
+| 2 | `error` `array` `rng` `layout` `host` `kernel` `costs` `target` | numbers, how they lie, kernels, what a plan is made for |
+| 3 | `dispatch` `file` `profile` `packed` `init` | plans as data, files, spans of time, numbers as files hold them |
+| 4 | `settings` `device` | the environment; a device as nodes hold it, with one seam to what runs |
+| 5 | `arena` `cache` `data` | memory that outlives plans; what is kept between programs; data sets |
+| 6 | `gpu` | the driver's side: it runs plans and sees neither graph nor device |
+| 7 | `graph` `history` `results` `version` `op` `tensor` | the knot: they import each other |
+| 8 | `ops` `autograd` `state` `cpu` | what nodes do, and what is made of them |
+| 9 | `plan` `create` | from a graph to a plan; tensors from host data |
+| 10 | `engine` | running what is recorded |
+| 11 | `open` `transfer` | devices, and the way of numbers between them and files |
+| 12 | `params` | parameters |
+| 13 | `nn` `optim` | layers and optimizers |
+| 14 | `train` | checkpoints and metrics |
+| 15 | `lib` | the public names |
+";
+
+/// Imports that the table does not have: sharing out work reads a shader as merging does.
+const EXCEPTIONS: &[(&str, &str)] = &[("src/gpu/balance.rs", "src/plan/text.rs")];
+
+/// The floor whose modules import each other.
+const KNOT: usize = 7;
+
+#[test]
+fn a_module_imports_from_the_floors_below_it() {
+    let architecture = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
+    assert!(architecture.contains(FLOORS), "ARCHITECTURE.md shows another table of floors than this test has");
+    let mut floors = BTreeMap::new();
+    for row in FLOORS.lines().skip(2) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let floor: usize = cells[1].parse().unwrap();
+        floors.extend(cells[2].split(' ').map(|module| (module.trim_matches('`').to_string(), floor)));
+    }
+    let module = |file: &str| module_of(file).first().cloned().unwrap_or_else(|| "lib".into());
+    let mut broken = vec![];
+    for (file, imports) in imports() {
+        let own = module(&file);
+        let Some(&floor) = floors.get(&own) else {
+            broken.push(format!("{file} is of no floor"));
+            continue;
+        };
+        for other in imports {
+            let name = module(&other);
+            let below = floors.get(&name).is_some_and(|&of| of < floor || of == floor && floor == KNOT);
+            if name != own && !below && !EXCEPTIONS.contains(&(file.as_str(), other.as_str())) {
+                broken.push(format!("{file} takes from {other}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn the_walk_through_the_code_names_functions_where_they_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let walk = fs::read_to_string(root.join("docs/walkthrough.md")).unwrap();
+    assert!(walk.lines().count() <= 60, "a walk of {} lines", walk.lines().count());
+    let (mut file, mut text, mut named) = ("", String::new(), 0);
+    // Between backticks: a file, then functions of it, `name()` or `Type::name()`.
+    for word in walk.split('`').skip(1).step_by(2) {
+        if word.ends_with(".rs") {
+            text = fs::read_to_string(root.join(word)).unwrap_or_else(|error| panic!("{word}: {error}"));
+            file = word;
+        } else if let Some(path) = word.strip_suffix("()") {
+            let name = path.rsplit("::").next().unwrap_or(path);
+            let defined = [format!("fn {name}("), format!("fn {name}<")];
+            assert!(defined.iter().any(|start| text.contains(start)), "{file} has no function {name}");
+            named += 1;
+        }
+    }
+    assert!(named > 20, "a walk past {named} functions");
+}
+
+/// Module names that a file takes from the crate, those of ops as `ops::name`.
+fn modules_taken(file: &str, text: &str) -> Vec<String> {
+    let own = module_of(file);
+    let name = |path: Module| match path.first()?.as_str() {
+        "crate" => match path.get(1)?.as_str() {
+            "ops" => Some(format!("ops::{}", path.get(2).map_or("", String::as_str))),
+            name => Some(name.into()),
+        },
+        // Within the ops `super` is one of them, or the list.
+        "super" if own.len() == 2 && own[0] == "ops" => {
+            Some(format!("ops::{}", path.get(1).map_or("", String::as_str)))
+        }
+        _ => None,
+    };
+    named(text).into_iter().filter_map(|(_, path)| name(path)).collect()
 }
 
 fn forbid(prefix: &str, is_forbidden: impl Fn(&str, &str) -> bool) {
     let mut broken = vec![];
     for (file, text) in files("src", "rs") {
         if file.starts_with(prefix) {
-            for import in imports(&text) {
+            for import in modules_taken(&file, &text) {
                 if is_forbidden(&file, &import) {
                     broken.push(format!("{file} takes {import}"));
                 }
@@ -69,34 +292,8 @@ fn forbid(prefix: &str, is_forbidden: impl Fn(&str, &str) -> bool) {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-const TOP: &[&str] = &["params", "nn", "optim", "data", "train", "init", "prelude"];
-
 #[test]
-fn the_base_modules_import_only_each_other() {
-    let base = [
-        "error",
-        "shape",
-        "dtype",
-        "array",
-        "kernel",
-        "rng",
-        "host",
-        "layout",
-        "device_info",
-        "capabilities",
-        "costs",
-        "target",
-    ];
-    for module in base {
-        forbid(&format!("src/{module}.rs"), |_, import| {
-            // Names at the crate's root (Tensor in a link, Result) are not modules.
-            import.starts_with(char::is_lowercase) && !base.contains(&import)
-        });
-    }
-}
-
-#[test]
-fn an_op_file_imports_neither_another_op_nor_what_lies_above() {
+fn an_op_file_imports_no_other_op() {
     // These are no ops but what several share. A convolution with a single tap is a product.
     let shared = ["shared", "rows", "pool", "product", "tiles", "variants"];
     let product = ("src/ops/conv2d/one_by_one.rs", "ops::matmul");
@@ -105,7 +302,7 @@ fn an_op_file_imports_neither_another_op_nor_what_lies_above() {
         let other_op = import
             .strip_prefix("ops::")
             .is_some_and(|op| op.starts_with(char::is_lowercase) && op != own && !shared.contains(&op));
-        other_op && (file, import) != product || ["gpu", "engine"].contains(&import) || TOP.contains(&import)
+        other_op && (file, import) != product
     });
 }
 
@@ -147,19 +344,6 @@ fn the_driver_is_named_only_under_gpu() {
         let named = code(&text).any(|line| line.contains("wgpu::") || line.contains("use wgpu"));
         assert!(!named || file.starts_with("src/gpu/"), "{file} names wgpu");
     }
-}
-
-#[test]
-fn the_driver_s_side_sees_plans_but_not_ops() {
-    forbid("src/gpu/", |_, import| import.starts_with("ops::") || import == "tensor" || TOP.contains(&import));
-}
-
-#[test]
-fn nothing_below_imports_models_and_training() {
-    forbid("src/", |file, import| {
-        let above = TOP.iter().any(|top| file.starts_with(&format!("src/{top}"))) || file == "src/lib.rs";
-        !above && TOP.contains(&import)
-    });
 }
 
 /// Who else includes the shaders of a room: others than the module of its name.

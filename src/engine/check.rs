@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::step::Gradients;
-use super::update::Update;
+use super::handover::{Gradients, Step};
 use crate::autograd;
 use crate::device::Device;
 use crate::dtype::DType;
@@ -13,12 +12,12 @@ use crate::graph::{Node, Snapshot, Source};
 use crate::tensor::{Tensor, in_rule};
 
 /// The loss scale of a step, read before it runs.
-pub(super) fn scale(update: &dyn Update, device: &Device) -> Result<Option<f64>> {
-    let read = |seed: Tensor| match &seed.node().source {
-        Source::Parameter(leaf) => Ok(leaf.arena.read(device, leaf.offset, 1)?[0]),
+pub(super) fn scale(step: &Step<'_>) -> Result<Option<f64>> {
+    let read = |seed: &Tensor| match &seed.node().source {
+        Source::Parameter(leaf) => Ok(leaf.arena.read(leaf.offset, 1)?[0]),
         _ => Ok(1.0),
     };
-    update.seed().map(read).transpose()
+    step.seed.as_ref().map(read).transpose()
 }
 
 /// What the elements of a value are.
@@ -42,18 +41,14 @@ enum Blame {
 
 /// Says where a step that was skipped has its first value that is not finite: its parameters are still those it began
 /// with. Runs the step's graph again, with two sums beside each node.
-pub(super) fn first_not_finite(
-    gradients: Gradients<'_>,
-    scale: Option<f64>,
-    update: &dyn Update,
-    device: &Device,
-) -> Result<Option<String>> {
+pub(super) fn first_not_finite(step: &Step<'_>, scale: Option<f64>, device: &Device) -> Result<Option<String>> {
+    let gradients = step.gradients;
     let mut roots = gradients.roots();
     let forward = Snapshot::collect(&roots, gradients.loss())?;
     let forward: HashSet<*const Node> = forward.nodes.iter().map(Arc::as_ptr).collect();
     if let Gradients::Of(loss) = gradients {
         let seed = scale.map(|scale| device.fixed(&[], DType::F32, scale));
-        let targets: Vec<Arc<Node>> = update.targets().into_iter().map(|(node, _)| node).collect();
+        let targets: Vec<Arc<Node>> = step.targets.iter().map(|target| target.node.clone()).collect();
         roots.extend(autograd::backward(loss, seed, &targets)?.iter().flatten().map(|tensor| tensor.node().clone()));
     }
     let snapshot = Snapshot::collect(&roots, gradients.loss())?;

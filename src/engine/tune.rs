@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::Engine;
+use super::plans::Engine;
 use crate::dispatch::{Open, Plan, Rival};
 use crate::dtype::DType;
 use crate::error::{Error, Result};

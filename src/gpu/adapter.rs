@@ -242,6 +242,7 @@ impl Gpu {
             uniform_alignment: u64::from(limits.min_uniform_buffer_offset_alignment),
             storage_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
             pipelines: Mutex::new(Pipelines::default()),
+            arenas: Mutex::default(),
             scratch: Mutex::new(Scratch::default()),
             staging: Mutex::new(Staging::default()),
             reads: Mutex::new(Ring::default()),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::driver::{Gpu, IN_FLIGHT, lock};
 use super::memory::Buffer;
 use super::value::GpuValue;
-use crate::dispatch::Plan;
+use crate::dispatch::{ArenaRef, Plan};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostData;
@@ -38,9 +38,22 @@ impl Gpu {
         }
     }
 
-    /// A buffer of zeros for an arena.
-    pub fn arena(&self, label: &str, bytes: u64) -> Result<Buffer> {
-        self.storage(label, bytes)
+    /// Makes the buffer of an arena, zeros.
+    pub fn make_arena(&self, arena: &ArenaRef) -> Result<()> {
+        let buffer = self.storage(&arena.label, arena.elements as u64 * 4)?;
+        lock(&self.0.arenas).insert(arena.id, buffer);
+        Ok(())
+    }
+
+    /// Gives it back, once no plan's bind groups hold it.
+    pub fn drop_arena(&self, arena: &ArenaRef) {
+        let _buffer = lock(&self.0.arenas).remove(&arena.id);
+    }
+
+    /// The buffer of an arena.
+    pub fn arena(&self, arena: &ArenaRef) -> Result<Buffer> {
+        let found = lock(&self.0.arenas).get(&arena.id).cloned();
+        found.ok_or_else(|| Error::internal(format!("arena `{}` is of another device, or gone", arena.label)))
     }
 
     /// The shared scratch buffers of at least these sizes, and their generation.

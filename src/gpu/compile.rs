@@ -8,8 +8,7 @@ use super::driver::{Gpu, lock};
 use super::memory::Buffer;
 use super::parallel::in_parallel;
 use super::pipelines::{Entry, Key, Kind, Pipelines};
-use crate::device::Storage;
-use crate::dispatch::{Dispatch, OPERAND_WORDS, Plan, SlotKind};
+use crate::dispatch::{Dispatch, OPERAND_WORDS, Plan, Slot, SlotKind};
 use crate::error::{Error, Result};
 use crate::kernel::{FUSION, OPERANDS, PARAMS, QUEUE, SHARES};
 use crate::profile::{Label, Phase};
@@ -24,6 +23,8 @@ pub(crate) struct Compiled {
     uniforms: Option<Buffer>,
     /// Where the host numbers of a run go, if the buffer that plans share does not hold them.
     numbers: Option<Buffer>,
+    /// What the plan brings along, in the order of its slots.
+    tables: Vec<Buffer>,
     /// The queues by which kernels share out their work; zeros when a run begins.
     pub queues: Option<Buffer>,
     /// Bind groups for each set of outside buffers that has been seen lately.
@@ -71,6 +72,8 @@ pub(crate) struct Frame {
     pub used: u64,
     /// Keeps what the bind groups refer to counted.
     pub scratch: Vec<Buffer>,
+    /// The arenas, for the same.
+    arenas: Vec<Buffer>,
 }
 
 impl Gpu {
@@ -105,7 +108,9 @@ impl Gpu {
             queues += if balanced.is_some() { self.0.storage_alignment.max(16) } else { 0 };
         }
         words.resize(words.len().next_multiple_of(alignment as usize), 0);
-        self.check_fits(&plan, words.len() as u64 + queues + own_number_bytes(&plan))?;
+        let is_table = |slot: &&Slot| matches!(slot.kind, SlotKind::Table(_));
+        let brought: u64 = plan.slots.iter().filter(is_table).map(|slot| slot.bytes).sum();
+        self.check_fits(&plan, words.len() as u64 + queues + own_number_bytes(&plan) + brought)?;
         let uniforms = if words.is_empty() {
             None
         } else {
@@ -115,6 +120,14 @@ impl Gpu {
             Some(buffer)
         };
         let numbers = self.own_numbers(&plan)?;
+        let mut tables = vec![];
+        for slot in &plan.slots {
+            if let SlotKind::Table(words) = &slot.kind {
+                let buffer = self.storage(slot.name, slot.bytes)?;
+                self.write(&buffer, 0, bytemuck::cast_slice(words))?;
+                tables.push(buffer);
+            }
+        }
         let bound = [uniforms.as_ref(), numbers.as_ref()];
         let pipelines = self.pipelines(&plan, &balanced, &ranges, bound)?;
         let mut steps = Vec::with_capacity(plan.dispatches.len());
@@ -125,7 +138,7 @@ impl Gpu {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let bytes = words.len() as u64 + queues;
         let queues = if queues > 0 { Some(self.buffer("work to share out", queues, usage)?) } else { None };
-        Ok(Compiled { plan, steps, uniforms, numbers, queues, frames: vec![], bytes, clock: 0, labels: None })
+        Ok(Compiled { plan, steps, uniforms, numbers, tables, queues, frames: vec![], bytes, clock: 0, labels: None })
     }
 
     /// A buffer for the host numbers of a plan that has several windows of them.
@@ -349,6 +362,8 @@ impl Gpu {
         let plan = &compiled.plan;
         let mut buffers: Vec<Option<(Buffer, u64)>> = Vec::with_capacity(plan.slots.len());
         let mut found = stored.iter();
+        let mut tables = compiled.tables.iter();
+        let mut arenas = vec![];
         let results: HashMap<usize, usize> = plan.outputs.iter().enumerate().map(|(k, &slot)| (slot, k)).collect();
         for (i, slot) in plan.slots.iter().enumerate() {
             buffers.push(match &slot.kind {
@@ -356,10 +371,12 @@ impl Gpu {
                 // In the order of the slots.
                 SlotKind::Stored(_) => found.next().filter(|(slot, _)| *slot == i).map(|(_, b)| (b.clone(), 0)),
                 SlotKind::Output(_) => results.get(&i).and_then(|&k| outputs.get(k)).map(|b| (b.clone(), 0)),
-                SlotKind::Arena(arena, offset, _) => match &arena.storage {
-                    Storage::Gpu(buffer) => Some((buffer.clone(), *offset as u64 * 4)),
-                    Storage::Cpu(_) => None,
-                },
+                SlotKind::Arena(arena, offset, _) => {
+                    let buffer = self.arena(arena)?;
+                    arenas.push(buffer.clone());
+                    Some((buffer, *offset as u64 * 4))
+                }
+                SlotKind::Table(_) => tables.next().map(|buffer| (buffer.clone(), 0)),
             });
         }
         let missing = || Error::internal("a plan binds a slot without a buffer");
@@ -386,7 +403,7 @@ impl Gpu {
             Ok(groups)
         })??;
         let stored = stored.into_iter().map(|(slot, buffer)| (slot, buffer.id())).collect();
-        Ok(Frame { stored, outputs, groups, generation, used: 0, scratch })
+        Ok(Frame { stored, outputs, groups, generation, used: 0, scratch, arenas })
     }
 }
 
@@ -401,6 +418,7 @@ impl Compiled {
         for frame in &mut self.frames {
             frame.groups.clear();
             frame.scratch.clear();
+            frame.arenas.clear();
         }
     }
 

@@ -1,6 +1,7 @@
 //! The handle to an open adapter, and what every call to the driver goes through: errors, panics and a loss become results.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once};
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub(crate) struct Inner {
     pub(super) uniform_alignment: u64,
     pub(super) storage_alignment: u64,
     pub(super) pipelines: Mutex<Pipelines>,
+    /// Buffers of arenas, by number.
+    pub(super) arenas: Mutex<HashMap<u64, Buffer>>,
     pub(super) scratch: Mutex<Scratch>,
     pub(super) staging: Mutex<Staging>,
     pub(super) reads: Mutex<Ring>,

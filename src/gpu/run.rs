@@ -7,8 +7,7 @@ use super::compile::Compiled;
 use super::driver::{Gpu, IN_FLIGHT, lock};
 use super::memory::{Buffer, Stage};
 use super::value::{GpuValue, ReadCell, Trip};
-use crate::device::{Arena, Storage};
-use crate::dispatch::SlotKind;
+use crate::dispatch::{ArenaRef, SlotKind};
 use crate::error::{Error, Result};
 use crate::host::HostData;
 use crate::profile::Phase;
@@ -65,7 +64,7 @@ impl Gpu {
         compiled: &mut Compiled,
         leaf: impl Fn(usize) -> Result<Leaf<'a>>,
         scalars: &[u32],
-        status: Option<&Arena>,
+        status: Option<&ArenaRef>,
     ) -> Result<Run> {
         self.pace()?;
         let recorder = &self.0.recorder;
@@ -128,6 +127,7 @@ impl Gpu {
             taken.trip = Some((trip, buffer));
         }
         let (stage, trip) = (&taken.stage, &taken.trip);
+        let status = status.map(|arena| self.arena(arena)).transpose()?;
         let frame = &compiled.frames[frame];
         let plan = &compiled.plan;
         let mut handed_over = 0;
@@ -164,7 +164,7 @@ impl Gpu {
                 }
             }
             if let Some((trip, back)) = trip {
-                if let Some(Storage::Gpu(buffer)) = status.map(|arena| &arena.storage) {
+                if let Some(buffer) = &status {
                     encoder.copy_buffer_to_buffer(buffer.raw(), 0, back.raw(), 0, 16);
                 }
                 for ((buffer, offset), &slot) in frame.outputs.iter().zip(&small).zip(&plan.outputs) {

@@ -1,6 +1,7 @@
 //! Multi-head attention.
 
-use super::{Linear, Mode, Module};
+use super::linear::Linear;
+use super::module::{Mode, Module};
 use crate::error::Problem;
 use crate::init::Init;
 use crate::ops::attention::AttentionOptions;

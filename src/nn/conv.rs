@@ -1,6 +1,6 @@
 //! Convolutional layers.
 
-use super::{Mode, Module};
+use super::module::{Mode, Module};
 use crate::init::Init;
 use crate::ops::conv2d::Conv2dOptions;
 use crate::params::{Param, Path};
@@ -53,7 +53,7 @@ impl Conv2d {
                 path.param(
                     "bias",
                     &[outputs],
-                    super::bias_init(inputs.saturating_mul(kernel[0]).saturating_mul(kernel[1])),
+                    super::module::bias_init(inputs.saturating_mul(kernel[0]).saturating_mul(kernel[1])),
                 )
             }),
             options: Conv2dOptions { stride, padding, dilation, groups },
@@ -67,7 +67,7 @@ impl Module for Conv2d {
     fn forward(&self, x: &Tensor, _: Mode) -> Tensor {
         let y = x.conv2d(&self.weight.tensor(), &self.options);
         match &self.bias {
-            Some(bias) => &y + super::bias_like(bias.tensor().unsqueeze(1).unsqueeze(2), &y),
+            Some(bias) => &y + super::module::bias_like(bias.tensor().unsqueeze(1).unsqueeze(2), &y),
             None => y,
         }
     }

@@ -1,6 +1,6 @@
 //! Dropout (Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov 2014).
 
-use super::{Mode, Module};
+use super::module::{Mode, Module};
 use crate::params::Path;
 use crate::rng::Draws;
 use crate::tensor::Tensor;

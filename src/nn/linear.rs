@@ -1,6 +1,6 @@
 //! Fully connected layers.
 
-use super::{Mode, Module};
+use super::module::{Mode, Module};
 use crate::init::Init;
 use crate::params::{Param, Path};
 use crate::tensor::Tensor;
@@ -26,7 +26,7 @@ impl Linear {
     pub fn with(path: &Path, inputs: usize, outputs: usize, bias: bool, init: Init) -> Linear {
         Linear {
             weight: path.param("weight", &[outputs, inputs], init),
-            bias: bias.then(|| path.param("bias", &[outputs], super::bias_init(inputs))),
+            bias: bias.then(|| path.param("bias", &[outputs], super::module::bias_init(inputs))),
         }
     }
 }
@@ -37,7 +37,7 @@ impl Module for Linear {
     fn forward(&self, x: &Tensor, _: Mode) -> Tensor {
         let product = x.matmul(&self.weight.tensor().transpose(0, 1));
         match &self.bias {
-            Some(bias) => &product + super::bias_like(bias.tensor(), &product),
+            Some(bias) => &product + super::module::bias_like(bias.tensor(), &product),
             None => product,
         }
     }

@@ -1,6 +1,6 @@
 //! Normalising layers. Names and initial values are PyTorch's: weight 1, bias 0, running mean 0, running variance 1.
 
-use super::{Mode, Module};
+use super::module::{Mode, Module};
 use crate::init::Init;
 use crate::params::{Param, Path};
 use crate::state::State;

@@ -1,6 +1,6 @@
 //! Pooling layers.
 
-use super::{Mode, Module};
+use super::module::{Mode, Module};
 use crate::tensor::Tensor;
 
 /// The largest element of each window, as `torch.nn.MaxPool2d`.

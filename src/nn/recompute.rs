@@ -1,6 +1,6 @@
 //! Trading time for memory.
 
-use super::{Mode, Module};
+use super::module::{Mode, Module};
 use crate::tensor::Tensor;
 
 /// A module whose intermediate results are computed again in the backward pass instead of being kept for it: its inputs

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Mode, Module};
+use super::module::{Mode, Module};
 use crate::tensor::Tensor;
 
 /// Passes its input through every layer in turn.

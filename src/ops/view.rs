@@ -1,10 +1,13 @@
 //! Views: reshape, permute, expand, slice, detach. The planner turns them into index arithmetic of their consumer.
 
 use std::panic::Location;
+use std::sync::Arc;
 
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
+use crate::graph::{Node, Source};
+use crate::history::Flow;
 use crate::kernel::Capabilities;
 use crate::layout::{Meta, ViewKind};
 use crate::op::{Backward, Case, Casting, Lowering, Op, Role, Tolerance};
@@ -172,6 +175,25 @@ impl Tensor {
     pub fn detach(&self) -> Tensor {
         let at = Location::caller();
         no_grad(|| Tensor::record(self.device(), Detach, &[self], at))
+    }
+
+    /// The same value as a new leaf that gradients can be asked for; history ends here.
+    ///
+    /// For parameters of a model use [`crate::ParamStore`]; this is for gradients with respect to inputs.
+    #[track_caller]
+    pub fn variable(&self) -> Tensor {
+        let detached = self.detach();
+        if detached.error().is_some() {
+            return detached;
+        }
+        let node = detached.node();
+        let source = Source::Op(Arc::new(Detach));
+        let new = Node::new(&node.device, node.meta, source, vec![self.node().clone()], Flow::Ends, node.at);
+        let variable = Tensor::from_node(Arc::new(new));
+        for store in &variable.node().stores {
+            store.remember(variable.node());
+        }
+        variable
     }
 
     /// A new axis of length 1 before `axis`.

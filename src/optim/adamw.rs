@@ -1,7 +1,8 @@
 //! AdamW: Adam with decoupled weight decay (Loshchilov and Hutter 2019, "Decoupled weight decay regularization",
 //! algorithm 2, as `torch.optim.AdamW` has it).
 
-use super::{Correction, Factors, GroupSettings, Rule, Settings, check_number, check_settings, check_share};
+use super::rule::{Correction, Factors, Rule};
+use super::settings::{GroupSettings, Settings, check_number, check_settings, check_share};
 use crate::error::Problem;
 
 /// Configuration of [`super::AdamW`]. The defaults are PyTorch's.

@@ -6,9 +6,8 @@
 
 use std::sync::Arc;
 
-use super::tally::Verdict;
+use crate::arena::Arena;
 use crate::costs::Costs;
-use crate::device::Arena;
 use crate::engine::{ArenaKernel, Bound};
 use crate::kernel::{Capabilities, Kernel, Vectors};
 
@@ -22,11 +21,19 @@ const LANE_GROUPS: usize = 64;
 pub(super) enum Classes {
     /// The same for all of them.
     One(u32),
-    /// One for each.
-    Each(Arc<Arena>),
+    /// One for each, as floats.
+    Each(Arc<[u32]>),
 }
 
 impl Classes {
+    /// Of these blocks.
+    pub fn of(blocks: &[u32]) -> Classes {
+        match blocks {
+            [first, rest @ ..] if rest.iter().all(|class| class == first) => Classes::One(*first),
+            _ => Classes::Each(blocks.iter().map(|&class| (class as f32).to_bits()).collect()),
+        }
+    }
+
     /// The function of a kernel that looks them up, with the class for its uniform.
     pub fn text(&self, binding: usize) -> (String, u32) {
         let (before, value, one) = match self {
@@ -43,7 +50,7 @@ impl Classes {
     pub fn bound(&self) -> Option<(Bound, bool)> {
         match self {
             Classes::One(_) => None,
-            Classes::Each(classes) => Some((classes.into(), false)),
+            Classes::Each(classes) => Some((Bound::Table(classes.clone()), false)),
         }
     }
 }
@@ -53,6 +60,16 @@ pub(super) struct Norm {
     pub gradients: Bound,
     pub elements: usize,
     pub classes: Classes,
+}
+
+/// What a kernel needs to pass a verdict: the text in front of it, and what that binds from 1 on.
+pub(super) struct Verdict {
+    pub text: String,
+    pub bound: Vec<(Bound, bool)>,
+    /// First word of the operands.
+    pub word: usize,
+    pub parameters: usize,
+    pub iterations: u64,
 }
 
 /// How a kernel takes the sum of squares of a range: all that its text, its sizes and its results depend on.

@@ -13,6 +13,7 @@ mod adamw;
 mod clip;
 mod given;
 mod pass;
+mod rule;
 mod scale;
 mod settings;
 mod sgd;
@@ -20,6 +21,7 @@ mod state;
 mod tally;
 
 pub use adamw::AdamWConfig;
+pub use rule::{Correction, Factors, Rule};
 pub use scale::LossScale;
 pub use settings::{GroupSettings, Settings};
 pub use sgd::SgdConfig;
@@ -33,8 +35,8 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::arena::Arena;
 use crate::costs::Costs;
-use crate::device::Arena;
 use crate::dtype::Precision;
 use crate::engine::{self, Author, Gradients};
 use crate::error::{Error, Problem, Result};
@@ -46,57 +48,13 @@ use crate::target::Target;
 use crate::tensor::Tensor;
 
 use pass::Pass;
-use settings::{check_number, check_settings, check_share};
+use settings::check_number;
 use tally::Tally;
 
 /// AdamW (Loshchilov and Hutter 2019), as PyTorch has it.
 pub type AdamW = Stepper<AdamWConfig>;
 /// Stochastic gradient descent with momentum, as PyTorch has it.
 pub type Sgd = Stepper<SgdConfig>;
-
-/// Numbers of a rule for the parameters with one count of updates: two vectors in the shader.
-pub type Factors = [f64; 8];
-
-/// How a rule's factors depend on the number of updates, which only the device knows.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Correction {
-    /// WGSL of `fn correction(constants: vec4<f32>, count: u32) -> vec2<f32>`: what the rule's shader needs besides the
-    /// factors of t = infinity to form those of update number `count`, from 1. It may call `one_minus_power(log, count)`,
-    /// 1 - b^count for b in [0, 1) with `log.x + log.y` its logarithm.
-    pub wgsl: &'static str,
-    /// Numbers that it takes.
-    pub constants: [f64; 4],
-}
-
-/// The mathematics of an optimizer, an element at a time.
-pub trait Rule: Send + Sync + 'static {
-    /// Name for dumps and checkpoints.
-    fn name(&self) -> &'static str;
-    /// What every optimizer has.
-    fn settings(&self) -> Settings<'_>;
-    /// Changes the learning rate.
-    fn set_lr(&mut self, lr: f64);
-    /// Names of what is kept for each scalar (at most two).
-    fn moments(&self) -> &'static [&'static str];
-    /// True for one of [`Rule::moments`] that is never below 0, as a mean of squares: a file where it is, is damaged.
-    fn is_never_negative(&self, moment: &str) -> bool;
-    /// WGSL of a rule (see `shaders/optim/adamw.wgsl`): bindings 0 theta, 1 gradients, 2 and 3 moments; a struct `Factors` with
-    /// `factors_at(at, correction)`, which calls `factor(at)` for a vector of four and takes what [`Correction::wgsl`] gave;
-    /// `apply(i, clip, factors)`, the update of vector `i` of type `V`, of which `part(x, k)` are `PARTS` times four floats
-    /// and `joined(parts)` is the reverse.
-    fn shader(&self) -> &'static str;
-    /// How the factors depend on the number of updates; `None` if they do not.
-    fn correction(&self) -> Option<Correction>;
-    /// Factors for parameters with so many updates before this one.
-    fn factors(&self, lr: f64, weight_decay: f64, updates: u64) -> Factors;
-    /// The update of one scalar in f64: its new value, with the moments changed in place.
-    fn reference(&self, factors: &Factors, value: f64, gradient: f64, moments: &mut [f64; 2]) -> f64;
-    /// The setting that cannot be used, if there is one.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    fn check(&self) -> Result<(), Problem>;
-}
 
 /// What a training loop does with any optimizer.
 pub trait Optimizer {
@@ -286,7 +244,7 @@ impl<R: Rule> Stepper<R> {
         while let Some(chunk) = chunks.get(self.moments.len()) {
             let arena = |name: &&str| {
                 let label = format!("{name} of {}", known.get(chunk.group).map_or("", |name| name));
-                device.arena(label, chunk.values.elements)
+                device.arena(&label, chunk.values.elements)
             };
             self.moments.push(self.rule.moments().iter().map(arena).collect::<Result<_>>()?);
             self.partials = None;
@@ -296,7 +254,7 @@ impl<R: Rule> Stepper<R> {
             let ranges = chunks.iter().map(|chunk| chunk.values.elements);
             let count: usize =
                 ranges.chain(layout.iter().map(|place| place.shape.elements())).map(clip::partials).sum();
-            self.partials = Some(device.arena("partial norms".into(), count.max(1) * 2)?);
+            self.partials = Some(device.arena("partial norms", count.max(1) * 2)?);
         }
         let mixed = || (self.store.precision() == Precision::Mixed).then(LossScale::default);
         let scaling = self.scaling.unwrap_or_else(mixed);
@@ -314,17 +272,13 @@ impl<R: Rule> Stepper<R> {
         Ok(chunks)
     }
 
-    /// What `run` makes of one pass as the engine sees it, and each parameter with whether the loss reached it.
-    fn with_pass<T>(
-        &mut self,
-        update: bool,
-        run: impl FnOnce(&Pass<'_, R>) -> Result<T>,
-    ) -> Result<(T, Vec<(usize, bool)>)> {
+    /// What `run` makes of one pass.
+    fn with_pass<T>(&mut self, update: bool, run: impl FnOnce(&Pass<'_, R>) -> Result<T>) -> Result<T> {
         let chunks = self.prepare()?;
         let layout = self.store.layout()?;
         let leaves = self.store.leaves()?;
         let missing = || Error::internal("an optimizer without its arenas");
-        let pass = Pass::new(pass::Parts {
+        run(&Pass::new(pass::Parts {
             rule: &self.rule,
             store: &self.store,
             layout: &layout,
@@ -339,9 +293,7 @@ impl<R: Rule> Stepper<R> {
             update,
             costs: self.costs,
             tally: self.tally.as_ref().ok_or_else(missing)?,
-        });
-        let result = run(&pass)?;
-        Ok((result, pass.into_reached()))
+        }))
     }
 
     /// One pass over the gradients of a loss, or over those given for each parameter.
@@ -352,9 +304,17 @@ impl<R: Rule> Stepper<R> {
             Source::Loss(loss) => loss.device().clone(),
             Source::Given(_) => self.store.device().clone(),
         };
-        let ((), reached) = self.with_pass(update, |pass| match source {
-            Source::Loss(loss) => engine::step(Gradients::Of(loss), pass, &device, at),
-            Source::Given(given) => engine::step(Gradients::Given(&pass.members(given)), pass, &device, at),
+        let reached = self.with_pass(update, |pass| {
+            let given;
+            let gradients = match source {
+                Source::Loss(loss) => Gradients::Of(loss),
+                Source::Given(all) => {
+                    given = pass.members(all);
+                    Gradients::Given(&given)
+                }
+            };
+            let reached = pass.step(gradients, |step| engine::step(step, &device, at))?;
+            Ok(pass.by_parameter(&reached))
         })?;
         let mut updated = vec![false; self.histories.len()];
         for (number, reached) in reached {
@@ -400,8 +360,8 @@ impl<R: Rule> Stepper<R> {
     /// [`Stepper::plan_for`], with variants forced or chosen.
     #[doc(hidden)]
     pub fn plan_with(&mut self, loss: &Tensor, update: bool, target: &Target, fusion: bool) -> Result<Plan> {
-        let (plan, _) = self.with_pass(update, |pass| engine::step_plan(loss, pass, target, fusion))?;
-        Ok(plan)
+        let plan = |step: &engine::Step<'_>| engine::step_plan(loss, step, target, fusion);
+        self.with_pass(update, |pass| pass.step(Gradients::Of(loss), plan))
     }
 }
 
@@ -444,7 +404,7 @@ impl<R: Rule> Optimizer for Stepper<R> {
 
     fn gradient_norm(&self) -> Result<f64> {
         match &self.tally {
-            Some(tally) => Ok(tally.status.read(self.store.device(), 0, 1)?[0]),
+            Some(tally) => Ok(tally.status.read(0, 1)?[0]),
             None => Ok(0.0),
         }
     }
@@ -455,7 +415,7 @@ impl<R: Rule> Optimizer for Stepper<R> {
 
     fn loss_scale(&self) -> Result<Option<f64>> {
         match &self.tally {
-            Some(Tally { scaling: Some(_), scale, .. }) => Ok(Some(scale.read(self.store.device(), 0, 1)?[0])),
+            Some(Tally { scaling: Some(_), scale, .. }) => Ok(Some(scale.read(0, 1)?[0])),
             _ => Ok(None),
         }
     }

@@ -1,22 +1,19 @@
 //! One pass of an optimizer as the engine sees it: where gradients go, which kernels follow, the same in f64.
 
-use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::clip::Classes;
+use super::clip::{self, Classes};
+use super::rule::{Factors, Rule};
+use super::settings::Settings;
 use super::tally::{self, SETTLED, Tally};
-use super::{Factors, Rule, Settings, clip};
+use crate::arena::Arena;
 use crate::costs::Costs;
-use crate::device::Arena;
-use crate::engine::{ArenaKernel, Author, Beside, Bound, Found, Update};
+use crate::engine::{ArenaKernel, Author, Bound, Found, Gradients, Step, Trained, Update, Wanted};
 use crate::error::{Error, Result};
 use crate::graph::Node;
-use crate::kernel::{Capabilities, Kernel, Vectors};
+use crate::kernel::{Kernel, Vectors};
 use crate::params::{BLOCK, Chunk, ParamStore, Placed};
-use crate::plan::Destination;
-use crate::tensor::Tensor;
-use crate::version::StoreState;
 
 /// Operand words of a group's factors.
 const GROUP: usize = 8;
@@ -55,7 +52,6 @@ pub(super) struct Pass<'a, R> {
     classes: Vec<usize>,
     /// Names of the groups.
     groups: Vec<Arc<str>>,
-    reached: RefCell<Vec<bool>>,
 }
 
 impl<'a, R: Rule> Pass<'a, R> {
@@ -78,7 +74,7 @@ impl<'a, R: Rule> Pass<'a, R> {
             classes[number] = *class;
         }
         let groups = parts.store.groups();
-        Pass { parts, members, classes, groups, reached: RefCell::default() }
+        Pass { parts, members, classes, groups }
     }
 
     /// Of a place for each parameter, those of the parameters that are not frozen.
@@ -86,9 +82,33 @@ impl<'a, R: Rule> Pass<'a, R> {
         self.members.iter().map(|&number| each[number].clone()).collect()
     }
 
-    /// Each parameter that is not frozen, with whether the loss reached it.
-    pub fn into_reached(self) -> Vec<(usize, bool)> {
-        self.members.into_iter().zip(self.reached.into_inner()).collect()
+    /// Each parameter that is not frozen, with what is known of each target.
+    pub fn by_parameter(&self, reached: &[bool]) -> Vec<(usize, bool)> {
+        self.members.iter().copied().zip(reached.iter().copied()).collect()
+    }
+
+    /// What `run` makes of this pass as a step that the engine can do.
+    pub fn step<T>(&self, gradients: Gradients<'_>, run: impl FnOnce(&Step<'_>) -> T) -> T {
+        let Parts { store, tally, .. } = &self.parts;
+        let kernels = |wanted: Wanted<'_>| self.kernels(wanted);
+        let reference = |reached: &[bool], finite: bool| self.reference(reached, finite);
+        run(&Step {
+            store: store.state(),
+            states: store.adopted(),
+            author: self.parts.author,
+            number: self.parts.number,
+            gradients,
+            targets: self.targets(),
+            has_gathered: self.parts.gathered.contains(&true),
+            seed: tally.scaling.map(|_| tally.leaf.clone()),
+            key: self.key(),
+            update: self.parts.update.then(|| Update {
+                numbers: self.numbers(),
+                status: &tally.status,
+                kernels: &kernels,
+                reference: &reference,
+            }),
+        })
     }
 
     fn factors(&self, group: usize, updates: u64) -> Factors {
@@ -99,19 +119,16 @@ impl<'a, R: Rule> Pass<'a, R> {
     }
 
     /// For each parameter 0 if it is not updated, else 1, and for one of each class that number more.
-    fn roles(&self, found: &[Found]) -> Result<Arc<Arena>> {
-        let mut roles = vec![0.0; self.parts.layout.len().max(1)];
+    fn roles(&self, found: &[Found]) -> Arc<[u32]> {
+        let mut roles = vec![0.0f32; self.parts.layout.len().max(1)];
         let mut classes = HashSet::new();
         for chunk in 0..self.parts.chunks.len() {
             for (number, _) in self.updated(found, |found| found != Found::Nowhere, chunk) {
                 let class = self.classes[number];
-                roles[number] = if classes.insert(class) { 1.0 + class as f64 } else { 1.0 };
+                roles[number] = if classes.insert(class) { 1.0 + class as f32 } else { 1.0 };
             }
         }
-        let device = self.parts.store.device();
-        let arena = device.arena("roles".into(), roles.len())?;
-        arena.write(device, 0, &roles)?;
-        Ok(arena)
+        roles.into_iter().map(f32::to_bits).collect()
     }
 
     /// Parameters to update, by chunk, with what is known of each.
@@ -131,18 +148,6 @@ impl<'a, R: Rule> Pass<'a, R> {
     fn gradients(&self, chunk: usize) -> Result<&Arc<Arena>> {
         let arena = self.parts.chunks[chunk].gradients.as_ref();
         arena.ok_or_else(|| Error::internal("a chunk without gradients"))
-    }
-
-    fn classes(&self, blocks: &[u32]) -> Result<Classes> {
-        if let [first, rest @ ..] = blocks
-            && rest.iter().all(|class| class == first)
-        {
-            return Ok(Classes::One(*first));
-        }
-        let device = self.parts.store.device();
-        let classes = device.arena("classes".into(), blocks.len())?;
-        classes.write(device, 0, &blocks.iter().map(|&class| f64::from(class)).collect::<Vec<_>>())?;
-        Ok(Classes::Each(classes))
     }
 
     /// What the kernels of a chunk work on: the whole of it, for gradients in the arena, and the range of each parameter
@@ -170,8 +175,8 @@ impl<'a, R: Rule> Pass<'a, R> {
         let updated = |&class: &u32| class != 0;
         if let (Some(begin), Some(last)) = (blocks.iter().position(updated), blocks.iter().rposition(updated)) {
             let (first, elements) = (begin * BLOCK, (last + 1 - begin) * BLOCK);
-            let gradients = Bound::Range(self.gradients(chunk)?.clone(), first, elements);
-            let classes = self.classes(&blocks[begin..=last])?;
+            let gradients = Bound::Range(self.gradients(chunk)?.place.clone(), first, elements);
+            let classes = Classes::of(&blocks[begin..=last]);
             ranges.push(Range { first, elements, gradients, classes });
         }
         Ok(ranges)
@@ -186,41 +191,35 @@ struct Range {
     classes: Classes,
 }
 
-impl<R: Rule> Update for Pass<'_, R> {
-    fn store(&self) -> &Arc<StoreState> {
-        self.parts.store.state()
-    }
-
-    fn key(&self, words: &mut Vec<u64>) {
+impl<R: Rule> Pass<'_, R> {
+    /// Everything that its kernels depend on besides host numbers.
+    fn key(&self) -> Vec<u64> {
         // The arenas of the tally are this optimizer's own, the one for partial norms changes with the arenas.
         let Tally { scaling, scale, counts, status, .. } = self.parts.tally;
-        words.extend([status.id, counts.id, scale.id, self.parts.partials.id]);
+        let mut words = vec![status.id, counts.id, scale.id, self.parts.partials.id];
         let scaled = u64::from(scaling.is_some());
         words.push(scaled << 2 | u64::from(self.parts.update) << 1 | u64::from(self.parts.costs.is_some()));
         for (number, place) in self.parts.layout.iter().enumerate() {
             let flags = u64::from(place.frozen) | u64::from(self.parts.gathered[number]) << 1;
             words.push(flags | (self.classes[number] as u64) << 2);
         }
+        words
     }
 
-    fn targets(&self) -> Vec<(Arc<Node>, Destination)> {
+    /// Parameters that want a gradient.
+    fn targets(&self) -> Vec<Trained> {
         let target = |&number: &usize| {
             let place = &self.parts.layout[number];
             // `prepare` has made every gradient arena.
             let arena = self.parts.chunks[place.chunk].gradients.clone()?;
-            let destination = match self.parts.gathered[number] {
-                true => Destination::Accumulate(arena, place.offset),
-                false => Destination::Arena(arena, place.offset),
-            };
-            Some((self.parts.leaves[number].clone(), destination))
+            let (node, adds) = (self.parts.leaves[number].clone(), self.parts.gathered[number]);
+            Some(Trained { node, arena, offset: place.offset, adds })
         };
         self.members.iter().filter_map(target).collect()
     }
 
-    fn scalars(&self) -> Vec<u32> {
-        if !self.parts.update {
-            return vec![];
-        }
+    /// Host numbers of the update, as 32-bit words.
+    fn numbers(&self) -> Vec<u32> {
         let largest = self.parts.rule.settings().clip_norm;
         let mut numbers = self.parts.tally.head(largest, self.parts.rule.correction()).to_vec();
         for group in 0..self.groups.len() {
@@ -229,17 +228,9 @@ impl<R: Rule> Update for Pass<'_, R> {
         numbers.into_iter().map(|x| (x as f32).to_bits()).collect()
     }
 
-    fn kernels(
-        &self,
-        found: &[Found],
-        first: usize,
-        beside: Beside,
-        capabilities: &Capabilities,
-    ) -> Result<Vec<ArenaKernel>> {
+    /// The kernels of the update: the verdict, then a kernel a range.
+    fn kernels(&self, Wanted { found, first, beside, capabilities }: Wanted<'_>) -> Result<Vec<ArenaKernel>> {
         let Parts { rule, chunks, moments, tally, partials, .. } = &self.parts;
-        if !self.parts.update {
-            return Ok(vec![]);
-        }
         // After values, gradients and moments.
         let status_binding = 2 + rule.moments().len();
         let head =
@@ -270,7 +261,7 @@ impl<R: Rule> Update for Pass<'_, R> {
                 kernel.iterations = each as u64;
                 // Values and moments are read and written, gradients read.
                 kernel.bytes = Some(elements as u64 * 4 * (3 + 2 * moments[chunk].len() as u64));
-                let range = |arena: &Arc<Arena>| (Bound::Range(arena.clone(), start, elements), true);
+                let range = |arena: &Arc<Arena>| (Bound::Range(arena.place.clone(), start, elements), true);
                 let mut bound = vec![range(&arenas.values), (gradients, false)];
                 bound.extend(moments[chunk].iter().map(range));
                 bound.push(((&tally.status).into(), false));
@@ -278,16 +269,14 @@ impl<R: Rule> Update for Pass<'_, R> {
                 updates.push(ArenaKernel { kernel, arenas: bound });
             }
         }
-        let verdict = tally.verdict(first, self.roles(found)?, rule.correction(), beside);
+        let verdict = tally.verdict(first, self.roles(found), rule.correction(), beside);
         let mut kernels = clip::kernels(norms, verdict, partials, capabilities, costs);
         kernels.extend(updates);
         Ok(kernels)
     }
 
+    /// The same on the reference's arenas.
     fn reference(&self, reached: &[bool], finite: bool) -> Result<()> {
-        if !self.parts.update {
-            return Ok(());
-        }
         let mut square = 0.0;
         for chunk in 0..self.parts.chunks.len() {
             let gradients = self.gradients(chunk)?.cpu()?;
@@ -330,33 +319,5 @@ impl<R: Rule> Update for Pass<'_, R> {
             }
         }
         Ok(())
-    }
-
-    fn seed(&self) -> Option<Tensor> {
-        self.parts.tally.scaling.map(|_| self.parts.tally.leaf.clone())
-    }
-
-    fn status(&self) -> Option<Arc<Arena>> {
-        self.parts.update.then(|| self.parts.tally.status.clone())
-    }
-
-    fn number(&self) -> u64 {
-        self.parts.number
-    }
-
-    fn author(&self) -> &Arc<Author> {
-        self.parts.author
-    }
-
-    fn has_gathered(&self) -> bool {
-        self.parts.gathered.contains(&true)
-    }
-
-    fn changes_parameters(&self) -> bool {
-        self.parts.update
-    }
-
-    fn reached(&self, reached: &[bool]) {
-        *self.reached.borrow_mut() = reached.to_vec();
     }
 }

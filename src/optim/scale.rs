@@ -4,7 +4,7 @@
 //! The backward pass starts from the scale, which is read from memory; the factor that clips gradients also divides by it.
 //! Where a scaled gradient is not finite the update is skipped and the scale is lowered.
 
-use super::check_number;
+use super::settings::check_number;
 use crate::error::Problem;
 
 /// How the factor of the loss follows the gradients. The defaults are those of `torch.amp.GradScaler`, which has no floor.

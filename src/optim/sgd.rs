@@ -1,7 +1,8 @@
 //! Stochastic gradient descent with momentum, Nesterov's momentum, dampening and weight decay, as `torch.optim.SGD` has
 //! it (its documentation states where it departs from Sutskever et al. 2013).
 
-use super::{Correction, Factors, GroupSettings, Rule, Settings, check_settings, check_share};
+use super::rule::{Correction, Factors, Rule};
+use super::settings::{GroupSettings, Settings, check_settings, check_share};
 use crate::error::Problem;
 
 /// Configuration of [`super::Sgd`].

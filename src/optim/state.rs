@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::rule::Rule;
 use super::tally::MOST_UPDATES;
-use super::{Optimizer, Rule, Stepper};
+use super::{Optimizer, Stepper};
 use crate::dtype::DType;
 use crate::engine::Author;
 use crate::error::{Error, Problem, Result};
@@ -97,7 +98,7 @@ impl<R: Rule> Stepper<R> {
         self.store.settled()?;
         let (counts, loss_scale) = match &self.tally {
             Some(tally) => {
-                let scale = tally.scaling.map(|_| tally.scale.read(device, 0, 2)).transpose()?;
+                let scale = tally.scaling.map(|_| tally.scale.read(0, 2)).transpose()?;
                 (tally.counts(device, layout.len())?, scale.map(|scale| (scale[0], scale[1] as u64)))
             }
             None => (vec![0; layout.len()], None),
@@ -229,7 +230,7 @@ impl<R: Rule> Stepper<R> {
                 && self.scaling != Some(None)
             {
                 tally.fit(device, Some(self.scaling.flatten().unwrap_or_default()), layout.len())?;
-                tally.scale.write(device, 0, &[scale, good as f64])?;
+                tally.scale.write(0, &[scale, good as f64])?;
             }
         }
         let mut known = HashMap::new();

@@ -8,9 +8,11 @@
 use std::panic::Location;
 use std::sync::Arc;
 
+use super::clip::{self, Verdict};
+use super::rule::Correction;
 use super::scale::LossScale;
-use super::{Correction, clip};
-use crate::device::{Arena, Device};
+use crate::arena::Arena;
+use crate::device::Device;
 use crate::dtype::DType;
 use crate::engine::{Beside, Bound};
 use crate::error::Result;
@@ -44,20 +46,10 @@ pub(super) struct Tally {
     pub leaf: Tensor,
 }
 
-/// What a kernel needs to pass a verdict: the text in front of it, and what that binds from 1 on.
-pub(super) struct Verdict {
-    pub text: String,
-    pub bound: Vec<(Bound, bool)>,
-    /// First word of the operands.
-    pub word: usize,
-    pub parameters: usize,
-    pub iterations: u64,
-}
-
 impl Tally {
     /// For so many parameters, none of them updated yet.
     pub fn new(device: &Device, scaling: Option<LossScale>, parameters: usize) -> Result<Tally> {
-        let scale = device.arena("loss scale".into(), 64)?;
+        let scale = device.arena("loss scale", 64)?;
         let (counts, status) = arenas(device, parameters)?;
         let leaf = ParameterLeaf {
             arena: scale.clone(),
@@ -69,21 +61,21 @@ impl Tally {
         let meta = Meta { shape: Shape::SCALAR, dtype: DType::F32 };
         let node = Node::new(device, meta, Source::Parameter(leaf), vec![], Flow::Nothing, Location::caller());
         let tally = Tally { scaling, scale, counts, status, leaf: Tensor::from_node(Arc::new(node)) };
-        tally.scale.write(device, 0, &[scaling.map_or(1.0, |settings| settings.initial), 0.0])?;
+        tally.scale.write(0, &[scaling.map_or(1.0, |settings| settings.initial), 0.0])?;
         Ok(tally)
     }
 
     /// Makes room for parameters that were added, and begins to scale losses if `scaling` says how and they are not yet.
     pub fn fit(&mut self, device: &Device, scaling: Option<LossScale>, parameters: usize) -> Result<()> {
         if parameters > self.counts.elements {
-            let counts = self.counts.read(device, 0, self.counts.elements)?;
-            let status = self.status.read(device, 0, 4)?;
+            let counts = self.counts.read(0, self.counts.elements)?;
+            let status = self.status.read(0, 4)?;
             (self.counts, self.status) = arenas(device, parameters)?;
-            self.counts.write(device, 0, &counts)?;
-            self.status.write(device, 0, &status)?;
+            self.counts.write(0, &counts)?;
+            self.status.write(0, &status)?;
         }
         if let (None, Some(settings)) = (self.scaling, scaling) {
-            self.scale.write(device, 0, &[settings.initial, 0.0])?;
+            self.scale.write(0, &[settings.initial, 0.0])?;
             self.scaling = scaling;
         }
         Ok(())
@@ -91,7 +83,7 @@ impl Tally {
 
     /// Updates of each parameter so far. Waits for the device.
     pub fn counts(&self, device: &Device, parameters: usize) -> Result<Vec<u64>> {
-        let known = self.counts.read(device, 0, parameters.min(self.counts.elements))?;
+        let known = self.counts.read(0, parameters.min(self.counts.elements))?;
         let count = |&word: &f64| if device.is_cpu() { word as u64 } else { u64::from((word as f32).to_bits()) };
         Ok((0..parameters).map(|number| known.get(number).map_or(0, count)).collect())
     }
@@ -101,7 +93,7 @@ impl Tally {
             true => count as f64,
             false => f64::from(f32::from_bits(count as u32)),
         };
-        self.counts.write(device, 0, &updates.iter().map(word).collect::<Vec<_>>())
+        self.counts.write(0, &updates.iter().map(word).collect::<Vec<_>>())
     }
 
     /// Host numbers of a step: the largest norm (0: no clipping), the settings, the constants of the rule's correction.
@@ -121,7 +113,7 @@ impl Tally {
     pub fn verdict(
         &self,
         word: usize,
-        members: Arc<Arena>,
+        members: Arc<[u32]>,
         correction: Option<Correction>,
         Beside { loss, accepted }: Beside,
     ) -> Verdict {
@@ -143,10 +135,10 @@ impl Tally {
             correction.map_or(UNCORRECTED, |correction| correction.wgsl),
             include_str!("../../shaders/optim/tally.wgsl")
         );
-        let parameters = members.elements;
+        let parameters = members.len();
         let mut bound: Vec<(Bound, bool)> =
             [&self.status, &self.scale, &self.counts].map(|arena| (arena.into(), true)).into();
-        bound.push(((&members).into(), false));
+        bound.push((Bound::Table(members), false));
         bound.extend(accepted.map(|accepted| (accepted, true)));
         bound.extend(loss.map(|(loss, _)| (loss, false)));
         Verdict { text, bound, word, parameters, iterations: parameters.div_ceil(64) as u64 * 12 }
@@ -185,5 +177,5 @@ impl Tally {
 
 fn arenas(device: &Device, parameters: usize) -> Result<(Arc<Arena>, Arc<Arena>)> {
     let room = parameters.max(1).next_multiple_of(64);
-    Ok((device.arena("counts of updates".into(), room)?, device.arena("status".into(), 4 * (1 + room))?))
+    Ok((device.arena("counts of updates", room)?, device.arena("status", 4 * (1 + room))?))
 }

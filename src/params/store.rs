@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::Location;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use super::{Param, Path};
-use crate::device::{Arena, Backend, Device};
+use crate::arena::Arena;
+use crate::device::Device;
 use crate::dtype::{DType, Precision};
 use crate::engine;
 use crate::error::{Error, Problem, Result};
@@ -17,7 +18,7 @@ use crate::layout::Meta;
 use crate::packed::Packed;
 use crate::rng::{Draws, Philox};
 use crate::shape::Shape;
-use crate::state::State;
+use crate::state::{State, StateCell};
 use crate::tensor::Tensor;
 use crate::transfer::Writer;
 use crate::version::StoreState;
@@ -47,6 +48,8 @@ pub(super) struct Contents {
     chunks: Vec<Chunk>,
     /// Versioned state that checkpoints keep: running statistics and the like.
     pub states: Vec<(Arc<str>, State)>,
+    /// All of them that somebody has, those whose name was taken too.
+    adopted: Vec<Weak<StateCell>>,
     /// Entries below this have a place.
     placed: usize,
     /// Elements of an arena at most, if set by a test.
@@ -232,11 +235,17 @@ impl ParamStore {
         } else {
             State::new(initial)
         };
-        self.0.state.adopt(&state);
+        contents.adopted.retain(|state| state.strong_count() > 0);
+        contents.adopted.push(Arc::downgrade(&state.0));
         if !taken {
             contents.states.push((name, state.clone()));
         }
         state
+    }
+
+    /// The states that its steps take care of.
+    pub(crate) fn adopted(&self) -> Vec<Arc<StateCell>> {
+        self.lock().adopted.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// The states, by name.
@@ -250,10 +259,7 @@ impl ParamStore {
             return Ok(());
         }
         let device = &self.0.device;
-        let bytes = match device.backend() {
-            Backend::Cpu => u64::MAX,
-            Backend::Gpu(gpu) => gpu.target().capabilities.binding_bytes,
-        };
+        let bytes = device.backend().binding_bytes();
         let limit = contents.limit.unwrap_or(usize::try_from(bytes / 4).unwrap_or(usize::MAX)).min(u32::MAX as usize);
         let new = contents.placed..contents.entries.len();
         let mut places = vec![(0, 0); new.len()];
@@ -288,7 +294,7 @@ impl ParamStore {
         let mut made = vec![];
         for (group, elements) in chunks {
             let label = format!("values of {}", contents.groups[group]);
-            made.push(Chunk { group, values: device.arena(label, elements)?, gradients: None });
+            made.push(Chunk { group, values: device.arena(&label, elements)?, gradients: None });
         }
         for (number, &(chunk, offset)) in new.clone().zip(&places) {
             let entry = &contents.entries[number];
@@ -301,7 +307,7 @@ impl ParamStore {
                 let length = values.len() / entry.shape[0];
                 values.chunks_mut(length).skip(row).take(1).for_each(|zeros| zeros.fill(0.0));
             }
-            made[chunk - contents.chunks.len()].values.write(device, offset, &values)?;
+            made[chunk - contents.chunks.len()].values.write(offset, &values)?;
         }
         contents.chunks.extend(made);
         contents.placed = new.end;
@@ -366,7 +372,7 @@ impl ParamStore {
         for chunk in &mut contents.chunks {
             if gradients && chunk.gradients.is_none() {
                 let label = format!("gradients of {}", contents.groups[chunk.group]);
-                chunk.gradients = Some(self.0.device.arena(label, chunk.values.elements)?);
+                chunk.gradients = Some(self.0.device.arena(&label, chunk.values.elements)?);
             }
         }
         Ok(contents.chunks.clone())
@@ -402,7 +408,7 @@ impl ParamStore {
         self.settle_held()?;
         for &(number, values) in values {
             let place = &layout[number];
-            chunks[place.chunk].values.write(&self.0.device, place.offset, values)?;
+            chunks[place.chunk].values.write(place.offset, values)?;
         }
         self.0.state.advance();
         Ok(())

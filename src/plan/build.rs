@@ -84,7 +84,7 @@ impl Graph {
                 (Some(kind), _) => {
                     let index = graph.push(node.name(), node.meta, Work::Leaf(*kind, i), vec![]);
                     if let (LeafKind::Parameter, Source::Parameter(leaf)) = (kind, &node.source) {
-                        graph.parameters.insert(i, (leaf.arena.clone(), leaf.offset));
+                        graph.parameters.insert(i, (leaf.arena.place.clone(), leaf.offset));
                     }
                     if *kind == LeafKind::Operand {
                         graph.operand_words.insert(index, graph.next_word);

@@ -1,11 +1,9 @@
 //! The planner's graph: nodes with their lowering, views as maps, and what each node needs.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::text;
-use crate::device::Arena;
-use crate::dispatch::Open;
+use crate::dispatch::{ArenaRef, Open};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::LeafKind;
@@ -21,9 +19,9 @@ pub enum Destination {
     /// Into a buffer of its own.
     Value,
     /// Into this arena from this element on.
-    Arena(Arc<Arena>, usize),
+    Arena(ArenaRef, usize),
     /// Added to what is in this arena from this element on.
-    Accumulate(Arc<Arena>, usize),
+    Accumulate(ArenaRef, usize),
 }
 
 /// What a planner's node does.
@@ -90,7 +88,7 @@ pub struct Graph {
     pub operands: Vec<(usize, usize)>,
     pub next_word: usize,
     /// Arena ranges of parameter leaves, by snapshot leaf.
-    pub parameters: HashMap<usize, (Arc<Arena>, usize)>,
+    pub parameters: HashMap<usize, (ArenaRef, usize)>,
     is_output: Vec<bool>,
     pub(super) variants: Vec<&'static str>,
     pub(super) choices: Vec<(String, Choice)>,

@@ -18,7 +18,8 @@ mod units;
 
 pub use build::{Request, build};
 pub use graph::Destination;
+pub use text::scan;
 
-pub use crate::dispatch::{Dispatch, Numbers, OPERAND_WORDS, Open, Plan, Rival, Slot, SlotKind};
+pub use crate::dispatch::{ArenaRef, Dispatch, Numbers, OPERAND_WORDS, Open, Plan, Rival, Slot, SlotKind};
 pub use crate::layout::Strided;
 pub use crate::target::{Choice, Choices, Target};

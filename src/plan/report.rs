@@ -76,6 +76,7 @@ impl Plan {
             SlotKind::Stored(leaf) => format!("stored{leaf}"),
             SlotKind::Output(i) => format!("output{i}"),
             SlotKind::Arena(arena, offset, length) => format!("{}[{offset}+{length}]", arena.label),
+            SlotKind::Table(words) => format!("table[{}]", words.len()),
         }
     }
 }

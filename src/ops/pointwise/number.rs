@@ -9,7 +9,6 @@
 use super::Pointwise;
 use super::table::{self, Kind, Row};
 use crate::dtype::DType;
-use crate::error::Problem;
 use crate::op::{Casting, Op};
 use crate::tensor::{Tensor, is_mixed};
 
@@ -117,14 +116,4 @@ fn limits(dtype: DType) -> (f64, f64) {
         DType::I32 => (f64::from(i32::MIN), f64::from(i32::MAX)),
         _ => (0.0, f64::from(u32::MAX)),
     }
-}
-
-/// What is wrong with a number that a dtype does not hold.
-pub(crate) fn refused(dtype: DType, number: f64) -> Problem {
-    let holds = match dtype {
-        DType::I32 => "whole numbers from -2147483648 to 2147483647",
-        DType::U32 => "whole numbers from 0 to 4294967295",
-        _ => "0 and 1",
-    };
-    Problem::DType(format!("{number} beside a tensor of {dtype}, which holds {holds}"))
 }

@@ -1,0 +1,109 @@
+//! Opening devices: which there are, and which is the best.
+
+use std::sync::OnceLock;
+
+use crate::device::Device;
+use crate::device_info::DeviceInfo;
+use crate::engine::{OnGpu, Reference};
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::kernel::Capabilities;
+use crate::profile::Report;
+use crate::settings::Settings;
+
+impl Device {
+    /// The best device: `KILN_DEVICE` if it is set, else a discrete GPU, an integrated one, a software one, the
+    /// reference.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] if `KILN_DEVICE` names none, [`Error::Driver`] if the adapter gives no device,
+    /// [`Error::Setting`] for a `KILN_*` variable with a value that it has not.
+    pub fn best() -> Result<Device> {
+        let settings = Settings::from_env()?;
+        Device::open(settings.device.as_deref().unwrap_or("auto"), &settings)
+    }
+
+    /// The device that `wanted` names: `auto`, `cpu`, a back end (`vulkan`, `metal`, `dx12`, `gl`) or part of an
+    /// adapter's name, in any case.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] if none matches, [`Error::Driver`] if the adapter gives no device, [`Error::Setting`] for a
+    /// `KILN_*` variable with a value that it has not.
+    pub fn named(wanted: &str) -> Result<Device> {
+        Device::open(wanted, &Settings::from_env()?)
+    }
+
+    fn open(wanted: &str, settings: &Settings) -> Result<Device> {
+        let reference = || {
+            if settings.profile != Report::Nothing {
+                eprintln!("kiln: the CPU reference runs no kernels, so KILN_PROFILE shows nothing");
+            }
+            Ok(Device::cpu())
+        };
+        if wanted.eq_ignore_ascii_case("cpu") {
+            return reference();
+        }
+        match Gpu::open(wanted, settings, &[])? {
+            Some(gpu) => Ok(Device::with_gpu(gpu, settings)),
+            None if wanted.eq_ignore_ascii_case("auto") => reference(),
+            None => Err(Error::NoDevice {
+                wanted: wanted.into(),
+                available: Device::list().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            }),
+        }
+    }
+
+    /// The f64 reference. All handles to it are one device.
+    pub fn cpu() -> Device {
+        static CPU: OnceLock<Device> = OnceLock::new();
+        CPU.get_or_init(|| Device::new(Box::new(Reference), Settings::check_or_warn())).clone()
+    }
+
+    /// A device without hardware, on which plans are made and encoded but nothing is computed: it shows what the host
+    /// costs.
+    #[doc(hidden)]
+    pub fn noop() -> Result<Device> {
+        let settings = Settings::from_env()?;
+        Ok(Device::with_gpu(Gpu::noop(&settings)?, &settings))
+    }
+
+    /// [`Device::named`], but planned for as if it had other capabilities: the kernels of other kinds of device run on it,
+    /// as far as its driver takes them. For tests.
+    ///
+    /// # Errors
+    /// Those of [`Device::named`], and [`Error::NoDevice`] for the reference, which has no kernels.
+    #[doc(hidden)]
+    pub fn named_as_if(wanted: &str, change: impl FnOnce(&mut Capabilities)) -> Result<Device> {
+        let settings = Settings::from_env()?;
+        let mut gpu = Gpu::open(wanted, &settings, &[])?
+            .ok_or_else(|| Error::NoDevice { wanted: wanted.into(), available: "none with kernels".into() })?;
+        gpu.pretend(change);
+        Ok(Device::with_gpu(gpu, &settings))
+    }
+
+    /// Every adapter, best first, and the reference.
+    pub fn list() -> Vec<DeviceInfo> {
+        let mut list = Gpu::list();
+        list.push(Device::cpu().info());
+        list
+    }
+
+    fn with_gpu(gpu: Gpu, settings: &Settings) -> Device {
+        if settings.profile != Report::Nothing {
+            gpu.recorder().switch(true);
+            gpu.recorder().report_at_end(settings.profile);
+        }
+        Device::new(Box::new(OnGpu::new(gpu)), settings.check)
+    }
+
+    /// [`Device::named`] on an adapter that fails at what is named, see [`Device::inject_fault`].
+    ///
+    /// # Errors
+    /// Those of [`Device::named`].
+    #[doc(hidden)]
+    pub fn named_with_faults(wanted: &str, faults: &[&str]) -> Result<Device> {
+        let none = || Error::NoDevice { wanted: wanted.into(), available: "none with kernels".into() };
+        let settings = Settings::from_env()?;
+        Ok(Device::with_gpu(Gpu::open(wanted, &settings, faults)?.ok_or_else(none)?, &settings))
+    }
+}
