@@ -20,6 +20,7 @@ pub mod concat;
 pub mod constant;
 pub mod conv2d;
 pub mod cross_entropy;
+pub mod cumsum;
 pub mod gather;
 pub mod layer_norm;
 mod losses;
@@ -80,6 +81,7 @@ op_list! {
     max_pool2d: MaxPool2d, MaxPool2dBackward;
     avg_pool2d: AvgPool2d, AvgPool2dBackward;
     softmax: Softmax, SoftmaxBackward;
+    cumsum: Cumsum;
     cross_entropy: CrossEntropy, CrossEntropyBackward;
     batch_norm: BatchNorm, BatchNormBackward, BatchNormStatistics, BatchNormSums;
     layer_norm: LayerNorm, LayerNormBackward, LayerNormStatistics, LayerNormWeightGrad;

@@ -1,0 +1,24 @@
+// Each sum of a run becomes the sum of the runs before it: an invocation a row. `rows.wgsl` is put in front.
+//
+// binding 0  sums  [parts, rows]
+// Grid: ceil(rows / 64) workgroups, folded. Iterations: parts.
+
+@group(0) @binding(0) var<storage, read_write> sums: array<T>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let row = (group.x + group.y * groups.x) * 64u + lane;
+    if row >= p.rows {
+        return;
+    }
+    var before = T(0);
+    for (var k = 0u; k < p.parts; k++) {
+        let sum = sums[k * p.rows + row];
+        sums[k * p.rows + row] = before;
+        before += sum;
+    }
+}

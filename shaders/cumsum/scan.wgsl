@@ -1,0 +1,26 @@
+// The running sums of each run, from what comes before it on. `rows.wgsl` is put in front, and
+//   binding 1      result, array<OUT> or of the integers that are summed
+//   before(run)    the sum of the runs before it in its row: 0 where a row is one run
+//
+// Grid: ceil(rows * parts / 64) workgroups, folded. Iterations: part.
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let run = (group.x + group.y * groups.x) * 64u + lane;
+    if run >= p.rows * p.parts {
+        return;
+    }
+    let row = run % p.rows;
+    let first = run / p.rows * p.part;
+    let end = min(first + p.part, p.length);
+    var sum = before(run);
+    for (var j = first; j < end; j++) {
+        let index = place(row, j);
+        sum += prologue(index);
+        result[index] = epilogue(sum, index);
+    }
+}

@@ -1,0 +1,26 @@
+// The sum of each run of a row, where a row is taken in several: `rows.wgsl` and binding 1 are put in front.
+//
+// binding 1  sums  [parts, rows]
+// Grid: ceil(rows * parts / 64) workgroups, folded. Iterations: part.
+
+@group(0) @binding(1) var<storage, read_write> sums: array<T>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let run = (group.x + group.y * groups.x) * 64u + lane;
+    if run >= p.rows * p.parts {
+        return;
+    }
+    let row = run % p.rows;
+    let first = run / p.rows * p.part;
+    let end = min(first + p.part, p.length);
+    var sum = T(0);
+    for (var j = first; j < end; j++) {
+        sum += prologue(place(row, j));
+    }
+    sums[run] = sum;
+}

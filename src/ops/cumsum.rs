@@ -1,0 +1,199 @@
+//! Running sums along an axis: y_j = x_0 + .. + x_j.
+//!
+//! One invocation a row; few or long rows are taken in runs: their sums, the sums before each, then the running sums from there.
+//! How a row is cut depends on the shape alone, so every device adds in one order.
+
+use crate::array::Array;
+use crate::dtype::DType;
+use crate::error::Problem;
+use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::layout::Meta;
+use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
+use crate::ops::rows::Rows;
+use crate::ops::shared::check_axis;
+use crate::tensor::Tensor;
+
+/// Sums of the elements up to each one along an axis, or with `reverse` from each one on: the gradient of the other.
+#[derive(Debug)]
+pub struct Cumsum {
+    /// The axis.
+    pub axis: usize,
+    /// True to begin at the end.
+    pub reverse: bool,
+}
+
+impl Tensor {
+    /// Sums of the elements up to each one along `axis`: same shape and dtype, as `torch.cumsum`. Integers wrap; half precision
+    /// is summed in f32 and rounded once.
+    ///
+    /// # Errors
+    /// The result carries [`crate::Error::Axis`] if `axis` is not below the rank, [`crate::Error::DType`] for booleans.
+    #[track_caller]
+    pub fn cumsum(&self, axis: usize) -> Tensor {
+        Tensor::apply(Cumsum { axis, reverse: false }, &[self])
+    }
+}
+
+/// Rows from this many on, of at most [`MOST`] elements, are taken whole.
+const MANY: usize = 1024;
+/// Shorter rows are taken whole, however few.
+const SHORT: usize = 512;
+/// Elements that an invocation adds at most; its square bounds the length of a row.
+const MOST: usize = 50_000;
+
+/// Elements of a run: about as many as there are runs, so that adding the sums of runs takes no longer than forming them.
+fn part(rows: &Rows) -> usize {
+    match rows.length < SHORT || rows.rows >= MANY && rows.length <= MOST {
+        true => rows.length,
+        false => rows.length.isqrt() + 1,
+    }
+}
+
+impl Op for Cumsum {
+    fn name(&self) -> &'static str {
+        "cumsum"
+    }
+
+    fn attributes(&self, words: &mut Vec<u64>) {
+        words.extend([self.axis as u64, u64::from(self.reverse)]);
+    }
+
+    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
+        let Meta { shape, dtype } = inputs[0];
+        check_axis(self.axis, shape.rank())?;
+        if dtype == DType::Bool {
+            return Err(Problem::DType("it is not defined for bool; cast it to an integer".into()));
+        }
+        if shape[self.axis] >= MOST * MOST {
+            let what = format!("axis {} of shape {shape}", self.axis);
+            return Err(Problem::Shape(what, "sum at most 2.5e9 elements along an axis"));
+        }
+        Ok(vec![inputs[0]])
+    }
+
+    /// Each element is in the sums from its own on.
+    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
+        vec![Some(Tensor::apply(Cumsum { axis: self.axis, reverse: !self.reverse }, &[backward.grad]))]
+    }
+
+    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
+        let rows = Rows::along(&output.shape, self.axis);
+        let mut data = inputs[0].data.clone();
+        for row in 0..rows.rows {
+            let mut places: Vec<usize> = rows.positions(row).collect();
+            if self.reverse {
+                places.reverse();
+            }
+            let (mut sum, mut whole) = (0.0, 0i64);
+            for at in places {
+                (sum, whole) = (sum + data[at], whole.wrapping_add(data[at] as i64));
+                data[at] = if output.dtype.is_integer() { output.dtype.wrap(whole) } else { output.dtype.round(sum) };
+            }
+        }
+        vec![Array { shape: output.shape, dtype: output.dtype, data }]
+    }
+
+    fn lowering(&self, _: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
+        let rows = Rows::along(&output.shape, self.axis);
+        let part = part(&rows);
+        let parts = rows.length.div_ceil(part);
+        // The planner says what a float is stored as; see `epilogue` in the shader.
+        let (sum, out) = match output.dtype {
+            DType::F32 | DType::F16 => ("f32", "OUT"),
+            DType::I32 => ("i32", "i32"),
+            DType::U32 | DType::Bool => ("u32", "u32"),
+        };
+        let kernel = |name: &'static str, front: &str, text: &str, bindings: &[Binding], invocations: usize| {
+            let head = format!("alias T = {sum};\nconst REVERSE: bool = {};\n", self.reverse);
+            let rows_text = include_str!("../../shaders/cumsum/rows.wgsl");
+            let mut kernel = Kernel::own(name, format!("{head}{rows_text}{front}{text}"));
+            kernel.bindings = bindings.to_vec();
+            let words = [rows.rows, rows.length, rows.stride, part, parts, 0, 0, 0];
+            kernel.params = words.map(|word| word as u32).to_vec();
+            kernel.workgroups = (invocations as u64).div_ceil(64);
+            kernel.iterations = part.max(parts) as u64;
+            kernel.flops = output.elements() as u64;
+            kernel
+        };
+        let scan = |before: &str, bindings: &[Binding]| {
+            let front = format!("@group(0) @binding(1) var<storage, read_write> result: array<{out}>;\n{before}");
+            let text = include_str!("../../shaders/cumsum/scan.wgsl");
+            let mut scan = kernel("cumsum", &front, text, bindings, rows.rows * parts);
+            (scan.prologue, scan.epilogue) = (true, true);
+            scan
+        };
+        if parts == 1 {
+            let none = "fn before(run: u32) -> T {\n    return T(0);\n}\n";
+            return Lowering::kernel(scan(none, &[Binding::input(0), Binding::output()]));
+        }
+        let text = include_str!("../../shaders/cumsum/sums.wgsl");
+        let mut sums = kernel("cumsum.sums", "", text, &[Binding::input(0), Binding::write(0)], rows.rows * parts);
+        sums.prologue = true;
+        let text = include_str!("../../shaders/cumsum/before.wgsl");
+        let before = kernel("cumsum.before", "", text, &[Binding::write(0)], rows.rows);
+        let some = "@group(0) @binding(2) var<storage, read> sums: array<T>;\n\
+                    fn before(run: u32) -> T {\n    return sums[run];\n}\n";
+        let scan = scan(some, &[Binding::input(0), Binding::output(), Binding::read(0)]);
+        Lowering::Kernels { kernels: vec![sums, before, scan], temporaries: vec![rows.rows * parts] }
+    }
+
+    fn cases() -> Vec<Case> {
+        let along = |axis: usize| move |x: &[Tensor]| x[0].cumsum(axis);
+        let shapes: [(&str, &[usize], usize); 9] = [
+            ("vector", &[37], 0),
+            ("one", &[1], 0),
+            ("of_one", &[131, 1], 1),
+            ("last", &[37, 131], 1),
+            ("first", &[131, 37], 0),
+            ("middle", &[3, 37, 5], 1),
+            ("runs", &[2, 2053], 1),
+            ("runs_side_by_side", &[1031, 3], 0),
+            ("longer_than_a_loop", &[70_001], 0),
+        ];
+        let float = |(name, shape, axis): (&str, &[usize], usize)| {
+            Case::new(name, along(axis)).normal(shape).tolerance(Tolerance::Sum { terms: shape[axis] })
+        };
+        let mut cases: Vec<Case> = shapes.into_iter().map(float).collect();
+        // Half the range and more: sums wrap.
+        let whole = |name: &str, shape: &[usize], dtype: DType, draw: Draw| {
+            Case::new(name, along(1)).input(shape, dtype, draw).tolerance(Tolerance::Exact).not_differentiable()
+        };
+        cases.extend([
+            whole("u32", &[37, 131], DType::U32, Draw::Below(u32::MAX)),
+            whole("i32", &[37, 131], DType::I32, Draw::Uniform(-2e9, 2e9)),
+            whole("i32_runs", &[2, 2053], DType::I32, Draw::Uniform(-2e9, 2e9)),
+        ]);
+        let half = |name: &str, shape: &[usize], axis: usize| {
+            let case = Case::new(name, along(axis)).input(shape, DType::F16, Draw::Normal).not_differentiable();
+            case.tolerance(Tolerance::HalfSum { terms: shape[axis] })
+        };
+        cases.extend([half("half", &[5, 131], 1), half("half_runs", &[1031, 2], 0)]);
+        let sum = |terms| Tolerance::Sum { terms };
+        cases.extend([
+            Case::new("transposed", |x| x[0].transpose(0, 1).cumsum(1)).normal(&[131, 37]).tolerance(sum(131)),
+            Case::new("stretched", |x| x[0].expand(&[3, 5, 37]).cumsum(1)).normal(&[3, 1, 37]).tolerance(sum(5)),
+            Case::new("sliced_runs", |x| x[0].slice(1, 7, 1031).cumsum(1)).normal(&[3, 1039]).tolerance(sum(1031)),
+            Case::new("reverse", |x| Tensor::apply(Cumsum { axis: 1, reverse: true }, &[&x[0]]))
+                .normal(&[5, 1031])
+                .tolerance(sum(1031)),
+        ]);
+        for (name, shape) in [("between", [37, 131]), ("between_runs", [3, 1031])] {
+            let around = Case::new(name, |x| (x[0].tanh() * &x[1]).cumsum(1).scale(0.01).tanh() + &x[0]);
+            let bound = Tolerance::Pointwise { absolute: 1e-5, relative: 1e-5 };
+            cases.push(around.normal(&shape).normal(&[shape[1]]).tolerance(bound));
+        }
+        cases
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{DType, Device, Error};
+
+    #[test]
+    fn an_axis_beyond_the_rank_and_booleans_are_refused() {
+        let x = Device::cpu().zeros(&[2, 3]);
+        assert!(matches!(x.cumsum(2).error(), Some(Error::Axis { op: "cumsum", .. })));
+        assert!(matches!(x.cast(DType::Bool).cumsum(0).error(), Some(Error::DType { op: "cumsum", .. })));
+    }
+}
