@@ -189,6 +189,30 @@ impl Kernel {
     }
 }
 
+/// Drops the kernels of an op that none of these of its results needs.
+pub(crate) fn keep_needed(kernels: &mut Vec<Kernel>, results: &[usize]) {
+    let mut temporaries: BTreeSet<usize> = BTreeSet::new();
+    // What a later kernel reads is needed, too.
+    kernels.reverse();
+    kernels.retain(|kernel| {
+        let of_use = |binding: &Binding| match binding.operand {
+            Operand::Output(number) => results.contains(&number),
+            Operand::Temporary(k) => binding.write && temporaries.contains(&k),
+            Operand::Input(_) => false,
+        };
+        let handed = kernel.results.iter().any(|number| results.contains(number));
+        let needed = handed || kernel.bindings.iter().any(of_use);
+        if needed {
+            temporaries.extend(kernel.bindings.iter().filter_map(|binding| match binding.operand {
+                Operand::Temporary(k) => Some(k),
+                _ => None,
+            }));
+        }
+        needed
+    });
+    kernels.reverse();
+}
+
 /// Splits `count` workgroups over two dimensions so that neither passes the limit; the shader ignores the surplus.
 ///
 /// `None` if even two dimensions do not hold them.

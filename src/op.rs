@@ -83,17 +83,6 @@ impl Debug for Candidate {
     }
 }
 
-/// What the kernels of an op compute besides its result: the result of another op on some of the same inputs.
-#[derive(Debug)]
-pub struct Byproduct {
-    /// That op.
-    pub op: Box<dyn Op>,
-    /// Which inputs it takes.
-    pub inputs: Vec<usize>,
-    /// The temporary that holds its result.
-    pub temporary: usize,
-}
-
 impl Lowering {
     /// A single kernel.
     pub fn kernel(kernel: Kernel) -> Lowering {
@@ -137,8 +126,8 @@ pub enum Role {
 
 /// What a node of a graph does.
 ///
-/// Only what it may be taken for, the two rules about strides, the one about mixed precision, the one about byproducts and the names of
-/// variants have a default: an op without a gradient rule, a reference or cases does not compile.
+/// Only what it may be taken for, the two rules about strides, the one about mixed precision and the names of variants have a
+/// default: an op without a gradient rule, a reference or cases does not compile.
 pub trait Op: Any + Debug + Send + Sync {
     /// Name in errors, dumps and profiles.
     fn name(&self) -> &'static str;
@@ -188,12 +177,6 @@ pub trait Op: Any + Debug + Send + Sync {
         capabilities: &Capabilities,
     ) -> Lowering {
         self.lowering(inputs, output, capabilities)
-    }
-
-    /// What the kernels of [`Op::lowering`] leave in its temporaries for other ops. Where such an op is met later (recorded
-    /// on an input that comes [`after`](Tensor::after) this op's result, say), the planner takes what is there.
-    fn byproducts(&self, _inputs: &[Meta], _capabilities: &Capabilities) -> Vec<Byproduct> {
-        vec![]
     }
 
     /// Shapes, attributes and dtypes that parity, gradient checks and benchmarks use.

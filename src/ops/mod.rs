@@ -8,7 +8,7 @@ use std::any::{Any, TypeId};
 
 pub use crate::error::Problem;
 pub use crate::layout::{Meta, ViewKind};
-pub use crate::op::{Backward, Build, Byproduct, Case, CaseInput, Casting, Draw, Lowering, Op, Role, Tolerance};
+pub use crate::op::{Backward, Build, Case, CaseInput, Casting, Draw, Lowering, Op, Role, Tolerance};
 
 pub mod after;
 pub mod argmax;

@@ -10,7 +10,7 @@ use crate::dispatch::{Plan, Slot, SlotKind};
 use crate::error::{Error, Result};
 use crate::graph::{LeafKind, Snapshot, Source};
 use crate::layout::{Meta, Strided};
-use crate::op::{Byproduct, Op, identity};
+use crate::op::{Op, identity};
 use crate::ops::is_own;
 use crate::target::Target;
 
@@ -75,8 +75,8 @@ impl Graph {
         // Snapshot index -> planner index; equal ops on equal inputs become one node.
         let mut place = Vec::with_capacity(snapshot.nodes.len());
         let mut seen: HashMap<Vec<u64>, usize> = HashMap::new();
-        // What kernels leave besides their results, by op and inputs without regard to what these come after.
-        let mut byproducts: HashMap<Vec<u64>, usize> = HashMap::new();
+        // Of ops of several results, those that somebody reads.
+        let mut read: HashMap<usize, Vec<usize>> = HashMap::new();
         for (i, node) in snapshot.nodes.iter().enumerate() {
             let inputs: Vec<usize> = snapshot.inputs[i].iter().map(|&input| place[input as usize]).collect();
             let metas: Vec<Meta> = inputs.iter().map(|&input| graph.nodes[input].meta).collect();
@@ -95,8 +95,7 @@ impl Graph {
                 }
                 (None, Source::Op(op)) => {
                     let words = key(op.as_ref(), &inputs);
-                    let known = seen.get(&words).or_else(|| byproducts.get(&graph.key_beneath(op.as_ref(), &inputs)));
-                    if let Some(&known) = known {
+                    if let Some(&known) = seen.get(&words) {
                         place.push(known);
                         continue;
                     }
@@ -115,48 +114,29 @@ impl Graph {
                     graph.nodes[index].is_own = is_own(op.as_ref());
                     graph.further_results(index, &node.result_metas()[1..])?;
                     seen.insert(words, index);
-                    for Byproduct { op, inputs: taken, temporary } in
-                        op.byproducts(&metas, &request.target.capabilities)
-                    {
-                        let taken: Vec<usize> = taken.iter().map(|&k| inputs[k]).collect();
-                        let metas: Vec<Meta> = taken.iter().map(|&input| graph.nodes[input].meta).collect();
-                        let metas = op.shape(&metas).unwrap_or_default();
-                        let meta = *metas.first().ok_or_else(|| Error::internal("a byproduct has no shape"))?;
-                        let work = Work::Byproduct { of: index, temporary };
-                        byproducts.insert(graph.key_beneath(op.as_ref(), &taken), graph.nodes.len());
-                        graph.push(op.name(), meta, work, vec![]);
-                    }
                     index
                 }
-                (None, Source::Result { number, .. }) => match (&graph.nodes[inputs[0]].work, number) {
-                    (_, 0) => inputs[0],
-                    (Work::Kernels { further, .. }, _) => further[number - 1],
-                    _ => return Err(Error::internal(format!("{} has one result", node.name()))),
-                },
+                (None, Source::Result { number, .. }) => {
+                    read.entry(inputs[0]).or_default().push(*number);
+                    match (&graph.nodes[inputs[0]].work, number) {
+                        (_, 0) => inputs[0],
+                        (Work::Kernels { further, .. }, _) => further[number - 1],
+                        _ => return Err(Error::internal(format!("{} has one result", node.name()))),
+                    }
+                }
                 _ => return Err(Error::internal(format!("node `{}` has neither op nor leaf kind", node.name()))),
             };
             place.push(index);
+        }
+        for (node, results) in read {
+            if let Work::Kernels { kernels, .. } = &mut graph.nodes[node].work {
+                crate::kernel::keep_needed(kernels, &results);
+            }
         }
         for (output, destination) in &request.outputs {
             graph.outputs.push((place[*output], destination.clone()));
         }
         Ok(graph)
-    }
-
-    /// [`key`] of an op on its inputs as they were before they were put after something.
-    fn key_beneath(&self, op: &dyn Op, inputs: &[usize]) -> Vec<u64> {
-        let beneath = |&input: &usize| {
-            let mut node = input;
-            while !self.nodes[node].after.is_empty() && matches!(self.nodes[node].work, Work::View) {
-                let below = self.nodes[node].inputs[0];
-                if self.nodes[below].meta != self.nodes[node].meta || self.nodes[below].map != self.nodes[node].map {
-                    break;
-                }
-                node = below;
-            }
-            node
-        };
-        key(op, &inputs.iter().map(beneath).collect::<Vec<_>>())
     }
 
     /// Gives every result a stored node of its own.

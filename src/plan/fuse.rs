@@ -11,6 +11,7 @@ use super::contract::Contraction;
 use super::emit::{self, Emitted};
 use super::graph::{Graph, Work};
 use super::units::{Fusion, State, Unit};
+use crate::kernel::{Kernel, Operand};
 use size::{Fits, Size};
 
 /// Words of index arithmetic that fit the uniform of a kernel.
@@ -112,6 +113,12 @@ fn constants(graph: &Graph) -> Vec<bool> {
     constant
 }
 
+/// True if one of the kernels reads input 0, by a prologue.
+fn read_once(kernels: &[Kernel]) -> bool {
+    let binds = |kernel: &&Kernel| kernel.bindings.iter().any(|binding| binding.operand == Operand::Input(0));
+    kernels.iter().any(|kernel| kernel.prologue) && kernels.iter().filter(binds).count() == 1
+}
+
 impl Fuser<'_> {
     /// Joins pointwise `node` to its consumers where that is sound.
     fn place(&mut self, node: usize) {
@@ -152,7 +159,7 @@ impl Fuser<'_> {
             && !is_output
             && only.aligned
             && let Work::Kernels { kernels, .. } = &self.graph.nodes[only.consumer].work
-            && kernels[0].prologue
+            && read_once(kernels)
             && self.graph.nodes[only.consumer].inputs[0] == node
         {
             self.join_prologue(node, only.consumer);
@@ -187,7 +194,7 @@ impl Fuser<'_> {
     fn is_prologue_alone(&self, node: usize, kernel: usize) -> bool {
         let Work::Kernels { kernels, .. } = &self.graph.nodes[kernel].work else { return false };
         let reads = |k| self.graph.access(kernel, k).0 == node;
-        kernels[0].prologue && reads(0) && !(1..self.graph.nodes[kernel].inputs.len()).any(reads)
+        read_once(kernels) && reads(0) && !(1..self.graph.nodes[kernel].inputs.len()).any(reads)
     }
 
     fn live_uses(&self, node: usize) -> impl Iterator<Item = Use> {

@@ -42,8 +42,6 @@ pub enum Work {
     },
     /// A further result of the kernels of a node: which, counted from 0.
     Result { of: usize, number: usize },
-    /// What the kernels of a node leave in one of its temporaries.
-    Byproduct { of: usize, temporary: usize },
 }
 
 /// A planner's node.
@@ -69,6 +67,15 @@ struct Needs {
     nodes: Box<[usize]>,
     /// How many it reads.
     reads: usize,
+}
+
+impl PlanNode {
+    /// True if it may lie anywhere as input 0 of `kernels`, all of which read it by their prologues.
+    fn is_read_by_prologue(&self, kernels: &[Kernel]) -> bool {
+        let binds = |kernel: &&Kernel| kernel.bindings.iter().any(|binding| binding.operand == Operand::Input(0));
+        let fits = |kernel: &Kernel| kernel.prologue && self.map.lanes(kernel.width()).is_some();
+        kernels[0].prologue && kernels.iter().filter(binds).all(fits)
+    }
 }
 
 /// The planner's graph.
@@ -151,7 +158,7 @@ impl Graph {
             Lowering::Kernels { kernels, temporaries } => {
                 for (k, input) in inputs.iter_mut().enumerate() {
                     let node = &self.nodes[*input];
-                    let prologue = k == 0 && kernels[0].prologue && node.map.lanes(kernels[0].width()).is_some();
+                    let prologue = k == 0 && node.is_read_by_prologue(&kernels);
                     let any_map = prologue || views.get(k).is_some_and(Option::is_some);
                     let operand = matches!(self.nodes[node.base].work, Work::Leaf(LeafKind::Operand, _));
                     if operand && !prologue || !(any_map || node.map.is_identity()) {
@@ -295,7 +302,7 @@ impl Graph {
             input.map.dynamic.iter().for_each(|&(operand, _)| add(operand, &mut nodes));
         }
         let reads = nodes.len();
-        if let Work::Byproduct { of, .. } | Work::Result { of, .. } = self.nodes[node].work {
+        if let Work::Result { of, .. } = self.nodes[node].work {
             add(of, &mut nodes);
         }
         for &earlier in inputs.iter().flat_map(|&input| &self.nodes[input].after) {
@@ -348,10 +355,6 @@ impl Graph {
         matches!(self.nodes[node].work, Work::Pointwise { .. } | Work::Kernels { .. } | Work::Result { .. })
     }
 
-    pub fn is_byproduct(&self, node: usize) -> bool {
-        matches!(self.nodes[node].work, Work::Byproduct { .. })
-    }
-
     pub fn operand_word(&self, node: usize) -> Option<usize> {
         self.operand_words.get(&node).copied()
     }
@@ -363,7 +366,7 @@ impl Graph {
         while let Some(node) = stack.pop() {
             if !std::mem::replace(&mut live[node], true) {
                 stack.extend_from_slice(self.reads(node));
-                if let Work::Byproduct { of, .. } | Work::Result { of, .. } = self.nodes[node].work {
+                if let Work::Result { of, .. } = self.nodes[node].work {
                     stack.push(of);
                 }
             }

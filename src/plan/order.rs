@@ -121,7 +121,7 @@ fn needs(graph: &Graph, fusion: &Fusion, state: &State<'_>, id: usize) -> Needs 
                         needs.reads.insert(used);
                     }
                 }
-                None if (fusion.inlined[used] || graph.is_byproduct(used)) && passed.insert(used) => stack.push(used),
+                None if fusion.inlined[used] && passed.insert(used) => stack.push(used),
                 _ => {}
             }
         }

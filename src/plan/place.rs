@@ -22,7 +22,6 @@ pub fn place(graph: &Graph, fusion: &Fusion, scalars: usize, merging: bool) -> R
         results: graph.outputs.iter().enumerate().rev().map(|(k, &(node, _))| (node, k)).collect(),
         fused: HashMap::new(),
         texts: HashSet::new(),
-        temporaries: HashMap::new(),
         waits: vec![],
     };
     placer.plan.operand_words = graph.next_word + scalars;
@@ -62,8 +61,6 @@ struct Placer<'a> {
     fused: HashMap<String, HashMap<String, Arc<str>>>,
     /// Texts so far: kernels that are alike share one.
     texts: HashSet<Arc<str>>,
-    /// Slot of each temporary of the nodes placed so far.
-    temporaries: HashMap<(usize, usize), usize>,
     /// (dispatch, slot that must have been written before it though it does not bind it).
     waits: Vec<(usize, usize)>,
 }
@@ -87,11 +84,7 @@ impl Placer<'_> {
     }
 
     fn slot(&mut self, node: usize) -> usize {
-        let left = match self.graph.nodes[node].work {
-            Work::Byproduct { of, temporary } => self.temporaries.get(&(of, temporary)),
-            _ => self.slots.get(&node),
-        };
-        if let Some(&slot) = left {
+        if let Some(&slot) = self.slots.get(&node) {
             return slot;
         }
         let meta = self.graph.nodes[node].meta;
@@ -177,7 +170,6 @@ impl Placer<'_> {
             .iter()
             .map(|&elements| self.new_slot(node, None, SlotKind::Scratch(usize::MAX), elements as u64 * 4))
             .collect();
-        self.temporaries.extend(temporaries.iter().enumerate().map(|(k, &slot)| ((node, k), slot)));
         let primary = emitted.iter().find_map(|emitted| emitted.primary);
         let binds = |kernel: &Kernel| kernel.bindings.iter().any(|binding| binding.operand == Operand::Output(0));
         let first = primary.unwrap_or(node);

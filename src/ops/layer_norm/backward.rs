@@ -1,17 +1,20 @@
-//! Gradient of the rows that were normalised.
+//! Gradients of the rows that were normalised, and of weight and bias with them.
 
-use super::{LayerNormWeightGrad, affine, check_rows, columns};
+use super::weights::{matrix, sums, sums_gradient, sums_kernels};
+use super::{affine, check_rows, columns};
 use crate::array::Array;
 use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities};
 use crate::layout::Meta;
-use crate::op::{Backward, Byproduct, Case, Lowering, Op, Tolerance};
+use crate::op::{Backward, Case, Lowering, Op, Tolerance};
 use crate::ops::rows::{Block, Program, Rows};
 use crate::ops::shared::add_splits;
 use crate::tensor::Tensor;
 
-/// Gradient of normalised rows with respect to the rows: from the result's gradient, the rows, their statistics
-/// ([`super::LayerNormStatistics`]) and the weight where there is one.
+/// Gradient of normalised rows with respect to the rows, and those of weight and bias as [`super::LayerNormWeightGrad`] gives them: from
+/// the result's gradient, the rows, their statistics ([`super::LayerNormStatistics`]) and the weight where there is one.
+///
+/// Where rows are taken in blocks one kernel has both at hand; else each has its own.
 ///
 /// With g = dy w, h = (x - mean) r and m for the mean over a row: dx = r (g - m(g) - h m(g h)). Its own gradient counts the
 /// statistics as functions of the rows.
@@ -53,8 +56,8 @@ impl LayerNormBackward {
         };
         let kernel = rows.block_kernel(program, block, &BLOCK, capabilities);
         let (parts, sums) = (kernel.workgroups as usize, 2 * rows.length);
-        let add = add_splits(sums, parts, Binding::read(0), Binding::write(1));
-        Lowering::Kernels { kernels: vec![kernel, add], temporaries: vec![parts * sums, sums] }
+        let add = add_splits(sums, parts, Binding::read(0), Binding::result(1));
+        Lowering::Kernels { kernels: vec![kernel, add], temporaries: vec![parts * sums] }
     }
 }
 
@@ -73,7 +76,7 @@ impl Op for LayerNormBackward {
             && inputs[2].shape[..] == [rows, 4]
             && inputs[3..].iter().all(|weight| weight.shape[..] == [n]);
         match fits {
-            true => Ok(vec![inputs[0]]),
+            true => Ok(vec![inputs[0], matrix(2, n)?]),
             false => Err(Problem::Shape("the inputs do not belong together".into(), "pass those of one normalisation")),
         }
     }
@@ -81,6 +84,13 @@ impl Op for LayerNormBackward {
     /// With D for the gradient of this result and P(u) = u - m(u) - h m(u h), which is its own transpose, so that
     /// dx = r P(g): r P(D) for g, and -r (h m(D dx) + r P(D m(g h) + g m(D h))) for x.
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
+        let of_sums =
+            backward.grads[1].as_ref().map(|grad| sums_gradient(backward.inputs, grad, self.centred, self.epsilon));
+        if backward.grads[0].is_none() {
+            let mut gradients: Vec<Option<Tensor>> = of_sums.into_iter().flatten().map(Some).collect();
+            gradients.resize(backward.inputs.len(), None);
+            return gradients;
+        }
         let [dy, x, statistics] = [&backward.inputs[0], &backward.inputs[1], &backward.inputs[2]];
         let weight = backward.inputs.get(3);
         let rows = x.dims()[0];
@@ -101,6 +111,9 @@ impl Op for LayerNormBackward {
         let from_dy = weight.map_or_else(|| projected.clone(), |weight| &projected * weight);
         let mut gradients = vec![Some(from_dy), from_x, None];
         gradients.extend(weight.map(|_| Some((dy * &projected).sum(&[0]))));
+        for (gradient, of_sums) in gradients.iter_mut().zip(of_sums.into_iter().flatten()) {
+            *gradient = gradient.take().map(|gradient| gradient + of_sums);
+        }
         gradients
     }
 
@@ -115,7 +128,7 @@ impl Op for LayerNormBackward {
             let dot = g.iter().zip(&h).map(|(g, h)| g * h).sum::<f64>() / n as f64;
             data.extend(g.iter().zip(&h).map(|(g, h)| scale * (g - sum - h * dot)));
         }
-        vec![Array { shape: output.shape, dtype: output.dtype, data }]
+        vec![Array { shape: output.shape, dtype: output.dtype, data }, sums(inputs)]
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
@@ -139,15 +152,9 @@ impl Op for LayerNormBackward {
             number: 0.0,
             first_of_row: false,
         };
-        Lowering::kernel(rows.kernel(program, capabilities))
-    }
-
-    /// The gradients of weight and bias, where rows are taken in blocks.
-    fn byproducts(&self, inputs: &[Meta], capabilities: &Capabilities) -> Vec<Byproduct> {
-        let op = LayerNormWeightGrad { epsilon: self.epsilon, centred: self.centred };
-        let sums = Byproduct { op: Box::new(op), inputs: vec![0, 1, 2], temporary: 1 };
-        let block = Rows::along(&inputs[0].shape, 1).block(BLOCK.most, capabilities);
-        block.map(|_| sums).into_iter().collect()
+        let (sums, temporaries) = sums_kernels(inputs, Binding::result(1), capabilities);
+        let kernels = std::iter::once(rows.kernel(program, capabilities)).chain(sums).collect();
+        Lowering::Kernels { kernels, temporaries }
     }
 
     fn cases() -> Vec<Case> {

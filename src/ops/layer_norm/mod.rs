@@ -252,26 +252,24 @@ impl Op for LayerNorm {
         let (x, grad) = (&backward.inputs[0], backward.grad);
         let n = x.dims()[1];
         let statistics = Tensor::apply(LayerNormStatistics { epsilon: self.epsilon, centred: self.centred }, &[x]);
-        let rows = backward.needs[0].then(|| {
-            let mut inputs = vec![grad, x, &statistics];
-            inputs.extend(self.weight.then(|| &backward.inputs[1]));
-            let op = LayerNormBackward { epsilon: self.epsilon, centred: self.centred, weight: self.weight };
-            Tensor::apply(op, &inputs)
-        });
-        // The kernel of the rows' gradient may leave these sums behind, if it is there first.
-        let grad = rows.as_ref().map_or_else(|| grad.clone(), |rows| grad.after(rows));
-        let mut gradients = vec![rows];
-        if backward.needs[1..].contains(&true) {
-            let both = {
+        let of_weights = backward.needs[1..].contains(&true);
+        let (rows, both) = match backward.needs[0] {
+            true => {
+                let mut inputs = vec![grad, x, &statistics];
+                inputs.extend(self.weight.then(|| &backward.inputs[1]));
+                let op = LayerNormBackward { epsilon: self.epsilon, centred: self.centred, weight: self.weight };
+                let [rows, both] = Tensor::apply_many(op, &inputs);
+                (Some(rows), both)
+            }
+            false => {
                 let op = LayerNormWeightGrad { epsilon: self.epsilon, centred: self.centred };
-                Tensor::apply(op, &[&grad, x, &statistics])
-            };
-            let part = |k: usize| both.slice_fixed(0, k, 1).reshape(&[n]);
-            gradients.extend(self.weight.then(|| Some(part(0))));
-            gradients.extend(self.bias.then(|| Some(part(1))));
-        } else {
-            gradients.extend(backward.needs[1..].iter().map(|_| None));
-        }
+                (None, Tensor::apply(op, &[grad, x, &statistics]))
+            }
+        };
+        let part = |k: usize| of_weights.then(|| both.slice_fixed(0, k, 1).reshape(&[n]));
+        let mut gradients = vec![rows];
+        gradients.extend(self.weight.then(|| part(0)));
+        gradients.extend(self.bias.then(|| part(1)));
         gradients
     }
 

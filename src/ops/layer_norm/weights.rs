@@ -9,7 +9,7 @@ use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Lowering, Op, Tolerance};
 use crate::ops::rows::{MOMENTS, Program, Rows};
-use crate::ops::shared::split_sum;
+use crate::ops::shared::add_splits;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -119,58 +119,18 @@ impl Op for LayerNormWeightGrad {
         }
     }
 
-    /// With D and E for the gradients of the two sums: D h + E for dy, and for x what normalising sends back for dy D.
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
-        let [dy, x, statistics] = [&backward.inputs[0], &backward.inputs[1], &backward.inputs[2]];
-        let n = x.dims()[1];
-        let part = |k: usize| backward.grad.slice_fixed(0, k, 1).reshape(&[n]);
-        let from_dy = super::normal(x, statistics) * part(0) + part(1);
-        let op = super::LayerNormBackward { epsilon: self.epsilon, centred: self.centred, weight: false };
-        let from_x = Tensor::apply(op, &[&(dy * part(0)), x, statistics]);
+        let [from_dy, from_x] = sums_gradient(backward.inputs, backward.grad, self.centred, self.epsilon);
         vec![Some(from_dy), Some(from_x), None]
     }
 
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
-        let n = output.shape[1];
-        let mut data = vec![0.0; 2 * n];
-        for (row, (dy, x)) in inputs[0].data.chunks(n).zip(inputs[1].data.chunks(n)).enumerate() {
-            let (mean, scale) = super::mean_and_scale(&inputs[2].data, row);
-            for j in 0..n {
-                data[j] += dy[j] * (x[j] - mean) * scale;
-                data[n + j] += dy[j];
-            }
-        }
-        vec![Array { shape: output.shape, dtype: output.dtype, data }]
+    fn reference(&self, inputs: &[&Array], _: &Meta) -> Vec<Array> {
+        vec![sums(inputs)]
     }
 
-    fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
-        let [rows, n] = [inputs[0].shape[0], inputs[0].shape[1]];
-        let lanes = if n.is_multiple_of(4) { 4 } else { 1 };
-        let values = n / lanes;
-        let costs = capabilities.costs();
-        // Where loads are dear, two columns share a row's statistics.
-        let columns = if costs.dear_loads { 2 } else { 1 };
-        let tiles = values.div_ceil(columns);
-        let Parts { enough, least } = costs.column_sum;
-        let parts = (enough / tiles).min(rows / least).max(rows.div_ceil(50_000)).max(1);
-        let rows_per_part = rows.div_ceil(parts);
-        let mut kernel = Kernel::own(
-            "layer_norm_weight_grad",
-            format!(
-                "const LANES: u32 = {lanes}u;\nconst COLUMNS: u32 = {columns}u;\n{}",
-                include_str!("../../../shaders/layer_norm/weight_grad.wgsl")
-            ),
-        );
-        kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::input(2), Binding::output()];
-        kernel.params = vec![rows as u32, values as u32, parts as u32, rows_per_part as u32];
-        kernel.workgroups = ((parts * tiles) as u64).div_ceil(64);
-        kernel.iterations = rows_per_part as u64;
-        kernel.prologue = true;
-        kernel.lanes = lanes;
-        match parts {
-            1 => Lowering::kernel(kernel),
-            parts => split_sum(vec![kernel], parts, output),
-        }
+    fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
+        let (kernels, temporaries) = sums_kernels(inputs, Binding::output(), capabilities);
+        Lowering::Kernels { kernels, temporaries }
     }
 
     fn cases() -> Vec<Case> {
@@ -195,7 +155,65 @@ impl Op for LayerNormWeightGrad {
     }
 }
 
-fn matrix(rows: usize, columns: usize) -> Result<Meta, Problem> {
+/// Gradients of dy and x through the sums, with D and E for those of the two: D h + E for dy, and for x what normalising
+/// sends back for dy D.
+pub(super) fn sums_gradient(inputs: &[Tensor], grad: &Tensor, centred: bool, epsilon: f64) -> [Tensor; 2] {
+    let [dy, x, statistics] = [&inputs[0], &inputs[1], &inputs[2]];
+    let n = x.dims()[1];
+    let part = |k: usize| grad.slice_fixed(0, k, 1).reshape(&[n]);
+    let from_dy = super::normal(x, statistics) * part(0) + part(1);
+    let op = super::LayerNormBackward { epsilon, centred, weight: false };
+    [from_dy, Tensor::apply(op, &[&(dy * part(0)), x, statistics])]
+}
+
+/// The sums over the rows of dy h and of dy, from dy, x and statistics.
+pub(super) fn sums(inputs: &[&Array]) -> Array {
+    let n = inputs[0].shape[1];
+    let mut data = vec![0.0; 2 * n];
+    for (row, (dy, x)) in inputs[0].data.chunks(n).zip(inputs[1].data.chunks(n)).enumerate() {
+        let (mean, scale) = super::mean_and_scale(&inputs[2].data, row);
+        for j in 0..n {
+            data[j] += dy[j] * (x[j] - mean) * scale;
+            data[n + j] += dy[j];
+        }
+    }
+    let shape = Shape::new(&[2, n]).unwrap_or(inputs[0].shape);
+    Array { shape, dtype: inputs[0].dtype, data }
+}
+
+/// The kernels that write these sums to `to`, and the scratch between them.
+pub(super) fn sums_kernels(inputs: &[Meta], to: Binding, capabilities: &Capabilities) -> (Vec<Kernel>, Vec<usize>) {
+    let [rows, n] = [inputs[0].shape[0], inputs[0].shape[1]];
+    let lanes = if n.is_multiple_of(4) { 4 } else { 1 };
+    let values = n / lanes;
+    let costs = capabilities.costs();
+    // Where loads are dear, two columns share a row's statistics.
+    let columns = if costs.dear_loads { 2 } else { 1 };
+    let tiles = values.div_ceil(columns);
+    let Parts { enough, least } = costs.column_sum;
+    let parts = (enough / tiles).min(rows / least).max(rows.div_ceil(50_000)).max(1);
+    let rows_per_part = rows.div_ceil(parts);
+    let mut kernel = Kernel::own(
+        "layer_norm_weight_grad",
+        format!(
+            "const LANES: u32 = {lanes}u;\nconst COLUMNS: u32 = {columns}u;\n{}",
+            include_str!("../../../shaders/layer_norm/weight_grad.wgsl")
+        ),
+    );
+    let target = if parts == 1 { to } else { Binding::write(0) };
+    kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::input(2), target];
+    kernel.params = vec![rows as u32, values as u32, parts as u32, rows_per_part as u32];
+    kernel.workgroups = ((parts * tiles) as u64).div_ceil(64);
+    kernel.iterations = rows_per_part as u64;
+    kernel.prologue = true;
+    kernel.lanes = lanes;
+    if parts == 1 {
+        return (vec![kernel], vec![]);
+    }
+    (vec![kernel, add_splits(2 * n, parts, Binding::read(0), to)], vec![2 * n * parts])
+}
+
+pub(super) fn matrix(rows: usize, columns: usize) -> Result<Meta, Problem> {
     let too_large = || Problem::Shape(format!("statistics of {rows} rows"), "normalise fewer rows at a time");
     Ok(Meta { shape: Shape::new(&[rows, columns]).ok_or_else(too_large)?, dtype: DType::F32 })
 }

@@ -130,7 +130,7 @@ impl Fuser<'_> {
                     next.words += constants.len();
                     next.operations += 1;
                 }
-                Work::Leaf(..) | Work::Kernels { .. } | Work::Byproduct { .. } | Work::Result { .. } => {
+                Work::Leaf(..) | Work::Kernels { .. } | Work::Result { .. } => {
                     add(&mut next.reads, base);
                 }
                 Work::Pointwise { .. } if !self.inlined[base] && !inside(base) => add(&mut next.reads, base),
