@@ -197,8 +197,11 @@ fn what_nobody_reads_is_not_stored() {
     let (values, indices) = pool();
     assert_eq!(writes(&[&values, &indices]), 2);
     // Each result has what follows it in the same kernel.
-    let (values, indices) = pool();
-    assert_eq!(writes(&[&(values.relu() + 1.0), &(indices + 1.0)]), 2);
+    let next = {
+        let (values, indices) = pool();
+        [values.relu() + 1.0, indices + 1.0]
+    };
+    assert_eq!(writes(&next.each_ref()), 2);
 }
 
 #[test]
