@@ -7,6 +7,7 @@
 //! call the functions of `shaders/pointwise/functions.wgsl` (`exp_full`, `log_full`, `is_nan`, ..) without defining them.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 pub use crate::capabilities::Capabilities;
 pub(crate) use crate::capabilities::Feature;

@@ -105,14 +105,15 @@ impl Graph {
                         (map.dynamic.is_empty() && op.strided(k, map)).then(|| map.clone())
                     };
                     let views: Vec<Option<Strided>> = inputs.iter().enumerate().map(view).collect();
-                    let site = Site { op: op.as_ref(), metas: &metas, views: &views, output: &node.meta };
+                    let results = node.result_metas();
+                    let site = Site { op: op.as_ref(), metas: &metas, views: &views, results: &results };
                     let Chosen { lowering, variant, choice, open } = site.choose(request.target)?;
                     graph.variants.extend(variant.filter(|variant| !graph.variants.contains(variant)));
                     graph.choices.extend(choice.filter(|choice| !graph.choices.contains(choice)));
                     graph.open.extend(open.filter(|open| graph.open.iter().all(|known| known.class != open.class)));
                     let index = graph.lowered(op.name(), node.meta, lowering, inputs.clone(), &views)?;
                     graph.nodes[index].is_own = is_own(op.as_ref());
-                    graph.further_results(index, &node.result_metas()[1..])?;
+                    graph.further_results(index, &results[1..])?;
                     seen.insert(words, index);
                     index
                 }

@@ -34,7 +34,8 @@ pub struct Site<'a> {
     pub op: &'a dyn Op,
     pub metas: &'a [Meta],
     pub views: &'a [Option<Strided>],
-    pub output: &'a Meta,
+    /// Of each result.
+    pub results: &'a [Meta],
 }
 
 impl Site<'_> {
@@ -64,9 +65,9 @@ impl Site<'_> {
 
     fn lower(&self, capabilities: &Capabilities) -> Lowering {
         if self.views.iter().any(Option::is_some) {
-            self.op.lowering_strided(self.metas, self.views, self.output, capabilities)
+            self.op.lowering_strided(self.metas, self.views, &self.results[0], capabilities)
         } else {
-            self.op.lowering(self.metas, self.output, capabilities)
+            self.op.lowering(self.metas, &self.results[0], capabilities)
         }
     }
 
@@ -135,8 +136,9 @@ impl Site<'_> {
             });
             sizes.push(extent);
         }
-        let node = graph.lowered(self.op.name(), *self.output, lowering, inputs, self.views)?;
-        graph.outputs.push((node, Destination::Value));
+        let node = graph.lowered(self.op.name(), self.results[0], lowering, inputs, self.views)?;
+        let further = graph.further_results(node, &self.results[1..])?;
+        graph.outputs.extend(std::iter::once(node).chain(further).map(|result| (result, Destination::Value)));
         graph.index_users();
         let fusion = fuse::fuse(&graph, true, capabilities.storage_buffers);
         Ok((place::place(&graph, &fusion, 0, true)?, sizes))

@@ -175,7 +175,7 @@ impl Graph {
     ///
     /// # Errors
     /// [`Error::Internal`] if there are any and it is not made of kernels.
-    pub fn further_results(&mut self, node: usize, metas: &[Meta]) -> Result<()> {
+    pub fn further_results(&mut self, node: usize, metas: &[Meta]) -> Result<Vec<usize>> {
         let name = self.nodes[node].name;
         let push = |(&meta, number): (&Meta, usize)| {
             let result = self.push(name, meta, Work::Result { of: node, number }, vec![]);
@@ -184,11 +184,11 @@ impl Graph {
         };
         let nodes: Vec<usize> = metas.iter().zip(1..).map(push).collect();
         match &mut self.nodes[node].work {
-            Work::Kernels { further, .. } => *further = nodes,
+            Work::Kernels { further, .. } => further.clone_from(&nodes),
             _ if nodes.is_empty() => {}
             _ => return Err(Error::internal(format!("{name} has several results and no kernels"))),
         }
-        Ok(())
+        Ok(nodes)
     }
 
     fn view(&mut self, name: &'static str, meta: Meta, kind: &ViewKind, inputs: Vec<usize>) -> usize {
