@@ -1,7 +1,10 @@
 //! A plan as plain data: dispatches in order, and the buffers that they bind. What makes one is in [`crate::plan`].
 
+use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
+use crate::shader::Program;
 use crate::shape::Shape;
 use crate::target::Choice;
 
@@ -53,13 +56,31 @@ pub struct Slot {
     pub bytes: u64,
 }
 
+/// What a kernel of a dispatch is called.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Name {
+    /// Name of the kernel with its variant, or of the ops that a generated one computes.
+    pub kernel: Cow<'static, str>,
+    /// Number of ops fused into it.
+    pub fused: usize,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.fused {
+            0 => f.write_str(&self.kernel),
+            fused => write!(f, "{} +{fused}", self.kernel),
+        }
+    }
+}
+
 /// One dispatch, ready for a driver.
 #[derive(Debug, Clone)]
 pub struct Dispatch {
-    /// Name for dumps and profiles.
-    pub name: String,
-    /// The whole shader text.
-    pub source: Arc<str>,
+    /// What its kernels are called: several where small ones were merged.
+    pub names: Vec<Name>,
+    /// Its shader, which dispatches that are alike share.
+    pub program: Arc<Program>,
     /// (binding, slot, writable).
     pub bindings: Vec<(u32, usize, bool)>,
     /// Words at [`crate::kernel::PARAMS`].
@@ -80,6 +101,18 @@ pub struct Dispatch {
     pub flops: u64,
     /// Bytes moved, where the op states them.
     pub bytes: Option<u64>,
+}
+
+impl Dispatch {
+    /// Its name for dumps and profiles.
+    pub fn name(&self) -> String {
+        self.names.iter().map(Name::to_string).collect::<Vec<_>>().join(" | ")
+    }
+
+    /// The whole text of its shader.
+    pub fn source(&self) -> &Arc<str> {
+        self.program.text()
+    }
 }
 
 /// A compiled graph: dispatches in order, and the buffer of each result.

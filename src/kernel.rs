@@ -1,4 +1,4 @@
-//! Kernels as plain data: a shader's text, what it binds, its sizes and its grid.
+//! Kernels as plain data: a shader, what it binds, its sizes and its grid.
 //!
 //! The conventions that every shader keeps: entry point `main`; group 0; data bindings from 0, inputs before outputs;
 //! sizes in a uniform of `u32` members at binding [`PARAMS`]; results pass through `epilogue(value, index)`, whose
@@ -11,6 +11,10 @@ use std::collections::BTreeSet;
 
 pub use crate::capabilities::Capabilities;
 pub(crate) use crate::capabilities::Feature;
+
+pub use crate::shader::Shader;
+use crate::shader::{Facts, File, Params, Storage, Text};
+use crate::shaders;
 
 /// Binding of a kernel's own sizes.
 pub const PARAMS: u32 = 15;
@@ -48,12 +52,9 @@ impl Vectors {
         if self.wide { 8 } else { 4 }
     }
 
-    /// The text to put in front of the kernel's.
-    pub fn text(self) -> &'static str {
-        match self.wide {
-            true => include_str!("../shaders/shared/vectors_wide.wgsl"),
-            false => include_str!("../shaders/shared/vectors.wgsl"),
-        }
+    /// The file that declares them.
+    pub fn file(self) -> &'static File {
+        if self.wide { &shaders::shared::VECTORS_WIDE } else { &shaders::shared::VECTORS }
     }
 }
 
@@ -109,8 +110,8 @@ impl Binding {
 pub struct Kernel {
     /// Name for dumps, labels and profiles, with the variant (`matmul.registers`).
     pub name: Cow<'static, str>,
-    /// `const` lines and the shader's text, without the epilogue.
-    pub source: String,
+    /// Its shader, without prologue and epilogue.
+    pub shader: Shader,
     /// Data bindings 0, 1, ..
     pub bindings: Vec<Binding>,
     /// Words of the uniform at [`PARAMS`].
@@ -148,14 +149,14 @@ pub struct Kernel {
 impl Kernel {
     /// A kernel without fusion hooks, with every check: what an op of your own starts from.
     pub fn new(name: impl Into<Cow<'static, str>>, source: impl Into<String>) -> Kernel {
-        Kernel { checked: true, ..Kernel::own(name, source) }
+        Kernel { checked: true, ..Kernel::own(name, Shader::foreign(source.into())) }
     }
 
     /// A kernel of this crate.
-    pub(crate) fn own(name: impl Into<Cow<'static, str>>, source: impl Into<String>) -> Kernel {
+    pub(crate) fn own(name: impl Into<Cow<'static, str>>, shader: impl Into<Shader>) -> Kernel {
         Kernel {
             name: name.into(),
-            source: source.into(),
+            shader: shader.into(),
             bindings: vec![],
             params: vec![],
             workgroups: 1,
@@ -182,6 +183,24 @@ impl Kernel {
     /// True if the planner generates functions that its text calls.
     pub(crate) fn is_fused(&self) -> bool {
         self.epilogue || self.prologue || !self.results.is_empty()
+    }
+
+    /// Sets its sizes.
+    pub(crate) fn uniform<P: Params>(&mut self, params: P) {
+        self.shader.params = Some(P::item());
+        self.params = params.words();
+    }
+
+    /// Adds a data binding, of elements of this type.
+    pub(crate) fn bind(&mut self, binding: Binding, name: &'static str, element: impl Into<Text>) {
+        let number = self.bindings.len() as u32;
+        self.shader.storage.push(Storage {
+            binding: number,
+            write: binding.write,
+            name: name.into(),
+            element: element.into(),
+        });
+        self.bindings.push(binding);
     }
 
     /// Elements side by side that it reads at once through `prologue`.
@@ -232,17 +251,15 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
 }
 
 impl Feature {
-    /// The feature that a shader's text needs.
-    pub fn of(text: &str) -> Option<Feature> {
-        if text.contains("coop_mat") {
-            return Some(Feature::Cooperative);
-        }
-        if text.contains("vec4<u64>") {
-            return Some(Feature::Pairs);
-        }
-        let function =
-            |(at, word): (usize, &str)| text[at + word.len()..].starts_with(|c: char| c.is_ascii_uppercase());
-        text.match_indices("subgroup").any(function).then_some(Feature::Subgroup)
+    /// The one that a shader needs.
+    pub fn of(shader: &Shader) -> Option<Feature> {
+        let facts = shader.facts();
+        let needed = [
+            (Facts::MATRICES, Feature::Cooperative),
+            (Facts::PAIRS, Feature::Pairs),
+            (Facts::SUBGROUP, Feature::Subgroup),
+        ];
+        needed.into_iter().find_map(|(fact, feature)| facts.has(fact).then_some(feature))
     }
 }
 

@@ -144,6 +144,8 @@ mod recompute;
 mod results;
 pub mod rng;
 mod settings;
+mod shader;
+mod shaders;
 mod shape;
 mod state;
 mod target;

@@ -49,14 +49,15 @@ fn plans_are_valid(device: &Device, results: &[Tensor], seen: &mut HashSet<std::
         for fusion in [true, false] {
             let plan = device.plan_for(&roots, &capabilities, fusion).map_err(|error| error.to_string())?;
             for dispatch in plan.dispatches {
-                if !seen.contains(&dispatch.source) {
-                    valid(&dispatch.source).map_err(|error| {
+                if !seen.contains(dispatch.source()) {
+                    valid(dispatch.source()).map_err(|error| {
                         format!(
                             "{} with fusion {fusion}, {capabilities:?}: {error}\n{}",
-                            dispatch.name, dispatch.source
+                            dispatch.name(),
+                            dispatch.source()
                         )
                     })?;
-                    seen.insert(dispatch.source);
+                    seen.insert(dispatch.source().clone());
                 }
             }
         }

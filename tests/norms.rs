@@ -99,7 +99,7 @@ fn statistics_are_formed_once_for_the_result_and_the_running_ones() {
     let y = net.norm.forward(&batch(&device, 1), Mode::Train);
     let roots = [&y, &net.norm.running_mean.get(), &net.norm.running_var.get()];
     let plan = device.plan_for(&roots, &Capabilities { software: true, ..Default::default() }, true).unwrap();
-    let count = |name: &str| plan.dispatches.iter().filter(|dispatch| dispatch.name.starts_with(name)).count();
+    let count = |name: &str| plan.dispatches.iter().filter(|dispatch| dispatch.name().starts_with(name)).count();
     assert_eq!(count("batch_norm_statistics"), 1, "{plan}");
 }
 

@@ -89,7 +89,7 @@ fn products_on_matrix_units_agree_with_the_reference() {
     let mut used = 0;
     common::every_case(|case| {
         let kernels = common::kernels(&cpu, case, &as_if)?;
-        if kernels.iter().any(|kernel| kernel.name.starts_with("matmul.cooperative")) {
+        if kernels.iter().any(|kernel| kernel.names[0].kernel.starts_with("matmul.cooperative")) {
             used += 1;
             common::parity(&device, case)?;
             common::repeats(&device, case)?;

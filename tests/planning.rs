@@ -115,10 +115,10 @@ fn planning_grows_with_the_graph_and_not_with_its_square() {
 fn equal_layers_share_the_texts_of_their_kernels() {
     for plan in [layers(100), recurrent(100)] {
         let all = plan.dispatches.len();
-        let texts: HashSet<&str> = plan.dispatches.iter().map(|dispatch| &*dispatch.source).collect();
-        let objects: HashSet<*const u8> = plan.dispatches.iter().map(|dispatch| dispatch.source.as_ptr()).collect();
+        let texts: HashSet<&str> = plan.dispatches.iter().map(|dispatch| &**dispatch.source()).collect();
+        let objects: HashSet<*const u8> = plan.dispatches.iter().map(|dispatch| dispatch.source().as_ptr()).collect();
         assert!(all > 200 && texts.len() < 40, "{} texts for {all} dispatches", texts.len());
-        let mut names: Vec<&str> = plan.dispatches.iter().map(|dispatch| dispatch.name.as_str()).collect();
+        let mut names: Vec<String> = plan.dispatches.iter().map(|dispatch| dispatch.name()).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(objects.len(), texts.len(), "{names:?}");

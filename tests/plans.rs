@@ -58,12 +58,7 @@ fn a_small_product_takes_the_tile_that_compiles_fast_for_any_batch() {
     let name = |m: usize, k: usize, n: usize, transposed: bool| {
         let a = if transposed { input(&[k, m], 1).permute(&[1, 0]) } else { input(&[m, k], 1) };
         let y = a.matmul(&input(&[k, n], 2));
-        Device::cpu().plan_for(&[&y], &capabilities, true).expect("a plan").dispatches[0]
-            .name
-            .split(" | ")
-            .next()
-            .unwrap()
-            .to_string()
+        Device::cpu().plan_for(&[&y], &capabilities, true).expect("a plan").dispatches[0].names[0].to_string()
     };
     for batch in [5, 32, 64, 2048] {
         assert_eq!(name(batch, 32, 16, false), "matmul.subgroup.thin", "forward, {batch}");
@@ -79,12 +74,7 @@ fn a_small_product_takes_the_tile_that_compiles_fast_for_any_batch() {
 fn a_product_reads_eight_elements_a_load_where_integers_of_64_bits_exist() {
     let without = Capabilities { software: true, subgroup: Some(8), storage_buffers: 8, ..Capabilities::default() };
     let name = |capabilities: &Capabilities, y: &Tensor| {
-        Device::cpu().plan_for(&[y], capabilities, true).expect("a plan").dispatches[0]
-            .name
-            .split(" | ")
-            .next()
-            .unwrap()
-            .to_string()
+        Device::cpu().plan_for(&[y], capabilities, true).expect("a plan").dispatches[0].names[0].to_string()
     };
     let with = Capabilities { pairs: true, ..without.clone() };
     let (x, w) = (input(&[37, 64], 1), input(&[72, 64], 2));
@@ -102,7 +92,7 @@ fn a_tile_is_compiled_once_whatever_could_go_with_it() {
         Capabilities { software: true, subgroup: Some(8), storage_buffers: 8, ..Capabilities::default() };
     let tiles = |roots: &[&Tensor]| {
         let plan = Device::cpu().plan_for(roots, &capabilities, true).expect("a plan");
-        let mut texts: Vec<_> = plan.dispatches.iter().map(|dispatch| dispatch.source.clone()).collect();
+        let mut texts: Vec<_> = plan.dispatches.iter().map(|dispatch| dispatch.source().clone()).collect();
         texts.retain(|text| text.contains("subgroupBroadcast("));
         texts.sort();
         texts.dedup();
@@ -351,7 +341,7 @@ fn the_kernel_of_normalised_rows_leaves_the_gradients_of_the_weights_behind() {
         let loss = x.layer_norm(1, Some(&scale), Some(&bias), 1e-5).square().sum_all();
         let gradients = loss.gradients(wrt).unwrap();
         let plan = Device::cpu().plan_for(&gradients.iter().collect::<Vec<_>>(), &capabilities, true).expect("a plan");
-        plan.dispatches.into_iter().map(|dispatch| dispatch.name).collect::<Vec<_>>().join(" ")
+        plan.dispatches.into_iter().map(|dispatch| dispatch.name()).collect::<Vec<_>>().join(" ")
     };
     let [all, weights] = [names(&x, &[&scale, &x, &bias]), names(&input(&[37, 260], 4), &[&scale, &bias])];
     assert!(all.contains("layer_norm_backward.block") && !all.contains("weight_grad"), "{all}");
@@ -397,7 +387,7 @@ fn a_kernel_s_name_says_how_many_ops_are_fused_into_it() {
     let (x, y) = (input(&[37, 13], 1), input(&[13, 11], 2));
     let name = |tensor: &Tensor| {
         let plan = Device::cpu().plan_for(&[tensor], &Capabilities::default(), true).unwrap();
-        plan.dispatches.last().map(|dispatch| dispatch.name.clone()).unwrap()
+        plan.dispatches.last().map(|dispatch| dispatch.name().clone()).unwrap()
     };
     assert_eq!(name(&x.matmul(&y)), "matmul.registers");
     assert_eq!(name(&((x.matmul(&y) + 1.0).relu() * 2.0)), "matmul.registers +3");

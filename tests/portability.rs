@@ -81,9 +81,9 @@ fn every_shader_of_every_case_translates_for_every_kind_of_device() {
             let forced = names.iter().map(|&name| common::forcing(&capabilities, &[name]));
             for target in forced.chain([common::forcing(&capabilities, &[])]) {
                 for dispatch in common::kernels(&cpu, case, &target)? {
-                    if seen.insert(dispatch.source.clone()) {
-                        translate(&dispatch.source)
-                            .map_err(|error| format!("{}: {error}\n{}", dispatch.name, dispatch.source))?;
+                    if seen.insert(dispatch.source().clone()) {
+                        translate(dispatch.source())
+                            .map_err(|error| format!("{}: {error}\n{}", dispatch.name(), dispatch.source()))?;
                     }
                 }
             }
@@ -119,11 +119,11 @@ fn kernels_of_steps<R: Rule>(config: R, arena: usize, precision: Precision) -> H
             {
                 let plan = optimizer.plan_with(&loss, update, &target, fusion).unwrap();
                 for dispatch in plan.dispatches {
-                    if seen.insert(dispatch.source.clone()) {
-                        translate(&dispatch.source)
-                            .unwrap_or_else(|error| panic!("{}: {error}\n{}", dispatch.name, dispatch.source));
+                    if seen.insert(dispatch.source().clone()) {
+                        translate(dispatch.source())
+                            .unwrap_or_else(|error| panic!("{}: {error}\n{}", dispatch.name(), dispatch.source()));
                     }
-                    names.insert(dispatch.name);
+                    names.insert(dispatch.name());
                 }
             }
         }

@@ -182,22 +182,22 @@ fn a_choice_is_taken_for_its_class_and_its_shader_only() {
     assert_eq!(open.len(), 1);
     assert!(open[0].rivals.len() >= 2, "{open:?}");
     let [first, second] = [0, 1].map(|i| open[0].rivals[i].choice.clone());
-    assert!(plan(61, &target).dispatches[0].name.starts_with(&first.variant), "the default comes first");
+    assert!(plan(61, &target).dispatches[0].name().starts_with(&first.variant), "the default comes first");
 
     target.choices.measured.insert(open[0].class.clone(), second.clone());
     // 61 and 64 rows are of one class, 65 are not.
     for rows in [61, 64] {
         let plan = plan(rows, &target);
-        assert!(plan.dispatches[0].name.starts_with(&second.variant) && plan.open.is_empty(), "{plan}");
+        assert!(plan.dispatches[0].name().starts_with(&second.variant) && plan.open.is_empty(), "{plan}");
         assert!(plan.to_string().contains(&format!("tuned {}: {}", open[0].class, second.variant)), "{plan}");
     }
     let other = plan(65, &target);
-    assert!(other.dispatches[0].name.starts_with(&first.variant) && other.open.len() == 1, "{other}");
+    assert!(other.dispatches[0].name().starts_with(&first.variant) && other.open.len() == 1, "{other}");
 
     // Measured with another text of the shader, it says nothing.
     let stale = Choice { shader: second.shader ^ 1, ..second };
     target.choices.measured.insert(open[0].class.clone(), stale);
-    assert!(plan(61, &target).dispatches[0].name.starts_with(&first.variant));
+    assert!(plan(61, &target).dispatches[0].name().starts_with(&first.variant));
     // What a class was decided to be, it stays.
     target.choices.settled.insert(open[0].class.clone());
     assert!(plan(61, &target).open.is_empty());

@@ -100,10 +100,10 @@ pub fn write_plan(folder: &Path, plan: &Plan) -> Result<()> {
     write("plan.txt", &plan.to_string())?;
     let mut written = HashSet::new();
     for (number, dispatch) in plan.dispatches.iter().enumerate() {
-        if written.insert(&dispatch.source) {
+        if written.insert(dispatch.source()) {
             let plain = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' };
-            let name: String = dispatch.name.chars().map(plain).take(100).collect();
-            write(&format!("{number:03}_{name}.wgsl"), &dispatch.source)?;
+            let name: String = dispatch.name().chars().map(plain).take(100).collect();
+            write(&format!("{number:03}_{name}.wgsl"), dispatch.source())?;
         }
     }
     Ok(())

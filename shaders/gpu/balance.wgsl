@@ -4,18 +4,14 @@
 // llvmpipe cuts the workgroups of a dispatch into equal parts, one a thread, and waits for the last: a thread that wakes late, or whose
 // core is slower or has other things to do, holds up all. With and without: `benches/RESULTS.md`, 2026-11-23.
 //
-// Put in front: `const BALANCE_LANES`; `fn balanced(unit, lane)`; `fn balanced_once()`, done before.
+// Put in front: `const BALANCE_LANES`; `fn balanced(unit, lane)`.
 // binding 62  balance: units; how many a subgroup takes at first; at least; in all, for the driver ends the loops of an invocation
 //             silently after 65,535 rounds. Takes shrink, so that all end together: equal ones, short, cost AdamW a third, and
 //             long ones all that the queue had gained.
 // binding 63  the number of units taken, 0 when the dispatch begins.
 
-@group(0) @binding(62) var<uniform> balance: vec4<u32>;
-@group(0) @binding(63) var<storage, read_write> balance_queue: array<atomic<u32>, 1>;
-
 @compute @workgroup_size(BALANCE_LANES)
 fn main(@builtin(subgroup_invocation_id) lane: u32) {
-    balanced_once();
     var left = balance.w;
     for (var turn = 0u; left > 0u; turn++) {
         // Half as much every second time.

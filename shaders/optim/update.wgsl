@@ -19,8 +19,8 @@ struct Params {
 var<private> shared_verdict: vec4<f32>;
 var<private> shared_factors: Factors;
 
-// Called first; where an invocation does the work of many (`gpu/balance.wgsl`), once.
-fn before() {
+// Done before `main` by every invocation; where one does the work of many (`gpu/balance.wgsl`), once.
+fn before_main() {
     if ONE_CLASS {
         shared_verdict = status[p.class_number];
         shared_factors = factors_at(p.word / 4u, shared_verdict.xy);
@@ -33,7 +33,6 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    before();
     let start = ((group.x + group.y * groups.x) * 64u + lane) * VECTORS;
     if start >= p.vectors {
         return;

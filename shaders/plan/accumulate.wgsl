@@ -1,13 +1,5 @@
-// total += part: adds the gradient of one micro-batch to what earlier ones left in the arena.
-// Bindings: part (read), total (read and written). One invocation an element; workgroups: ceil(elements / 64).
-
-struct Params {
-    elements: u32,
-}
-
-@group(0) @binding(0) var<storage, read> part: array<f32>;
-@group(0) @binding(1) var<storage, read_write> total: array<f32>;
-@group(0) @binding(15) var<uniform> p: Params;
+// g += x over a range of an arena: adds the gradient of one micro-batch to what earlier ones left there.
+// One invocation an element; workgroups: ceil(elements / 64).
 
 @compute @workgroup_size(64)
 fn main(
@@ -17,6 +9,6 @@ fn main(
 ) {
     let i = (group.x + group.y * groups.x) * 64u + lane;
     if i < p.elements {
-        total[i] = total[i] + part[i];
+        g[i] = g[i] + x[i];
     }
 }

@@ -8,12 +8,13 @@ use super::compute::wanted;
 use super::handover::{ArenaKernel, Beside, Bound, Found, Gradients, Step, Trained, Wanted};
 use super::plans::Made;
 use crate::autograd;
-use crate::dispatch::{Dispatch, Numbers, Plan, Slot, SlotKind};
+use crate::dispatch::{Dispatch, Name, Numbers, Plan, Slot, SlotKind};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::{LeafKind, Node, ParameterLeaf, Snapshot};
-use crate::kernel::{Kernel, OPERANDS, fold_workgroups};
+use crate::kernel::{Kernel, fold_workgroups};
 use crate::plan::{self, Destination, Request};
+use crate::shader::Programs;
 use crate::state::Assigned;
 use crate::target::Target;
 use crate::tensor::Tensor;
@@ -81,13 +82,13 @@ pub fn plan_step(
         };
         Some((bound, bits))
     });
-    let mut texts = HashSet::new();
+    let mut programs = Programs::default();
     let first = plan.scalars - plan.scalar_window;
     if let Some(update) = &step.update {
         let wanted =
             Wanted { found: &found, first, beside: Beside { loss, accepted }, capabilities: &target.capabilities };
         for ArenaKernel { kernel, arenas } in (update.kernels)(wanted)? {
-            append(&mut plan, kernel, arenas, &mut texts)?;
+            append(&mut plan, kernel, arenas, &mut programs)?;
         }
     }
     for (i, node) in snapshot.nodes.iter().enumerate() {
@@ -108,8 +109,8 @@ pub fn plan_step(
     Ok(Made { plan, leaves, reached })
 }
 
-/// Adds a kernel of the update to a plan; those of one text share it.
-fn append(plan: &mut Plan, kernel: Kernel, bound: Vec<(Bound, bool)>, texts: &mut HashSet<Arc<str>>) -> Result<()> {
+/// Adds a kernel of the update to a plan; those that are alike share a program.
+fn append(plan: &mut Plan, kernel: Kernel, bound: Vec<(Bound, bool)>, programs: &mut Programs) -> Result<()> {
     let mut bindings = vec![];
     for (binding, (bound, write)) in bound.into_iter().enumerate() {
         let (kind, elements) = match bound {
@@ -134,13 +135,11 @@ fn append(plan: &mut Plan, kernel: Kernel, bound: Vec<(Bound, bool)>, texts: &mu
     }
     let grid =
         fold_workgroups(kernel.workgroups).ok_or_else(|| Error::internal("an update has too many workgroups"))?;
-    let source = texts.get(kernel.source.as_str()).cloned().unwrap_or_else(|| kernel.source.as_str().into());
-    texts.insert(source.clone());
     plan.dispatches.push(Dispatch {
-        name: kernel.name.to_string(),
-        operands: source.contains(&format!("@binding({OPERANDS})")),
+        names: vec![Name { kernel: kernel.name, fused: 0 }],
+        operands: kernel.shader.operands > 0,
         numbers: Numbers { window: plan.scalar_window, places: vec![] },
-        source,
+        program: programs.of(kernel.shader),
         bindings,
         params: kernel.params,
         fusion: vec![],

@@ -63,7 +63,7 @@ impl Device {
     /// let device = Device::best()?;
     /// (device.ones(&[4, 4]) + 1.0).softmax(1).to_vec::<f32>()?;
     /// for dispatch in device.last_plan().iter().flat_map(|plan| &plan.dispatches) {
-    ///     println!("// {}\n{}", dispatch.name, dispatch.source);
+    ///     println!("// {}\n{}", dispatch.name(), dispatch.source());
     /// }
     /// # Ok(())
     /// # }

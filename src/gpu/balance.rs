@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::dispatch::Dispatch;
-use crate::kernel::{Capabilities, MAX_ITERATIONS, fold_workgroups};
-use crate::plan::text::scan;
+use crate::kernel::{Capabilities, MAX_ITERATIONS, QUEUE, SHARES, Shader, fold_workgroups};
+use crate::shader::{Facts, Item, Program};
+use crate::shaders;
 
 /// Nanoseconds of work to take at a time, at least: taking makes a thread wait for all that it has stored, which costs up to
 /// 3,000.
@@ -15,7 +16,7 @@ const BYTE: f64 = 0.4;
 
 /// A dispatch whose subgroups take their work from a queue.
 pub(super) struct Balanced {
-    pub source: Arc<str>,
+    pub program: Arc<Program>,
     /// What is bound at [`SHARES`](crate::kernel::SHARES).
     pub words: [u32; 4],
     pub grid: [u32; 2],
@@ -27,57 +28,58 @@ pub(super) struct Balanced {
 /// fifth longer to compile within others (the first step of the transformer block 1.2 times as long; its other steps 1.05
 /// times as fast).
 ///
-/// `texts` keeps what became of each text.
+/// `forms` keeps what became of each program.
 pub(super) fn balance(
     dispatch: &Dispatch,
     bytes: u64,
     capabilities: &Capabilities,
-    texts: &mut HashMap<*const u8, Option<Text>>,
+    forms: &mut HashMap<*const Program, Option<Form>>,
 ) -> Option<Balanced> {
     let (workers, lanes) = (u64::from(capabilities.workers?), capabilities.subgroup?);
     // The queue is one more buffer to bind.
     if dispatch.checked || dispatch.bindings.len() >= capabilities.storage_buffers {
         return None;
     }
-    let text = texts.entry(Arc::as_ptr(&dispatch.source).cast()).or_insert_with(|| in_loop(&dispatch.source, lanes));
-    let Text { source, subgroups } = text.as_ref()?;
+    let form = forms.entry(Arc::as_ptr(&dispatch.program)).or_insert_with(|| in_loop(&dispatch.program.shader, lanes));
+    let Form { program, subgroups } = form.as_ref()?;
     let units = u64::from(dispatch.grid[0]) * u64::from(dispatch.grid[1]) * u64::from(*subgroups);
     let (words, groups) = shares(units, bytes as f64 * BYTE / units as f64, dispatch.iterations, workers)?;
-    Some(Balanced { source: source.clone(), words, grid: fold_workgroups(groups)? })
+    Some(Balanced { program: program.clone(), words, grid: fold_workgroups(groups)? })
 }
 
-/// A text whose subgroups take their work from a queue, and how many a workgroup has.
-pub(super) struct Text {
-    source: Arc<str>,
+/// A program whose subgroups take their work from a queue, and how many a workgroup has.
+pub(super) struct Form {
+    program: Arc<Program>,
     subgroups: u32,
 }
 
-fn in_loop(source: &str, lanes: u32) -> Option<Text> {
-    let scanned = scan(source)?;
-    let width: u32 = scanned.workgroup.iter().product();
-    if scanned.waits || scanned.tile || !width.is_multiple_of(lanes) {
+fn in_loop(shader: &Shader, lanes: u32) -> Option<Form> {
+    let width: u32 = shader.workgroup()?.iter().product();
+    let facts = shader.facts();
+    if facts.has(Facts::WAITS) || facts.has(Facts::TILE) || !width.is_multiple_of(lanes) {
         return None;
     }
     let subgroups = width / lanes;
     // Every kernel takes the two axes of its grid together, so they need not be as they were.
-    let values = scanned.values(&format!("unit / {subgroups}u"), &format!("balance.x / {subgroups}u"), "own")?;
-    let start = source.find("@compute")?;
-    let open = start + source[start..].find("fn main(")?;
-    let end = open + source[open..].find(") {")?;
-    // What a kernel does in `before` an invocation does once, whatever it takes.
-    let (body, once) = match source[end..].split_once("    before();\n") {
-        Some((head, rest)) => (format!("{head}{rest}"), "    before();\n"),
-        None => (source[end..].to_string(), ""),
-    };
-    let text = format!(
-        "{}fn balanced_unit({}{body}\nfn balanced_once() {{\n{once}}}\n\nconst BALANCE_LANES: u32 = {lanes}u;\n\n\
-         fn balanced(unit: u32, lane: u32) {{\n    let own = unit % {subgroups}u * {lanes}u + lane;\n    \
-         balanced_unit({values});\n}}\n\n{}",
-        &source[..start],
-        scanned.parameters,
-        include_str!("../../shaders/gpu/balance.wgsl")
+    let arguments = shader.arguments(&format!("unit / {subgroups}u"), &format!("$balance$.x / {subgroups}u"), "own")?;
+    let unit = format!(
+        "fn $balanced$(unit: u32, lane: u32) {{\n    let own = unit % {subgroups}u * {lanes}u + lane;\n    \
+         $balanced_unit$({arguments});\n}}\n"
     );
-    Some(Text { source: text.into(), subgroups })
+    let words = format!("@group(0) @binding({SHARES}) var<uniform> $balance$: vec4<u32>;\n");
+    let queue =
+        format!("@group(0) @binding({QUEUE}) var<storage, read_write> $balance_queue$: array<atomic<u32>, 1>;\n");
+    // What a kernel does before all else stays in the new `main`: an invocation does it once, whatever it takes.
+    let main = shader.main_function("balanced_unit", &shader.main.as_ref()?.body)?;
+    let once = Shader { main: None, ..shader.clone() };
+    let balanced = once
+        .item(main)
+        .item(Item::new("balanced", unit))
+        .item(Item::new("balance", words))
+        .item(Item::new("balance_queue", queue))
+        .constant("BALANCE_LANES", lanes)
+        .file(&shaders::gpu::BALANCE);
+    Some(Form { program: Program::new(balanced), subgroups })
 }
 
 /// The words for so many units of about so many nanoseconds and at most so many loop rounds, and the number of workgroups: the
@@ -101,6 +103,7 @@ fn shares(units: u64, nanoseconds: f64, rounds: u64, workers: u64) -> Option<([u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shader::{Main, Size};
 
     /// What the workgroups of a dispatch do, one after the other, as the shader has it: how often each unit is done, and the
     /// most that one workgroup does.
@@ -139,10 +142,12 @@ mod tests {
     fn a_kernel_that_binds_all_that_an_adapter_allows_gets_no_queue() {
         let capabilities =
             Capabilities { workers: Some(2), subgroup: Some(8), storage_buffers: 10, ..Capabilities::default() };
-        let main = "@compute @workgroup_size(64)\nfn main(@builtin(workgroup_id) group: vec3<u32>) {\n}\n";
+        let main =
+            Main { parameters: &[], workgroup: [64, 1, 1].map(Size::Is), body: "{\n}".into(), facts: Facts::NONE };
+        let program = Program::new(Shader { main: Some(main), ..Shader::default() });
         let dispatch = |buffers: u32| Dispatch {
-            name: "many".into(),
-            source: main.into(),
+            names: vec![],
+            program: program.clone(),
             bindings: (0..buffers).map(|binding| (binding, 0, false)).collect(),
             params: vec![],
             fusion: vec![],
@@ -154,9 +159,9 @@ mod tests {
             flops: 0,
             bytes: None,
         };
-        let mut texts = HashMap::new();
-        assert!(balance(&dispatch(9), 1, &capabilities, &mut texts).is_some());
-        assert!(balance(&dispatch(10), 1, &capabilities, &mut texts).is_none());
+        let mut forms = HashMap::new();
+        assert!(balance(&dispatch(9), 1, &capabilities, &mut forms).is_some());
+        assert!(balance(&dispatch(10), 1, &capabilities, &mut forms).is_none());
     }
 
     #[test]

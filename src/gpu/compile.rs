@@ -12,6 +12,7 @@ use crate::dispatch::{Dispatch, OPERAND_WORDS, Plan, Slot, SlotKind};
 use crate::error::{Error, Result};
 use crate::kernel::{FUSION, OPERANDS, PARAMS, QUEUE, SHARES};
 use crate::profile::{Label, Phase};
+use crate::shader::Program;
 
 /// Bytes of what an empty dispatch binds.
 const BLANK: u64 = 256;
@@ -85,8 +86,8 @@ impl Gpu {
         let mut ranges = Vec::with_capacity(plan.dispatches.len());
         let mut queues = 0;
         let target = self.target();
-        let mut texts = HashMap::new();
-        let mut balance = |it| balance(it, plan.bytes_moved(it), &target.capabilities, &mut texts);
+        let mut forms = HashMap::new();
+        let mut balance = |it| balance(it, plan.bytes_moved(it), &target.capabilities, &mut forms);
         let balanced: Vec<Option<Balanced>> = plan.dispatches.iter().map(&mut balance).collect();
         for (dispatch, balanced) in plan.dispatches.iter().zip(&balanced) {
             let mut place = |data: &[u32], length: usize| {
@@ -176,20 +177,20 @@ impl Gpu {
         bound: [Option<&Buffer>; 2],
     ) -> Result<Vec<(wgpu::ComputePipeline, wgpu::BindGroupLayout)>> {
         let mut known = lock(&self.0.pipelines);
-        // The pipelines that there are, each with its first dispatch, and the one of each dispatch. Texts that are shared are
+        // The pipelines that there are, each with its first dispatch, and the one of each dispatch. Programs that are shared are
         // told apart by where they lie: to hash each anew would take long.
         let mut keys: Vec<(Key, wgpu::BindGroupLayout, usize)> = vec![];
-        let mut places: HashMap<(*const u8, Vec<Entry>), usize> = HashMap::new();
+        let mut places: HashMap<(*const Program, Vec<Entry>), usize> = HashMap::new();
         let mut which = Vec::with_capacity(plan.dispatches.len());
         for (i, (dispatch, balanced)) in plan.dispatches.iter().zip(balanced).enumerate() {
             let entries = entries(dispatch, balanced.is_some());
-            let source = balanced.as_ref().map_or(&dispatch.source, |balanced| &balanced.source);
-            let place = match places.entry((Arc::as_ptr(source).cast(), entries)) {
+            let program = balanced.as_ref().map_or(&dispatch.program, |balanced| &balanced.program);
+            let place = match places.entry((Arc::as_ptr(program), entries)) {
                 hash_map::Entry::Occupied(known) => *known.get(),
                 hash_map::Entry::Vacant(new) => {
                     let entries = new.key().1.clone();
                     let layout = self.layout(&mut known, &entries)?;
-                    keys.push(((source.clone(), entries), layout, i));
+                    keys.push(((program.text().clone(), entries), layout, i));
                     *new.insert(keys.len() - 1)
                 }
             };
@@ -221,7 +222,7 @@ impl Gpu {
                 match result {
                     Ok(pipeline) => drop(known.pipelines.insert((*key).clone(), pipeline)),
                     Err(error) => {
-                        let source = &dispatch.source;
+                        let source = dispatch.source();
                         let layout = self.layout(&mut known, &entries(dispatch, false))?;
                         if key.0 != *source && self.make_pipeline(dispatch, source, &layout, None).is_ok() {
                             self.give_up_balance(&error);
@@ -293,7 +294,8 @@ impl Gpu {
         cache: Option<&wgpu::PipelineCache>,
     ) -> Result<wgpu::ComputePipeline> {
         let device = &self.0.device;
-        let made = self.scoped(&format!("kernel `{}`", dispatch.name), || {
+        let name = dispatch.name();
+        let made = self.scoped(&format!("kernel `{name}`"), || {
             // Loops are bounded by the verifier's count and no division is left open; indices stay checked.
             let checks = wgpu::ShaderRuntimeChecks {
                 bounds_checks: true,
@@ -303,7 +305,7 @@ impl Gpu {
             };
             let text = if self.is_to_fail(dispatch, source) { "an injected fault" } else { source };
             let source = wgpu::ShaderSource::Wgsl(text.into());
-            let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&dispatch.name), source };
+            let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&name), source };
             // SAFETY: indices stay checked in every module, and so do loops and divisions in those with a text of a user's
             // (a kernel, or an expression that was fused into one of ours). In our own, loops end (their counts are at most
             // `iterations`), and integers are divided by lengths and strides, which are not zero, or by
@@ -316,7 +318,7 @@ impl Gpu {
                 immediate_size: 0,
             });
             device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(&dispatch.name),
+                label: Some(&name),
                 layout: Some(&pipeline_layout),
                 module: &module,
                 entry_point: Some("main"),
@@ -426,7 +428,7 @@ impl Compiled {
     pub fn labels(&mut self) -> Arc<[Label]> {
         let plan = &self.plan;
         let label = |dispatch: &Dispatch| Label {
-            name: dispatch.name.as_str().into(),
+            name: dispatch.name().as_str().into(),
             grid: dispatch.grid,
             bytes: plan.bytes_moved(dispatch),
             flops: dispatch.flops,

@@ -16,9 +16,9 @@ const HALF: &str = "enable f16;
 }
 ";
 
-/// The kernels of a dispatch (several where small ones were merged), without the number of ops fused into them.
+/// The kernels of a dispatch: several where small ones were merged.
 fn kernels(dispatch: &Dispatch) -> impl Iterator<Item = &str> {
-    dispatch.name.split(" | ").map(|name| name.split(' ').next().unwrap_or_default())
+    dispatch.names.iter().map(|name| name.kernel.as_ref())
 }
 
 impl Gpu {
@@ -29,7 +29,7 @@ impl Gpu {
         if !matches!(error, Error::Driver { .. }) || dispatch.checked {
             return;
         }
-        let given_up = self.change(|target| match Feature::of(&dispatch.source) {
+        let given_up = self.change(|target| match Feature::of(&dispatch.program.shader) {
             Some(feature) => {
                 let dropped = target.capabilities.drop_feature(feature);
                 dropped.then(|| format!("{feature:?} operations").to_lowercase())
@@ -113,10 +113,10 @@ impl Gpu {
     /// True if a test wants this kernel to fail, or this form of it.
     pub(super) fn is_to_fail(&self, dispatch: &Dispatch, source: &str) -> bool {
         let faults = lock(&self.0.faults);
-        if *source != *dispatch.source && faults.iter().any(|fault| fault == "balance") {
+        if *source != **dispatch.source() && faults.iter().any(|fault| fault == "balance") {
             return true;
         }
-        let feature = || Feature::of(&dispatch.source).map(|feature| format!("{feature:?}").to_lowercase());
+        let feature = || Feature::of(&dispatch.program.shader).map(|feature| format!("{feature:?}").to_lowercase());
         !faults.is_empty()
             && faults
                 .iter()

@@ -13,6 +13,7 @@ use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::layout::{Meta, Strided};
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
 use crate::ops::shared::check_axis;
+use crate::shader::Item;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -266,11 +267,9 @@ impl Reduce {
         let mut second = self.kernel(inputs[0].dtype, &across, 1, scale, false);
         second.prologue = false;
         second.bindings[0] = Binding::read(0);
-        second.source = format!(
-            "@group(0) @binding(0) var<storage, read> partial: array<V>;\n\
-             fn prologue(index: u32) -> V {{\n    return partial[index];\n}}\n{}",
-            second.source
-        );
+        let prologue = "fn $prologue$(index: u32) -> $V$ {\n    return $partial$[index];\n}\n";
+        second.shader =
+            std::mem::take(&mut second.shader).bound(0, false, "partial", "$V$").item(Item::new("prologue", prologue));
         Lowering::Kernels { kernels: vec![first, second], temporaries: vec![outputs * parts] }
     }
 

@@ -1,9 +1,10 @@
 //! What op files share: a check, and sums of partial results.
 
 use crate::error::Problem;
-use crate::kernel::{Binding, Kernel};
+use crate::kernel::{Binding, Kernel, Shader};
 use crate::layout::Meta;
 use crate::op::Lowering;
+use crate::shader::Item;
 
 /// `Err` unless `axis` is below `rank`.
 pub(crate) fn check_axis(axis: usize, rank: usize) -> Result<(), Problem> {
@@ -11,9 +12,10 @@ pub(crate) fn check_axis(axis: usize, rank: usize) -> Result<(), Problem> {
 }
 
 /// What stands for an epilogue in a text that calls one for a value that is not the op's result.
-fn no_epilogue(lanes: usize) -> String {
+fn no_epilogue(shader: Shader, lanes: usize) -> Shader {
     let out = if lanes == 1 { "f32" } else { "vec4<f32>" };
-    format!("\nalias OUT = {out};\nfn epilogue(value: {out}, index: u32) -> {out} {{\n    return value;\n}}\n")
+    let epilogue = format!("fn $epilogue$(value: {out}, index: u32) -> {out} {{\n    return value;\n}}\n");
+    shader.alias("OUT", out).item(Item::new("epilogue", epilogue))
 }
 
 /// A kernel that adds `splits` partial results of `elements` elements in order, from one binding into another.
@@ -26,7 +28,7 @@ pub(crate) fn add_splits(elements: usize, splits: usize, from: Binding, to: Bind
     sum.flops = (splits * elements) as u64;
     sum.epilogue = to == Binding::output();
     if !sum.epilogue {
-        sum.source.push_str(&no_epilogue(1));
+        sum.shader = no_epilogue(sum.shader, 1);
     }
     sum
 }
@@ -35,7 +37,7 @@ pub(crate) fn add_splits(elements: usize, splits: usize, from: Binding, to: Bind
 pub(crate) fn split_sum(mut kernels: Vec<Kernel>, splits: usize, output: &Meta) -> Lowering {
     let elements = output.elements();
     for kernel in &mut kernels {
-        kernel.source.push_str(&no_epilogue(kernel.lanes));
+        kernel.shader = no_epilogue(std::mem::take(&mut kernel.shader), kernel.lanes);
         kernel.epilogue = false;
         for binding in kernel.bindings.iter_mut().filter(|binding| binding.write) {
             *binding = Binding::write(0);

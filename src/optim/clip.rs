@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::arena::Arena;
 use crate::costs::Costs;
 use crate::engine::{ArenaKernel, Bound};
-use crate::kernel::{Capabilities, Kernel, Vectors};
+use crate::kernel::{Capabilities, Kernel, Shader, Vectors};
 
 /// Workgroups of the first pass over one arena, at most.
 const GROUPS: usize = 256;
@@ -113,8 +113,8 @@ impl Sum {
             false => include_str!("../../shaders/optim/clip_norm.wgsl"),
         };
         let vectors = self.elements / self.vectors.width();
-        let text = format!("{}{head}{class_of}{text}", self.vectors.text());
-        let mut kernel = Kernel::own(name.to_string(), text);
+        let text = format!("{head}{class_of}{text}");
+        let mut kernel = Kernel::own(name.to_string(), Shader::from(text).file(self.vectors.file()));
         let [first, word, parameters] = tail;
         kernel.params = vec![vectors as u32, self.groups as u32, first, word, class, parameters, 0, 0];
         kernel.workgroups = self.groups as u64;

@@ -12,7 +12,7 @@ use crate::costs::Costs;
 use crate::engine::{ArenaKernel, Author, Bound, Found, Gradients, Step, Trained, Update, Wanted};
 use crate::error::{Error, Result};
 use crate::graph::Node;
-use crate::kernel::{Kernel, Vectors};
+use crate::kernel::{Kernel, Shader, Vectors};
 use crate::params::{BLOCK, Chunk, ParamStore, Placed};
 
 /// Operand words of a group's factors.
@@ -249,13 +249,12 @@ impl<R: Rule> Pass<'_, R> {
                 let (class_of, class) = classes.text(status_binding + 1);
                 let word = first + tally::HEAD + arenas.group * GROUP;
                 let text = format!(
-                    "{}const VECTORS: u32 = {each}u;\nconst ONE_CLASS: bool = {one};\n{head}{class_of}{}{}",
-                    form.text(),
+                    "const VECTORS: u32 = {each}u;\nconst ONE_CLASS: bool = {one};\n{head}{class_of}{}{}",
                     rule.shader(),
                     include_str!("../../shaders/optim/update.wgsl")
                 );
                 let name = if form.wide { format!("{}.wide", rule.name()) } else { rule.name().into() };
-                let mut kernel = Kernel::own(name, text);
+                let mut kernel = Kernel::own(name, Shader::from(text).file(form.file()));
                 kernel.params = vec![vectors as u32, word as u32, class, 0];
                 kernel.workgroups = vectors.div_ceil(64 * each) as u64;
                 kernel.iterations = each as u64;

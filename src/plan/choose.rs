@@ -9,9 +9,10 @@ use super::{fuse, place};
 use crate::dispatch::{Open, Plan, Rival};
 use crate::error::{Error, Result};
 use crate::graph::LeafKind;
-use crate::kernel::Capabilities;
+use crate::kernel::{Capabilities, Kernel};
 use crate::layout::{Meta, Strided};
 use crate::op::{Candidate, Lowering, Op};
+use crate::shader::Item;
 use crate::shape::Shape;
 use crate::target::{Choice, Target};
 
@@ -145,11 +146,12 @@ impl Site<'_> {
     }
 }
 
-/// Of the first kernel's shader without the constants before it and the epilogue behind it: what a class's shapes share.
+/// Of the first kernel's shader without its constants and without an epilogue: what a class's shapes share.
 fn hash(lowering: &Lowering) -> u64 {
     let Lowering::Kernels { kernels, .. } = lowering else { return 0 };
-    let source = kernels.first().map_or("", |kernel| kernel.source.as_str());
-    let own = source.split("\nfn epilogue(").next().unwrap_or_default();
-    let lines: Vec<&str> = own.lines().filter(|line| !line.starts_with("const ")).collect();
-    crate::kernel::hash(lines.join("\n").as_bytes())
+    let Some(Kernel { shader, .. }) = kernels.first() else { return 0 };
+    let own = |item: &&Item| item.constant.is_none() && item.name != "epilogue" && item.name != "OUT";
+    let items = shader.items.iter().filter(own).map(|item| &item.text);
+    let all: Vec<&str> = items.chain(shader.main.iter().map(|main| &main.body)).map(|text| text.as_ref()).collect();
+    crate::kernel::hash(all.concat().as_bytes())
 }

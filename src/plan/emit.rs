@@ -1,4 +1,4 @@
-//! WGSL of fused pointwise regions: whole kernels, and the epilogues and prologues of hand-written ones.
+//! Shaders of fused pointwise regions: whole kernels, and the epilogues and prologues of hand-written ones.
 //!
 //! Values are emitted from the results back to the buffers. A value is named by its node and the index at which it is
 //! read, so broadcasts and views are index arithmetic. Lengths and strides are words of a uniform, never text, so that
@@ -13,23 +13,26 @@ mod around;
 
 pub use around::{around, measure_around};
 
+use super::expression::{has_word, substituted};
 use super::graph::{Graph, Work};
-use super::text::{has_token, helpers_for, substitute};
+use super::prelude::four_lanes;
 use super::units::{State, Unit};
+use crate::dispatch::OPERAND_WORDS;
 use crate::dtype::DType;
 use crate::graph::LeafKind;
-use crate::kernel::{EXTRA, FUSION, OPERANDS};
+use crate::kernel::{EXTRA, Shader};
 use crate::layout::Strided;
+use crate::shader::{Facts, Item, Main, Size, USUAL};
 
 /// Why a unit cannot be one kernel.
 #[derive(Debug)]
 pub struct Refused;
 
-/// A unit as text.
+/// A unit as parts of a shader.
 #[derive(Debug, Default)]
 pub struct Emitted {
-    /// Everything but the kernel's own text.
-    pub text: String,
+    /// Everything but the kernel's own parts, and the functions of the library that are called.
+    pub shader: Shader,
     /// Nodes bound for reading, from [`EXTRA`] on.
     pub reads: Vec<usize>,
     /// Nodes bound for writing, after the reads; without the kernel's primary result.
@@ -68,13 +71,12 @@ struct Index {
 
 /// Emits a unit without hand-written kernels; four lanes, or eight as a pair, only where every index allows it.
 pub fn emit(graph: &Graph, state: &State, unit_id: usize, unit: &Unit, lanes: usize) -> Result<Emitted, Refused> {
-    let (emitter, functions) = whole(graph, state, unit_id, unit, lanes)?;
-    Ok(emitter.finish(&functions))
+    Ok(whole(graph, state, unit_id, unit, lanes)?.finish())
 }
 
 /// [`emit`] without the text: what it takes.
 pub fn measure(graph: &Graph, state: &State, unit_id: usize, unit: &Unit, lanes: usize) -> Result<Emitted, Refused> {
-    Ok(whole(graph, state, unit_id, unit, lanes)?.0.out)
+    Ok(whole(graph, state, unit_id, unit, lanes)?.out)
 }
 
 fn whole<'a>(
@@ -83,14 +85,13 @@ fn whole<'a>(
     unit_id: usize,
     unit: &Unit,
     lanes: usize,
-) -> Result<(Emitter<'a>, String), Refused> {
+) -> Result<Emitter<'a>, Refused> {
     let mut stored: Vec<usize> = unit.members.iter().copied().filter(|&node| state.is_stored(graph, node)).collect();
     stored.sort_unstable();
     let mut emitter = Emitter::new(graph, state, unit_id, lanes.min(4));
     emitter.pairs = lanes == 8;
     emitter.whole(&stored)?;
-    let functions = emitter.finish_function();
-    Ok((emitter, functions))
+    Ok(emitter)
 }
 
 struct Emitter<'a> {
@@ -115,7 +116,8 @@ struct Emitter<'a> {
     /// (quotient, divisor) of an index by a length.
     quotients: HashMap<(String, usize), (String, String)>,
     next: usize,
-    helpers: Vec<&'static str>,
+    /// True if the prologue is for four lanes and all else for one.
+    is_wider: bool,
 }
 
 impl<'a> Emitter<'a> {
@@ -136,7 +138,7 @@ impl<'a> Emitter<'a> {
             indices: HashMap::new(),
             quotients: HashMap::new(),
             next: 0,
-            helpers: vec![],
+            is_wider: false,
         }
     }
 
@@ -158,9 +160,7 @@ impl<'a> Emitter<'a> {
         let (index, _) = self.parameters();
         let _ = writeln!(
             self.body,
-            "@compute @workgroup_size({WORKGROUP})\nfn main(@builtin(workgroup_id) group: vec3<u32>, \
-             @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {{\n    \
-             let at = (group.x + group.y * groups.x) * {WORKGROUP}u + lane;\n    if at >= {count} {{\n        return;\n    }}\n    \
+            "{{\n    let at = (group.x + group.y * groups.x) * {WORKGROUP}u + lane;\n    if at >= {count} {{\n        return;\n    }}\n    \
              let {} = at * {width}u;",
             index.name
         );
@@ -183,7 +183,9 @@ impl<'a> Emitter<'a> {
                 self.store(node, &value, "at");
             }
         }
-        self.body.push_str("}\n");
+        let body = self.finish_function() + "}";
+        let workgroup = [Size::Is(WORKGROUP as u32), Size::Is(1), Size::Is(1)];
+        self.out.shader.main = Some(Main { parameters: USUAL, workgroup, body: body.into(), facts: Facts::NONE });
         Ok(())
     }
 
@@ -236,7 +238,7 @@ impl<'a> Emitter<'a> {
         let mut names: BTreeMap<String, String> = BTreeMap::new();
         let count = self.graph.nodes[node].inputs.len();
         for (k, letter) in ["a", "b", "c"].into_iter().enumerate().take(count) {
-            let uses_words = has_token(expression, &format!("{letter}1"));
+            let uses_words = has_word(expression, &format!("{letter}1"));
             let (base, _) = self.graph.access(node, k);
             if uses_words {
                 for word in 1..4 {
@@ -247,29 +249,28 @@ impl<'a> Emitter<'a> {
         }
         for (k, &constant) in constants.iter().enumerate() {
             let (bits, open) = match self.graph.nodes[node].meta.dtype {
-                DType::I32 => (constant as i32 as u32, "I(bitcast<i32>("),
-                DType::U32 => (constant as u32, "U(("),
-                DType::F32 | DType::F16 | DType::Bool => ((constant as f32).to_bits(), "F(bitcast<f32>("),
+                DType::I32 => (constant as i32 as u32, "$I$(bitcast<i32>("),
+                DType::U32 => (constant as u32, "$U$(("),
+                DType::F32 | DType::F16 | DType::Bool => ((constant as f32).to_bits(), "$F$(bitcast<f32>("),
             };
             let word = self.word(bits);
             names.insert(format!("k{k}"), format!("{open}{word}))"));
         }
         let lanes = match (self.lanes, index.spread) {
-            (1, _) => format!("U({})", index.name),
-            (_, false) => format!("U({})", index.name),
+            (1, _) | (_, false) => format!("$U$({})", index.name),
             (_, true) if self.pairs => {
-                format!("(U({} + 4u * {}) + U(0u, 1u, 2u, 3u))", index.name, self.half)
+                format!("($U$({} + 4u * {}) + $U$(0u, 1u, 2u, 3u))", index.name, self.half)
             }
-            (_, true) => format!("(U({}) + U(0u, 1u, 2u, 3u))", index.name),
+            (_, true) => format!("($U$({}) + $U$(0u, 1u, 2u, 3u))", index.name),
         };
         names.insert("index".into(), lanes);
-        names.insert("random_bits".into(), format!("random_bits{}", self.lanes));
-        if !helpers.is_empty() && !self.helpers.contains(&helpers) {
-            self.helpers.push(helpers);
+        names.insert("random_bits".into(), format!("$random_bits{}$", self.lanes));
+        if !helpers.is_empty() && !self.out.shader.helpers.contains(&helpers) {
+            self.out.shader.helpers.push(helpers);
         }
         self.out.checked |= !self.graph.nodes[node].is_own;
         let made = self.kept_apart(node, expression, &mut names);
-        let text = substitute(expression, &names);
+        let text = substituted(expression, &names);
         let half = self.graph.nodes[node].meta.dtype == DType::F16;
         let text = if half { self.rounded(&text) } else { text };
         let name = self.fresh("v");
@@ -296,26 +297,27 @@ impl<'a> Emitter<'a> {
         self.quotients.clear();
     }
 
-    fn finish(mut self, functions: &str) -> Emitted {
-        let mut text = String::new();
-        if self.graph.capabilities.f16 {
-            text.push_str("enable f16;\n");
+    fn finish(mut self) -> Emitted {
+        let half = self.graph.capabilities.f16;
+        let mut shader = std::mem::take(&mut self.out.shader);
+        if self.is_wider {
+            // The prologue came first.
+            let mut prologue = Shader { items: vec![shader.items.swap_remove(0)], ..Shader::default() };
+            four_lanes(&mut prologue, half);
+            shader = shader.join(prologue);
         }
         for (alias, scalar) in [("F", "f32"), ("I", "i32"), ("U", "u32"), ("B", "bool")] {
-            let _ = writeln!(text, "alias {alias} = {};", self.wide(scalar));
+            shader.items.push(Item::alias(alias, self.wide(scalar)));
         }
-        if self.graph.capabilities.f16 {
-            let _ = writeln!(text, "alias H = {};", self.wide("f16"));
+        if half {
+            shader.items.push(Item::alias("H", self.wide("f16")).with(Facts::HALF));
         }
-        if !self.out.words.is_empty() {
-            // A round length keeps texts that differ only in the number of words from compiling twice.
-            let length = self.out.words.len().div_ceil(64) * 16;
-            let _ = writeln!(text, "@group(0) @binding({FUSION}) var<uniform> f: array<vec4<u32>, {length}>;");
-        }
+        // A round length keeps texts that differ only in the number of words from compiling twice.
+        shader.fusion = self.out.words.len().div_ceil(64) * 16;
         if self.out.operands {
-            let length = crate::dispatch::OPERAND_WORDS / 4;
-            let _ = writeln!(text, "@group(0) @binding({OPERANDS}) var<uniform> operands: array<vec4<u32>, {length}>;");
-            text.push_str("fn operand(k: u32) -> u32 {\n    return operands[k >> 2u][k & 3u];\n}\n");
+            shader.operands = OPERAND_WORDS / 4;
+            let text = "fn $operand$(k: u32) -> u32 {\n    return $operands$[k >> 2u][k & 3u];\n}\n";
+            shader.items.push(Item::new("operand", text));
         }
         let scalar = |node: usize| match self.graph.nodes[node].meta.dtype {
             float @ (DType::F32 | DType::F16) => self.float_type(float),
@@ -330,21 +332,12 @@ impl<'a> Emitter<'a> {
             None if paired_writes => "vec4<u64>".to_string(),
             None => self.wide(scalar(node)),
         };
-        let reads = self.out.reads.iter().enumerate().map(|(i, &node)| ("r", i, "read", node));
-        let writes = self.out.writes.iter().enumerate().map(|(i, &node)| ("w", i, "read_write", node));
-        for (binding, (letter, i, access, node)) in reads.chain(writes).enumerate() {
-            let binding = binding as u32 + EXTRA;
-            let element = element((letter, i, node));
-            let _ =
-                writeln!(text, "@group(0) @binding({binding}) var<storage, {access}> {letter}{i}: array<{element}>;");
+        let reads = self.out.reads.iter().enumerate().map(|(i, &node)| ("r", i, false, node));
+        let writes = self.out.writes.iter().enumerate().map(|(i, &node)| ("w", i, true, node));
+        for (binding, (letter, i, write, node)) in reads.chain(writes).enumerate() {
+            shader = shader.bound(binding as u32 + EXTRA, write, format!("{letter}{i}"), element((letter, i, node)));
         }
-        for helper in &self.helpers {
-            text.push_str(helper);
-        }
-        let included = helpers_for(functions);
-        text.push_str(&included);
-        text.push_str(functions);
-        self.out.text = text;
+        self.out.shader = shader;
         self.out
     }
 }
@@ -352,8 +345,8 @@ impl<'a> Emitter<'a> {
 /// Alias of the lanes of a dtype where values are computed.
 fn value_type(dtype: DType) -> &'static str {
     match dtype {
-        DType::F32 | DType::F16 => "F",
-        DType::I32 => "I",
-        DType::U32 | DType::Bool => "U",
+        DType::F32 | DType::F16 => "$F$",
+        DType::I32 => "$I$",
+        DType::U32 | DType::Bool => "$U$",
     }
 }

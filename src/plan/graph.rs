@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::text;
+use super::expression;
 use crate::dispatch::{ArenaRef, Open};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -334,7 +334,7 @@ impl Graph {
     /// True if pointwise `node` takes more than the first word of input `k`, host numbers.
     pub fn takes_words(&self, node: usize, k: usize) -> bool {
         let Work::Pointwise { expression, .. } = &self.nodes[node].work else { return false };
-        ["a1", "b1", "c1"].get(k).is_some_and(|word| text::has_token(expression, word))
+        ["a1", "b1", "c1"].get(k).is_some_and(|word| expression::has_word(expression, word))
     }
 
     pub fn dynamic_operands(&self, node: usize) -> Vec<usize> {

@@ -1,7 +1,7 @@
 //! Independent small dispatches become one: a dispatch costs a software driver as much as some 100,000 operations, and
 //! leaves most of a GPU idle where it is small.
 //!
-//! The texts are put one after the other, each with its names marked by a number, and a new `main` sends every workgroup
+//! Their parts are put one after the other, each under names with a number, and a new `main` sends every workgroup
 //! to the kernel that it belongs to. Kernels with workgroup memory stay alone, and so do those of users.
 //!
 //! What is merged hangs on the structure and on the sizes of parameters, never on the batch, so that another batch size
@@ -19,9 +19,9 @@ mod open;
 use open::{History, OpenGroups};
 
 use super::numbers;
-use super::text::{Scanned, scan, substitute_names, tokens};
-use crate::dispatch::{Dispatch, Numbers, OPERAND_WORDS, Plan, SlotKind};
-use crate::kernel::{Capabilities, EXTRA, FUSION, MAX_ITERATIONS, OPERANDS, PARAMS, fold_workgroups};
+use crate::dispatch::{Dispatch, Numbers, Plan, SlotKind};
+use crate::kernel::{Capabilities, EXTRA, MAX_ITERATIONS, Shader, fold_workgroups};
+use crate::shader::{Facts, Item, Main, Program, Size, Storage, USUAL, names, renamed};
 
 /// Most kernels in one.
 const MOST: usize = 6;
@@ -33,12 +33,12 @@ const SMALL_RESULT: u64 = 256;
 /// Merges what is independent and small; slots are not shared yet, so only real dependencies, and
 /// `waits` (dispatch, slot that it must not be there before), keep an order.
 pub fn merge(plan: &mut Plan, waits: &[(usize, usize)], capabilities: &Capabilities) {
-    let mut texts: HashMap<*const u8, Option<Rc<Text>>> = HashMap::new();
+    let mut forms: HashMap<*const Program, Option<Rc<Form>>> = HashMap::new();
     let mut parts: Vec<Option<Part>> = vec![];
     for dispatch in &plan.dispatches {
-        let text =
-            texts.entry(Arc::as_ptr(&dispatch.source).cast()).or_insert_with(|| Text::new(dispatch).map(Rc::new));
-        parts.push(text.as_ref().and_then(|text| Part::new(plan, dispatch, text)));
+        let form = forms.entry(Arc::as_ptr(&dispatch.program));
+        let form = form.or_insert_with(|| Form::new(&dispatch.program).map(Rc::new));
+        parts.push(form.as_ref().and_then(|form| Part::new(plan, dispatch, form)));
     }
     let mut waits_of: HashMap<usize, Vec<usize>> = HashMap::new();
     waits.iter().for_each(|&(at, slot)| waits_of.entry(at).or_default().push(slot));
@@ -81,90 +81,95 @@ pub fn merge(plan: &mut Plan, waits: &[(usize, usize)], capabilities: &Capabilit
 /// 0.77 of the time (medians of four, in turn), for 41 dispatches instead of 36.
 fn recompiled(groups: &[Vec<usize>], parts: &[Option<Part>]) -> HashSet<Vec<usize>> {
     let members = |group: &[usize]| group.iter().filter_map(|&i| parts[i].as_ref()).collect::<Vec<_>>();
-    let text = |part: &Part| Arc::as_ptr(&part.dispatch.source);
+    let program = |part: &Part| Arc::as_ptr(&part.dispatch.program);
     let tile = |group: &[usize]| {
         let members = members(group);
         let small = members.len() > 1 && members.iter().all(|part| part.small);
-        members.into_iter().find(|part| part.text.tile && !small).map(text)
+        members.into_iter().find(|part| part.tile && !small).map(program)
     };
     let mut with: HashMap<_, HashSet<Vec<_>>> = HashMap::new();
     for group in groups {
         if let Some(tile) = tile(group) {
-            with.entry(tile).or_default().insert(members(group).into_iter().map(text).collect());
+            with.entry(tile).or_default().insert(members(group).into_iter().map(program).collect());
         }
     }
     let differs = |group: &&Vec<usize>| tile(group).is_some_and(|tile| with[&tile].len() > 1);
     groups.iter().filter(differs).cloned().collect()
 }
 
-/// A kernel's text that may be merged.
-struct Text {
-    scanned: Scanned,
-    /// (binding, access, name, type) of its storage.
-    storage: Vec<(u32, String, String, String)>,
-    /// Types of its sizes and of its index words.
-    uniforms: [Option<String>; 2],
+/// A shader that may be merged.
+struct Form {
+    program: Arc<Program>,
+    /// Invocations of a workgroup.
+    width: u32,
+    /// Names that it declares.
+    names: HashSet<String>,
     /// True if it works among the lanes of a subgroup.
     subgroup: bool,
-    half: bool,
-    /// True if a function has something of its own that is called as a binding.
-    hides: bool,
+    tile: bool,
 }
 
 /// A dispatch that may be merged.
 struct Part<'a> {
     dispatch: &'a Dispatch,
-    text: Rc<Text>,
+    form: Rc<Form>,
     small: bool,
 }
 
-impl Deref for Text {
-    type Target = Scanned;
+impl Deref for Part<'_> {
+    type Target = Form;
 
-    fn deref(&self) -> &Scanned {
-        &self.scanned
+    fn deref(&self) -> &Form {
+        &self.form
     }
 }
 
-impl Text {
-    fn new(dispatch: &Dispatch) -> Option<Text> {
-        let mut scanned = scan(&dispatch.source)?;
-        // What replaces the uniforms is no name, so nothing local may be called so.
-        if scanned.waits || ["p", "f", "operands"].iter().any(|name| scanned.declares_local(name)) {
+impl Form {
+    fn new(program: &Arc<Program>) -> Option<Form> {
+        let shader = &program.shader;
+        let facts = shader.facts();
+        if facts.has(Facts::WAITS) || shader.foreign.is_some() || !shader.helpers.is_empty() {
             return None;
         }
         // `main` may ask for nothing that a merged kernel cannot give.
-        scanned.values("", "", "")?;
-        let bindings = std::mem::take(&mut scanned.bindings);
-        let (mut storage, mut uniforms) = (vec![], [None, None]);
-        for (binding, access, name, kind) in bindings {
-            match (binding, name.as_str()) {
-                (PARAMS, "p") => uniforms[0] = Some(kind),
-                (FUSION, "f") => uniforms[1] = Some(kind),
-                (OPERANDS, "operands") => {}
-                (PARAMS | FUSION | OPERANDS, _) => return None,
-                _ => storage.push((binding, access, name, kind)),
-            }
+        shader.arguments("", "", "")?;
+        Some(Form {
+            program: program.clone(),
+            width: shader.workgroup()?.iter().product(),
+            names: shader.declared().into_iter().map(String::from).collect(),
+            subgroup: facts.has(Facts::SUBGROUP),
+            tile: facts.has(Facts::TILE),
+        })
+    }
+
+    fn storage(&self) -> &[Storage] {
+        &self.program.shader.storage
+    }
+
+    /// True if elements of this type have a meaning in this shader alone.
+    fn is_own(&self, element: &str) -> bool {
+        names(element).any(|name| self.names.contains(name))
+    }
+
+    /// What stands for a name of this shader as part `k` whose bindings are called as `data` says.
+    fn name(&self, k: usize, data: &HashMap<&str, usize>, name: &str) -> Option<String> {
+        match (data.get(name), name) {
+            (Some(number), _) => Some(format!("$data_{number}$")),
+            (None, "p" | "f") => Some(format!("$p$.{name}_{k}")),
+            _ => self.names.contains(name).then(|| format!("${name}_{k}$")),
         }
-        let subgroup = scanned.body.contains("subgroup");
-        let half = dispatch.source.contains("enable f16;");
-        let hides = storage.iter().any(|(.., name, _)| scanned.declares_local(name));
-        Some(Text { scanned, storage, uniforms, subgroup, half, hides })
     }
 }
 
 impl<'a> Part<'a> {
-    fn new(plan: &Plan, dispatch: &'a Dispatch, text: &Rc<Text>) -> Option<Part<'a>> {
-        let bound = |&(binding, ..): &(u32, _, _, _)| dispatch.bindings.iter().any(|known| known.0 == binding);
-        let complete = text.storage.iter().all(bound)
-            && text.uniforms[0].is_some() != dispatch.params.is_empty()
-            && text.uniforms[1].is_some() != dispatch.fusion.is_empty();
-        let part = Part { dispatch, text: text.clone(), small: is_small(plan, dispatch) };
+    fn new(plan: &Plan, dispatch: &'a Dispatch, form: &Rc<Form>) -> Option<Part<'a>> {
+        let shader = &form.program.shader;
+        let bound = |storage: &Storage| dispatch.bindings.iter().any(|known| known.0 == storage.binding);
+        let complete = shader.storage.iter().all(bound)
+            && shader.params.is_some() != dispatch.params.is_empty()
+            && (shader.fusion > 0) != dispatch.fusion.is_empty();
+        let part = Part { dispatch, form: form.clone(), small: is_small(plan, dispatch) };
         (complete && !dispatch.checked).then_some(part)
-    }
-
-    fn width(&self) -> u32 {
-        self.text.workgroup.iter().product()
     }
 
     /// Slots that it only reads.
@@ -186,7 +191,7 @@ fn is_small(plan: &Plan, dispatch: &Dispatch) -> bool {
 
 fn may_join(plan: &Plan, group: &[&Part], part: &Part, capabilities: &Capabilities) -> bool {
     let costs = capabilities.costs();
-    let tiles = group.iter().filter(|other| other.text.tile).count() + usize::from(part.text.tile);
+    let tiles = group.iter().filter(|other| other.tile).count() + usize::from(part.tile);
     let all_small = part.small && group.iter().all(|other| other.small);
     let shared = || part.reads().any(|slot| group.iter().any(|other| other.reads().any(|read| read == slot)));
     // A large kernel takes a light one along that reads the same: the sum of a gradient beside its product.
@@ -194,10 +199,10 @@ fn may_join(plan: &Plan, group: &[&Part], part: &Part, capabilities: &Capabiliti
         return false;
     }
     let all: Vec<&Part> = group.iter().chain([&part]).copied().collect();
-    let width = all.iter().map(|part| part.width()).min().unwrap_or(1);
+    let width = all.iter().map(|part| part.width).min().unwrap_or(1);
     let fits = |part: &&Part| {
-        let turns = u64::from(part.width() / width);
-        let whole = part.width().is_multiple_of(width) && (turns == 1 || !part.text.subgroup);
+        let turns = u64::from(part.width / width);
+        let whole = part.width.is_multiple_of(width) && (turns == 1 || !part.subgroup);
         whole && (turns == 1 || costs.lanes_in_turn) && (part.dispatch.iterations + 1) * turns <= MAX_ITERATIONS
     };
     // A buffer is bound for reading or for writing in one dispatch, not for both.
@@ -226,20 +231,16 @@ fn bindings(parts: &[&Part]) -> (Vec<Bound>, Vec<BTreeMap<u32, usize>>) {
     let mut numbers = vec![];
     for (k, part) in parts.iter().enumerate() {
         let mut own = BTreeMap::new();
-        for (i, (binding, access, _, kind)) in part.text.storage.iter().enumerate() {
-            let Some(&(_, slot, write)) = part.dispatch.bindings.iter().find(|known| known.0 == *binding) else {
+        for (i, storage) in part.storage().iter().enumerate() {
+            let Some(&(_, slot, write)) = part.dispatch.bindings.iter().find(|known| known.0 == storage.binding) else {
                 continue;
             };
             let known = all.iter().position(|&(other, written, (j, number))| {
-                let (_, its_access, _, its_kind) = &parts[j].text.storage[number];
-                let same = (other, written, its_access, its_kind) == (slot, false, access, kind);
-                !write && same && (j == k || !tokens(kind).any(|name| part.text.names.contains(name)))
+                let its = &parts[j].storage()[number];
+                let same = (other, written, its.write, &its.element) == (slot, false, storage.write, &storage.element);
+                !write && same && (j == k || !part.is_own(&storage.element))
             });
-            // A function that calls something of its own as a binding is called hides that one: under a name for two of its
-            // bindings it would hide both.
-            let taken = |number: &usize| own.values().any(|own| own == number);
-            let known = known.filter(|number| !(taken(number) && part.text.hides));
-            own.insert(*binding, known.unwrap_or(all.len()));
+            own.insert(storage.binding, known.unwrap_or(all.len()));
             if known.is_none() {
                 all.push((slot, write, (k, i)));
             }
@@ -249,12 +250,12 @@ fn bindings(parts: &[&Part]) -> (Vec<Bound>, Vec<BTreeMap<u32, usize>>) {
     (all, numbers)
 }
 
-/// What the text of a merged kernel depends on: for each part its text, the lengths of its words, whether it takes host
-/// numbers, and the numbers of its bindings.
-type TextKey = Vec<(*const u8, usize, usize, bool, BTreeMap<u32, usize>)>;
+/// What a merged shader depends on: for each part its program, the lengths of its words, whether it takes host numbers, and
+/// the numbers of its bindings.
+type Key = Vec<(*const Program, usize, usize, bool, BTreeMap<u32, usize>)>;
 
-fn join(parts: &[&Part], texts: &mut HashMap<TextKey, Arc<str>>) -> Dispatch {
-    let width = parts.iter().map(|part| part.width()).min().unwrap_or(1);
+fn join(parts: &[&Part], programs: &mut HashMap<Key, Arc<Program>>) -> Dispatch {
+    let width = parts.iter().map(|part| part.width).min().unwrap_or(1);
     let (bound, numbers) = bindings(parts);
     let count = |part: &Part| u64::from(part.dispatch.grid[0]) * u64::from(part.dispatch.grid[1]);
     let (mut words, mut end) = (vec![], 0);
@@ -265,7 +266,7 @@ fn join(parts: &[&Part], texts: &mut HashMap<TextKey, Arc<str>>) -> Dispatch {
     let (mut places, mut iterations) = (vec![], 0);
     for part in parts {
         for (k, data) in [&part.dispatch.params, &part.dispatch.fusion].into_iter().enumerate() {
-            if part.text.uniforms[k].is_none() {
+            if data.is_empty() {
                 continue;
             }
             words.resize(words.len().next_multiple_of(4), 0);
@@ -274,18 +275,19 @@ fn join(parts: &[&Part], texts: &mut HashMap<TextKey, Arc<str>>) -> Dispatch {
             words.extend(data);
             words.resize(words.len() + data.len().next_multiple_of(ROUND[k]) - data.len(), 0);
         }
-        iterations = iterations.max((part.dispatch.iterations + 1) * u64::from(part.width() / width));
+        iterations = iterations.max((part.dispatch.iterations + 1) * u64::from(part.width / width));
     }
     let dispatches = parts.iter().map(|part| part.dispatch);
     let lengths = |dispatch: &Dispatch| (dispatch.params.len(), dispatch.fusion.len());
     let key = dispatches.clone().zip(&numbers).map(|(dispatch, numbers)| {
         let (params, fusion) = lengths(dispatch);
-        (Arc::as_ptr(&dispatch.source).cast(), params, fusion, dispatch.operands, numbers.clone())
+        (Arc::as_ptr(&dispatch.program), params, fusion, dispatch.operands, numbers.clone())
     });
-    let source = texts.entry(key.collect()).or_insert_with(|| joined_text(parts, width, &bound, &numbers).into());
+    let program = programs.entry(key.collect());
+    let program = program.or_insert_with(|| Program::new(joined(parts, width, &bound, &numbers)));
     Dispatch {
-        name: dispatches.clone().map(|dispatch| dispatch.name.as_str()).collect::<Vec<_>>().join(" | "),
-        source: source.clone(),
+        names: dispatches.clone().flat_map(|dispatch| dispatch.names.iter().cloned()).collect(),
+        program: program.clone(),
         bindings: bound.iter().enumerate().map(|(i, bound)| (EXTRA + i as u32, bound.0, bound.1)).collect(),
         params: words,
         fusion: vec![],
@@ -303,65 +305,51 @@ fn join(parts: &[&Part], texts: &mut HashMap<TextKey, Arc<str>>) -> Dispatch {
 /// Words that the sizes, and the index words, of a part are rounded up to: an array of index words has a round length.
 const ROUND: [usize; 2] = [4, 64];
 
-fn joined_text(parts: &[&Part], width: u32, bound: &[Bound], numbers: &[BTreeMap<u32, usize>]) -> String {
-    let (mut members, mut globals, mut bodies, mut calls) =
-        (String::new(), String::new(), String::new(), String::new());
+fn joined(parts: &[&Part], width: u32, bound: &[Bound], numbers: &[BTreeMap<u32, usize>]) -> Shader {
+    let (mut shader, mut members, mut calls) = (Shader::default(), String::new(), String::new());
     for k in 0..parts.len() {
         let _ = writeln!(members, "    end_{k}: u32,");
     }
-    let own_type = |part: usize, kind: &str| {
-        substitute_names(kind, &|name| parts[part].text.names.contains(name).then(|| format!("{name}_{part}")))
-    };
     for (k, part) in parts.iter().enumerate() {
-        for (i, data) in [&part.dispatch.params, &part.dispatch.fusion].into_iter().enumerate() {
-            let Some(kind) = &part.text.uniforms[i] else { continue };
-            let (kind, letter) = (own_type(k, kind), ["p", "f"][i]);
-            let bytes = data.len().next_multiple_of(ROUND[i]) * 4;
-            let _ = writeln!(members, "    @align(16) @size({bytes}) {letter}_{k}: {kind},");
-        }
-        let own: HashMap<&str, usize> = part
-            .text
+        let own = &part.program.shader;
+        let kinds = ["$Params$".to_string(), format!("array<vec4<u32>, {}>", own.fusion)];
+        let data: HashMap<&str, usize> = own
             .storage
             .iter()
-            .filter_map(|(binding, _, name, _)| Some((name.as_str(), *numbers[k].get(binding)?)))
+            .filter_map(|storage| Some((storage.name.as_ref(), *numbers[k].get(&storage.binding)?)))
             .collect();
-        bodies.push_str(&substitute_names(&part.text.body, &|name| {
-            if let Some(number) = own.get(name) {
-                return Some(format!("data_{number}"));
+        let rename = |name: &str| part.name(k, &data, name);
+        for (i, data) in [&part.dispatch.params, &part.dispatch.fusion].into_iter().enumerate() {
+            if !data.is_empty() {
+                let (kind, letter) = (renamed(&kinds[i], &rename), ["p", "f"][i]);
+                let bytes = data.len().next_multiple_of(ROUND[i]) * 4;
+                let _ = writeln!(members, "    @align(16) @size({bytes}) {letter}_{k}: {kind},");
             }
-            match name {
-                "p" | "f" => Some(format!("merged.{name}_{k}")),
-                "operands" => None,
-                _ => part.text.names.contains(name).then(|| format!("{name}_{k}")),
-            }
-        }));
-        calls.push_str(&call(part, k, part.width() / width, width));
+        }
+        let main = own.body().and_then(|body| own.main_function(&format!("main_{k}"), &body));
+        shader.items.extend(own.params.iter().chain(&own.items).chain(&main).map(|item| item.renamed(&rename)));
+        shader.operands = shader.operands.max(own.operands);
+        calls.push_str(&call(part, k, part.width / width, width));
     }
-    if parts.iter().any(|part| part.dispatch.operands) {
-        let length = OPERAND_WORDS / 4;
-        let _ = writeln!(globals, "@group(0) @binding({OPERANDS}) var<uniform> operands: array<vec4<u32>, {length}>;");
+    for (number, &(_, write, (part, i))) in bound.iter().enumerate() {
+        let Storage { element, .. } = &parts[part].storage()[i];
+        let element = renamed(element, &|name| parts[part].name(part, &HashMap::new(), name));
+        shader = shader.bound(EXTRA + number as u32, write, format!("data_{number}"), element);
     }
-    for (number, &(_, _, (part, i))) in bound.iter().enumerate() {
-        let binding = EXTRA as usize + number;
-        let (_, access, _, kind) = &parts[part].text.storage[i];
-        let kind = own_type(part, kind);
-        let _ = writeln!(globals, "@group(0) @binding({binding}) var<storage, {access}> data_{number}: {kind};");
-    }
-    let half = if parts.iter().any(|part| part.text.half) { "enable f16;\n" } else { "" };
-    format!(
-        "{half}struct Merged {{\n{members}}}\n@group(0) @binding({PARAMS}) var<uniform> merged: Merged;\n{globals}{bodies}\n\
-         @compute @workgroup_size({width})\nfn main(@builtin(workgroup_id) group: vec3<u32>, \
-         @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {{\n    \
-         let at = group.x + group.y * groups.x;\n{calls}}}\n"
-    )
+    shader.params = Some(Item::new("Params", format!("struct $Params$ {{\n{members}}}\n")));
+    let body = format!("{{\n    let at = group.x + group.y * groups.x;\n{calls}}}");
+    let workgroup = [width, 1, 1].map(Size::Is);
+    shader.main = Some(Main { parameters: USUAL, workgroup, body: body.into(), facts: Facts::NONE });
+    shader
 }
 
 /// The branch of `main` that runs part `k`, whose workgroups are `turns` times as wide.
 fn call(part: &Part, k: usize, turns: u32, width: u32) -> String {
-    let first = if k == 0 { "0u".to_string() } else { format!("merged.end_{}", k - 1) };
+    let first = if k == 0 { "0u".to_string() } else { format!("$p$.end_{}", k - 1) };
     let lane = if turns == 1 { "lane".to_string() } else { format!("(turn * {width}u + lane)") };
-    let values = part.text.values("(at - first)", &format!("merged.end_{k} - first"), &lane).unwrap_or_default();
-    let run = format!("main_{k}({values});");
+    let shader = &part.program.shader;
+    let values = shader.arguments("(at - first)", &format!("$p$.end_{k} - first"), &lane).unwrap_or_default();
+    let run = format!("$main_{k}$({values});");
     let run = match turns {
         1 => run,
         _ => format!(
@@ -370,5 +358,5 @@ fn call(part: &Part, k: usize, turns: u32, width: u32) -> String {
         ),
     };
     let otherwise = if k == 0 { "    if" } else { "    else if" };
-    format!("{otherwise} at < merged.end_{k} {{\n        let first = {first};\n        {run}\n    }}\n")
+    format!("{otherwise} at < $p$.end_{k} {{\n        let first = {first};\n        {run}\n    }}\n")
 }

@@ -6,20 +6,21 @@ mod build;
 mod choose;
 mod contract;
 mod emit;
+mod expression;
 mod fuse;
 mod graph;
 mod merge;
 mod numbers;
 mod order;
 mod place;
+mod prelude;
 mod report;
-pub(crate) mod text;
 mod units;
 
 pub use build::{Request, build};
 pub use graph::Destination;
-pub use text::scan;
 
-pub use crate::dispatch::{ArenaRef, Dispatch, Numbers, OPERAND_WORDS, Open, Plan, Rival, Slot, SlotKind};
+pub use crate::dispatch::{ArenaRef, Dispatch, Name, Numbers, OPERAND_WORDS, Open, Plan, Rival, Slot, SlotKind};
 pub use crate::layout::Strided;
+pub use crate::shader::Program;
 pub use crate::target::{Choice, Choices, Target};

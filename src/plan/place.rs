@@ -1,17 +1,19 @@
 //! A buffer for every result: scratch buffers are reused by lifetime.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
 use super::emit::{self, Emitted, WORKGROUP};
 use super::graph::{Destination, Graph, Work};
+use super::prelude::complete;
 use super::units::{Fusion, State, Unit};
-use super::{merge, numbers, order, text};
-use crate::dispatch::{Dispatch, Numbers, OPERAND_WORDS, Plan, Slot, SlotKind};
+use super::{merge, numbers, order};
+use crate::dispatch::{Dispatch, Name, Numbers, OPERAND_WORDS, Plan, Slot, SlotKind};
 use crate::error::{Error, Result};
 use crate::graph::LeafKind;
-use crate::kernel::{EXTRA, Kernel, MAX_ITERATIONS, Operand, fold_workgroups};
+use crate::kernel::{EXTRA, Kernel, MAX_ITERATIONS, Operand, Shader, fold_workgroups};
+use crate::shader::{Facts, Programs, params};
+use crate::shaders;
 use crate::shape::Shape;
 
 pub fn place(graph: &Graph, fusion: &Fusion, scalars: usize, merging: bool) -> Result<Plan> {
@@ -20,8 +22,7 @@ pub fn place(graph: &Graph, fusion: &Fusion, scalars: usize, merging: bool) -> R
         plan: Plan { operands: graph.operands.clone(), scalars: graph.next_word, ..Plan::default() },
         slots: HashMap::new(),
         results: graph.outputs.iter().enumerate().rev().map(|(k, &(node, _))| (node, k)).collect(),
-        fused: HashMap::new(),
-        texts: HashSet::new(),
+        programs: Programs::default(),
         waits: vec![],
     };
     placer.plan.operand_words = graph.next_word + scalars;
@@ -57,10 +58,8 @@ struct Placer<'a> {
     slots: HashMap<usize, usize>,
     /// Results, with their places in the graph's list.
     results: HashMap<usize, usize>,
-    /// Texts made from each hand-written one, by what is emitted around it.
-    fused: HashMap<String, HashMap<String, Arc<str>>>,
-    /// Texts so far: kernels that are alike share one.
-    texts: HashSet<Arc<str>>,
+    /// Shaders so far: kernels that are alike share one.
+    programs: Programs,
     /// (dispatch, slot that must have been written before it though it does not bind it).
     waits: Vec<(usize, usize)>,
 }
@@ -133,18 +132,19 @@ impl Placer<'_> {
         let elements = self.graph.nodes[emitted.writes[0]].meta.elements() as u64;
         let mut names: Vec<usize> = unit.members.to_vec();
         names.sort_unstable();
-        let name = names.iter().map(|&node| self.graph.nodes[node].name).collect::<Vec<_>>().join("+");
+        let kernel = names.iter().map(|&node| self.graph.nodes[node].name).collect::<Vec<_>>().join("+").into();
         let bindings = self.bindings(&emitted);
+        let mut shader = emitted.shader;
+        complete(&mut shader);
         self.push(
-            Dispatch {
-                name,
-                source: emitted.text.into(),
+            shader,
+            Draft {
+                name: Name { kernel, fused: 0 },
                 bindings,
                 params: vec![],
                 fusion: emitted.words,
                 operands: emitted.operands,
                 numbers: Numbers { window: 0, places: emitted.places },
-                grid: [0, 0],
                 iterations: 16,
                 checked: emitted.checked,
                 // An operation a fused op and element: what an `exp` costs is the driver's secret.
@@ -196,25 +196,20 @@ impl Placer<'_> {
             if fused {
                 bindings.extend(self.bindings(emitted));
             }
-            let source = self.text_of(kernel, fused.then_some(emitted));
-            let mut name = kernel.name.to_string();
+            let shader = if fused { fused_shader(kernel, emitted) } else { kernel.shader.clone() };
             let before = if kernel.prologue { unit.prologue.len() } else { 0 };
             let tail = unit.members.iter().filter(|member| !unit.prologue.contains(member));
             let number = |member: &usize| unit.behind.get(member).copied().unwrap_or(0);
             let behind = tail.filter(|member| kernel.hands_over(number(member))).count();
-            if before + behind > 0 {
-                name += &format!(" +{}", before + behind);
-            }
             self.push(
-                Dispatch {
-                    name,
-                    source,
+                shader,
+                Draft {
+                    name: Name { kernel: kernel.name.clone(), fused: before + behind },
                     bindings,
                     params: kernel.params.clone(),
                     fusion: if fused { emitted.words.clone() } else { vec![] },
                     operands: fused && emitted.operands,
                     numbers: Numbers { window: 0, places: if fused { emitted.places.clone() } else { vec![] } },
-                    grid: [0, 0],
                     iterations: kernel.iterations,
                     checked: kernel.checked || fused && emitted.checked,
                     flops: kernel.flops,
@@ -226,68 +221,85 @@ impl Placer<'_> {
         Ok(())
     }
 
-    /// The whole text of a hand-written kernel with what is emitted around it; made once for those that are alike.
-    fn text_of(&mut self, kernel: &Kernel, emitted: Option<&Emitted>) -> Arc<str> {
-        let around = emitted.map_or("", |emitted| &emitted.text);
-        if let Some(known) = self.fused.get(&kernel.source).and_then(|texts| texts.get(around)) {
-            return known.clone();
-        }
-        let half = self.graph.capabilities.f16 && text::has_token(&kernel.source, "f16");
-        let source = match emitted {
-            Some(emitted) => fused_text(emitted, kernel),
-            None if half => format!("enable f16;\n{}", kernel.source),
-            None => kernel.source.clone(),
-        };
-        let matrices = kernel.source.contains("coop_mat");
-        let source = if matrices { format!("enable wgpu_cooperative_matrix;\n{source}") } else { source };
-        let source: Arc<str> = source.into();
-        let texts = self.fused.entry(kernel.source.clone()).or_default();
-        texts.insert(around.to_string(), source.clone());
-        source
-    }
-
-    fn push(&mut self, mut dispatch: Dispatch, workgroups: u64) -> Result<()> {
-        if dispatch.iterations > MAX_ITERATIONS {
+    fn push(&mut self, mut shader: Shader, mut draft: Draft, workgroups: u64) -> Result<()> {
+        if draft.iterations > MAX_ITERATIONS {
             return Err(Error::internal(format!(
                 "kernel {} may loop {} times an invocation, more than software drivers allow",
-                dispatch.name, dispatch.iterations
+                draft.name, draft.iterations
             )));
         }
-        self.share_arenas(&mut dispatch);
-        match self.texts.get(&dispatch.source) {
-            Some(known) => dispatch.source = known.clone(),
-            None => drop(self.texts.insert(dispatch.source.clone())),
-        }
-        dispatch.grid = fold_workgroups(workgroups).ok_or_else(|| Error::Limit {
-            what: format!("workgroups of {}", dispatch.name),
+        let grid = fold_workgroups(workgroups).ok_or_else(|| Error::Limit {
+            what: format!("workgroups of {}", draft.name),
             bytes: workgroups,
             limit: 65_535 * 65_535,
             device: "this device".into(),
             next: "use a smaller batch, or split the tensor",
         })?;
-        if workgroups > 0 {
-            self.plan.dispatches.push(dispatch);
+        if workgroups == 0 {
+            return Ok(());
         }
+        self.share_arenas(&mut shader, &mut draft)?;
+        let Draft { name, bindings, params, fusion, operands, numbers, iterations, checked, flops, bytes } = draft;
+        self.plan.dispatches.push(Dispatch {
+            names: vec![name],
+            program: self.programs.of(shader),
+            bindings,
+            params,
+            fusion,
+            operands,
+            numbers,
+            grid,
+            iterations,
+            checked,
+            flops,
+            bytes,
+        });
         Ok(())
     }
 
     /// A buffer is bound for reading or for writing in one dispatch, not for both. A gradient that is formed from another
-    /// one of its arena is: the other is then bound for writing too.
-    fn share_arenas(&self, dispatch: &mut Dispatch) {
-        let arena = |slot: usize| match &self.plan.slots[slot].kind {
+    /// one of its arena is: the other is then bound for writing too, or, where a user's text declares it, copied.
+    fn share_arenas(&mut self, shader: &mut Shader, draft: &mut Draft) -> Result<()> {
+        let arena = |slot: usize, plan: &Plan| match &plan.slots[slot].kind {
             SlotKind::Arena(arena, ..) => Some(arena.id),
             _ => None,
         };
-        let written: Vec<u64> =
-            dispatch.bindings.iter().filter(|binding| binding.2).filter_map(|binding| arena(binding.1)).collect();
-        for (binding, slot, write) in &mut dispatch.bindings {
-            if !*write
-                && arena(*slot).is_some_and(|id| written.contains(&id))
-                && let Some(text) = text::writable(&dispatch.source, *binding)
-            {
-                (dispatch.source, *write) = (text.into(), true);
+        let bound = draft.bindings.iter().filter(|binding| binding.2);
+        let written: Vec<u64> = bound.filter_map(|binding| arena(binding.1, &self.plan)).collect();
+        for (binding, slot, write) in &mut draft.bindings {
+            if *write || !arena(*slot, &self.plan).is_some_and(|id| written.contains(&id)) {
+                continue;
+            }
+            match shader.storage.iter_mut().find(|storage| storage.binding == *binding) {
+                Some(storage) => (storage.write, *write) = (true, true),
+                None => *slot = self.copied(*slot)?,
             }
         }
+        Ok(())
+    }
+
+    /// A slot with what is in `slot`, a range of an arena.
+    fn copied(&mut self, slot: usize) -> Result<usize> {
+        let Slot { name, shape, bytes, .. } = self.plan.slots[slot];
+        self.plan.slots.push(Slot { name, shape, kind: SlotKind::Scratch(usize::MAX), bytes });
+        let copy = self.plan.slots.len() - 1;
+        let elements = shape.map_or(bytes as usize / 4, |shape| shape.elements());
+        self.range(range_kernel("copy", Shader::of(&[&shaders::plan::COPY]), elements, 2), slot, copy)?;
+        Ok(copy)
+    }
+
+    /// Pushes a kernel from one slot into another.
+    fn range(&mut self, kernel: Kernel, from: usize, to: usize) -> Result<()> {
+        let Kernel { name, shader, params, workgroups, flops, bytes, .. } = kernel;
+        let draft = Draft {
+            name: Name { kernel: name, fused: 0 },
+            bindings: vec![(0, from, false), (1, to, true)],
+            params,
+            flops,
+            bytes,
+            ..Draft::default()
+        };
+        self.push(shader, draft, workgroups)
     }
 
     fn outputs(&mut self) -> Result<()> {
@@ -301,24 +313,9 @@ impl Placer<'_> {
                     let elements = self.graph.nodes[node].meta.elements();
                     let kind = SlotKind::Arena(arena.clone(), *offset, elements);
                     let target = self.new_slot(node, None, kind, elements as u64 * 4);
-                    let kernel = accumulate(elements);
-                    self.push(
-                        Dispatch {
-                            name: kernel.name.to_string(),
-                            source: kernel.source.into(),
-                            bindings: vec![(0, slot, false), (1, target, true)],
-                            params: kernel.params,
-                            fusion: vec![],
-                            operands: false,
-                            numbers: Numbers::default(),
-                            grid: [0, 0],
-                            iterations: 0,
-                            checked: false,
-                            flops: kernel.flops,
-                            bytes: kernel.bytes,
-                        },
-                        kernel.workgroups,
-                    )?;
+                    let shader = Shader::of(&[&shaders::plan::ACCUMULATE]);
+                    let kernel = Kernel { flops: elements as u64, ..range_kernel("accumulate", shader, elements, 3) };
+                    self.range(kernel, slot, target)?;
                 }
             }
         }
@@ -326,40 +323,47 @@ impl Placer<'_> {
     }
 }
 
-/// The emitted functions around a hand-written text; `enable` lines must come first.
-fn fused_text(emitted: &Emitted, kernel: &Kernel) -> String {
-    let mut text = emitted.text.clone();
-    if kernel.source.contains("coop_mat") {
-        // There B is the place of a matrix in a product.
-        text = text::substitute(&text, &[("B".to_string(), "TRUTH".to_string())].into());
-    }
-    // Hand-written shaders call the functions of pointwise.wgsl too: one exact exp for all.
-    for helper in text::helpers(&kernel.source) {
-        if !text.contains(helper) {
-            text.push_str(helper);
-        }
-    }
-    // A hand-written shader may define a function that the emitted part would bring along.
-    for (start, _) in kernel.source.match_indices("fn ") {
-        let name: String =
-            kernel.source[start + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-        if name != "main"
-            && let Some(at) = text.find(&format!("\nfn {name}("))
-        {
-            let end = text[at + 1..].find("\n}\n").map_or(text.len(), |end| at + 1 + end + 2);
-            text.replace_range(at..end, "");
-        }
-    }
-    text.push_str(&kernel.source);
-    text
+/// A dispatch without its shader and its grid.
+#[derive(Default)]
+struct Draft {
+    name: Name,
+    bindings: Vec<(u32, usize, bool)>,
+    params: Vec<u32>,
+    fusion: Vec<u32>,
+    operands: bool,
+    numbers: Numbers,
+    iterations: u64,
+    checked: bool,
+    flops: u64,
+    bytes: Option<u64>,
 }
 
-/// g += x over a range of an arena.
-fn accumulate(elements: usize) -> Kernel {
-    let mut kernel = Kernel::own("accumulate", include_str!("../../shaders/plan/accumulate.wgsl"));
-    kernel.params = vec![elements as u32];
+/// The shader of a kernel with what is emitted around it, and with the functions of the library that both call.
+fn fused_shader(kernel: &Kernel, emitted: &Emitted) -> Shader {
+    let mut around = emitted.shader.clone();
+    if kernel.shader.facts().has(Facts::MATRICES) {
+        // There B is the place of a matrix in a product.
+        let rename = |name: &str| (name == "B").then(|| "$TRUTH$".to_string());
+        around.items = around.items.iter().map(|item| item.renamed(&rename)).collect();
+    }
+    let mut shader = around.join(kernel.shader.clone());
+    complete(&mut shader);
+    shader
+}
+
+params! {
+    /// Sizes of what goes over a range of an arena.
+    struct Sizes {
+        elements,
+    }
+}
+
+/// A kernel over a range of an arena, which moves so many times its bytes.
+fn range_kernel(name: &'static str, shader: Shader, elements: usize, moved: u64) -> Kernel {
+    let mut kernel = Kernel::own(name, shader.bound(0, false, "x", "f32").bound(1, true, "g", "f32"));
+    kernel.uniform(Sizes { elements });
     kernel.workgroups = (elements as u64).div_ceil(WORKGROUP);
-    (kernel.flops, kernel.bytes) = (elements as u64, Some(elements as u64 * 12));
+    kernel.bytes = Some(elements as u64 * 4 * moved);
     kernel
 }
 

@@ -107,7 +107,7 @@ impl fmt::Display for Plan {
                 slots.map(|&(_, slot, _)| self.slot_name(slot)).collect::<Vec<_>>().join(" ")
             };
             let [x, y] = dispatch.grid;
-            writeln!(f, "{i:3} {:40} {x}x{y}  {:>11}  {} <- {}", dispatch.name, live[i], side(true), side(false))?;
+            writeln!(f, "{i:3} {:40} {x}x{y}  {:>11}  {} <- {}", dispatch.name(), live[i], side(true), side(false))?;
         }
         for (class, choice) in &self.choices {
             writeln!(f, "tuned {class}: {}", choice.variant)?;

@@ -141,12 +141,12 @@ fn an_ordinary_network_pays_nothing_for_kept_infinities() {
         roots.push(loss);
         let plan = cpu.plan_for(&roots.iter().collect::<Vec<_>>(), &Default::default(), true).unwrap();
         for dispatch in &plan.dispatches {
-            assert!(!dispatch.source.contains("| U(f["), "{}:\n{}", dispatch.name, dispatch.source);
+            assert!(!dispatch.source().contains("| U(f["), "{}:\n{}", dispatch.name(), dispatch.source());
         }
     }
     // What it would have paid.
     let plan = cpu.plan_for(&[&(&x - &x)], &Default::default(), true).unwrap();
-    assert!(plan.dispatches[0].source.contains("| U(f["), "{}", plan.dispatches[0].source);
+    assert!(plan.dispatches[0].source().contains("| U(f["), "{}", plan.dispatches[0].source());
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub fn variants(
 
 /// Names of the kernels that became a dispatch, without the number of ops fused into them.
 pub fn kernel_names(dispatch: &Dispatch) -> impl Iterator<Item = &str> {
-    dispatch.name.split(" | ").map(|name| name.split(' ').next().unwrap_or_default())
+    dispatch.names.iter().map(|name| name.kernel.as_ref())
 }
 
 /// Draws the elements of a case's input, rounded to what both sides can hold.

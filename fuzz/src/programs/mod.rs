@@ -51,8 +51,9 @@ pub fn planned(bytes: &[u8]) -> [u64; 3] {
         check(&plan, capabilities)
             .unwrap_or_else(|what| panic!("{what}, fusion {fusion}\n{}\n{plan}", listing(&program)));
         for dispatch in &plan.dispatches {
-            validate(&dispatch.source)
-                .unwrap_or_else(|what| panic!("{}: {what}\n{}\n{}", dispatch.name, dispatch.source, listing(&program)));
+            validate(dispatch.source()).unwrap_or_else(|what| {
+                panic!("{}: {what}\n{}\n{}", dispatch.name(), dispatch.source(), listing(&program))
+            });
         }
         [program.text.len(), program.refused, plan.dispatches.len()].map(|count| count as u64)
     })
@@ -71,7 +72,7 @@ fn check(plan: &Plan, capabilities: &Capabilities) -> Result<(), String> {
         Own(usize),
     }
     for dispatch in &plan.dispatches {
-        let wrong = |what: &str| Err(format!("{}: {what}", dispatch.name));
+        let wrong = |what: &str| Err(format!("{}: {what}", dispatch.name()));
         let [x, y] = dispatch.grid;
         if x == 0 || y == 0 || x > MAX_WORKGROUPS || y > MAX_WORKGROUPS || dispatch.iterations > MAX_ITERATIONS {
             return wrong("its grid or its loops are out of bounds");

@@ -16,12 +16,12 @@ impl Emitter<'_> {
     pub(super) fn operand(&mut self, node: usize, word: u32) -> Result<String, Refused> {
         let first = self.graph.operand_word(node).ok_or(Refused)?;
         let at = self.operand_place(first as u32 + word);
-        let raw = format!("operand({at})");
+        let raw = format!("$operand$({at})");
         Ok(match self.graph.nodes[node].meta.dtype {
-            DType::F32 | DType::F16 => format!("F(bitcast<f32>({raw}))"),
-            DType::I32 => format!("I(bitcast<i32>({raw}))"),
-            DType::U32 => format!("U({raw})"),
-            DType::Bool => format!("B({raw} != 0u)"),
+            DType::F32 | DType::F16 => format!("$F$(bitcast<f32>({raw}))"),
+            DType::I32 => format!("$I$(bitcast<i32>({raw}))"),
+            DType::U32 => format!("$U$({raw})"),
+            DType::Bool => format!("$B$({raw} != 0u)"),
         })
     }
 
@@ -41,12 +41,16 @@ impl Emitter<'_> {
         if k == self.out.words.len() {
             self.out.words.push(value);
         }
-        format!("f[{}].{}", k / 4, ["x", "y", "z", "w"][k % 4])
+        format!("$f$[{}].{}", k / 4, ["x", "y", "z", "w"][k % 4])
     }
 
     /// `text` rounded to half precision, in f32.
     pub(super) fn rounded(&self, text: &str) -> String {
-        if self.graph.capabilities.f16 { format!("F(H({text}))") } else { format!("round_half{}({text})", self.lanes) }
+        if self.graph.capabilities.f16 {
+            format!("$F$($H$({text}))")
+        } else {
+            format!("$round_half{}$({text})", self.lanes)
+        }
     }
 
     /// WGSL name of a float in a buffer.
@@ -81,21 +85,21 @@ impl Emitter<'_> {
         }
         let at = &index.name;
         let raw = match (self.lanes, index.spread) {
-            _ if paired => format!("half_of(r{slot}[{at} >> 3u], {})", self.half),
-            _ if self.pairs => format!("r{slot}[{at}]"),
-            (1, _) => format!("r{slot}[{at}]"),
-            (_, true) => format!("r{slot}[{at} >> 2u]"),
-            (_, false) => format!("r{slot}[{at} >> 2u][{at} & 3u]"),
+            _ if paired => format!("$half_of$($r{slot}$[{at} >> 3u], {})", self.half),
+            _ if self.pairs => format!("$r{slot}$[{at}]"),
+            (1, _) => format!("$r{slot}$[{at}]"),
+            (_, true) => format!("$r{slot}$[{at} >> 2u]"),
+            (_, false) => format!("$r{slot}$[{at} >> 2u][{at} & 3u]"),
         };
         let text = match dtype {
-            DType::F32 | DType::F16 if paired => format!("bitcast<F>({raw})"),
-            DType::I32 if paired => format!("bitcast<I>({raw})"),
+            DType::F32 | DType::F16 if paired => format!("bitcast<$F$>({raw})"),
+            DType::I32 if paired => format!("bitcast<$I$>({raw})"),
             // A vector is made of one element of its own type only.
-            DType::F16 if self.lanes > 1 && !index.spread => format!("F(f32({raw}))"),
-            DType::F32 | DType::F16 => format!("F({raw})"),
-            DType::I32 => format!("I({raw})"),
-            DType::U32 => format!("U({raw})"),
-            DType::Bool => format!("U({raw}) != U(0u)"),
+            DType::F16 if self.lanes > 1 && !index.spread => format!("$F$(f32({raw}))"),
+            DType::F32 | DType::F16 => format!("$F$({raw})"),
+            DType::I32 => format!("$I$({raw})"),
+            DType::U32 => format!("$U$({raw})"),
+            DType::Bool => format!("$U$({raw}) != $U$(0u)"),
         };
         let name = self.fresh("v");
         let _ = writeln!(self.body, "    let {name} = {text};");
@@ -106,11 +110,11 @@ impl Emitter<'_> {
         let slot = self.out.writes.len();
         self.out.writes.push(node);
         let value = match self.graph.nodes[node].meta.dtype {
-            DType::Bool => format!("select(U(0u), U(1u), {value})"),
-            DType::F16 if self.graph.capabilities.f16 => format!("H({value})"),
+            DType::Bool => format!("select($U$(0u), $U$(1u), {value})"),
+            DType::F16 if self.graph.capabilities.f16 => format!("$H$({value})"),
             _ => value.into(),
         };
-        let _ = writeln!(self.body, "    w{slot}[{at}] = {value};");
+        let _ = writeln!(self.body, "    $w{slot}$[{at}] = {value};");
     }
 
     /// Stores both halves of a pair.
@@ -122,12 +126,12 @@ impl Emitter<'_> {
         let slot = self.out.writes.len();
         self.out.writes.push(node);
         let bits = |value: &str| match dtype {
-            DType::Bool => format!("select(U(0u), U(1u), {value})"),
+            DType::Bool => format!("select($U$(0u), $U$(1u), {value})"),
             DType::U32 => value.into(),
-            _ => format!("bitcast<U>({value})"),
+            _ => format!("bitcast<$U$>({value})"),
         };
         let (low, high) = (bits(low), bits(high));
-        let _ = writeln!(self.body, "    w{slot}[at] = pair_of({low}, {high});");
+        let _ = writeln!(self.body, "    $w{slot}$[at] = $pair_of$({low}, {high});");
         Ok(())
     }
 
@@ -149,7 +153,7 @@ impl Emitter<'_> {
         for &(operand, stride) in &map.dynamic {
             let first = self.graph.operand_word(operand).ok_or(Refused)?;
             let (at, stride) = (self.operand_place(first as u32), self.word(stride as u32));
-            terms.push(format!("operand({at}) * {stride}"));
+            terms.push(format!("$operand$({at}) * {stride}"));
         }
         // From the last axis on: what is left of the index when the axes behind are divided out.
         let mut rest = from.name.clone();
@@ -186,7 +190,7 @@ impl Emitter<'_> {
         let [magic, shift] = divisor(length as u32).map(|word| self.word(word));
         let length = self.word(length as u32);
         let name = self.fresh("q");
-        let _ = writeln!(self.body, "    let {name} = quotient({index}, {magic}, {shift});");
+        let _ = writeln!(self.body, "    let {name} = $quotient$({index}, {magic}, {shift});");
         self.quotients.insert(key, (name.clone(), length.clone()));
         (name, length)
     }

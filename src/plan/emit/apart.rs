@@ -47,7 +47,7 @@ impl Emitter<'_> {
             if dtype.is_float() && cancels(expression, &operands, &name, &made) {
                 let zero = self.word(0);
                 let hidden = self.fresh("v");
-                let _ = writeln!(self.body, "    let {hidden} = bitcast<F>(bitcast<U>({name}) | U({zero}));");
+                let _ = writeln!(self.body, "    let {hidden} = bitcast<$F$>(bitcast<$U$>({name}) | $U$({zero}));");
                 made = self.made_of(&hidden);
                 names.insert(letter.into(), hidden);
             }

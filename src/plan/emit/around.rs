@@ -6,13 +6,12 @@ use super::{Emitted, Emitter, Index, Refused, value_type};
 use crate::dtype::DType;
 use crate::kernel::Kernel;
 use crate::plan::graph::{Graph, Work};
-use crate::plan::text::four_lanes;
 use crate::plan::units::{State, Unit};
+use crate::shader::{Item, Text};
 
 /// Emits what `unit` puts around `kernel`, one of the kernels of its node: the functions that its text calls.
 pub fn around(graph: &Graph, state: &State, unit_id: usize, unit: &Unit, kernel: &Kernel) -> Result<Emitted, Refused> {
-    let (emitter, functions) = functions_around(graph, state, unit_id, unit, kernel)?;
-    Ok(emitter.finish(&functions))
+    Ok(functions_around(graph, state, unit_id, unit, kernel)?.finish())
 }
 
 /// [`around`] without the text: what it takes.
@@ -23,7 +22,7 @@ pub fn measure_around(
     unit: &Unit,
     kernel: &Kernel,
 ) -> Result<Emitted, Refused> {
-    Ok(functions_around(graph, state, unit_id, unit, kernel)?.0.out)
+    Ok(functions_around(graph, state, unit_id, unit, kernel)?.out)
 }
 
 fn functions_around<'a>(
@@ -32,22 +31,20 @@ fn functions_around<'a>(
     unit_id: usize,
     unit: &Unit,
     kernel: &Kernel,
-) -> Result<(Emitter<'a>, String), Refused> {
+) -> Result<Emitter<'a>, Refused> {
     let node = unit.kernel.ok_or(Refused)?;
     let mut members: Vec<usize> = unit.members.to_vec();
     members.sort_unstable();
     let mut emitter = Emitter::new(graph, state, unit_id, kernel.lanes);
     emitter.pairs = kernel.pairs;
-    let mut functions = String::new();
     if kernel.prologue {
         emitter.lanes = kernel.lanes.max(kernel.prologue_lanes);
         emitter.prologue(node)?;
-        functions = emitter.finish_function();
         if emitter.lanes != kernel.lanes {
-            if !emitter.helpers.is_empty() {
+            if !emitter.out.shader.helpers.is_empty() {
                 return Err(Refused);
             }
-            functions = four_lanes(&functions);
+            emitter.is_wider = true;
         }
         emitter.lanes = kernel.lanes;
     }
@@ -58,15 +55,13 @@ fn functions_around<'a>(
     };
     if kernel.epilogue {
         emitter.epilogue(node, &behind(0, node))?;
-        functions += &emitter.finish_function();
     }
     for &number in &kernel.results {
         let results = std::iter::once(&node).chain(&unit.further);
         let result = *results.clone().nth(number).ok_or(Refused)?;
         emitter.result(number, result, &behind(number, result))?;
-        functions += &emitter.finish_function();
     }
-    Ok((emitter, functions))
+    Ok(emitter)
 }
 
 impl Emitter<'_> {
@@ -75,7 +70,7 @@ impl Emitter<'_> {
         // A text that stores `OUT` stores a float of any width.
         let any_float = meta.dtype.is_float()
             && matches!(&self.graph.nodes[kernel].work, Work::Kernels { kernels, .. }
-                if kernels.iter().all(|kernel| !kernel.epilogue || ["array<OUT>", "array<vec4<OUT>>"].iter().any(|text| kernel.source.contains(text))));
+                if kernels.iter().all(|kernel| !kernel.epilogue || kernel.shader.stores_any_float()));
         let fits = |dtype: DType| dtype == meta.dtype || (any_float && dtype.is_float());
         let primary = if stored.contains(&kernel) || stored.is_empty() {
             kernel
@@ -83,15 +78,14 @@ impl Emitter<'_> {
             *stored.iter().find(|&&node| fits(self.graph.nodes[node].meta.dtype)).ok_or(Refused)?
         };
         let wide = value_type(meta.dtype);
-        let out = match any_float {
-            true => self.wide(self.float_type(self.graph.nodes[primary].meta.dtype)),
-            false => wide.to_string(),
-        };
+        let mut out = wide;
         if any_float {
-            let _ = writeln!(self.body, "alias OUT = {out};");
+            let kind = self.wide(self.float_type(self.graph.nodes[primary].meta.dtype));
+            self.out.shader.items.push(Item::alias("OUT", kind));
+            out = "$OUT$";
         }
         let (index, parameters) = self.parameters();
-        let _ = writeln!(self.body, "fn epilogue(value: {wide}, {parameters}) -> {out} {{");
+        let _ = writeln!(self.body, "fn $epilogue$(value: {wide}, {parameters}) -> {out} {{");
         let is_bool = meta.dtype == DType::Bool;
         let at = self.place();
         let mut result = self.own(kernel, &index);
@@ -107,11 +101,12 @@ impl Emitter<'_> {
             }
         }
         let result = match (is_bool, any_float) {
-            (true, _) => format!("select(U(0u), U(1u), {result})"),
-            (_, true) => format!("OUT({result})"),
+            (true, _) => format!("select($U$(0u), $U$(1u), {result})"),
+            (_, true) => format!("$OUT$({result})"),
             _ => result,
         };
         let _ = writeln!(self.body, "    return {result};\n}}");
+        self.function("epilogue");
         self.out.primary = Some(primary);
         Ok(())
     }
@@ -120,7 +115,7 @@ impl Emitter<'_> {
     fn result(&mut self, number: usize, node: usize, stored: &[usize]) -> Result<(), Refused> {
         let meta = self.graph.nodes[node].meta;
         let (index, parameters) = self.parameters();
-        let _ = writeln!(self.body, "fn result_{number}(value: {}, {parameters}) {{", value_type(meta.dtype));
+        let _ = writeln!(self.body, "fn $result_{number}$(value: {}, {parameters}) {{", value_type(meta.dtype));
         if !stored.is_empty() {
             self.own(node, &index);
         }
@@ -132,6 +127,7 @@ impl Emitter<'_> {
             self.store(member, &value, self.place());
         }
         self.body.push_str("}\n");
+        self.function(format!("result_{number}"));
         Ok(())
     }
 
@@ -139,7 +135,7 @@ impl Emitter<'_> {
     /// half precision.
     fn own(&mut self, node: usize, index: &Index) -> String {
         let own = match self.graph.nodes[node].meta.dtype {
-            DType::Bool => "(value != U(0u))".to_string(),
+            DType::Bool => "(value != $U$(0u))".to_string(),
             DType::F16 => {
                 let rounded = self.rounded("value");
                 let _ = writeln!(self.body, "    let own = {rounded};");
@@ -163,10 +159,17 @@ impl Emitter<'_> {
     fn prologue(&mut self, kernel: usize) -> Result<(), Refused> {
         let dtype = self.graph.nodes[self.graph.nodes[kernel].inputs[0]].meta.dtype;
         let (index, parameters) = self.parameters();
-        let _ = writeln!(self.body, "fn prologue({parameters}) -> {} {{", value_type(dtype));
+        let _ = writeln!(self.body, "fn $prologue$({parameters}) -> {} {{", value_type(dtype));
         let value = self.input(kernel, 0, &index)?;
-        let value = if dtype == DType::Bool { format!("select(U(0u), U(1u), {value})") } else { value };
+        let value = if dtype == DType::Bool { format!("select($U$(0u), $U$(1u), {value})") } else { value };
         let _ = writeln!(self.body, "    return {value};\n}}");
+        self.function("prologue");
         Ok(())
+    }
+
+    /// Ends a function of this name.
+    fn function(&mut self, name: impl Into<Text>) {
+        let function = Item::new(name, self.finish_function());
+        self.out.shader.items.push(function);
     }
 }

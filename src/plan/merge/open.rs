@@ -87,7 +87,7 @@ pub(super) struct OpenGroups {
 impl OpenGroups {
     /// The first group from `earliest` on that `fits`. Whoever shares no read takes as many buffers as it binds.
     pub fn first(&self, earliest: usize, part: &Part, fits: impl Fn(usize) -> bool) -> Option<usize> {
-        let own = part.text.storage.len();
+        let own = part.storage().len();
         let small = self.small.range(own..).map(|(_, groups)| groups).filter(|_| part.small);
         let sets: Vec<&BTreeSet<usize>> =
             small.chain(part.reads().filter_map(|slot| self.reading.get(&slot))).collect();
