@@ -111,9 +111,8 @@ impl Grower<'_> {
         if is_float && kind == 7 {
             // A power of moderate size.
             let Some(base) = self.positive(&x) else { return };
-            let Some(power) = self.push(format!("tanh(t{})", y.number), y.tensor.tanh(), -1.0, 1.0, Function) else {
-                return;
-            };
+            let tanh = self.bent(y.tensor.tanh(), &y.tensor);
+            let Some(power) = self.push(format!("tanh(t{})", y.number), tanh, -1.0, 1.0, Function) else { return };
             (x, y) = (base, power);
         }
         let (a, b) = (&x.tensor, &y.tensor);
