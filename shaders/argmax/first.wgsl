@@ -1,14 +1,9 @@
-// First pass of argmax: the winner of each run. Binding 1: result (written), [outputs][runs].
+// First pass of argmax: result[o, run] = r of the largest of elements run * p.run, .. of output o, the first of equal ones.
+// `argmax/argmax.wgsl` and `shared/each.wgsl` stand in front. binding 1  result [outputs, runs] (written)
 
 @group(0) @binding(1) var<storage, read_write> result: array<u32>;
 
-@compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let i = (group.x + group.y * groups.x) * 64u + lane;
+fn work(i: u32) {
     if i >= p.outputs * p.runs {
         return;
     }

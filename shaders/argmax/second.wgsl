@@ -1,15 +1,10 @@
-// Second pass of argmax: the winner of the runs. Bindings: 1 partial (read), [outputs][runs]; 2 result (written), [outputs].
+// Second pass of argmax: result[o] = the winner among the winners of o's runs, in order. `argmax/argmax.wgsl` and `shared/each.wgsl` stand
+// in front. Bindings: 1 partial [outputs, runs] (read), 2 result [outputs] (written).
 
 @group(0) @binding(1) var<storage, read> partial: array<u32>;
 @group(0) @binding(2) var<storage, read_write> result: array<u32>;
 
-@compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let i = (group.x + group.y * groups.x) * 64u + lane;
+fn work(i: u32) {
     if i >= p.outputs {
         return;
     }

@@ -40,13 +40,7 @@ fn taps(i: u32, kernel: u32, stride: u32, padding: u32, size: u32) -> u32 {
     return max(last, first) - first;
 }
 
-@compute @workgroup_size(GROUP, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) group_count: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let span = (group.x + group.y * group_count.x) * GROUP + local;
+fn work(span: u32) {
     let segments = (p.in_width + COLUMNS - 1u) / COLUMNS;
     let line = span / segments;
     let plane = line / p.in_height;

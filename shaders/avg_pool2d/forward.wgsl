@@ -29,13 +29,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> y: array<OUT>;
 @group(0) @binding(15) var<uniform> p: Params;
 
-@compute @workgroup_size(GROUP, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) group_count: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let index = (group.x + group.y * group_count.x) * GROUP + local;
+fn work(index: u32) {
     let out_area = p.out_height * p.out_width;
     let plane = index / out_area;
     if plane >= p.planes {

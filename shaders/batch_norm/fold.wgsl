@@ -1,20 +1,10 @@
-// Folds each channel: part q of a channel takes values q * per_part, .. in lanes of WIDTH, joined in a fixed order.
+// Folds each channel: part q of a channel takes values q * per_part, .. in `step` lanes, joined in a fixed order.
 //   state = join over the part of take(start(), place, channel's);   put_all(part, channel, state)
-// Workgroups of WIDTH lanes (SINGLE: of 64 invocations that each walk alone): parts * channels of them.
-// Iterations: per_part / WIDTH + 10.
+// Before it: the walk, `join_lanes`, and the entry, `shared/team.wgsl` or `batch_norm/alone.wgsl`. All lanes of a workgroup that waits
+// have the same `unit`, as barriers in `join_lanes` ask for.
+// Units: parts * channels. Iterations: per_part / step + 10.
 
-@compute @workgroup_size(GROUP)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    var unit = group.x + group.y * groups.x;
-    var lane = local;
-    if SINGLE {
-        unit = unit * GROUP + local;
-        lane = 0u;
-    }
+fn work(unit: u32, lane: u32) {
     if unit >= p.parts * p.channels {
         return;
     }

@@ -2,13 +2,7 @@
 //   result = epilogue(value(place, channel's), place)
 // Invocations side by side take values side by side. Workgroups: ceil(parts * channels / 64). Iterations: total / parts + 1.
 
-@compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let unit = (group.x + group.y * groups.x) * 64u + lane;
+fn work(unit: u32) {
     if unit >= p.parts * p.channels {
         return;
     }

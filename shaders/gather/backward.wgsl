@@ -24,13 +24,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> result: array<f32>;
 @group(0) @binding(15) var<uniform> p: Params;
 
-@compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let i = (group.x + group.y * groups.x) * 64u + lane;
+fn work(i: u32) {
     if i >= p.elements {
         return;
     }

@@ -21,13 +21,7 @@ fn before(q: u32, key: u32, position: u32) -> u32 {
     return u32(other < key || (other == key && q < position));
 }
 
-@compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let position = (group.x + group.y * groups.x) * 64u + lane;
+fn work(position: u32) {
     if position >= p.count {
         return;
     }

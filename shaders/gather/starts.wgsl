@@ -29,13 +29,7 @@ fn lower_bound(place: u32) -> u32 {
     return low;
 }
 
-@compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let place = (group.x + group.y * groups.x) * 64u + lane;
+fn work(place: u32) {
     if place >= p.length {
         return;
     }

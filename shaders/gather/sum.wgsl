@@ -25,13 +25,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> result: array<V>;
 @group(0) @binding(15) var<uniform> p: Params;
 
-@compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let unit = (group.x + group.y * groups.x) * 64u + lane;
+fn work(unit: u32) {
     if unit >= p.units {
         return;
     }

@@ -25,39 +25,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> dx: array<OUT>;
 @group(0) @binding(15) var<uniform> p: Params;
 
-fn is_nan(value: f32) -> bool {
-    return (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
-}
-
-// Place inside the plane of the winner of window (i, j): the first maximum, the first NaN before all.
-fn winner(base: u32, i: u32, j: u32) -> u32 {
-    var best = 0.0;
-    var best_at = 0xffffffffu;
-    var found_nan = false;
-    for (var u = 0u; u < KERNEL_HEIGHT; u++) {
-        let row = i * STRIDE_HEIGHT - p.padding_height + u;
-        for (var v = 0u; v < KERNEL_WIDTH; v++) {
-            let column = j * STRIDE_WIDTH - p.padding_width + v;
-            let inside = row < p.in_height && column < p.in_width;
-            let at = row * p.in_width + column;
-            let value = from_a(x[select(0u, base + at, inside)]);
-            let value_nan = is_nan(value);
-            let better = inside && (value_nan || !found_nan && (best_at == 0xffffffffu || value > best));
-            best = select(best, value, better);
-            best_at = select(best_at, at, better);
-            found_nan = found_nan || (inside && value_nan);
-        }
-    }
-    return best_at;
-}
-
-@compute @workgroup_size(GROUP, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) group_count: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let cell = (group.x + group.y * group_count.x) * GROUP + local;
+fn work(cell: u32) {
     let rows = (p.in_height + p.padding_height + STRIDE_HEIGHT - 1u) / STRIDE_HEIGHT;
     let columns = (p.in_width + p.padding_width + STRIDE_WIDTH - 1u) / STRIDE_WIDTH;
     let line = cell / columns;
@@ -71,7 +39,7 @@ fn main(
     var place = 0xffffffffu;
     var slope = 0.0;
     if i < p.out_height && j < p.out_width {
-        place = winner(base, i, j);
+        place = winner(base, i, j).at;
         slope = from_b(dy[(plane * p.out_height + i) * p.out_width + j]);
     }
     for (var u = 0u; u < STRIDE_HEIGHT; u++) {

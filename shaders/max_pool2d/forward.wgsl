@@ -10,7 +10,7 @@
 // of the pooling; COLUMNS = 4, neighbouring columns of an invocation.
 // Grid: ceil(planes * out_height * ceil(out_width / COLUMNS) / GROUP) workgroups, folded freely over x and y.
 // Loops: COLUMNS * (1 + KERNEL_HEIGHT * (1 + KERNEL_WIDTH)) iterations an invocation.
-// Loops that surely have a round end where one does (see ARCHITECTURE.md).
+// Loops that surely have a round end where one does.
 
 struct Params {
     planes: u32,
@@ -25,17 +25,7 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
 @group(0) @binding(15) var<uniform> p: Params;
 
-fn is_nan(value: f32) -> bool {
-    return (bitcast<u32>(value) & 0x7fffffffu) > 0x7f800000u;
-}
-
-@compute @workgroup_size(GROUP, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) group_count: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let span = (group.x + group.y * group_count.x) * GROUP + local;
+fn work(span: u32) {
     let segments = (p.out_width + COLUMNS - 1u) / COLUMNS;
     let line = span / segments;
     let plane = line / p.out_height;
@@ -46,33 +36,12 @@ fn main(
     let column_begin = (span - line * segments) * COLUMNS;
     let column_end = min(column_begin + COLUMNS, p.out_width);
     let base = plane * p.in_height * p.in_width;
-    // Rows and columns left of or above the plane wrap to huge numbers and fail the one test against the size.
-    let first_row = out_row * STRIDE_HEIGHT - p.padding_height;
-
     var out_column = column_begin;
     loop {
-        let first_column = out_column * STRIDE_WIDTH - p.padding_width;
+        let best = winner(base, out_row, out_column);
         let index = line * p.out_width + out_column;
-        // -inf, in a form that constant evaluation accepts.
-        var best = bitcast<f32>(0xff800000u | (index & 0u));
-        var best_at = 0xffffffffu;
-        var found_nan = false;
-        for (var u = 0u; u < KERNEL_HEIGHT; u++) {
-            let row = first_row + u;
-            for (var v = 0u; v < KERNEL_WIDTH; v++) {
-                let column = first_column + v;
-                let inside = row < p.in_height && column < p.in_width;
-                let at = row * p.in_width + column;
-                let value = from_a(x[select(0u, base + at, inside)]);
-                let value_nan = is_nan(value);
-                let better = inside && (value_nan || !found_nan && (best_at == 0xffffffffu || value > best));
-                best = select(best, value, better);
-                best_at = select(best_at, at, better);
-                found_nan = found_nan || (inside && value_nan);
-            }
-        }
-        result_0(best, index);
-        result_1(best_at, index);
+        result_0(best.value, index);
+        result_1(best.at, index);
         out_column++;
         if out_column >= column_end {
             break;

@@ -1,6 +1,7 @@
-// One workgroup, which is one subgroup, several rows: what they read of a column is read once for all.
+// For software drivers alone, to which a load costs much (docs/software-drivers.md): one workgroup, which is one subgroup, several rows, so
+// that what they read of a column is read once for all.
 //
-// For drivers to which a load costs much (docs/software-drivers.md). Rows are folded one after the other; lane q keeps the
+// Rows are folded one after the other; lane q keeps the
 // numbers of row q of each WIDTH, and a shuffle brings them to all. Then the workgroup walks over the columns and writes every
 // row's value there. Columns may be summed over the rows on the way.
 //
@@ -17,13 +18,7 @@
 // Workgroups: ceil(rows / p.block), p.block being at most BLOCKS * WIDTH.
 // Iterations: p.block (2 ceil(length / WIDTH) + 4).
 
-@compute @workgroup_size(WIDTH)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let part = group.x + group.y * groups.x;
+fn work(part: u32, lane: u32) {
     let first = part * p.block;
     if first >= p.rows {
         return;

@@ -1,4 +1,5 @@
-// One result an element.
+// One result an element: result[r, j] = epilogue(value(state of row r, item(r, j))), for `rows/loop.wgsl`, which says where this text stands.
+// An invocation writes values first, first + step, .. of its row.
 
 fn write(state: State, item: Item, begun: Row, row: u32, j: u32) {
     let at = place(row, j);

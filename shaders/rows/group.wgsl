@@ -1,13 +1,7 @@
-// One workgroup a row: lane l takes values l, l + WIDTH, ..
-// Workgroups: rows. Iterations: 2 (length / WIDTH + 1) + 8.
+// One workgroup a row, for `rows/loop.wgsl`: lane l takes values l, l + WIDTH, .. and `join_lanes` joins the lanes' states. The entry is
+// `shared/team.wgsl`. Workgroups: rows. Iterations: 2 (length / WIDTH + 1) + 8.
 
-@compute @workgroup_size(WIDTH)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let row = group.x + group.y * groups.x;
+fn work(row: u32, lane: u32) {
     if row >= p.rows {
         return;
     }

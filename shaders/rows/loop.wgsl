@@ -14,10 +14,10 @@
 //   alias State  start, take(state, item, row's, j), join, close(state, row's)
 //   value(state, item, row's, j)   or   row_value(state, row's, k)
 // After it: `rows/elements.wgsl` or `rows/results.wgsl`, then one of
-//   rows_single.wgsl      one invocation a row
-//   rows_group.wgsl       one workgroup a row; rows_subgroup.wgsl or rows_tree.wgsl before it joins the lanes' states
-//   rows_registers.wgsl   the same, keeping the items in registers between the two passes
-//   rows_block.wgsl       one workgroup, a subgroup, several rows, which share what is read of a column; it says what it takes
+//   `rows/single.wgsl`      one invocation a row
+//   `rows/group.wgsl`       one workgroup a row; `rows/subgroup.wgsl` or `rows/tree.wgsl` before it joins the lanes' states
+//   `rows/registers.wgsl`   the same, keeping the items in registers between the two passes
+//   `rows/block.wgsl`       one workgroup, a subgroup, several rows, which share what is read of a column; it says what it takes
 
 struct Params {
     rows: u32,

@@ -1,13 +1,7 @@
-// One workgroup a row of at most WIDTH * KEEP values: lane l reads values l, l + WIDTH, .. once, and keeps them.
-// Workgroups: rows. Iterations: 2 KEEP + 8.
+// One workgroup a row of at most WIDTH * KEEP values, for `rows/loop.wgsl`: lane l reads values l, l + WIDTH, .. once, and keeps them. The
+// entry is `shared/team.wgsl`. Workgroups: rows. Iterations: 2 KEEP + 8.
 
-@compute @workgroup_size(WIDTH)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let row = group.x + group.y * groups.x;
+fn work(row: u32, lane: u32) {
     if row >= p.rows {
         return;
     }

@@ -1,13 +1,7 @@
-// One invocation a row: for short rows, and for rows whose neighbours lie side by side in memory.
-// Workgroups: ceil(rows / 64). Iterations: length / 4 + 4 to fold, and length + 1 to write.
+// One invocation a row, for `rows/loop.wgsl`: for short rows, and for rows whose neighbours lie side by side in memory. The entry is
+// `shared/each.wgsl`. Workgroups: ceil(rows / 64). Iterations: length / 4 + 4 to fold, and length + 1 to write.
 
-@compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let row = (group.x + group.y * groups.x) * 64u + lane;
+fn work(row: u32) {
     if row >= p.rows {
         return;
     }

@@ -1,4 +1,5 @@
-// The states of a workgroup, joined as a tree in workgroup memory, in a fixed order.
+// state = join(join(.., ..), ..) over the states of a workgroup, as a tree in workgroup memory, in a fixed order: lane l takes that of lane
+// l + half in, half going from WIDTH / 2 to 1. For `rows/loop.wgsl` and `batch_norm/fold.wgsl`. All lanes call `join_lanes` together.
 
 var<workgroup> states: array<State, WIDTH>;
 

@@ -5,7 +5,7 @@
 // binding 1  result [elements], through `epilogue`
 //
 // Grid: ceil(elements / 64) workgroups, folded freely over x and y. Loops: splits iterations an invocation.
-// Loops that surely have a round end where one does (see ARCHITECTURE.md).
+// Loops that surely have a round end where one does.
 
 struct Params {
     elements: u32,
@@ -16,13 +16,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> result: array<OUT>;
 @group(0) @binding(15) var<uniform> p: Params;
 
-@compute @workgroup_size(64)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) group_count: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let index = (group.x + group.y * group_count.x) * 64u + local;
+fn work(index: u32) {
     if index >= p.elements {
         return;
     }

@@ -1,6 +1,5 @@
-// `shared/vectors.wgsl` with eight floats a vector, as four 64-bit words: part 0 has the even ones, part 1 the odd ones.
-//
-// For software drivers, to which 64 bits cost hardly more than 32 (docs/software-drivers.md).
+// For software drivers alone, to which 64 bits cost hardly more than 32 (docs/software-drivers.md): `shared/vectors.wgsl` with eight floats
+// a vector, as four 64-bit words. Part 0 has the even ones, part 1 the odd ones.
 
 alias V = vec4<u64>;
 const PARTS: u32 = 2u;

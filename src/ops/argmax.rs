@@ -6,7 +6,7 @@ use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
-use crate::ops::shared::check_axis;
+use crate::ops::shared::{EACH, check_axis};
 use crate::tensor::Tensor;
 
 /// Linear index, among the reduced elements, of the largest; the axes stay with length 1.
@@ -113,7 +113,7 @@ impl Op for Argmax {
             DType::F32 | DType::F16 => ("f32", "(bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u"),
         };
         let text = |pass: &str| {
-            format!("alias S = {element};\nfn is_nan(x: S) -> bool {{\n    return {is_nan};\n}}\n{shared}{pass}")
+            format!("alias S = {element};\nfn is_nan(x: S) -> bool {{\n    return {is_nan};\n}}\n{EACH}{shared}{pass}")
         };
         let mut first = Kernel::own("argmax", text(include_str!("../../shaders/argmax/first.wgsl")));
         first.params = words.clone();

@@ -8,6 +8,7 @@ use crate::layout::Meta;
 use crate::op::{Backward, Case, Casting, Draw, Lowering, Op, Tolerance};
 use crate::ops::pool::Window;
 use crate::ops::product::Product;
+use crate::ops::shared::{EACH, EACH_OF_GROUP};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -105,7 +106,7 @@ impl Op for AvgPool2d {
         let types = Product::FULL.types(inputs, capabilities);
         let window = &self.window;
         let text = include_str!("../../shaders/avg_pool2d/forward.wgsl");
-        let mut kernel = Kernel::own("avg_pool2d", format!("const GROUP: u32 = 64u;\n{types}{text}"));
+        let mut kernel = Kernel::own("avg_pool2d", format!("{EACH}{types}{text}"));
         kernel.bindings = vec![Binding::input(0), Binding::output()];
         let rest = [window.kernel, window.stride, window.padding].concat().into_iter().map(|n| n as u32);
         kernel.params = Window::sizes(&inputs[0].shape, &output.shape).into_iter().chain(rest).collect();
@@ -195,7 +196,8 @@ impl Op for AvgPool2dBackward {
         let window = &self.pool.window;
         let columns = Window::columns(self.rounds());
         let text = include_str!("../../shaders/avg_pool2d/backward.wgsl");
-        let mut kernel = Kernel::own("avg_pool2d_backward", format!("{}{types}{text}", window.constants(columns)));
+        let mut kernel =
+            Kernel::own("avg_pool2d_backward", format!("{}{EACH_OF_GROUP}{types}{text}", window.constants(columns)));
         kernel.bindings = vec![Binding::input(0), Binding::output()];
         let rest = [window.kernel, window.padding].concat().into_iter().map(|n| n as u32);
         kernel.params = Window::sizes(&output.shape, &inputs[0].shape).into_iter().chain(rest).collect();

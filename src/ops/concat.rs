@@ -7,7 +7,7 @@ use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
-use crate::ops::shared::check_axis;
+use crate::ops::shared::{EACH, check_axis};
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::Tensor;
 
@@ -219,7 +219,7 @@ fn text(dtype: DType, count: usize, epilogue: bool, width: usize) -> String {
         let value = if epilogue { format!("epilogue({value}, {at})") } else { value };
         text += &format!("    result[{at}] = {value};\n");
     }
-    text + "}\n" + include_str!("../../shaders/concat.wgsl")
+    text + "}\n" + EACH + include_str!("../../shaders/concat.wgsl")
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
-use crate::ops::shared::check_axis;
+use crate::ops::shared::{EACH, check_axis};
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::Tensor;
 
@@ -221,7 +221,7 @@ impl Op for Gather {
         let epilogue = output.dtype != DType::Bool;
         let missing = if output.dtype.is_float() { "bitcast<f32>(0x7fc00000u + p.zero)" } else { "V(0)" };
         let text = format!(
-            "{}fn missing() -> V {{\n    return {missing};\n}}\n{}",
+            "{EACH}{}fn missing() -> V {{\n    return {missing};\n}}\n{}",
             store(output.dtype, epilogue),
             include_str!("../../shaders/gather/gather.wgsl")
         );
@@ -344,7 +344,8 @@ impl Op for GatherBackward {
         let rank = output.shape.rank();
         let (elements, count) = (output.elements(), picked[self.axis]);
         let runs = count.div_ceil(RUN);
-        let text = format!("{}{}", store(DType::F32, runs == 1), include_str!("../../shaders/gather/backward.wgsl"));
+        let text =
+            format!("{EACH}{}{}", store(DType::F32, runs == 1), include_str!("../../shaders/gather/backward.wgsl"));
         let run = |k: usize| {
             let (first, last) = (k * RUN, count.min((k + 1) * RUN));
             let mut words: Vec<u32> = [
@@ -414,13 +415,13 @@ impl GatherBackward {
         for first in (0..count).step_by(4 * RUN) {
             let last = count.min(first + 4 * RUN);
             let bindings = vec![Binding::input(0), Binding::write(rank), Binding::write(order)];
-            let text = include_str!("../../shaders/gather/sort.wgsl").to_string();
+            let text = EACH.to_string() + include_str!("../../shaders/gather/sort.wgsl");
             let mut sort = kernel("gather_sort", text, bindings, vec![count, first, last, 0], count);
             sort.iterations = (last - first).div_ceil(4) as u64 + 4;
             kernels.push(sort);
         }
         let bindings = vec![Binding::input(0), Binding::read(order), Binding::write(starts)];
-        let text = include_str!("../../shaders/gather/starts.wgsl").to_string();
+        let text = EACH.to_string() + include_str!("../../shaders/gather/starts.wgsl");
         let padding = self.padding.map_or(u32::MAX as usize, |row| row);
         let mut begin = kernel("gather_starts", text, bindings, vec![count, length, padding, 0], length);
         begin.iterations = 64;
@@ -428,7 +429,7 @@ impl GatherBackward {
         for first in (0..count).step_by(RUN) {
             let runs = count.div_ceil(RUN);
             let text = format!(
-                "const WIDE: bool = {wide};\n{}{}",
+                "{EACH}const WIDE: bool = {wide};\n{}{}",
                 store(DType::F32, runs == 1),
                 include_str!("../../shaders/gather/sum.wgsl")
             );

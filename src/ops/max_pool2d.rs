@@ -11,7 +11,11 @@ use crate::layout::Meta;
 use crate::op::{Backward, Case, Casting, Draw, Lowering, Op, Tolerance};
 use crate::ops::pool::Window;
 use crate::ops::product::Product;
+use crate::ops::shared::EACH_OF_GROUP;
 use crate::tensor::Tensor;
+
+/// The winner of a window.
+const WINDOW: &str = include_str!("../../shaders/max_pool2d/window.wgsl");
 
 /// Largest element of each window, and its place (row * width + column) in the plane, u32.
 #[derive(Debug)]
@@ -117,7 +121,8 @@ impl Op for MaxPool2d {
         let columns = Window::columns(rounds);
         let types = Product::FULL.types(inputs, capabilities);
         let text = include_str!("../../shaders/max_pool2d/forward.wgsl");
-        let mut kernel = Kernel::own("max_pool2d", format!("{}{types}{text}", window.constants(columns)));
+        let mut kernel =
+            Kernel::own("max_pool2d", format!("{}{EACH_OF_GROUP}{types}{WINDOW}{text}", window.constants(columns)));
         let sizes = Window::sizes(&inputs[0].shape, &output.shape);
         kernel.bindings = vec![Binding::input(0)];
         kernel.results = vec![0, 1];
@@ -247,7 +252,8 @@ impl Op for MaxPool2dBackward {
             let text = include_str!("../../shaders/max_pool2d/backward.wgsl");
             ("max_pool2d_backward", text, planes * height * width.div_ceil(columns), iterations)
         };
-        let mut kernel = Kernel::own(name, format!("{}{types}{text}", window.constants(columns)));
+        let mut kernel =
+            Kernel::own(name, format!("{}{EACH_OF_GROUP}{types}{WINDOW}{text}", window.constants(columns)));
         kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
         kernel.params = sizes.into_iter().chain([ph as u32, pw as u32]).collect();
         kernel.workgroups = (spans as u64).div_ceil(64);

@@ -9,6 +9,7 @@ use crate::graph::Source;
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Lowering, Op, Role, Tolerance};
+use crate::ops::shared::EACH;
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::Tensor;
 
@@ -127,7 +128,7 @@ fn kernel(
     } else {
         "@group(0) @binding(1) var<storage, read_write> result: array<f32>;\nfn moved() -> u32 {\n    return 0u;\n}\n"
     };
-    let mut kernel = Kernel::own(name, format!("{start}{}", include_str!("../../shaders/pad.wgsl")));
+    let mut kernel = Kernel::own(name, format!("{EACH}{start}{}", include_str!("../../shaders/pad.wgsl")));
     kernel.bindings = match dynamic {
         Some(_) => vec![Binding::input(0), Binding::input(1), Binding::output()],
         None => vec![Binding::input(0), Binding::output()],

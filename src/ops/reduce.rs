@@ -12,7 +12,7 @@ use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::layout::{Meta, Strided};
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
-use crate::ops::shared::check_axis;
+use crate::ops::shared::{EACH, check_axis};
 use crate::shader::Item;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -316,7 +316,7 @@ impl Reduce {
         let part_fastest =
             layout.reduced.last().is_some_and(|&(_, stride)| stride == 1 || layout.lanes == Lanes::Along);
         let source = format!(
-            "alias S = {scalar};\nalias V = {value};\nconst PARTIAL: bool = {};\nconst PART_FASTEST: bool = {part_fastest};\n\
+            "{EACH}alias S = {scalar};\nalias V = {value};\nconst PARTIAL: bool = {};\nconst PART_FASTEST: bool = {part_fastest};\n\
              struct Params {{\n    outputs: u32,\n    reduced: u32,\n    parts: u32,\n    first: u32,\n    span: u32,\n    step: u32,\n    scale: u32,\n    zero: u32,\n{}}}\n\
              {}{join}fn initial() -> V {{\n    return V({initial});\n}}\n\
              @group(0) @binding(1) var<storage, read_write> result: array<{out}>;\n\

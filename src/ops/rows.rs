@@ -3,6 +3,7 @@
 //! `shaders/rows/loop.wgsl`).
 
 use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::ops::shared::{EACH, team_of};
 use crate::shape::Shape;
 
 /// Values that a lane of a workgroup may pass over twice within the loop bound.
@@ -157,10 +158,11 @@ impl Rows {
         let text = if pairs { program.text.replace("array<OUT>", "array<V>") } else { program.text };
         let each = |form: &dyn Fn(&str) -> String| with.kept.iter().map(|name| form(name)).collect::<Vec<_>>();
         let source = format!(
-            "const LANES: u32 = {lanes}u;\nconst CONTIGUOUS: bool = true;\nconst BLOCKS: u32 = {}u;\n{}{access}\
+            "{}const LANES: u32 = {lanes}u;\nconst CONTIGUOUS: bool = true;\nconst BLOCKS: u32 = {}u;\n{}{access}\
              struct Kept {{\n{}}}\n\
              fn choose(a: Kept, b: Kept, second: bool) -> Kept {{\n    return Kept({});\n}}\n\
              fn kept_of(own: Kept, lane: u32) -> Kept {{\n    return Kept({});\n}}\n{}{}{}{}",
+            team_of(width),
             with.most,
             lane_functions(lanes, lanes == 4),
             each(&|name| format!("    {name}: f32,\n")).concat(),
@@ -194,7 +196,7 @@ impl Rows {
         let stride = in_values(self.stride, across && !along);
         let length = in_values(self.length, along);
         let costs = capabilities.costs();
-        let team = self.team(length, stride, capabilities);
+        let team = self.team_of(length, stride, capabilities);
         // Items that a lane keeps in registers.
         let keep = match team {
             Team::Subgroup(width) | Team::Workgroup(width) if program.results == 0 => {
@@ -225,11 +227,11 @@ impl Rows {
             None => (String::new(), include_str!("../../shaders/rows/group.wgsl")),
         };
         let tail = match team {
-            Team::Invocation => include_str!("../../shaders/rows/single.wgsl").to_string(),
+            Team::Invocation => EACH.to_string() + include_str!("../../shaders/rows/single.wgsl"),
             Team::Subgroup(width) | Team::Workgroup(width) => {
                 let (constants, text) = grouped();
                 let subgroup = matches!(team, Team::Subgroup(_));
-                format!("{constants}{}{text}", join_lanes(width, subgroup, program.state))
+                format!("{constants}{}{}{text}", team_of(width), join_lanes(width, subgroup, program.state))
             }
         };
         let name = match team {
@@ -254,7 +256,7 @@ impl Rows {
     }
 
     /// Where barriers are dear there are few lanes to fill; a GPU prefers one invocation for short rows, and where neighbouring rows lie side by side and there are many.
-    fn team(&self, length: usize, stride: usize, capabilities: &Capabilities) -> Team {
+    fn team_of(&self, length: usize, stride: usize, capabilities: &Capabilities) -> Team {
         let subgroup = capabilities.subgroup.filter(|width| width.is_power_of_two());
         let wide = if length > 64 { 256 } else { 64 };
         match (capabilities.costs().dear_barriers, subgroup) {

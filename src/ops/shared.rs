@@ -1,10 +1,24 @@
-//! What op files share: a check, and sums of partial results.
+//! What op files share: the entries of kernels, a check, and sums of partial results.
 
 use crate::error::Problem;
 use crate::kernel::{Binding, Kernel, Shader};
 use crate::layout::Meta;
 use crate::op::Lowering;
 use crate::shader::Item;
+
+/// The entry of a kernel whose text has `work`: each of 64 invocations of a workgroup works alone.
+pub(crate) const EACH: &str = concat!("const GROUP: u32 = 64u;\n", include_str!("../../shaders/shared/each.wgsl"));
+
+/// As [`EACH`], where the text says how large a `GROUP` is.
+pub(crate) const EACH_OF_GROUP: &str = include_str!("../../shaders/shared/each.wgsl");
+
+/// The `GROUP` lanes of a workgroup work together.
+pub(crate) const TEAM: &str = include_str!("../../shaders/shared/team.wgsl");
+
+/// [`TEAM`] with so many lanes.
+pub(crate) fn team_of(lanes: u32) -> String {
+    format!("const GROUP: u32 = {lanes}u;\n{TEAM}")
+}
 
 /// `Err` unless `axis` is below `rank`.
 pub(crate) fn check_axis(axis: usize, rank: usize) -> Result<(), Problem> {
@@ -20,7 +34,7 @@ fn no_epilogue(shader: Shader, lanes: usize) -> Shader {
 
 /// A kernel that adds `splits` partial results of `elements` elements in order, from one binding into another.
 pub(crate) fn add_splits(elements: usize, splits: usize, from: Binding, to: Binding) -> Kernel {
-    let mut sum = Kernel::own("split_sum", include_str!("../../shaders/shared/split_sum.wgsl"));
+    let mut sum = Kernel::own("split_sum", EACH.to_string() + include_str!("../../shaders/shared/split_sum.wgsl"));
     sum.bindings = vec![from, to];
     sum.params = vec![elements as u32, splits as u32];
     sum.workgroups = (elements as u64).div_ceil(64);

@@ -6,6 +6,7 @@ use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::layout::Meta;
 use crate::ops::rows::{join_lanes, lane_functions};
+use crate::ops::shared::{EACH, team_of};
 use crate::shape::Shape;
 
 /// Iterations of a walk at most.
@@ -55,7 +56,7 @@ impl Channels {
         let mut text = format!(
             "const LANES: u32 = {lanes}u;\nconst ALONG: bool = {along};\n{}{}",
             lane_functions(lanes, along),
-            include_str!("../../../shaders/batch_norm/forward.wgsl")
+            include_str!("../../../shaders/batch_norm/walk.wgsl")
         );
         let wide = lanes == 4 && !along;
         let element = if wide { "F" } else { "f32" };
@@ -99,20 +100,19 @@ impl Channels {
         let parts = total.div_ceil(total.div_ceil(parts));
         let result = if lanes == 4 && !along { "F" } else { "f32" };
         let put = if lanes == 4 && along { "x.x" } else { "x" };
-        let join = match width {
-            1 => "fn join_lanes(own: State, lane: u32) -> State {\n    return own;\n}\n".to_string(),
-            width => join_lanes(width as u32, is_subgroup, fold.state),
+        let (join, entry) = match width {
+            1 => (String::new(), include_str!("../../../shaders/batch_norm/alone.wgsl").to_string()),
+            width => (join_lanes(width as u32, is_subgroup, fold.state), team_of(width as u32)),
         };
         let source = format!(
-            "{}const PARTIAL: bool = {};\nconst SINGLE: bool = {};\nconst GROUP: u32 = {}u;\n\
+            "{}const PARTIAL: bool = {};\n\
              @group(0) @binding({}) var<storage, read_write> result: array<{result}>;\n\
-             fn put(row: u32, channel: u32, x: F) {{\n    result[row * p.channels + channel] = {put};\n}}\n{join}{}{}",
+             fn put(row: u32, channel: u32, x: F) {{\n    result[row * p.channels + channel] = {put};\n}}\n{join}{}{}{}",
             self.head(fold.per_channel),
             parts > 1,
-            width == 1,
-            if width == 1 { 64 } else { width },
             fold.bindings.len() - 1,
             include_str!("../../../shaders/batch_norm/fold.wgsl"),
+            entry,
             fold.text
         );
         let name = match (width, is_subgroup) {
@@ -137,7 +137,7 @@ impl Channels {
         let steps = capabilities.costs().channel_walk;
         let parts = total.div_ceil(steps);
         let source = format!(
-            "{}@group(0) @binding({}) var<storage, read_write> result: array<OUT>;\n{}{}",
+            "{EACH}{}@group(0) @binding({}) var<storage, read_write> result: array<OUT>;\n{}{}",
             self.head(map.per_channel),
             map.bindings.len() - 1,
             include_str!("../../../shaders/batch_norm/map.wgsl"),

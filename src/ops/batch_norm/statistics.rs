@@ -9,6 +9,7 @@ use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Lowering, Op};
 use crate::ops::rows::MOMENTS;
+use crate::ops::shared::EACH;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -85,7 +86,7 @@ impl Op for BatchNormStatistics {
         }
         first.bindings[1] = Binding::write(0);
         let mut second =
-            Kernel::own("batch_norm_join", include_str!("../../../shaders/batch_norm/join.wgsl").to_string());
+            Kernel::own("batch_norm_join", EACH.to_string() + include_str!("../../../shaders/batch_norm/join.wgsl"));
         second.bindings = vec![Binding::read(0), Binding::output()];
         let share = (1.0 / channels.count() as f64) as f32;
         second.params = vec![channels.channels as u32, parts as u32, share.to_bits()];

@@ -290,7 +290,13 @@ impl Op for LayerNorm {
         let block = rows.block(1, capabilities).filter(|_| self.weight || self.bias);
         let ((affine, last), text) = match block {
             Some(_) => (columns(1, self.weight, self.bias), include_str!("../../../shaders/layer_norm/block.wgsl")),
-            None => (affine(1, self.weight, self.bias), include_str!("../../../shaders/layer_norm/forward.wgsl")),
+            None => (
+                affine(1, self.weight, self.bias),
+                concat!(
+                    include_str!("../../../shaders/layer_norm/moments.wgsl"),
+                    include_str!("../../../shaders/layer_norm/forward.wgsl")
+                ),
+            ),
         };
         let mut bindings: Vec<Binding> = (0..inputs.len()).map(Binding::input).collect();
         bindings.push(Binding::output());

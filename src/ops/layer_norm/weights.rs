@@ -9,7 +9,7 @@ use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Lowering, Op, Tolerance};
 use crate::ops::rows::{MOMENTS, Program, Rows};
-use crate::ops::shared::add_splits;
+use crate::ops::shared::{EACH, add_splits};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -75,8 +75,9 @@ impl Op for LayerNormStatistics {
         let program = Program {
             name: self.name(),
             text: format!(
-                "const CENTRED: bool = {};\n{}{}",
+                "const CENTRED: bool = {};\n{}{}{}",
                 self.centred,
+                include_str!("../../../shaders/layer_norm/moments.wgsl"),
                 include_str!("../../../shaders/layer_norm/statistics.wgsl"),
                 MOMENTS
             ),
@@ -196,7 +197,7 @@ pub(super) fn sums_kernels(inputs: &[Meta], to: Binding, capabilities: &Capabili
     let mut kernel = Kernel::own(
         "layer_norm_weight_grad",
         format!(
-            "const LANES: u32 = {lanes}u;\nconst COLUMNS: u32 = {columns}u;\n{}",
+            "{EACH}const LANES: u32 = {lanes}u;\nconst COLUMNS: u32 = {columns}u;\n{}",
             include_str!("../../../shaders/layer_norm/weight_grad.wgsl")
         ),
     );
