@@ -1,4 +1,4 @@
-// Convolution over two axes, NCHW, as a product of blocks (conv2d_blocks_common.wgsl stands in front, tiles.wgsl follows):
+// Convolution over two axes, NCHW, as a product of blocks (`conv2d/blocks_common.wgsl` stands in front, `tiles/loop.wgsl` follows):
 //   y[n, g*F + o, i, j] = epilogue(sum over k = (c, u, v) of w[g*F + o, k] * x[n, g*C + c, i*stride - padding + u*dilation, ..])
 // A row of the product is a filter o of group g, a column a position (n, i, j) of the result; k goes over channels, then taps.
 // Positions outside the plane count as 0.
@@ -18,45 +18,24 @@
 const A_ALONG_DEPTH: bool = true;
 const B_ALONG_DEPTH: bool = false;
 
-struct Block {
-    outside: bool,
-    row: u32,
-    column: u32,
-    count: u32,
-    begin: u32,
-    part: u32,
-    // First channels of the group.
-    in_channel: u32,
-    out_channel: u32,
-}
+alias Phase = u32;
 
 fn positions() -> u32 {
     return p.batch * p.out_height * p.out_width;
 }
 
+fn rows_of_product() -> u32 {
+    return p.out_channels / p.groups;
+}
+
 fn find_block(group_index: u32) -> Block {
-    let place = place_of(group_index, p.out_channels / p.groups, positions());
-    let part = place.plane / p.groups;
-    let weight_group = place.plane - part * p.groups;
-    let channels = p.in_channels / p.groups;
-    let begin = min(part * p.split_depth, channels * TAPS);
-    var block: Block;
-    block.outside = part >= p.splits;
-    block.row = place.row;
-    block.column = place.column;
-    block.count = min(p.split_depth, channels * TAPS - begin);
-    block.begin = begin;
-    block.part = part;
-    block.in_channel = weight_group * channels;
-    block.out_channel = weight_group * (p.out_channels / p.groups);
-    return block;
+    return cut(block_at(place_of(group_index, rows_of_product(), positions()), 1u), p.in_channels / p.groups * TAPS);
 }
 
 // Rows and columns past the edge read the last one; their sums are never stored.
 fn a_slot(block: Block, row: u32) -> Slot {
-    let filters = p.out_channels / p.groups;
     let depth = p.in_channels / p.groups * TAPS;
-    let filter_row = vec4<u32>(block.out_channel) + min(vec4<u32>(row) + LANES, vec4<u32>(filters - 1u));
+    let filter_row = vec4<u32>(block.out_channel) + min(vec4<u32>(row) + LANES, vec4<u32>(rows_of_product() - 1u));
     return Slot(filter_row * depth + vec4<u32>(block.begin), vec4<u32>(), vec4<u32>());
 }
 
@@ -100,7 +79,7 @@ fn a_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
 }
 
 // Four neighbouring positions under tap k.
-fn x_quad(block: Block, slot: Slot, k: u32) -> vec4<f32> {
+fn b_quad(block: Block, slot: Slot, k: u32) -> vec4<f32> {
     let whole = block.begin + k;
     let channel = whole / TAPS;
     let tap = whole - channel * TAPS;
@@ -114,15 +93,6 @@ fn x_quad(block: Block, slot: Slot, k: u32) -> vec4<f32> {
     return select(vec4<f32>(), vec4<f32>(from_a(x[i.x]), from_a(x[i.y]), from_a(x[i.z]), from_a(x[i.w])), inside);
 }
 
-fn b_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(
-        x_quad(block, slot, k),
-        x_quad(block, slot, k + 1u),
-        x_quad(block, slot, k + 2u),
-        x_quad(block, slot, k + 3u),
-    );
-}
-
 fn store_one(block: Block, row: u32, position: u32, value: f32) {
     if position < positions() {
         let area = p.out_height * p.out_width;
@@ -130,14 +100,5 @@ fn store_one(block: Block, row: u32, position: u32, value: f32) {
         let plane = (block.part * p.batch + image) * p.out_channels + block.out_channel + row;
         let index = plane * area + position - image * area;
         y[index] = epilogue(value, index);
-    }
-}
-
-fn store(block: Block, row: u32, column: u32, values: vec4<f32>) {
-    if row < p.out_channels / p.groups {
-        store_one(block, row, column, values.x);
-        store_one(block, row, column + 1u, values.y);
-        store_one(block, row, column + 2u, values.z);
-        store_one(block, row, column + 3u, values.w);
     }
 }

@@ -1,11 +1,17 @@
-// What the kernels of a convolution as products of blocks share: sizes, division by known numbers, the filters' or
-// gradients' quads along k. The text of one of them follows, then tiles.wgsl.
+// What the kernels of a convolution as products of blocks share: a block's task, division by known numbers, and four columns or
+// rows at a time. The text of one of them follows, then `tiles/place.wgsl` and `tiles/loop.wgsl`.
 //
-// Constants (host prepends), besides those of tiles.wgsl:
+// Constants (host prepends), besides those of `tiles/loop.wgsl`:
 //   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
 //   KERNEL_HEIGHT, KERNEL_WIDTH, STRIDE_HEIGHT, STRIDE_WIDTH, DILATION_HEIGHT, DILATION_WIDTH   of the convolution
 //   WHOLE: bool        the quads of operand a are whole: its rows of k are multiples of 4 elements long
 //   SMALL: bool        no number that is divided passes 2^24: its quotient is formed with a reciprocal
+//
+// The pass's text has what `tiles/loop.wgsl` asks for and is not here, and
+//   Phase                                   what else it knows of a block
+//   fn rows_of_product() -> u32
+//   fn b_quad(block: Block, slot: Slot, k: u32) -> vec4<f32>    four columns of b at k, 0 where k is past the end
+//   fn store_one(block: Block, row: u32, column: u32, value: f32)    column past the edge or not
 
 struct Params {
     batch: u32,
@@ -54,4 +60,57 @@ fn divide_quad(n: vec4<u32>, d: u32, reciprocal: f32) -> vec4<u32> {
         divide(n.z, d, reciprocal),
         divide(n.w, d, reciprocal),
     );
+}
+
+struct Block {
+    outside: bool,
+    row: u32,
+    column: u32,
+    count: u32,
+    begin: u32,
+    part: u32,
+    // First channels of the group.
+    in_channel: u32,
+    out_channel: u32,
+    phase: Phase,
+}
+
+// The block at a place, of a stack with `phases` products a group, without its part of k.
+fn block_at(place: Place, phases: u32) -> Block {
+    let part = place.plane / (p.groups * phases);
+    let weight_group = (place.plane - part * (p.groups * phases)) / phases;
+    var block: Block;
+    block.outside = part >= p.splits;
+    block.row = place.row;
+    block.column = place.column;
+    block.part = part;
+    block.in_channel = weight_group * (p.in_channels / p.groups);
+    block.out_channel = weight_group * (p.out_channels / p.groups);
+    return block;
+}
+
+// With its part of a k that is `depth` long.
+fn cut(uncut: Block, depth: u32) -> Block {
+    var block = uncut;
+    block.begin = min(block.part * p.split_depth, depth);
+    block.count = min(p.split_depth, depth - block.begin);
+    return block;
+}
+
+fn b_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        b_quad(block, slot, k),
+        b_quad(block, slot, k + 1u),
+        b_quad(block, slot, k + 2u),
+        b_quad(block, slot, k + 3u),
+    );
+}
+
+fn store(block: Block, row: u32, column: u32, values: vec4<f32>) {
+    if row < rows_of_product() {
+        store_one(block, row, column, values.x);
+        store_one(block, row, column + 1u, values.y);
+        store_one(block, row, column + 2u, values.z);
+        store_one(block, row, column + 3u, values.w);
+    }
 }

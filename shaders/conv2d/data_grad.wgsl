@@ -3,7 +3,8 @@
 // over the taps with i * stride + u * dilation - padding = h, j alike, and (i, j) inside the output; C = in_channels / groups,
 // F = out_channels / groups. Positions outside count as 0 (0 * w). Order of the sum: o, then u, then v (descending column).
 // A stride splits the input into stride_height * STRIDE_WIDTH phases; a workgroup works on one of them, so that every tap
-// either contributes to all of its elements or is skipped.
+// either contributes to all of its elements or is skipped. `conv2d/sums.wgsl` or `conv2d/sums_subgroup.wgsl`, which has the sums of an
+// invocation, and `shared/team.wgsl` stand in front.
 //
 // binding 0  dy [batch, out_channels, out_height, out_width]
 // binding 1  w  [out_channels, in_channels / groups, kernel_height, KERNEL_WIDTH]
@@ -12,15 +13,12 @@
 // Constants (host prepends):
 //   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
 //   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
-//   ROWS = 8                                     channels of an invocation (1 for depthwise)
-//   GROUP = 8                                    invocations a workgroup (discrete GPU: 64)
 //   COLUMNS = 4                                  input columns of an invocation, STRIDE_WIDTH apart
-// Workgroup: (GROUP, 1, 1).
 // Grid: stride_height * STRIDE_WIDTH * groups * ceil(in_channels / groups / ROWS)
 //       * ceil(batch * ceil(in_height / stride_height) * ceil(ceil(in_width / STRIDE_WIDTH) / COLUMNS) / GROUP) workgroups,
 //       folded freely over x and y.
 // The sum runs over the output channels [begin, end) of a group; part p of a split sum goes to dx + p * elements.
-// Loops (those over the constants are unrolled): (end - begin) * (1 + kernel_height) + ROWS iterations an invocation.
+// Loops: (end - begin) * (1 + kernel_height) + ROWS iterations an invocation. Those that surely have a round end where one does.
 
 struct Params {
     batch: u32,
@@ -49,13 +47,18 @@ struct Params {
 const REACH: u32 = (KERNEL_WIDTH - 1u) * DILATION_WIDTH;
 const WINDOW: u32 = REACH + COLUMNS;
 
-@compute @workgroup_size(GROUP, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) group_count: vec3<u32>,
-    @builtin(local_invocation_id) local: vec3<u32>,
-) {
-    let group_index = group.x + group.y * group_count.x;
+// The column of a window that tap v brings to column j, where the stride is 1.
+fn tap_column(v: u32, j: u32) -> u32 {
+    return (KERNEL_WIDTH - 1u - v) * DILATION_WIDTH + j;
+}
+
+// An element of a line of dy, 0 outside of it.
+fn element(line: u32, column: u32, row_inside: bool) -> f32 {
+    let inside = row_inside && column < p.out_width;
+    return select(0.0, from_a(dy[select(0u, line + column, inside)]), inside);
+}
+
+fn work(group_index: u32, lane: u32) {
     let channels = p.in_channels / p.groups;
     let filters = p.out_channels / p.groups;
     let phase_rows = (p.in_height + p.stride_height - 1u) / p.stride_height;
@@ -76,7 +79,7 @@ fn main(
     let channel_begin = (row_tile - weight_group * row_tiles) * ROWS;
 
     // Invocations past the last span repeat it and store nothing.
-    let span = min(span_tile * GROUP + local.x, spans - 1u);
+    let span = min(span_tile * GROUP + lane, spans - 1u);
     let line = span / segments;
     let image = line / phase_rows;
     let line_row = line - image * phase_rows;
@@ -85,18 +88,20 @@ fn main(
     var dy_plane = (image * p.out_channels + weight_group * filters + p.begin) * area;
 
     let taps = p.kernel_height * KERNEL_WIDTH;
-    var w_at: array<u32, ROWS>;
-    for (var i = 0u; i < ROWS; i++) {
-        w_at[i] = weight_group * filters * channels * taps + min(channel_begin + i, channels - 1u) * taps;
+    var w_at: array<u32, LOADS>;
+    for (var i = 0u; i < LOADS; i++) {
+        w_at[i] = weight_group * filters * channels * taps + min(channel_begin + channel_of(i, lane), channels - 1u) * taps;
     }
     var w_plane = p.begin * channels * taps;
     // Multiples of the stride that keep the numerators below positive.
     let lift_row = p.kernel_height * p.dilation_height;
     let lift_column = KERNEL_WIDTH * DILATION_WIDTH;
 
-    var sum: array<array<f32, COLUMNS>, ROWS>;
-    for (var out_channel = p.begin; out_channel < p.end; out_channel++) {
-        for (var u = 0u; u < p.kernel_height; u++) {
+    var sum: Sums;
+    var out_channel = p.begin;
+    loop {
+        var u = 0u;
+        loop {
             let row_numerator = phase_row + p.padding_height + lift_row * p.stride_height - u * p.dilation_height;
             if row_numerator % p.stride_height == 0u {
                 // Positions left of or above the plane wrap to huge numbers and fail the one test against the size.
@@ -108,18 +113,9 @@ fn main(
                     let first_column = line_column + p.padding_width - REACH;
                     var window: array<f32, WINDOW>;
                     for (var t = 0u; t < WINDOW; t++) {
-                        let column = first_column + t;
-                        let inside = row_inside && column < p.out_width;
-                        window[t] = select(0.0, from_a(dy[select(0u, dy_line + column, inside)]), inside);
+                        window[t] = element(dy_line, first_column + t, row_inside);
                     }
-                    for (var r = 0u; r < ROWS; r++) {
-                        for (var v = 0u; v < KERNEL_WIDTH; v++) {
-                            let weight = from_b(w[w_at[r] + w_step + v]);
-                            for (var j = 0u; j < COLUMNS; j++) {
-                                sum[r][j] += weight * window[(KERNEL_WIDTH - 1u - v) * DILATION_WIDTH + j];
-                            }
-                        }
-                    }
+                    add_taps(&sum, &w_at, w_step, &window);
                 } else {
                     for (var v = 0u; v < KERNEL_WIDTH; v++) {
                         let numerator = phase_column + p.padding_width + lift_column * STRIDE_WIDTH - v * DILATION_WIDTH;
@@ -127,39 +123,42 @@ fn main(
                             let first_column = numerator / STRIDE_WIDTH - lift_column + line_column;
                             var values: array<f32, COLUMNS>;
                             for (var j = 0u; j < COLUMNS; j++) {
-                                let column = first_column + j;
-                                let inside = row_inside && column < p.out_width;
-                                values[j] = select(0.0, from_a(dy[select(0u, dy_line + column, inside)]), inside);
+                                values[j] = element(dy_line, first_column + j, row_inside);
                             }
-                            for (var r = 0u; r < ROWS; r++) {
-                                let weight = from_b(w[w_at[r] + w_step + v]);
-                                for (var j = 0u; j < COLUMNS; j++) {
-                                    sum[r][j] += weight * values[j];
-                                }
-                            }
+                            add_tap(&sum, &w_at, w_step + v, &values);
                         }
                     }
                 }
             }
+            u++;
+            if u >= p.kernel_height {
+                break;
+            }
         }
         dy_plane += area;
         w_plane += channels * taps;
+        out_channel++;
+        if out_channel >= p.end {
+            break;
+        }
     }
 
-    // Store the first channel and move the others up: one copy of the epilogue a column instead of one an element.
     let in_row = line_row * p.stride_height + phase_row;
-    if span_tile * GROUP + local.x < spans && in_row < p.in_height {
+    if span_tile * GROUP + lane < spans && in_row < p.in_height {
         let channel_end = min(channel_begin + ROWS, channels);
-        for (var channel = channel_begin; channel < channel_end; channel++) {
+        var channel = channel_begin;
+        loop {
             let at = (((p.part * p.batch + image) * p.in_channels + weight_group * channels + channel) * p.in_height + in_row) * p.in_width;
             for (var j = 0u; j < COLUMNS; j++) {
                 let column = (line_column + j) * STRIDE_WIDTH + phase_column;
                 if column < p.in_width {
-                    dx[at + column] = epilogue(sum[0][j], at + column);
+                    dx[at + column] = epilogue(first_sum(&sum, j), at + column);
                 }
             }
-            for (var r = 0u; r + 1u < ROWS; r++) {
-                sum[r] = sum[min(r + 1u, ROWS - 1u)];
+            move_up(&sum);
+            channel++;
+            if channel >= channel_end {
+                break;
             }
         }
     }

@@ -1,5 +1,5 @@
-// Gradient of a convolution with respect to its input, NCHW, as a product of blocks (conv2d_blocks_common.wgsl stands in
-// front, tiles.wgsl follows):
+// Gradient of a convolution with respect to its input, NCHW, as a product of blocks (`conv2d/blocks_common.wgsl` stands in
+// front, `tiles/loop.wgsl` follows):
 //   dx[n, g*C + c, h, l] = epilogue(sum over k = (o, u, v) of w[g*F + o, c, u, v] * dy[n, g*F + o, i, j])
 // over the taps with i * stride + u * dilation - padding = h, j alike, and (i, j) inside the output.
 // A stride divides the image into STRIDE_HEIGHT * STRIDE_WIDTH phases, each a product of its own over the taps that
@@ -14,7 +14,7 @@
 // area_reciprocal, width_reciprocal: of the positions of a phase, of those in a line of it.
 // Grid: splits * groups * STRIDE_HEIGHT * STRIDE_WIDTH * ceil(in_channels / groups / SIDE)
 //       * ceil(batch * ceil(in_height / STRIDE_HEIGHT) * ceil(in_width / STRIDE_WIDTH) / SIDE) workgroups, folded freely.
-// Loops: STEP_HEIGHT + STEP_WIDTH more than tiles.wgsl.
+// Loops: STEP_HEIGHT + STEP_WIDTH more than `tiles/loop.wgsl`.
 
 @group(0) @binding(0) var<storage, read> dy: array<A_TYPE>;
 @group(0) @binding(1) var<storage, read> w: array<B_TYPE>;
@@ -27,18 +27,9 @@ const PHASES: u32 = STRIDE_HEIGHT * STRIDE_WIDTH;
 const BACK_HEIGHT: u32 = STEP_HEIGHT * DILATION_HEIGHT / STRIDE_HEIGHT;
 const BACK_WIDTH: u32 = STEP_WIDTH * DILATION_WIDTH / STRIDE_WIDTH;
 
-struct Block {
-    outside: bool,
+struct Phase {
     row: u32,
     column: u32,
-    count: u32,
-    begin: u32,
-    part: u32,
-    // First channels of the group.
-    in_channel: u32,
-    out_channel: u32,
-    phase_row: u32,
-    phase_column: u32,
     // The first tap that reaches the phase, the number of those that do, and 1 over it.
     first_u: u32,
     first_v: u32,
@@ -56,26 +47,19 @@ fn phase_width() -> u32 {
     return (p.in_width + STRIDE_WIDTH - 1u) / STRIDE_WIDTH;
 }
 
+fn rows_of_product() -> u32 {
+    return p.in_channels / p.groups;
+}
+
 fn find_block(group_index: u32) -> Block {
-    let channels = p.in_channels / p.groups;
-    let filters = p.out_channels / p.groups;
-    let place = place_of(group_index, channels, p.batch * phase_height() * phase_width());
-    let part = place.plane / (p.groups * PHASES);
-    let kind = place.plane - part * (p.groups * PHASES);
-    let weight_group = kind / PHASES;
-    let phase = kind - weight_group * PHASES;
-    var block: Block;
-    block.outside = part >= p.splits;
-    block.row = place.row;
-    block.column = place.column;
-    block.part = part;
-    block.in_channel = weight_group * channels;
-    block.out_channel = weight_group * filters;
-    block.phase_row = phase / STRIDE_WIDTH;
-    block.phase_column = phase - block.phase_row * STRIDE_WIDTH;
+    let place = place_of(group_index, rows_of_product(), p.batch * phase_height() * phase_width());
+    let number = place.plane % PHASES;
+    var phase: Phase;
+    phase.row = number / STRIDE_WIDTH;
+    phase.column = number - phase.row * STRIDE_WIDTH;
     // Lifted by multiples of the stride, so that no numerator is negative.
-    let high = block.phase_row + p.padding_height + KERNEL_HEIGHT * DILATION_HEIGHT * STRIDE_HEIGHT;
-    let wide = block.phase_column + p.padding_width + KERNEL_WIDTH * DILATION_WIDTH * STRIDE_WIDTH;
+    let high = phase.row + p.padding_height + KERNEL_HEIGHT * DILATION_HEIGHT * STRIDE_HEIGHT;
+    let wide = phase.column + p.padding_width + KERNEL_WIDTH * DILATION_WIDTH * STRIDE_WIDTH;
     var u = 0u;
     while u < STEP_HEIGHT && u < KERNEL_HEIGHT && (high - u * DILATION_HEIGHT) % STRIDE_HEIGHT != 0u {
         u++;
@@ -86,21 +70,20 @@ fn find_block(group_index: u32) -> Block {
     }
     let lines = select((KERNEL_HEIGHT - min(u, KERNEL_HEIGHT) + STEP_HEIGHT - 1u) / STEP_HEIGHT, 0u, u >= STEP_HEIGHT);
     let line_taps = select((KERNEL_WIDTH - min(v, KERNEL_WIDTH) + STEP_WIDTH - 1u) / STEP_WIDTH, 0u, v >= STEP_WIDTH);
-    block.first_u = u;
-    block.first_v = v;
-    block.taps = max(lines * line_taps, 1u);
-    block.line_taps = max(line_taps, 1u);
-    block.taps_reciprocal = 1.0 / f32(block.taps);
-    block.line_reciprocal = 1.0 / f32(block.line_taps);
-    let depth = filters * lines * line_taps;
-    block.begin = min(part * p.split_depth, depth);
-    block.count = min(p.split_depth, depth - block.begin);
-    return block;
+    phase.first_u = u;
+    phase.first_v = v;
+    phase.taps = max(lines * line_taps, 1u);
+    phase.line_taps = max(line_taps, 1u);
+    phase.taps_reciprocal = 1.0 / f32(phase.taps);
+    phase.line_reciprocal = 1.0 / f32(phase.line_taps);
+    var block = block_at(place, PHASES);
+    block.phase = phase;
+    return cut(block, p.out_channels / p.groups * lines * line_taps);
 }
 
 // Rows and columns past the edge read the last one; their sums are never stored.
 fn a_slot(block: Block, row: u32) -> Slot {
-    let channel = min(vec4<u32>(row) + LANES, vec4<u32>(p.in_channels / p.groups - 1u));
+    let channel = min(vec4<u32>(row) + LANES, vec4<u32>(rows_of_product() - 1u));
     return Slot(channel * TAPS, vec4<u32>(), vec4<u32>());
 }
 
@@ -114,8 +97,8 @@ fn b_slot(block: Block, column: u32) -> Slot {
     // against the size.
     let lift_row = KERNEL_HEIGHT * DILATION_HEIGHT;
     let lift_column = KERNEL_WIDTH * DILATION_WIDTH;
-    let high = block.phase_row + p.padding_height + lift_row * STRIDE_HEIGHT - block.first_u * DILATION_HEIGHT;
-    let wide = block.phase_column + p.padding_width + lift_column * STRIDE_WIDTH - block.first_v * DILATION_WIDTH;
+    let high = block.phase.row + p.padding_height + lift_row * STRIDE_HEIGHT - block.phase.first_u * DILATION_HEIGHT;
+    let wide = block.phase.column + p.padding_width + lift_column * STRIDE_WIDTH - block.phase.first_v * DILATION_WIDTH;
     let row = line + vec4<u32>(high / STRIDE_HEIGHT - lift_row);
     let right = rest - line * phase_width() + vec4<u32>(wide / STRIDE_WIDTH - lift_column);
     let plane = (image * p.out_channels + vec4<u32>(block.out_channel)) * (p.out_height * p.out_width);
@@ -130,17 +113,17 @@ struct Tap {
 
 fn tap_of(block: Block, k: u32) -> Tap {
     let whole = block.begin + k;
-    let filter_number = divide(whole, block.taps, block.taps_reciprocal);
-    let tap = whole - filter_number * block.taps;
-    let line = divide(tap, block.line_taps, block.line_reciprocal);
-    return Tap(filter_number, line, tap - line * block.line_taps);
+    let filter_number = divide(whole, block.phase.taps, block.phase.taps_reciprocal);
+    let tap = whole - filter_number * block.phase.taps;
+    let line = divide(tap, block.phase.line_taps, block.phase.line_reciprocal);
+    return Tap(filter_number, line, tap - line * block.phase.line_taps);
 }
 
 fn w_quad(block: Block, slot: Slot, k: u32) -> vec4<f32> {
     let tap = tap_of(block, k);
     let plane = (block.out_channel + tap.filter_number) * (p.in_channels / p.groups) * TAPS;
-    let u = block.first_u + tap.line * STEP_HEIGHT;
-    let v = block.first_v + tap.column * STEP_WIDTH;
+    let u = block.phase.first_u + tap.line * STEP_HEIGHT;
+    let v = block.phase.first_v + tap.column * STEP_WIDTH;
     let inside = k < block.count;
     let i = select(vec4<u32>(), slot.at + vec4<u32>(plane + u * KERNEL_WIDTH + v), vec4<bool>(inside));
     return select(vec4<f32>(), vec4<f32>(from_b(w[i.x]), from_b(w[i.y]), from_b(w[i.z]), from_b(w[i.w])), inside);
@@ -155,7 +138,7 @@ fn a_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
     );
 }
 
-fn dy_quad(block: Block, slot: Slot, k: u32) -> vec4<f32> {
+fn b_quad(block: Block, slot: Slot, k: u32) -> vec4<f32> {
     let tap = tap_of(block, k);
     let up = tap.line * BACK_HEIGHT;
     let left = tap.column * BACK_WIDTH;
@@ -167,34 +150,16 @@ fn dy_quad(block: Block, slot: Slot, k: u32) -> vec4<f32> {
     return select(vec4<f32>(), vec4<f32>(from_a(dy[i.x]), from_a(dy[i.y]), from_a(dy[i.z]), from_a(dy[i.w])), inside);
 }
 
-fn b_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(
-        dy_quad(block, slot, k),
-        dy_quad(block, slot, k + 1u),
-        dy_quad(block, slot, k + 2u),
-        dy_quad(block, slot, k + 3u),
-    );
-}
-
 fn store_one(block: Block, channel: u32, position: u32, value: f32) {
     let area = phase_height() * phase_width();
     let image = divide(position, area, p.area_reciprocal);
     let rest = position - image * area;
     let line = divide(rest, phase_width(), p.width_reciprocal);
-    let row = line * STRIDE_HEIGHT + block.phase_row;
-    let column = (rest - line * phase_width()) * STRIDE_WIDTH + block.phase_column;
+    let row = line * STRIDE_HEIGHT + block.phase.row;
+    let column = (rest - line * phase_width()) * STRIDE_WIDTH + block.phase.column;
     if image < p.batch && row < p.in_height && column < p.in_width {
         let plane = (block.part * p.batch + image) * p.in_channels + block.in_channel + channel;
         let index = (plane * p.in_height + row) * p.in_width + column;
         dx[index] = epilogue(value, index);
-    }
-}
-
-fn store(block: Block, row: u32, column: u32, values: vec4<f32>) {
-    if row < p.in_channels / p.groups {
-        store_one(block, row, column, values.x);
-        store_one(block, row, column + 1u, values.y);
-        store_one(block, row, column + 2u, values.z);
-        store_one(block, row, column + 3u, values.w);
     }
 }

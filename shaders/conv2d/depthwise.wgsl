@@ -1,5 +1,5 @@
-// Depthwise convolution, NCHW (conv2d_depthwise_common.wgsl stands in front, one of conv2d_depthwise_quads.wgsl and
-// conv2d_depthwise_elements.wgsl follows):
+// Depthwise convolution, NCHW (`conv2d/depthwise_common.wgsl` and `conv2d/depthwise_window.wgsl` stand in front, one of
+// `conv2d/depthwise_quads.wgsl` and `conv2d/depthwise_elements.wgsl` follows):
 //   y[n, c, i, j] = epilogue(sum over (u, v) of w[c, u, v] * x[n, c, i*stride - padding + u, j*stride - padding + v])
 // Order of the sum: u, then v. Positions outside the plane count as 0. With FLIPPED the taps are taken from the last to the
 // first: that, of dy and with a padding of kernel - 1 - padding, is the gradient with respect to x where the stride is 1.
@@ -15,22 +15,9 @@
 @group(0) @binding(0) var<storage, read> x: array<vec4<A_TYPE>>;
 @group(0) @binding(1) var<storage, read> w: array<B_TYPE>;
 
-// Rows of the result that a row of the image takes part in.
-const ACTIVE: u32 = (KERNEL_HEIGHT + STRIDE_HEIGHT - 1u) / STRIDE_HEIGHT;
-const WINDOW: u32 = (COLUMNS - 1u) * STRIDE_WIDTH + KERNEL_WIDTH;
-// Elements of the first quad before the window.
-const BEFORE: u32 = (4u - PADDING_WIDTH % 4u) % 4u;
-const QUADS: u32 = (BEFORE + WINDOW + 3u) / 4u;
-
-@compute @workgroup_size(GROUP, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) group_count: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
+fn work(span: u32) {
     let segments = (p.out_width + COLUMNS - 1u) / COLUMNS;
     let bands = (p.out_height + p.each - 1u) / p.each;
-    let span = (group.x + group.y * group_count.x) * GROUP + local;
     let strip = span / segments;
     let plane = strip / bands;
     if plane >= p.planes {
@@ -54,24 +41,7 @@ fn main(
             let row_inside = row < p.in_height;
             let line = (plane * p.in_height + row) * p.in_width;
             var window: array<f32, 4u * QUADS>;
-            if WHOLE_X {
-                for (var k = 0u; k < QUADS; k++) {
-                    let column = left - BEFORE + 4u * k;
-                    let inside = row_inside && column < p.in_width;
-                    let quad = x[select(0u, line + column, inside) / 4u];
-                    window[4u * k] = select(0.0, from_a(quad.x), inside);
-                    window[4u * k + 1u] = select(0.0, from_a(quad.y), inside);
-                    window[4u * k + 2u] = select(0.0, from_a(quad.z), inside);
-                    window[4u * k + 3u] = select(0.0, from_a(quad.w), inside);
-                }
-            } else {
-                for (var k = BEFORE; k < BEFORE + WINDOW; k++) {
-                    let column = left - BEFORE + k;
-                    let inside = row_inside && column < p.in_width;
-                    let at = select(0u, line + column, inside);
-                    window[k] = select(0.0, from_a(x[at / 4u][at % 4u]), inside);
-                }
-            }
+            read_window(&window, line, left, row_inside);
             for (var a = 0u; a < ACTIVE; a++) {
                 let u = (ACTIVE - 1u - a) * STRIDE_HEIGHT + q;
                 if u < KERNEL_HEIGHT {

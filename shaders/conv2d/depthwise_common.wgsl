@@ -1,5 +1,4 @@
-// What the depthwise kernels of a convolution share (groups = in_channels = out_channels, dilation 1): sizes, and reading a
-// stretch of a row. The text of one of them follows.
+// What the depthwise kernels of a convolution share (groups = in_channels = out_channels, dilation 1). The text of one of them follows.
 //
 // Each plane is a problem of its own with little to reuse, so what pays is reading every element once, four at a time: an
 // invocation owns a strip of COLUMNS columns and slides down it, with the sums of all rows that the row at hand takes part in.
@@ -10,7 +9,6 @@
 //   COLUMNS = 8 or 4       columns of the result (weight gradient: of dy) that an invocation owns
 //   WHOLE_X, WHOLE_Y: bool rows of the images, of the convolution's result, are multiples of 4 long: read as quads
 //   GROUP = 8              invocations of a workgroup (GPUs: 64)
-// Workgroup: (GROUP, 1, 1).
 
 struct Params {
     // batch * channels

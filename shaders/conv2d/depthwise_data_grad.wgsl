@@ -1,5 +1,5 @@
-// Gradient of a depthwise convolution with respect to its images, NCHW (conv2d_depthwise_common.wgsl stands in front, one of
-// conv2d_depthwise_quads.wgsl and conv2d_depthwise_elements.wgsl follows):
+// Gradient of a depthwise convolution with respect to its images, NCHW (`conv2d/depthwise_common.wgsl` stands in front, one of
+// `conv2d/depthwise_quads.wgsl` and `conv2d/depthwise_elements.wgsl` follows):
 //   dx[n, c, h, l] = epilogue(sum over (u, v) of w[c, u, v] * dy[n, c, (h + padding - u) / stride, (l + padding - v) / stride])
 // over the taps whose quotients are whole and inside. Order of the sum: u descending, then v.
 //
@@ -21,15 +21,9 @@ const REACH: u32 = (KERNEL_WIDTH + STRIDE_WIDTH - 1u) / STRIDE_WIDTH;
 const FROM: u32 = (PADDING_WIDTH + REACH * STRIDE_WIDTH + STRIDE_WIDTH - KERNEL_WIDTH) / STRIDE_WIDTH;
 const WINDOW: u32 = REACH + (COLUMNS - 1u + PADDING_WIDTH) / STRIDE_WIDTH + 1u;
 
-@compute @workgroup_size(GROUP, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) group_count: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
+fn work(span: u32) {
     let segments = (p.in_width + COLUMNS - 1u) / COLUMNS;
     let bands = (p.in_height + p.each - 1u) / p.each;
-    let span = (group.x + group.y * group_count.x) * GROUP + local;
     let strip = span / segments;
     let plane = strip / bands;
     if plane >= p.planes {

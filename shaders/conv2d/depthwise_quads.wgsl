@@ -1,4 +1,3 @@
-
 // Results in rows of a multiple of 4, stored as quads; columns past the end of a row are left out.
 
 @group(0) @binding(2) var<storage, read_write> result: array<vec4<OUT>>;

@@ -1,4 +1,4 @@
-// Gradient of a depthwise convolution with respect to its filters (conv2d_depthwise_common.wgsl stands in front):
+// Gradient of a depthwise convolution with respect to its filters (`conv2d/depthwise_common.wgsl` and `conv2d/depthwise_window.wgsl` stand in front):
 //   dw[s, c, u, v] = sum over (n, i, j) in part s of dy[n, c, i, j] * x[n, c, i*stride - padding + u, j*stride - padding + v]
 // A part is `each` strips of COLUMNS columns of images; a second kernel adds the parts in ascending order.
 //
@@ -13,19 +13,7 @@
 @group(0) @binding(1) var<storage, read> dy: array<vec4<B_TYPE>>;
 @group(0) @binding(2) var<storage, read_write> dw: array<OUT>;
 
-const ACTIVE: u32 = (KERNEL_HEIGHT + STRIDE_HEIGHT - 1u) / STRIDE_HEIGHT;
-const WINDOW: u32 = (COLUMNS - 1u) * STRIDE_WIDTH + KERNEL_WIDTH;
-// Elements of the first quad before the window.
-const BEFORE: u32 = (4u - PADDING_WIDTH % 4u) % 4u;
-const QUADS: u32 = (BEFORE + WINDOW + 3u) / 4u;
-
-@compute @workgroup_size(GROUP, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) group_count: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let task = (group.x + group.y * group_count.x) * GROUP + local;
+fn work(task: u32) {
     let channel = task / p.splits;
     if channel >= p.channels {
         return;
@@ -72,24 +60,7 @@ fn main(
                 let row_inside = row < p.in_height;
                 let line = (plane * p.in_height + row) * p.in_width;
                 var window: array<f32, 4u * QUADS>;
-                if WHOLE_X {
-                    for (var k = 0u; k < QUADS; k++) {
-                        let column = left - BEFORE + 4u * k;
-                        let inside = row_inside && column < p.in_width;
-                        let quad = x[select(0u, line + column, inside) / 4u];
-                        window[4u * k] = select(0.0, from_a(quad.x), inside);
-                        window[4u * k + 1u] = select(0.0, from_a(quad.y), inside);
-                        window[4u * k + 2u] = select(0.0, from_a(quad.z), inside);
-                        window[4u * k + 3u] = select(0.0, from_a(quad.w), inside);
-                    }
-                } else {
-                    for (var k = BEFORE; k < BEFORE + WINDOW; k++) {
-                        let column = left - BEFORE + k;
-                        let inside = row_inside && column < p.in_width;
-                        let at = select(0u, line + column, inside);
-                        window[k] = select(0.0, from_a(x[at / 4u][at % 4u]), inside);
-                    }
-                }
+                read_window(&window, line, left, row_inside);
                 for (var a = 0u; a < ACTIVE; a++) {
                     let u = (ACTIVE - 1u - a) * STRIDE_HEIGHT + q;
                     if u < KERNEL_HEIGHT {

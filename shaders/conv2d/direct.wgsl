@@ -3,7 +3,7 @@
 // with C = in_channels / groups and g the group of o. Positions outside the plane count as 0 (0 * w, so an infinite weight
 // gives NaN there). Order of the sum: c, then u, then v.
 // An invocation keeps ROWS output channels x COLUMNS neighbouring output columns in registers and reads each stretch of an input row
-// once for all taps of that row.
+// once for all taps of that row. `conv2d/sums.wgsl` or `conv2d/sums_subgroup.wgsl`, which has these sums, and `shared/team.wgsl` stand in front.
 //
 // binding 0  x [batch, in_channels, in_height, in_width]
 // binding 1  w [out_channels, in_channels / groups, kernel_height, KERNEL_WIDTH]
@@ -12,14 +12,11 @@
 // Constants (host prepends):
 //   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
 //   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
-//   ROWS = 8                                     channels of an invocation (1 for depthwise)
-//   GROUP = 8                                    invocations a workgroup (discrete GPU: 64)
 //   COLUMNS = 7                                  output columns of an invocation
-// Workgroup: (GROUP, 1, 1).
 // Grid: groups * ceil(out_channels / groups / ROWS) * ceil(batch * out_height * ceil(out_width / COLUMNS) / GROUP) workgroups,
 //       folded freely over x and y.
 // The sum runs over the channels [begin, end) of a group; part p of a split sum goes to y + p * elements.
-// Loops (those over the constants are unrolled): (end - begin) * (1 + kernel_height) + ROWS iterations an invocation.
+// Loops: (end - begin) * (1 + kernel_height) + ROWS iterations an invocation. Those that surely have a round end where one does.
 
 struct Params {
     batch: u32,
@@ -47,13 +44,12 @@ struct Params {
 
 const WINDOW: u32 = (COLUMNS - 1u) * STRIDE_WIDTH + (KERNEL_WIDTH - 1u) * DILATION_WIDTH + 1u;
 
-@compute @workgroup_size(GROUP, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) group_count: vec3<u32>,
-    @builtin(local_invocation_id) local: vec3<u32>,
-) {
-    let group_index = group.x + group.y * group_count.x;
+// The column of a window that tap v brings to column j.
+fn tap_column(v: u32, j: u32) -> u32 {
+    return j * STRIDE_WIDTH + v * DILATION_WIDTH;
+}
+
+fn work(group_index: u32, lane: u32) {
     let channels = p.in_channels / p.groups;
     let filters = p.out_channels / p.groups;
     let segments = (p.out_width + COLUMNS - 1u) / COLUMNS;
@@ -68,7 +64,7 @@ fn main(
     let filter_begin = (row_tile - weight_group * row_tiles) * ROWS;
 
     // Invocations past the last span repeat it and store nothing.
-    let span = min(span_tile * GROUP + local.x, spans - 1u);
+    let span = min(span_tile * GROUP + lane, spans - 1u);
     let line = span / segments;
     let image = line / p.out_height;
     let out_row = line - image * p.out_height;
@@ -79,16 +75,18 @@ fn main(
     var x_plane = (image * p.in_channels + weight_group * channels + p.begin) * area;
 
     let filter_size = channels * p.kernel_height * KERNEL_WIDTH;
-    var w_at: array<u32, ROWS>;
-    for (var i = 0u; i < ROWS; i++) {
-        w_at[i] = (weight_group * filters + min(filter_begin + i, filters - 1u)) * filter_size;
+    var w_at: array<u32, LOADS>;
+    for (var i = 0u; i < LOADS; i++) {
+        w_at[i] = (weight_group * filters + min(filter_begin + channel_of(i, lane), filters - 1u)) * filter_size;
     }
     var w_step = p.begin * p.kernel_height * KERNEL_WIDTH;
 
-    var sum: array<array<f32, COLUMNS>, ROWS>;
-    for (var channel = p.begin; channel < p.end; channel++) {
+    var sum: Sums;
+    var channel = p.begin;
+    loop {
         var row = first_row;
-        for (var u = 0u; u < p.kernel_height; u++) {
+        var u = 0u;
+        loop {
             // Positions left of or above the plane wrap to huge numbers and fail the one test against the size.
             let row_inside = row < p.in_height;
             let x_line = x_plane + row * p.in_width;
@@ -98,33 +96,36 @@ fn main(
                 let inside = row_inside && column < p.in_width;
                 window[t] = select(0.0, from_a(x[select(0u, x_line + column, inside)]), inside);
             }
-            for (var r = 0u; r < ROWS; r++) {
-                for (var v = 0u; v < KERNEL_WIDTH; v++) {
-                    let weight = from_b(w[w_at[r] + w_step + v]);
-                    for (var j = 0u; j < COLUMNS; j++) {
-                        sum[r][j] += weight * window[j * STRIDE_WIDTH + v * DILATION_WIDTH];
-                    }
-                }
-            }
+            add_taps(&sum, &w_at, w_step, &window);
             w_step += KERNEL_WIDTH;
             row += p.dilation_height;
+            u++;
+            if u >= p.kernel_height {
+                break;
+            }
         }
         x_plane += area;
+        channel++;
+        if channel >= p.end {
+            break;
+        }
     }
 
-    // Store the first channel and move the others up: one copy of the epilogue a column instead of one an element.
-    if span_tile * GROUP + local.x < spans {
+    if span_tile * GROUP + lane < spans {
         let filter_end = min(filter_begin + ROWS, filters);
-        for (var out_channel = filter_begin; out_channel < filter_end; out_channel++) {
+        var out_channel = filter_begin;
+        loop {
             let at = (((p.part * p.batch + image) * p.out_channels + weight_group * filters + out_channel) * p.out_height + out_row) * p.out_width;
             for (var j = 0u; j < COLUMNS; j++) {
                 let column = out_column + j;
                 if column < p.out_width {
-                    y[at + column] = epilogue(sum[0][j], at + column);
+                    y[at + column] = epilogue(first_sum(&sum, j), at + column);
                 }
             }
-            for (var r = 0u; r + 1u < ROWS; r++) {
-                sum[r] = sum[min(r + 1u, ROWS - 1u)];
+            move_up(&sum);
+            out_channel++;
+            if out_channel >= filter_end {
+                break;
             }
         }
     }

@@ -5,7 +5,8 @@
 // segments of segment_width columns, numbered (n * out_height + i) * segments + segment; part s has the segments
 // [s * split_lines, (s + 1) * split_lines). Order of the sum: segments ascending, then j.
 // An invocation keeps ROWS output channels x LINES pairs (c, u) x all v in registers; along j the taps of a pair slide through a
-// window in registers, so a step loads STRIDE_WIDTH new elements a pair.
+// window in registers, so a step loads STRIDE_WIDTH new elements a pair. `conv2d/weight_sums.wgsl` or `conv2d/weight_sums_subgroup.wgsl`,
+// which has these sums, and `shared/team.wgsl` stand in front.
 //
 // binding 0  x  [batch, in_channels, in_height, in_width]
 // binding 1  dy [batch, out_channels, out_height, out_width]
@@ -15,13 +16,11 @@
 // Constants (host prepends):
 //   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
 //   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
-//   ROWS = 8                                     output channels of an invocation
-//   GROUP = 8                                    invocations a workgroup (discrete GPU: 64)
 //   LINES = 2                                    pairs (c, u) of an invocation
-// Workgroup: (GROUP, 1, 1).
 // Grid: splits * groups * ceil(out_channels / groups / ROWS) * ceil(in_channels / groups * kernel_height / (GROUP * LINES)) workgroups,
 //       folded freely over x and y.
-// Loops (those over the constants are unrolled): split_lines * (1 + segment_width) + ROWS iterations an invocation: the host picks splits so that this is below 60,000.
+// Loops: split_lines * (1 + segment_width) + ROWS iterations an invocation: the host picks splits so that this is below 60,000. No part
+// and no segment is empty: loops that surely have a round end where one does.
 
 struct Params {
     batch: u32,
@@ -50,13 +49,13 @@ struct Params {
 
 const WINDOW: u32 = (KERNEL_WIDTH - 1u) * DILATION_WIDTH + 1u;
 
-@compute @workgroup_size(GROUP, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) group_count: vec3<u32>,
-    @builtin(local_invocation_id) local: vec3<u32>,
-) {
-    let group_index = group.x + group.y * group_count.x;
+// An element of a line of x, 0 outside of it.
+fn element(line: u32, column: u32, row_inside: bool) -> f32 {
+    let inside = row_inside && column < p.in_width;
+    return select(0.0, from_a(x[select(0u, line + column, inside)]), inside);
+}
+
+fn work(group_index: u32, lane: u32) {
     let channels = p.in_channels / p.groups;
     let filters = p.out_channels / p.groups;
     let pairs = channels * p.kernel_height;
@@ -72,7 +71,7 @@ fn main(
     let filter_begin = (row_tile - weight_group * row_tiles) * ROWS;
 
     // Pairs and channels past the end repeat the last one and are not stored.
-    let pair_begin = (group_index - row_tile_index * pair_tiles) * GROUP * LINES + local.x;
+    let pair_begin = (group_index - row_tile_index * pair_tiles) * GROUP * LINES + lane;
     let area = p.in_height * p.in_width;
     var x_plane: array<u32, LINES>;
     var tap_row: array<u32, LINES>;
@@ -83,14 +82,15 @@ fn main(
         tap_row[i] = (pair - channel * p.kernel_height) * p.dilation_height - p.padding_height;
     }
     let out_area = p.out_height * p.out_width;
-    var dy_plane: array<u32, ROWS>;
-    for (var i = 0u; i < ROWS; i++) {
-        dy_plane[i] = (weight_group * filters + min(filter_begin + i, filters - 1u)) * out_area;
+    var dy_plane: array<u32, LOADS>;
+    for (var i = 0u; i < LOADS; i++) {
+        dy_plane[i] = (weight_group * filters + min(filter_begin + channel_of(i, lane), filters - 1u)) * out_area;
     }
 
-    var sum: array<array<array<f32, KERNEL_WIDTH>, ROWS>, LINES>;
+    var sum: Sums;
     let line_end = min((split + 1u) * p.split_lines, p.batch * p.out_height * p.segments);
-    for (var line = split * p.split_lines; line < line_end; line++) {
+    var line = split * p.split_lines;
+    loop {
         let out_line = line / p.segments;
         let image = out_line / p.out_height;
         let out_row = out_line - image * p.out_height;
@@ -101,59 +101,57 @@ fn main(
         var column = column_begin * STRIDE_WIDTH - p.padding_width;
         var row_inside: array<bool, LINES>;
         var x_line: array<u32, LINES>;
-        var window: array<array<f32, WINDOW>, LINES>;
+        var windows: array<array<f32, WINDOW>, LINES>;
         for (var i = 0u; i < LINES; i++) {
             let row = out_row * p.stride_height + tap_row[i];
             row_inside[i] = row < p.in_height;
             x_line[i] = image * p.in_channels * area + x_plane[i] + row * p.in_width;
             for (var t = STRIDE_WIDTH; t < WINDOW; t++) {
-                let position = column + t - STRIDE_WIDTH;
-                let inside = row_inside[i] && position < p.in_width;
-                window[i][t] = select(0.0, from_a(x[select(0u, x_line[i] + position, inside)]), inside);
+                windows[i][t] = element(x_line[i], column + t - STRIDE_WIDTH, row_inside[i]);
             }
         }
-        for (var out_column = column_begin; out_column < column_end; out_column++) {
-            var gradient: array<f32, ROWS>;
-            for (var r = 0u; r < ROWS; r++) {
-                gradient[r] = from_b(dy[dy_plane[r] + dy_at]);
-            }
+        var out_column = column_begin;
+        loop {
             for (var i = 0u; i < LINES; i++) {
                 for (var t = 0u; t < WINDOW; t++) {
                     if t + STRIDE_WIDTH < WINDOW {
-                        window[i][t] = window[i][min(t + STRIDE_WIDTH, WINDOW - 1u)];
+                        windows[i][t] = windows[i][min(t + STRIDE_WIDTH, WINDOW - 1u)];
                     } else {
-                        let position = column + t;
-                        let inside = row_inside[i] && position < p.in_width;
-                        window[i][t] = select(0.0, from_a(x[select(0u, x_line[i] + position, inside)]), inside);
-                    }
-                }
-                for (var v = 0u; v < KERNEL_WIDTH; v++) {
-                    let value = window[i][v * DILATION_WIDTH];
-                    for (var r = 0u; r < ROWS; r++) {
-                        sum[i][r][v] += gradient[r] * value;
+                        windows[i][t] = element(x_line[i], column + t, row_inside[i]);
                     }
                 }
             }
+            add_position(&sum, &dy_plane, dy_at, &windows);
             dy_at++;
             column += STRIDE_WIDTH;
+            out_column++;
+            if out_column >= column_end {
+                break;
+            }
+        }
+        line++;
+        if line >= line_end {
+            break;
         }
     }
 
-    // Store the first channel and move the others up: one copy of the epilogue a column instead of one an element.
     let filter_end = min(filter_begin + ROWS, filters);
-    for (var out_channel = filter_begin; out_channel < filter_end; out_channel++) {
+    var out_channel = filter_begin;
+    loop {
         let at = (split * p.out_channels + weight_group * filters + out_channel) * pairs * KERNEL_WIDTH;
         for (var i = 0u; i < LINES; i++) {
             let pair = pair_begin + i * GROUP;
             if pair < pairs {
                 for (var v = 0u; v < KERNEL_WIDTH; v++) {
                     let index = at + pair * KERNEL_WIDTH + v;
-                    dw[index] = epilogue(sum[i][0][v], index);
+                    dw[index] = epilogue(first_sum(&sum, i, v), index);
                 }
             }
-            for (var r = 0u; r + 1u < ROWS; r++) {
-                sum[i][r] = sum[i][min(r + 1u, ROWS - 1u)];
-            }
+            move_up(&sum, i);
+        }
+        out_channel++;
+        if out_channel >= filter_end {
+            break;
         }
     }
 }

@@ -1,5 +1,5 @@
-// Gradient of a convolution with respect to its filters, as a product of blocks (conv2d_blocks_common.wgsl stands in front,
-// tiles.wgsl follows):
+// Gradient of a convolution with respect to its filters, as a product of blocks (`conv2d/blocks_common.wgsl` stands in front,
+// `tiles/loop.wgsl` follows):
 //   dw[g*F + o, c, u, v] = sum over k = (n, i, j) of dy[n, g*F + o, i, j] * x[n, g*C + c, i*stride - padding + u*dilation, ..]
 // A row of the product is a filter o of group g, a column a weight (c, u, v) of it; k goes over all positions of all images and
 // is cut into parts.
@@ -19,43 +19,23 @@
 const A_ALONG_DEPTH: bool = true;
 const B_ALONG_DEPTH: bool = true;
 
-struct Block {
-    outside: bool,
-    row: u32,
-    column: u32,
-    count: u32,
-    begin: u32,
-    part: u32,
-    // First channels of the group.
-    in_channel: u32,
-    out_channel: u32,
-}
+alias Phase = u32;
 
 fn weights() -> u32 {
     return p.in_channels / p.groups * TAPS;
 }
 
+fn rows_of_product() -> u32 {
+    return p.out_channels / p.groups;
+}
+
 fn find_block(group_index: u32) -> Block {
-    let filters = p.out_channels / p.groups;
-    let place = place_of(group_index, filters, weights());
-    let part = place.plane / p.groups;
-    let weight_group = place.plane - part * p.groups;
-    let depth = p.batch * p.out_height * p.out_width;
-    var block: Block;
-    block.outside = part >= p.splits;
-    block.row = place.row;
-    block.column = place.column;
-    block.begin = min(part * p.split_depth, depth);
-    block.count = min(p.split_depth, depth - block.begin);
-    block.part = part;
-    block.in_channel = weight_group * (p.in_channels / p.groups);
-    block.out_channel = weight_group * filters;
-    return block;
+    return cut(block_at(place_of(group_index, rows_of_product(), weights()), 1u), p.batch * p.out_height * p.out_width);
 }
 
 // Rows and columns past the edge read the last one; their sums are never stored.
 fn a_slot(block: Block, row: u32) -> Slot {
-    let out_channel = vec4<u32>(block.out_channel) + min(vec4<u32>(row) + LANES, vec4<u32>(p.out_channels / p.groups - 1u));
+    let out_channel = vec4<u32>(block.out_channel) + min(vec4<u32>(row) + LANES, vec4<u32>(rows_of_product() - 1u));
     return Slot(out_channel * (p.out_height * p.out_width), vec4<u32>(), vec4<u32>());
 }
 
@@ -99,7 +79,7 @@ fn a_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
 }
 
 // Four neighbouring weights' elements of x for position k.
-fn x_quad(block: Block, slot: Slot, k: u32) -> vec4<f32> {
+fn b_quad(block: Block, slot: Slot, k: u32) -> vec4<f32> {
     let area = p.out_height * p.out_width;
     let position = block.begin + k;
     let image = divide(position, area, p.area_reciprocal);
@@ -115,23 +95,9 @@ fn x_quad(block: Block, slot: Slot, k: u32) -> vec4<f32> {
     return select(vec4<f32>(), vec4<f32>(from_a(x[at.x]), from_a(x[at.y]), from_a(x[at.z]), from_a(x[at.w])), inside);
 }
 
-fn b_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(
-        x_quad(block, slot, k),
-        x_quad(block, slot, k + 1u),
-        x_quad(block, slot, k + 2u),
-        x_quad(block, slot, k + 3u),
-    );
-}
-
-fn store(block: Block, row: u32, column: u32, values: vec4<f32>) {
-    if row >= p.out_channels / p.groups {
-        return;
-    }
-    let at = (block.part * p.out_channels + block.out_channel + row) * weights() + column;
-    for (var i = 0u; i < 4u; i++) {
-        if column + i < weights() {
-            dw[at + i] = epilogue(values[i], at + i);
-        }
+fn store_one(block: Block, row: u32, column: u32, value: f32) {
+    if column < weights() {
+        let index = (block.part * p.out_channels + block.out_channel + row) * weights() + column;
+        dw[index] = epilogue(value, index);
     }
 }

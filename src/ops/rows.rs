@@ -196,7 +196,7 @@ impl Rows {
         let stride = in_values(self.stride, across && !along);
         let length = in_values(self.length, along);
         let costs = capabilities.costs();
-        let team = self.team_of(length, stride, capabilities);
+        let team = self.team(length, stride, capabilities);
         // Items that a lane keeps in registers.
         let keep = match team {
             Team::Subgroup(width) | Team::Workgroup(width) if program.results == 0 => {
@@ -256,7 +256,7 @@ impl Rows {
     }
 
     /// Where barriers are dear there are few lanes to fill; a GPU prefers one invocation for short rows, and where neighbouring rows lie side by side and there are many.
-    fn team_of(&self, length: usize, stride: usize, capabilities: &Capabilities) -> Team {
+    fn team(&self, length: usize, stride: usize, capabilities: &Capabilities) -> Team {
         let subgroup = capabilities.subgroup.filter(|width| width.is_power_of_two());
         let wide = if length > 64 { 256 } else { 64 };
         match (capabilities.costs().dear_barriers, subgroup) {

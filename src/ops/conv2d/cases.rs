@@ -159,6 +159,8 @@ pub fn weight_grad() -> Vec<Case> {
         w: [9, 3, 1, 15],
         options: options([1, 2], [0, 7], [1, 1], 1),
     });
+    // Such rows, cut into equal parts of which the last would be empty.
+    all.push(Sizes { name: "cut_rows", x: [1, 1, 1, 625], w: [4, 1, 1, 100], options: Conv2dOptions::default() });
     let case = |sizes: Sizes| {
         let (options, kernel) = (sizes.options, [sizes.w[2], sizes.w[3]]);
         let build = move |x: &[Tensor]| {

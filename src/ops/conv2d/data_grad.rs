@@ -60,12 +60,8 @@ fn direct(site: &Site, name: &'static str, lanes: bool, capabilities: &Capabilit
     let tile = Tile::choose(g, g.channels(), width, 1, lanes, costs);
     let spans = g.batch * rows * width.div_ceil(tile.columns);
     let tiles = g.options.groups * g.channels().div_ceil(tile.rows) * spans.div_ceil(tile.group);
-    let texts = Texts {
-        name,
-        types: site.types(capabilities),
-        portable: include_str!("../../../shaders/conv2d/data_grad.wgsl"),
-        subgroup: include_str!("../../../shaders/conv2d/data_grad_subgroup.wgsl"),
-    };
+    let texts =
+        Texts { name, types: site.types(capabilities), shader: include_str!("../../../shaders/conv2d/data_grad.wgsl") };
     let workgroups = stride[0] * stride[1] * tiles;
     geometry::sum_over_channels(&texts, g, &tile, g.filters(), workgroups, &site.output)
 }

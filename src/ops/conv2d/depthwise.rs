@@ -6,7 +6,7 @@ use super::site::{Pass, Site};
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::layout::Meta;
 use crate::op::Lowering;
-use crate::ops::shared::split_sum;
+use crate::ops::shared::{EACH_OF_GROUP, split_sum};
 use crate::ops::variants::Rank;
 
 /// Loop iterations that an invocation may do, with some left for what is not counted.
@@ -101,6 +101,7 @@ pub(super) fn lowering(site: &Site, name: &'static str, capabilities: &Capabilit
         _ => (Strips::slide(g, result, columns(g, result[1]), capabilities), 1),
     };
     let common = include_str!("../../../shaders/conv2d/depthwise_common.wgsl");
+    let window = if scatters { "" } else { include_str!("../../../shaders/conv2d/depthwise_window.wgsl") };
     let text = match pass {
         Pass::WeightGrad => include_str!("../../../shaders/conv2d/depthwise_weight_grad.wgsl"),
         _ if scatters => include_str!("../../../shaders/conv2d/depthwise_data_grad.wgsl"),
@@ -125,7 +126,8 @@ pub(super) fn lowering(site: &Site, name: &'static str, capabilities: &Capabilit
     let whole = [input[1], result[1]].map(|width| width.is_multiple_of(4));
     let flags = [("WHOLE_X", whole[0]), ("WHOLE_Y", whole[1]), ("FLIPPED", is_flipped)];
     source.extend(flags.iter().map(|(name, flag)| format!("const {name}: bool = {flag};\n")));
-    let mut kernel = Kernel::own(name, source + &site.types(capabilities) + common + text + store);
+    let mut kernel =
+        Kernel::own(name, source + EACH_OF_GROUP + &site.types(capabilities) + common + window + text + store);
     kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
     let planes = g.batch * g.in_channels;
     let sizes = [planes, g.in_channels, input[0], input[1], result[0], result[1], padding[0], strips.each, splits];

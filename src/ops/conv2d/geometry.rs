@@ -5,7 +5,7 @@ use crate::error::Problem;
 use crate::kernel::{Binding, Kernel};
 use crate::layout::Meta;
 use crate::op::Lowering;
-use crate::ops::shared::split_sum;
+use crate::ops::shared::{TEAM, split_sum};
 use crate::shape::Shape;
 
 /// Stride, padding, dilation (height, width) and groups of a convolution.
@@ -177,6 +177,9 @@ pub(super) fn shape(dims: [usize; 4]) -> Result<Shape, Problem> {
         .ok_or_else(|| Problem::Shape(format!("the result, {dims:?}, is too large"), "use at most 2^32 - 1 elements"))
 }
 
+/// How the lanes of a software driver share what they read.
+pub(super) const SPREAD: &str = include_str!("../../../shaders/conv2d/spread.wgsl");
+
 /// What a workgroup of the forward kernel or of the data gradient computes.
 pub(super) struct Tile {
     /// True for the kernel with subgroup broadcasts.
@@ -232,13 +235,12 @@ impl Tile {
     }
 }
 
-/// A kernel's two texts, and what both begin with.
+/// A kernel's text, and what it begins with.
 pub(super) struct Texts {
     pub name: &'static str,
     /// Of the operands, see `Product::types`.
     pub types: String,
-    pub portable: &'static str,
-    pub subgroup: &'static str,
+    pub shader: &'static str,
 }
 
 /// The forward kernel or the data gradient: a sum over `channels` of a group, split where one loop would be too long.
@@ -250,14 +252,17 @@ pub(super) fn sum_over_channels(
     workgroups: usize,
     output: &Meta,
 ) -> Lowering {
-    let Texts { name, types, portable, subgroup } = texts;
-    let shader = if tile.subgroup { subgroup } else { portable };
+    let Texts { name, types, shader } = texts;
+    let sums = match tile.subgroup {
+        true => SPREAD.to_string() + include_str!("../../../shaders/conv2d/sums_subgroup.wgsl"),
+        false => include_str!("../../../shaders/conv2d/sums.wgsl").to_string(),
+    };
     let per_channel = 1 + g.kernel[0] * g.unrolled(tile.rows, tile.columns);
     let longest = ((56_000 - 64) / per_channel).max(1);
     let splits = channels.div_ceil(longest);
     let each = channels.div_ceil(splits);
     let kernels = (0..splits).map(|part| {
-        let mut kernel = Kernel::own(*name, g.constants() + &tile.constants() + types + shader);
+        let mut kernel = Kernel::own(*name, g.constants() + &tile.constants() + TEAM + types + &sums + shader);
         kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
         kernel.params = g.words();
         let end = ((part + 1) * each).min(channels);

@@ -96,12 +96,8 @@ fn direct(site: &Site, name: &'static str, lanes: bool, capabilities: &Capabilit
     let tile = Tile::choose(g, g.filters(), g.output[1], g.options.stride[1], lanes, costs);
     let spans = g.batch * g.output[0] * g.output[1].div_ceil(tile.columns);
     let workgroups = g.options.groups * g.filters().div_ceil(tile.rows) * spans.div_ceil(tile.group);
-    let texts = Texts {
-        name,
-        types: site.types(capabilities),
-        portable: include_str!("../../../shaders/conv2d/direct.wgsl"),
-        subgroup: include_str!("../../../shaders/conv2d/subgroup.wgsl"),
-    };
+    let texts =
+        Texts { name, types: site.types(capabilities), shader: include_str!("../../../shaders/conv2d/direct.wgsl") };
     geometry::sum_over_channels(&texts, g, &tile, g.channels(), workgroups, &site.output)
 }
 

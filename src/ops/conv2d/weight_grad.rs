@@ -4,7 +4,7 @@
 //! the same bits in every run, whatever the number of parts that run at once. The second kernel is always there, so that
 //! another batch size, with another number of parts, finds both compiled.
 
-use super::geometry::{self, Geometry};
+use super::geometry::{self, Geometry, SPREAD};
 use super::site::{Pass, Site};
 use super::{Conv2d, Conv2dDataGrad, Conv2dOptions, blocks, cases, depthwise, one_by_one};
 use crate::array::Array;
@@ -13,7 +13,7 @@ use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Casting, Lowering, Op};
 use crate::ops::product::Product;
-use crate::ops::shared::split_sum;
+use crate::ops::shared::{TEAM, split_sum};
 use crate::ops::variants::{Rank, Variant, names, one_of};
 use crate::tensor::Tensor;
 
@@ -82,6 +82,8 @@ fn direct(site: &Site, name: &'static str, lanes: bool, capabilities: &Capabilit
     // Rows too long for one loop are cut.
     let segments = (1 + g.output[1] * step).div_ceil(40_000);
     let segment_width = g.output[1].div_ceil(segments);
+    // None is empty.
+    let segments = g.output[1].div_ceil(segment_width);
     let total = g.batch * g.output[0] * segments;
     let per_line = 1 + segment_width * step;
     let longest = ((56_000 - 64) / per_line).max(1);
@@ -89,13 +91,16 @@ fn direct(site: &Site, name: &'static str, lanes: bool, capabilities: &Capabilit
     let splits = costs.filter_sum.div_ceil(tiles).min(room).min(total).max(total.div_ceil(longest));
     let split_lines = total.div_ceil(splits);
     let splits = total.div_ceil(split_lines);
-    let shader = match lanes {
-        true => include_str!("../../../shaders/conv2d/weight_grad_subgroup.wgsl"),
-        false => include_str!("../../../shaders/conv2d/weight_grad.wgsl"),
+    let sums = match lanes {
+        true => SPREAD.to_string() + include_str!("../../../shaders/conv2d/weight_sums_subgroup.wgsl"),
+        false => include_str!("../../../shaders/conv2d/weight_sums.wgsl").to_string(),
     };
+    let shader = include_str!("../../../shaders/conv2d/weight_grad.wgsl");
     let types = site.types(capabilities);
-    let mut kernel =
-        Kernel::own(name, format!("{}{constants}const LINES: u32 = {lines}u;\n{types}{shader}", g.constants()));
+    let mut kernel = Kernel::own(
+        name,
+        format!("{}{constants}const LINES: u32 = {lines}u;\n{TEAM}{types}{sums}{shader}", g.constants()),
+    );
     kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
     kernel.params = g.words();
     kernel.params.extend([splits, split_lines, segments, segment_width].map(|word| word as u32));
