@@ -1,4 +1,4 @@
-// Matrix product for GPUs, blocks in workgroup memory (the loop is in tiles.wgsl, which follows this text):
+// Matrix product for GPUs, blocks in workgroup memory (the loop is in `tiles/loop.wgsl`, which follows this text):
 //   c[s, n0, n1, i, j] = epilogue(sum over k in part s of a[n0, n1, i, k] * b[n0, n1, k, j])
 // Every axis of a and b is reached through a stride in elements, so a transposed operand needs no copy and a stride of 0
 // broadcasts a batch axis. Products are added in ascending k.
@@ -8,7 +8,7 @@
 // binding 2  c [splits, batch_outer, batch_inner, rows, columns], contiguous. With splits > 1 these are partial sums:
 //            bind the identity epilogue and add the parts in ascending order with a second kernel.
 //
-// Constants (host prepends), besides those of tiles.wgsl:
+// Constants (host prepends), besides those of `tiles/loop.wgsl`:
 //   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
 //   A_ALONG_DEPTH, B_ALONG_DEPTH: bool   the axis k of a (a_column = 1), of b (b_row = 1) is the contiguous one
 //   A_WHOLE, B_WHOLE: bool               that axis has stride 1, its length, all other strides, the start and split_depth
@@ -40,20 +40,15 @@ struct Slot {
 
 fn find_block(group_index: u32) -> Block {
     let place = place_of(group_index, p.rows, p.columns);
-    let batches = p.batch_outer * p.batch_inner;
-    let split = place.plane / batches;
-    let batch = place.plane - split * batches;
-    let outer = batch / p.batch_inner;
-    let inner = batch - outer * p.batch_inner;
-    let begin = min(split * p.split_depth, p.depth);
+    let part = part_of(place.plane);
     var block: Block;
-    block.outside = split >= p.splits;
+    block.outside = part.is_outside;
     block.row = place.row;
     block.column = place.column;
-    block.count = min(p.split_depth, p.depth - begin);
+    block.count = part.count;
     block.plane = place.plane;
-    block.a = p.a_start + outer * p.a_batch_outer + inner * p.a_batch_inner + begin * p.a_column;
-    block.b = p.b_start + outer * p.b_batch_outer + inner * p.b_batch_inner + begin * p.b_row;
+    block.a = part.a;
+    block.b = part.b;
     return block;
 }
 
@@ -68,99 +63,85 @@ fn b_slot(block: Block, column: u32) -> Slot {
     return Slot(vec4<u32>(block.b) + min(vec4<u32>(column) + LANES, vec4<u32>(p.columns - 1u)) * p.b_column);
 }
 
-fn a_at(at: u32) -> f32 {
+// What follows reads b with `of_b`, a without.
+
+fn element(of_b: bool, at: u32) -> f32 {
+    if of_b {
+        return from_b(b[at / 4u][at % 4u]);
+    }
     return from_a(a[at / 4u][at % 4u]);
 }
 
-fn a_whole(at: u32, inside: bool) -> vec4<f32> {
-    let quad = a[select(0u, at, inside) / 4u];
+fn whole(of_b: bool, at: u32, inside: bool) -> vec4<f32> {
+    let i = select(0u, at, inside) / 4u;
+    if of_b {
+        let quad = b[i];
+        return select(vec4<f32>(), vec4<f32>(from_b(quad.x), from_b(quad.y), from_b(quad.z), from_b(quad.w)), inside);
+    }
+    let quad = a[i];
     return select(vec4<f32>(), vec4<f32>(from_a(quad.x), from_a(quad.y), from_a(quad.z), from_a(quad.w)), inside);
 }
 
-fn a_each(at: vec4<u32>, inside: vec4<bool>) -> vec4<f32> {
+fn scattered(of_b: bool, at: vec4<u32>, inside: vec4<bool>) -> vec4<f32> {
     let i = select(vec4<u32>(), at, inside);
-    return select(vec4<f32>(), vec4<f32>(a_at(i.x), a_at(i.y), a_at(i.z), a_at(i.w)), inside);
+    let all = vec4<f32>(element(of_b, i.x), element(of_b, i.y), element(of_b, i.z), element(of_b, i.w));
+    return select(vec4<f32>(), all, inside);
 }
 
-// One row at k, k + 1, k + 2, k + 3.
-fn a_deep(at: u32, k: u32, count: u32) -> vec4<f32> {
-    if A_WHOLE {
-        return a_whole(at + k, k < count);
+// One row of a, or column of b, at k, k + 1, k + 2, k + 3; `step` elements lie between neighbours.
+fn deep(of_b: bool, at: u32, k: u32, step: u32, count: u32) -> vec4<f32> {
+    if select(A_WHOLE, B_WHOLE, of_b) {
+        return whole(of_b, at + k, k < count);
     }
-    let step = vec4<u32>(k) + LANES;
-    return a_each(vec4<u32>(at) + step * p.a_column, step < vec4<u32>(count));
+    let all = vec4<u32>(k) + LANES;
+    return scattered(of_b, vec4<u32>(at) + all * step, all < vec4<u32>(count));
 }
 
-// Four rows at k.
-fn a_across(at: vec4<u32>, k: u32, count: u32) -> vec4<f32> {
-    if A_WHOLE {
-        return a_whole(at.x + k * p.a_column, k < count);
+// Four rows of a, or columns of b, at k.
+fn across(of_b: bool, at: vec4<u32>, k: u32, step: u32, count: u32) -> vec4<f32> {
+    if select(A_WHOLE, B_WHOLE, of_b) {
+        return whole(of_b, at.x + k * step, k < count);
     }
-    return a_each(at + vec4<u32>(k * p.a_column), vec4<bool>(k < count));
+    return scattered(of_b, at + vec4<u32>(k * step), vec4<bool>(k < count));
+}
+
+fn patch_of(of_b: bool, at: vec4<u32>, k: u32, step: u32, n: u32) -> mat4x4<f32> {
+    if select(A_ALONG_DEPTH, B_ALONG_DEPTH, of_b) {
+        return transpose(mat4x4<f32>(
+            deep(of_b, at.x, k, step, n),
+            deep(of_b, at.y, k, step, n),
+            deep(of_b, at.z, k, step, n),
+            deep(of_b, at.w, k, step, n),
+        ));
+    }
+    return mat4x4<f32>(
+        across(of_b, at, k, step, n),
+        across(of_b, at, k + 1u, step, n),
+        across(of_b, at, k + 2u, step, n),
+        across(of_b, at, k + 3u, step, n),
+    );
 }
 
 fn a_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
-    let n = block.count;
-    let at = slot.at;
-    if A_ALONG_DEPTH {
-        return transpose(mat4x4<f32>(a_deep(at.x, k, n), a_deep(at.y, k, n), a_deep(at.z, k, n), a_deep(at.w, k, n)));
-    }
-    return mat4x4<f32>(a_across(at, k, n), a_across(at, k + 1u, n), a_across(at, k + 2u, n), a_across(at, k + 3u, n));
-}
-
-fn b_at(at: u32) -> f32 {
-    return from_b(b[at / 4u][at % 4u]);
-}
-
-fn b_whole(at: u32, inside: bool) -> vec4<f32> {
-    let quad = b[select(0u, at, inside) / 4u];
-    return select(vec4<f32>(), vec4<f32>(from_b(quad.x), from_b(quad.y), from_b(quad.z), from_b(quad.w)), inside);
-}
-
-fn b_each(at: vec4<u32>, inside: vec4<bool>) -> vec4<f32> {
-    let i = select(vec4<u32>(), at, inside);
-    return select(vec4<f32>(), vec4<f32>(b_at(i.x), b_at(i.y), b_at(i.z), b_at(i.w)), inside);
-}
-
-fn b_deep(at: u32, k: u32, count: u32) -> vec4<f32> {
-    if B_WHOLE {
-        return b_whole(at + k, k < count);
-    }
-    let step = vec4<u32>(k) + LANES;
-    return b_each(vec4<u32>(at) + step * p.b_row, step < vec4<u32>(count));
-}
-
-fn b_across(at: vec4<u32>, k: u32, count: u32) -> vec4<f32> {
-    if B_WHOLE {
-        return b_whole(at.x + k * p.b_row, k < count);
-    }
-    return b_each(at + vec4<u32>(k * p.b_row), vec4<bool>(k < count));
+    return patch_of(false, slot.at, k, p.a_column, block.count);
 }
 
 fn b_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
-    let n = block.count;
-    let at = slot.at;
-    if B_ALONG_DEPTH {
-        return transpose(mat4x4<f32>(b_deep(at.x, k, n), b_deep(at.y, k, n), b_deep(at.z, k, n), b_deep(at.w, k, n)));
+    return patch_of(true, slot.at, k, p.b_row, block.count);
+}
+
+fn store_one(at: u32, column: u32, value: f32) {
+    if column < p.columns {
+        c[at] = epilogue(value, at);
     }
-    return mat4x4<f32>(b_across(at, k, n), b_across(at, k + 1u, n), b_across(at, k + 2u, n), b_across(at, k + 3u, n));
 }
 
 fn store(block: Block, row: u32, column: u32, values: vec4<f32>) {
-    if row >= p.rows {
-        return;
-    }
-    let at = (block.plane * p.rows + row) * p.columns + column;
-    if column < p.columns {
-        c[at] = epilogue(values.x, at);
-    }
-    if column + 1u < p.columns {
-        c[at + 1u] = epilogue(values.y, at + 1u);
-    }
-    if column + 2u < p.columns {
-        c[at + 2u] = epilogue(values.z, at + 2u);
-    }
-    if column + 3u < p.columns {
-        c[at + 3u] = epilogue(values.w, at + 3u);
+    if row < p.rows {
+        let at = (block.plane * p.rows + row) * p.columns + column;
+        store_one(at, column, values.x);
+        store_one(at + 1u, column + 1u, values.y);
+        store_one(at + 2u, column + 2u, values.z);
+        store_one(at + 3u, column + 3u, values.w);
     }
 }

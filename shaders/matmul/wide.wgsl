@@ -1,4 +1,4 @@
-// Matrix product for adapters whose subgroups have exactly 8 lanes (lavapipe), of operands that are read four elements at a
+// For software drivers alone, whose subgroups have exactly 8 lanes (lavapipe): matrix product of operands that are read four elements at a
 // time:
 //   c[s, n0, n1, i, j] = epilogue(sum over k in part s of a[n0, n1, i, k] * b[n0, n1, k, j])
 // A load there costs as much as 8 scalar ones, one of four elements little more, and sums that do not fit the registers
@@ -13,17 +13,15 @@
 // binding 2  c [splits, batch_outer, batch_inner, rows, columns], contiguous. With splits > 1 these are partial sums:
 //            bind the identity epilogue and add the parts in ascending order with a second kernel.
 //
-// Sizes: `matmul/common.wgsl`, which goes in front. Constants (host prepends): A_ALONG_K, B_ALONG_K   true where k is the contiguous axis
+// Sizes: `matmul/common.wgsl`, which goes in front, with `matmul/fours.wgsl` and `shared/team.wgsl`. Constants (host prepends): A_ALONG_K, B_ALONG_K   true where k is the contiguous axis
 // and `store(value, line, column)`, which has four elements of c's row at `line` (see `matmul/store_quads.wgsl`).
-// Workgroup: (8, 1, 1), one subgroup. Grid: splits * batches * ceil(rows / 32) * ceil(columns / 32), folded freely.
+// Grid: splits * batches * ceil(rows / 32) * ceil(columns / 32), folded freely.
 // Loops: min(split_depth, depth) / 4 + 47 iterations an invocation.
 // Part s covers k in [s * split_depth, min((s + 1) * split_depth, depth)); split_depth is a multiple of 4.
-// Loops that surely have a round end where one does (see ARCHITECTURE.md).
+// Loops that surely have a round end where one does.
 
 @group(0) @binding(0) var<storage, read> a: array<vec4<A_TYPE>>;
 @group(0) @binding(1) var<storage, read> b: array<vec4<B_TYPE>>;
-
-const TILE: u32 = 32u;
 
 fn a_four(at: u32) -> vec4<f32> {
     let four = a[at];
@@ -35,27 +33,7 @@ fn b_four(at: u32) -> vec4<f32> {
     return vec4<f32>(from_b(four.x), from_b(four.y), from_b(four.z), from_b(four.w));
 }
 
-// Adds the products of eight rows, four k of which each lane holds, to their sums.
-fn multiply(sum: ptr<function, array<vec4<f32>, 8>>, rows: vec4<f32>, columns: mat4x4<f32>) {
-    let r0 = subgroupBroadcast(rows, 0u);
-    (*sum)[0] = (*sum)[0] + r0.x * columns[0] + r0.y * columns[1] + r0.z * columns[2] + r0.w * columns[3];
-    let r1 = subgroupBroadcast(rows, 1u);
-    (*sum)[1] = (*sum)[1] + r1.x * columns[0] + r1.y * columns[1] + r1.z * columns[2] + r1.w * columns[3];
-    let r2 = subgroupBroadcast(rows, 2u);
-    (*sum)[2] = (*sum)[2] + r2.x * columns[0] + r2.y * columns[1] + r2.z * columns[2] + r2.w * columns[3];
-    let r3 = subgroupBroadcast(rows, 3u);
-    (*sum)[3] = (*sum)[3] + r3.x * columns[0] + r3.y * columns[1] + r3.z * columns[2] + r3.w * columns[3];
-    let r4 = subgroupBroadcast(rows, 4u);
-    (*sum)[4] = (*sum)[4] + r4.x * columns[0] + r4.y * columns[1] + r4.z * columns[2] + r4.w * columns[3];
-    let r5 = subgroupBroadcast(rows, 5u);
-    (*sum)[5] = (*sum)[5] + r5.x * columns[0] + r5.y * columns[1] + r5.z * columns[2] + r5.w * columns[3];
-    let r6 = subgroupBroadcast(rows, 6u);
-    (*sum)[6] = (*sum)[6] + r6.x * columns[0] + r6.y * columns[1] + r6.z * columns[2] + r6.w * columns[3];
-    let r7 = subgroupBroadcast(rows, 7u);
-    (*sum)[7] = (*sum)[7] + r7.x * columns[0] + r7.y * columns[1] + r7.z * columns[2] + r7.w * columns[3];
-}
-
-// The same of one k.
+// Adds the products of eight rows, a k of which each lane holds, to their sums.
 fn add_one(sum: ptr<function, array<vec4<f32>, 8>>, row: f32, columns: vec4<f32>) {
     (*sum)[0] = (*sum)[0] + subgroupBroadcast(row, 0u) * columns;
     (*sum)[1] = (*sum)[1] + subgroupBroadcast(row, 1u) * columns;
@@ -89,40 +67,19 @@ fn b_fours(at: vec4<u32>, k: u32) -> mat4x4<f32> {
     return mat4x4<f32>(b_four(place), b_four(place + step), b_four(place + 2u * step), b_four(place + 3u * step));
 }
 
-fn shift(sum: ptr<function, array<vec4<f32>, 8>>) {
-    for (var i = 0u; i < 7u; i++) {
-        (*sum)[i] = (*sum)[i + 1u];
-    }
-}
-
-@compute @workgroup_size(8, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) group_count: vec3<u32>,
-    @builtin(local_invocation_id) local: vec3<u32>,
-) {
-    let group_index = group.x + group.y * group_count.x;
-    let column_tiles = (p.columns + TILE - 1u) / TILE;
-    let row_tiles = (p.rows + TILE - 1u) / TILE;
-    let batches = p.batch_outer * p.batch_inner;
-    let tile = group_index / row_tiles;
-    let plane = tile / column_tiles;
-    let split = plane / batches;
-    if split >= p.splits {
+fn work(group_index: u32, lane: u32) {
+    let tile = tile_of(group_index, TILE, TILE);
+    let part = part_of(tile.plane);
+    if part.is_outside {
         return;
     }
-    let row = (group_index - tile * row_tiles) * TILE;
-    let column = (tile - plane * column_tiles) * TILE + local.x * 4u;
-    let batch = plane - split * batches;
-    let outer = batch / p.batch_inner;
-    let inner = batch - outer * p.batch_inner;
-    let begin = min(split * p.split_depth, p.depth);
-    let count = min(p.split_depth, p.depth - begin);
+    let row = tile.row;
+    let column = tile.column + lane * 4u;
 
     // Rows and columns past the edge read the last ones; their sums are never stored. All places count fours.
-    let a_base = (p.a_start + outer * p.a_batch_outer + inner * p.a_batch_inner + begin * p.a_column) / 4u;
-    let b_base = (p.b_start + outer * p.b_batch_outer + inner * p.b_batch_inner + begin * p.b_row) / 4u;
-    let own = row + local.x * 4u;
+    let a_base = part.a / 4u;
+    let b_base = part.b / 4u;
+    let own = row + lane * 4u;
     var a_at: vec4<u32>;
     var b_at: vec4<u32>;
     if A_ALONG_K {
@@ -142,7 +99,7 @@ fn main(
     var sum2: array<vec4<f32>, 8>;
     var sum3: array<vec4<f32>, 8>;
     // Nothing here is assigned on two ways: what is, a driver keeps in memory, and takes long to compile.
-    let whole = count - count % 4u;
+    let whole = part.count - part.count % 4u;
     for (var k = 0u; k < whole; k += 4u) {
         let rows = a_fours(a_at, k);
         let columns = b_fours(b_at, k);
@@ -153,7 +110,7 @@ fn main(
     }
     // Some k may be left only where neither is contiguous along it.
     if !A_ALONG_K && !B_ALONG_K {
-        for (var k = whole; k < count; k++) {
+        for (var k = whole; k < part.count; k++) {
             let rows = a_four(a_at.x + k * (p.a_column / 4u));
             let columns = b_four(b_at.x + k * (p.b_row / 4u));
             add_one(&sum0, rows.x, columns);
@@ -167,17 +124,8 @@ fn main(
     let row_end = min(row + TILE, p.rows);
     var four = row;
     loop {
-        let last = min(four + 4u, row_end);
-        var store_row = four;
-        loop {
-            let i = store_row - four;
-            let value = select(select(sum0[0], sum1[0], i == 1u), select(sum2[0], sum3[0], i == 3u), i > 1u);
-            store(value, (plane * p.rows + store_row) * p.columns, column);
-            store_row++;
-            if store_row >= last {
-                break;
-            }
-        }
+        let rows = mat4x4<f32>(sum0[0], sum1[0], sum2[0], sum3[0]);
+        store_rows(rows, tile.plane, four, min(four + 4u, row_end), column);
         shift(&sum0);
         shift(&sum1);
         shift(&sum2);

@@ -3,10 +3,15 @@
 use super::site::{Operand, Site};
 use crate::costs::Parts;
 use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::ops::shared::{TEAM, team_of};
 use crate::ops::tiles::{self, Sizes};
 
 /// Sizes of a product.
 const COMMON: &str = include_str!("../../../shaders/matmul/common.wgsl");
+/// Tiles of sums that a software driver's lanes form together.
+const FOURS: &str = include_str!("../../../shaders/matmul/fours.wgsl");
+/// The product in registers, after the text that has its rows.
+const REGISTERS: &str = include_str!("../../../shaders/matmul/registers.wgsl");
 /// Bindings, patches and the store of products in blocks.
 const TILED: &str = include_str!("../../../shaders/matmul/tiled.wgsl");
 
@@ -58,15 +63,15 @@ pub(super) fn form(site: &Site, name: &'static str, form: &Form, capabilities: &
         _ => include_str!("../../../shaders/matmul/store_elements.wgsl"),
     };
     let source = match form.shader {
-        Shader::Wide => constants + include_str!("../../../shaders/matmul/wide.wgsl") + store,
-        Shader::Eights => constants + include_str!("../../../shaders/matmul/eights.wgsl") + store,
-        Shader::Subgroup => constants + include_str!("../../../shaders/matmul/subgroup.wgsl"),
+        Shader::Wide => constants + TEAM + FOURS + include_str!("../../../shaders/matmul/wide.wgsl") + store,
+        Shader::Eights => constants + TEAM + FOURS + include_str!("../../../shaders/matmul/eights.wgsl") + store,
+        Shader::Subgroup => constants + include_str!("../../../shaders/matmul/rows_subgroup.wgsl") + REGISTERS,
         Shader::Tiled => constants + TILED + tiles::PLACE + tiles::SHADER,
         Shader::Cooperative => {
             constants + TILED + tiles::PLACE + include_str!("../../../shaders/matmul/cooperative.wgsl")
         }
-        Shader::Registers => constants + include_str!("../../../shaders/matmul/registers.wgsl"),
-        Shader::Vector => constants + include_str!("../../../shaders/matmul/vector.wgsl"),
+        Shader::Registers => constants + include_str!("../../../shaders/matmul/rows.wgsl") + REGISTERS,
+        Shader::Vector => constants + &team_of(256) + include_str!("../../../shaders/matmul/vector.wgsl"),
     };
     let mut kernel = Kernel::own(name, source);
     kernel.bindings = vec![Binding::input(a.input), Binding::input(b.input), Binding::output()];
