@@ -1,7 +1,7 @@
-// `optim/clip_norm.wgsl` without barriers, for software drivers: every invocation leaves its partial result (sum, 1 if not
+// For software drivers alone: `optim/clip_norm.wgsl` without barriers. Every invocation leaves its partial result (sum, 1 if not
 // finite) at p.first + its number. An invocation takes blocks of 64 elements; those of a workgroup lie side by side.
 //
-// Put in front of this text: `shared/vectors.wgsl` or `shared/vectors_wide.wgsl`, and `class_of`. Bindings as there. Workgroups: p.groups of 64.
+// Put in front of this text: `shared/vectors.wgsl` or `shared/vectors_wide.wgsl`, `optim/clip_found.wgsl` and `class_of`. Bindings as there. Workgroups: p.groups of 64.
 // Iterations: (1 + BLOCK) ceil(blocks / (64 * groups)).
 // Whole blocks, unrolled: docs/software-drivers.md, "optimizers", says what else was tried.
 
@@ -18,23 +18,6 @@ struct Params {
 @group(0) @binding(15) var<uniform> p: Params;
 
 const BLOCK: u32 = 16u / PARTS;
-
-struct Found {
-    sum: vec4<f32>,
-    // Largest bits without the sign: those of NaN and infinity are above all others.
-    worst: vec4<u32>,
-}
-
-fn including(found: Found, i: u32) -> Found {
-    let gradient = gradients[i];
-    var next = found;
-    for (var k = 0u; k < PARTS; k++) {
-        let g = part(gradient, k);
-        next.sum += g * g;
-        next.worst = max(next.worst, bitcast<vec4<u32>>(g) & vec4<u32>(0x7fffffffu));
-    }
-    return next;
-}
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -56,6 +39,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
         }
     }
-    let sum = (found.sum.x + found.sum.y) + (found.sum.z + found.sum.w);
-    partial[p.first + group.x * 64u + lane] = vec2<f32>(sum, f32(any(found.worst >= vec4<u32>(0x7f800000u))));
+    partial[p.first + group.x * 64u + lane] = summed(found);
 }

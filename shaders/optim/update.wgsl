@@ -51,7 +51,7 @@ fn main(
     if verdict.w != 0.0 {
         return;
     }
-    // A loop whose end is asked at its head would do one vector more with no lane active: a sixth of the time of one of a single vector.
+    // The loop ends where a round does: one round, which surely is, is then no loop.
     let end = min(start + VECTORS, p.vectors);
     var i = start;
     loop {

@@ -110,10 +110,14 @@ impl Sum {
         let (class_of, class) = classes.text(1 + bound.len());
         let text = match self.lanes {
             true => include_str!("../../shaders/optim/clip_norm_lanes.wgsl"),
-            false => include_str!("../../shaders/optim/clip_norm.wgsl"),
+            false => concat!(
+                include_str!("../../shaders/optim/clip_tree.wgsl"),
+                include_str!("../../shaders/optim/clip_norm.wgsl")
+            ),
         };
+        let found = include_str!("../../shaders/optim/clip_found.wgsl");
         let vectors = self.elements / self.vectors.width();
-        let text = format!("{head}{class_of}{text}");
+        let text = format!("{head}{class_of}{found}{text}");
         let mut kernel = Kernel::own(name.to_string(), Shader::from(text).file(self.vectors.file()));
         let [first, word, parameters] = tail;
         kernel.params = vec![vectors as u32, self.groups as u32, first, word, class, parameters, 0, 0];
@@ -158,7 +162,9 @@ pub(super) fn kernels(
         kernels.push(sum.kernel(name, head, norm, vec![(partials.into(), true)], [count as u32, 0, 0]));
         count += sum.results();
     }
-    let text = format!("{}{}", verdict.text, include_str!("../../shaders/optim/clip_status.wgsl"));
+    let (tree, status) =
+        (include_str!("../../shaders/optim/clip_tree.wgsl"), include_str!("../../shaders/optim/clip_status.wgsl"));
+    let text = format!("{}{tree}{status}", verdict.text);
     let mut kernel = Kernel::own("clip_status", text);
     kernel.params = vec![count as u32, verdict.word as u32, verdict.parameters as u32, 0];
     kernel.iterations = count.div_ceil(64) as u64 + verdict.iterations;

@@ -1,0 +1,27 @@
+// What an invocation of `optim/clip_norm.wgsl` or `optim/clip_norm_lanes.wgsl`, which follow, has found of the gradients: the sum of their
+// squares, and whether any is NaN or infinite, which bits tell: compilers may assume that x == x.
+//
+// Put in front: `shared/vectors.wgsl` or `shared/vectors_wide.wgsl`.
+
+struct Found {
+    sum: vec4<f32>,
+    // Largest bits without the sign: those of NaN and infinity are above all others.
+    worst: vec4<u32>,
+}
+
+fn including(found: Found, i: u32) -> Found {
+    let gradient = gradients[i];
+    var next = found;
+    for (var k = 0u; k < PARTS; k++) {
+        let g = part(gradient, k);
+        next.sum += g * g;
+        next.worst = max(next.worst, bitcast<vec4<u32>>(g) & vec4<u32>(0x7fffffffu));
+    }
+    return next;
+}
+
+// (sum, 1 if any is not finite)
+fn summed(found: Found) -> vec2<f32> {
+    let sum = (found.sum.x + found.sum.y) + (found.sum.z + found.sum.w);
+    return vec2<f32>(sum, f32(any(found.worst >= vec4<u32>(0x7f800000u))));
+}
