@@ -1,13 +1,10 @@
-// Put after a kernel whose `main` has become a function: the lanes of a subgroup take units of its work, one subgroup of a workgroup
-// each, until none is left. Who does a unit changes nothing but the order in time.
-//
-// llvmpipe cuts the workgroups of a dispatch into equal parts, one a thread, and waits for the last: a thread that wakes late, or whose
-// core is slower or has other things to do, holds up all. With and without: `benches/RESULTS.md`, 2026-11-23.
+// For software drivers alone, which cut the workgroups of a dispatch into equal parts, one a thread, and wait for the last
+// (docs/software-drivers.md): put after a kernel whose `main` has become a function. The lanes of a subgroup take units of its work, one
+// subgroup of a workgroup each, until none is left. Who does a unit changes nothing but the order in time.
 //
 // Put in front: `const BALANCE_LANES`; `fn balanced(unit, lane)`.
 // binding 62  balance: units; how many a subgroup takes at first; at least; in all, for the driver ends the loops of an invocation
-//             silently after 65,535 rounds. Takes shrink, so that all end together: equal ones, short, cost AdamW a third, and
-//             long ones all that the queue had gained.
+//             silently after 65,535 rounds. Takes shrink, so that all end together.
 // binding 63  the number of units taken, 0 when the dispatch begins.
 
 @compute @workgroup_size(BALANCE_LANES)
@@ -25,8 +22,7 @@ fn main(@builtin(subgroup_invocation_id) lane: u32) {
             break;
         }
         left -= count;
-        // Asked at the end of a round: a loop of llvmpipe's leaves only there, so that one asked at its head does one round more
-        // with no lane active.
+        // Asked at the end of a round: what leaves a loop only there would do one more.
         let end = min(first + count, balance.x);
         var unit = first;
         loop {

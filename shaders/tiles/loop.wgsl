@@ -26,7 +26,7 @@
 //                                 both 0 where k is past the end; what lies past the last row or column is never stored
 //   fn store(block: Block, row: u32, column: u32, values: vec4<f32>)    four columns of a row, past the edge or not
 //   A_ALONG_DEPTH, B_ALONG_DEPTH: bool    neighbours in memory are neighbours along k: steers which patch an invocation brings
-// and may call place_of, whose text (tiles_place.wgsl) stands in front of this one.
+// and may call place_of, whose text (`tiles/place.wgsl`) stands in front of this one.
 // Workgroup: (SIDE / 4) ^ 2 / (1, 2 or 4) = 64, 128 or 256 invocations.
 // Loops: ceil(count / 16) * 17 + 8 iterations an invocation.
 

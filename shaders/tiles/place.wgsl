@@ -1,4 +1,5 @@
-// The place of a workgroup's SIDE x SIDE block in a stack of rows x columns matrices.
+// The place of a workgroup's SIDE x SIDE block in a stack of rows x columns matrices: blocks go down a band of 4 rows of them, then to the
+// next column. For `tiles/loop.wgsl` and `matmul/cooperative.wgsl`. Constants (host prepends): SIDE.
 
 struct Place {
     plane: u32,
@@ -17,4 +18,3 @@ fn place_of(group_index: u32, rows: u32, columns: u32) -> Place {
     let in_band = tile - band * 4u * column_tiles;
     return Place(plane, (band * 4u + in_band % band_rows) * SIDE, in_band / band_rows * SIDE);
 }
-
