@@ -10,6 +10,7 @@ use crate::target::Choice;
 
 /// Host words that a kernel binds at most: 16 KiB, the least that every adapter binds as a uniform.
 pub const OPERAND_WORDS: usize = 4096;
+
 /// An arena as a plan knows it: the device finds its buffer by the number.
 #[derive(Debug, Clone)]
 pub struct ArenaRef {

@@ -27,10 +27,10 @@ const PLAN_COUNT: usize = 256;
 pub(crate) struct Engine {
     pub plans: HashMap<u64, Vec<Entry>, BuildHasherDefault<DefaultHasher>>,
     pub words: Vec<u64>,
-    pub clock: u64,
+    clock: u64,
     pub statistics: Statistics,
     /// Steps whose status is on its way, with their numbers and whose they are.
-    pub in_flight: Vec<(Arc<ReadCell>, u64, Arc<Author>)>,
+    in_flight: Vec<(Arc<ReadCell>, u64, Arc<Author>)>,
     /// True in the test mode that gives every op its own kernel.
     pub unfused: bool,
 }
@@ -74,8 +74,7 @@ fn is_refused<T>(result: &Result<T>) -> bool {
 
 impl Engine {
     /// Looks the plan of `self.words` up, or makes it, and runs it over the leaves of `snapshot`; where memory does not
-    /// suffice, once more without what other runs have left. Gives the buffer of a result that no node stands for, if the
-    /// plan has one.
+    /// suffice, once more without what other runs have left.
     pub fn run(
         &mut self,
         gpu: &Gpu,
