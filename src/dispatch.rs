@@ -4,12 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+pub use crate::bindings::OPERAND_WORDS;
 use crate::shader::Program;
 use crate::shape::Shape;
 use crate::target::Choice;
-
-/// Host words that a kernel binds at most: 16 KiB, the least that every adapter binds as a uniform.
-pub const OPERAND_WORDS: usize = 4096;
 
 /// An arena as a plan knows it: the device finds its buffer by the number.
 #[derive(Debug, Clone)]

@@ -111,6 +111,7 @@
 mod arena;
 pub mod array;
 pub mod autograd;
+mod bindings;
 mod cache;
 mod capabilities;
 mod costs;

@@ -13,7 +13,7 @@ mod foreign;
 mod params;
 mod program;
 
-use crate::kernel::{FUSION, OPERANDS, PARAMS};
+use crate::bindings::{FUSION, OPERANDS, PARAMS};
 use foreign::Foreign;
 pub(crate) use params::{Params, Word, params};
 pub use program::Program;

@@ -59,8 +59,8 @@ fn taken(file: wgsl::File) -> Shader {
     }
     for bound in file.bound {
         match bound.binding {
-            crate::kernel::PARAMS => {}
-            crate::kernel::OPERANDS => shader.operands = crate::dispatch::OPERAND_WORDS / 4,
+            crate::bindings::PARAMS => {}
+            crate::bindings::OPERANDS => shader.operands = crate::bindings::OPERAND_WORDS / 4,
             binding => {
                 let element = bound.kind.strip_prefix("array<").and_then(|kind| kind.strip_suffix('>'));
                 shader.storage.push(Storage {
