@@ -344,31 +344,50 @@ fn the_driver_is_named_only_under_gpu() {
     }
 }
 
-/// Who else includes the shaders of a room: others than the module of its name.
-const GUESTS: &[(&str, &[&str])] = &[("shared", &["src/kernel.rs"]), ("pointwise", &["src/plan/text.rs"])];
+/// Who else names the shaders of a room: others than the module of its name.
+const GUESTS: &[(&str, &[&str])] = &[("shared", &["src/kernel.rs"]), ("pointwise", &["src/plan/prelude.rs"])];
+
+/// The shaders that a file names, as `room/name`: by the module that the build makes of them, or by their path.
+fn shaders_named(text: &str) -> Vec<String> {
+    let joined = code(text).collect::<Vec<_>>().join(" ");
+    let until = |rest: &str, end: fn(char) -> bool| rest[..rest.find(end).unwrap_or(rest.len())].to_string();
+    let mut found = vec![];
+    for (at, _) in joined.match_indices("shaders::") {
+        let Some((room, rest)) = joined[at + 9..].split_once("::") else { continue };
+        let names = match rest.strip_prefix('{') {
+            Some(group) => until(group, |c| c == '}'),
+            None => until(rest, |c| !c.is_alphanumeric() && c != '_'),
+        };
+        found.extend(names.split(',').map(|name| format!("{room}/{}", name.trim().to_lowercase())));
+    }
+    for (at, _) in joined.match_indices("/shaders/") {
+        let path = until(&joined[at + 9..], |c| c == '"');
+        found.extend(path.strip_suffix(".wgsl").map(String::from));
+    }
+    found
+}
 
 #[test]
-fn a_shader_is_included_only_by_the_module_whose_room_it_is_in() {
+fn a_shader_is_named_only_by_the_module_whose_room_it_is_in() {
     let modules = ["src/ops/", "src/"];
     for (file, text) in files("src", "rs") {
-        for (at, _) in text.match_indices("/shaders/") {
-            let path = &text[at + 9..at + 9 + text[at + 9..].find('"').unwrap_or(0)];
-            let Some(path) = path.strip_suffix(".wgsl") else { continue };
-            let room = path.split('/').next().unwrap_or(path);
+        for shader in shaders_named(&text) {
+            let room = shader.split('/').next().unwrap_or(&shader);
             let own = modules
                 .iter()
                 .any(|module| file == format!("{module}{room}.rs") || file.starts_with(&format!("{module}{room}/")));
             let guest = GUESTS.iter().any(|(name, guests)| *name == room && guests.contains(&file.as_str()));
-            assert!(own || guest, "{file} includes {path}.wgsl");
+            assert!(own || guest, "{file} names {shader}");
         }
     }
 }
 
 #[test]
 fn every_shader_is_used() {
-    let all: String = files("src", "rs").into_iter().map(|(_, text)| text).collect();
+    let used: BTreeSet<String> = files("src", "rs").iter().flat_map(|(_, text)| shaders_named(text)).collect();
     for (file, _) in files("shaders", "wgsl") {
-        assert!(all.contains(&format!("/{file}\"")), "{file} is included nowhere");
+        let name = file.trim_start_matches("shaders/").trim_end_matches(".wgsl");
+        assert!(used.contains(name), "{file} is named nowhere");
     }
 }
 
