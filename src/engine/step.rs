@@ -154,11 +154,11 @@ fn step_cpu(
     let (snapshot, reached) = with_gradients(step, snapshot, outputs, at)?;
     let keep: Vec<usize> = snapshot.roots.iter().map(|&root| root as usize).collect();
     let values = cpu::interpret(&snapshot, &keep)?;
-    let mut next = outputs.len();
-    store_cpu(&snapshot, &keep[..next], &values);
-    for (_, target) in reached.iter().zip(&step.targets).filter(|(reached, _)| **reached) {
-        let value = values[keep[next]].as_ref().ok_or_else(|| Error::internal("a gradient was not computed"))?;
-        next += 1;
+    let (held, roots) = keep.split_at(outputs.len());
+    store_cpu(&snapshot, held, &values);
+    let with_gradient = reached.iter().zip(&step.targets).filter(|(reached, _)| **reached);
+    for (&root, (_, target)) in roots.iter().zip(with_gradient) {
+        let value = values[root].as_ref().ok_or_else(|| Error::internal("a gradient was not computed"))?;
         let mut gradients = target.arena.cpu()?;
         for (gradient, part) in gradients[target.offset..].iter_mut().zip(&value.data) {
             *gradient = if target.adds { *gradient + part } else { *part };
