@@ -2,7 +2,8 @@
 //!
 //! The conventions that every shader keeps: entry point `main`; group 0; data bindings from 0, inputs before outputs;
 //! sizes in a uniform of `u32` members at binding [`PARAMS`]; results pass through `epilogue(value, index)`, whose
-//! definition the planner appends (a text that declares its result as `array<OUT>` lets the planner store f16 or f32);
+//! definition the planner appends (a text that declares its result as `array<OUT>` lets the planner store f16 or f32), those of an op
+//! of several through `result_0(value, index)`, `result_1(value, index)`, .., where it does not bind them;
 //! workgroups are folded to two dimensions, which kernels take together as one number. A kernel with an epilogue or a prologue may
 //! call the functions of `shaders/pointwise/functions.wgsl` (`exp_full`, `log_full`, `is_nan`, ..) without defining them.
 
