@@ -189,7 +189,7 @@ const FLOORS: &str = "\
 | floor | modules | what they are |
 | --- | --- | --- |
 | 1 | `dtype` `shape` `capabilities` `bindings` `device_info` `recompute` | facts that know of nothing else |
-| 2 | `error` `array` `rng` `layout` `host` `shader` `costs` `target` | numbers, how they lie, shaders, what a plan is made for |
+| 2 | `error` `array` `rng` `layout` `host` `shader` `costs` `target` | numbers, how they lie, shaders, what they cost |
 | 3 | `shaders` `dispatch` `profile` `packed` `init` | the texts of shaders, plans as data, spans of time |
 | 4 | `kernel` `settings` `device` | kernels; the environment; a device as nodes hold it, with one seam to what runs |
 | 5 | `arena` `file` `data` | memory that outlives plans; files; data sets |
