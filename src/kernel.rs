@@ -24,23 +24,23 @@ use crate::shaders;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Vectors {
     /// True for eight floats a vector, else four.
-    pub wide: bool,
+    pub eights: bool,
 }
 
 impl Vectors {
     /// Those for `elements` floats on a device.
     pub fn of(elements: usize, capabilities: &Capabilities) -> Vectors {
-        Vectors { wide: capabilities.pairs && elements.is_multiple_of(8) }
+        Vectors { eights: capabilities.pairs && elements.is_multiple_of(8) }
     }
 
     /// Floats a vector.
     pub fn width(self) -> usize {
-        if self.wide { 8 } else { 4 }
+        if self.eights { 8 } else { 4 }
     }
 
     /// The file that declares them.
     pub fn file(self) -> &'static File {
-        if self.wide { &shaders::shared::VECTORS_WIDE } else { &shaders::shared::VECTORS }
+        if self.eights { &shaders::shared::VECTORS_EIGHTS } else { &shaders::shared::VECTORS }
     }
 }
 

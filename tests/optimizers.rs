@@ -338,7 +338,7 @@ fn an_update_is_one_dispatch_whatever_the_number_of_parameters() {
     adamw.step(&loss).unwrap();
     let plan = device.statistics().last_plan;
     assert_eq!(
-        plan.lines().filter(|line| line.contains(" adamw.wide ") || line.contains(" adamw ")).count(),
+        plan.lines().filter(|line| line.contains(" adamw.eights ") || line.contains(" adamw ")).count(),
         1,
         "{plan}"
     );

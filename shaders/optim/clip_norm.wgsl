@@ -1,6 +1,6 @@
 // Sum of squares of the gradients in one arena, and whether any is NaN or infinite.
 //
-// Put in front of this text: `shared/vectors.wgsl` or `shared/vectors_wide.wgsl`, whose vectors p.vectors counts; `optim/clip_found.wgsl` and `optim/clip_tree.wgsl`; `finish(sum, bad, group)`, which takes
+// Put in front of this text: `shared/vectors.wgsl` or `shared/vectors_eights.wgsl`, whose vectors p.vectors counts; `optim/clip_found.wgsl` and `optim/clip_tree.wgsl`; `finish(sum, bad, group)`, which takes
 // a workgroup's result: into the partial results (first of two passes) or, of a small arena that one workgroup sums, to a verdict,
 // and `settle(lane)`, which all invocations call after it; and `class_of(block)`, the class of a block of 64 elements (0: its
 // parameter is not part of this step), which may be p.class_number. Bindings: 0 gradients (read), from 1 on what `finish` writes.

@@ -1,7 +1,7 @@
 // For software drivers alone: `optim/clip_norm.wgsl` without barriers. Every invocation leaves its partial result (sum, 1 if not
 // finite) at p.first + its number. An invocation takes blocks of 64 elements; those of a workgroup lie side by side.
 //
-// Put in front of this text: `shared/vectors.wgsl` or `shared/vectors_wide.wgsl`, `optim/clip_found.wgsl` and `class_of`. Bindings as there. Workgroups: p.groups of 64.
+// Put in front of this text: `shared/vectors.wgsl` or `shared/vectors_eights.wgsl`, `optim/clip_found.wgsl` and `class_of`. Bindings as there. Workgroups: p.groups of 64.
 // Iterations: (1 + BLOCK) ceil(blocks / (64 * groups)).
 // Whole blocks, unrolled: docs/software-drivers.md, "optimizers", says what else was tried.
 

@@ -1,6 +1,6 @@
 // The update of an optimizer over one arena: goes over its blocks and leaves the mathematics to `apply`.
 //
-// Put in front of this text: `shared/vectors.wgsl` or `shared/vectors_wide.wgsl`; `const VECTORS`, a power of two that divides the vectors of a block of
+// Put in front of this text: `shared/vectors.wgsl` or `shared/vectors_eights.wgsl`; `const VECTORS`, a power of two that divides the vectors of a block of
 // 64 elements; `status`, of which vector c is what `optim/tally.wgsl` left for class c: (correction, clip factor, 1 to skip the update); `fn
 // factor(at)`, a vector of host numbers; `fn class_of(block)`, the class of a block (0: leave alone), with `const ONE_CLASS`, true if
 // that is p.class_number for all; and the text of a rule (`optim/adamw.wgsl`, ..), which declares the arenas. The factors of the arena's group

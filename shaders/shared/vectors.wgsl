@@ -1,4 +1,4 @@
-// Floats side by side in a buffer, a vector V at a time: here four. `shared/vectors_wide.wgsl` has the same of eight.
+// Floats side by side in a buffer, a vector V at a time: here four. `shared/vectors_eights.wgsl` has the same of eight.
 //
 // A kernel that takes either reads V, works on its PARTS with `part(x, k)` and writes `joined(parts)`.
 

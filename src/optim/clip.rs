@@ -154,8 +154,8 @@ pub(super) fn kernels(
     let (mut kernels, mut count) = (vec![], 0);
     for norm in norms {
         let sum = Sum::first(norm.elements, vectors(norm.elements), costs);
-        let (name, head) = match (sum.lanes, sum.vectors.wide) {
-            (true, true) => ("clip_norm.wide", ""),
+        let (name, head) = match (sum.lanes, sum.vectors.eights) {
+            (true, true) => ("clip_norm.eights", ""),
             (true, false) => ("clip_norm.lanes", ""),
             (false, _) => ("clip_norm", include_str!("../../shaders/optim/clip_partial.wgsl")),
         };
@@ -176,7 +176,7 @@ pub(super) fn kernels(
 
 /// Partial results that a range of so many elements takes, at most.
 pub(super) fn partials(elements: usize) -> usize {
-    let results = |costs| Sum::first(elements, Vectors { wide: false }, costs).results();
+    let results = |costs| Sum::first(elements, Vectors { eights: false }, costs).results();
     Costs::all().into_iter().map(results).max().unwrap_or(0)
 }
 

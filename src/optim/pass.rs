@@ -253,7 +253,7 @@ impl<R: Rule> Pass<'_, R> {
                     rule.shader(),
                     include_str!("../../shaders/optim/update.wgsl")
                 );
-                let name = if form.wide { format!("{}.wide", rule.name()) } else { rule.name().into() };
+                let name = if form.eights { format!("{}.eights", rule.name()) } else { rule.name().into() };
                 let mut kernel = Kernel::own(name, Shader::from(text).file(form.file()));
                 kernel.params = vec![vectors as u32, word as u32, class, 0];
                 kernel.workgroups = vectors.div_ceil(64 * each) as u64;

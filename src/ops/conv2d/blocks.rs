@@ -49,7 +49,7 @@ pub(super) fn is_addressable(g: &Geometry) -> bool {
 }
 
 /// Where blocks in workgroup memory are worth their barriers, and when those with this side are taken.
-pub(super) fn needs(site: &Site, side: usize, capabilities: &Capabilities) -> Option<Rank> {
+pub(super) fn needs<const SIDE: usize>(site: &Site, capabilities: &Capabilities) -> Option<Rank> {
     let (g, pass) = (&site.geometry, site.pass);
     if capabilities.costs().dear_barriers || !is_addressable(g) {
         return None;
@@ -57,7 +57,7 @@ pub(super) fn needs(site: &Site, side: usize, capabilities: &Capabilities) -> Op
     let sizes = sizes(g, pass);
     // Few channels a group leave blocks mostly empty.
     let is_narrow = sizes.rows.min(sizes.columns) <= 8 || sizes.depth < 16;
-    match (sizes.rank(side, capabilities), is_narrow || depthwise::fits(g, pass)) {
+    match (sizes.rank(SIDE, capabilities), is_narrow || depthwise::fits(g, pass)) {
         (Rank::Good, true) => Some(Rank::Late),
         (_, true) => Some(Rank::Last),
         (rank, false) => Some(rank),
@@ -65,12 +65,12 @@ pub(super) fn needs(site: &Site, side: usize, capabilities: &Capabilities) -> Op
 }
 
 /// The kernels of a pass with blocks of this side.
-pub(super) fn lowering(site: &Site, name: &'static str, side: usize, capabilities: &Capabilities) -> Lowering {
+pub(super) fn lowering<const SIDE: usize>(site: &Site, name: &'static str, capabilities: &Capabilities) -> Lowering {
     let (g, pass, output) = (&site.geometry, site.pass, &site.output);
     let sizes = sizes(g, pass);
     // Partial results of at most 64 MiB.
     let most = ((16 << 20) / output.elements()).max(1);
-    let (splits, split_depth) = sizes.splits(side, most, capabilities);
+    let (splits, split_depth) = sizes.splits(SIDE, most, capabilities);
     let (area, width) = match pass {
         Pass::DataGrad => (sizes.columns / g.batch, g.input[1].div_ceil(g.options.stride[1])),
         _ => (g.output[0] * g.output[1], g.output[1]),
@@ -81,9 +81,9 @@ pub(super) fn lowering(site: &Site, name: &'static str, side: usize, capabilitie
         Pass::DataGrad => false,
         Pass::WeightGrad => area.is_multiple_of(4),
     };
-    let small = sizes.columns.max(sizes.depth).max(g.batch * area) + side < SMALL;
+    let small = sizes.columns.max(sizes.depth).max(g.batch * area) + SIDE < SMALL;
     let (options, text) = (&g.options, |n: usize| format!("{n}u"));
-    let mut source = tiles::constants(side);
+    let mut source = tiles::constants(SIDE);
     for (axis, letter) in ["HEIGHT", "WIDTH"].into_iter().enumerate() {
         let all = [
             ("KERNEL", g.kernel[axis]),
@@ -111,7 +111,7 @@ pub(super) fn lowering(site: &Site, name: &'static str, side: usize, capabilitie
     let rest = [options.groups, options.padding[0], options.padding[1], splits, split_depth];
     kernel.params = lengths.into_iter().chain(rest).map(|word| word as u32).collect();
     kernel.params.extend([area, width].map(|divisor| (1.0 / divisor as f32).to_bits()));
-    kernel.workgroups = (sizes.count(side) * splits) as u64;
+    kernel.workgroups = (sizes.count(SIDE) * splits) as u64;
     let searched: usize = (0..2).map(|axis| step(g, axis).min(g.kernel[axis])).sum();
     kernel.iterations = tiles::iterations(split_depth.min(sizes.depth)) + searched as u64;
     kernel.epilogue = true;

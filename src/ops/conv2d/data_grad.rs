@@ -28,21 +28,9 @@ pub struct Conv2dDataGrad {
 static VARIANTS: &[Variant<Site>] = &[
     Variant { name: "conv2d_data_grad.product", needs: one_by_one::needs, make: one_by_one::lowering },
     Variant { name: "conv2d_data_grad.depthwise", needs: depthwise::needs, make: depthwise::lowering },
-    Variant {
-        name: "conv2d_data_grad.blocks.128",
-        needs: |s, c| blocks::needs(s, 128, c),
-        make: |s, name, c| blocks::lowering(s, name, 128, c),
-    },
-    Variant {
-        name: "conv2d_data_grad.blocks.64",
-        needs: |s, c| blocks::needs(s, 64, c),
-        make: |s, name, c| blocks::lowering(s, name, 64, c),
-    },
-    Variant {
-        name: "conv2d_data_grad.blocks.32",
-        needs: |s, c| blocks::needs(s, 32, c),
-        make: |s, name, c| blocks::lowering(s, name, 32, c),
-    },
+    Variant { name: "conv2d_data_grad.blocks.128", needs: blocks::needs::<128>, make: blocks::lowering::<128> },
+    Variant { name: "conv2d_data_grad.blocks.64", needs: blocks::needs::<64>, make: blocks::lowering::<64> },
+    Variant { name: "conv2d_data_grad.blocks.32", needs: blocks::needs::<32>, make: blocks::lowering::<32> },
     Variant {
         name: "conv2d_data_grad.subgroup",
         needs: |s, c| s.broadcasts(s.geometry.channels(), c).then_some(Rank::Usual),
