@@ -12,6 +12,7 @@ use crate::dtype::DType;
 use crate::error::Problem;
 use crate::kernel::{Capabilities, Kernel};
 use crate::layout::{Meta, Strided, ViewKind};
+use crate::shader::Expression;
 use crate::tensor::Tensor;
 
 /// What a gradient rule sees.
@@ -41,6 +42,13 @@ pub enum Lowering {
         expression: &'static str,
         /// WGSL functions that it calls.
         helpers: &'static str,
+        /// Values of `k0`, `k1`, ..
+        constants: Vec<f64>,
+    },
+    /// The same of an expression that says of itself what the planner must know: those of this crate.
+    Expression {
+        /// The expression.
+        expression: Expression,
         /// Values of `k0`, `k1`, ..
         constants: Vec<f64>,
     },

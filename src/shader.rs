@@ -9,11 +9,13 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 
 mod bridge;
+mod expression;
 mod foreign;
 mod params;
 mod program;
 
 use crate::bindings::{FUSION, OPERANDS, PARAMS};
+pub use expression::{Algebra, Expression};
 use foreign::Foreign;
 pub(crate) use params::{Params, Word, params};
 pub use program::Program;

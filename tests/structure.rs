@@ -391,6 +391,26 @@ fn every_shader_is_used() {
     }
 }
 
+/// The one file that reads a shader's text, a user's; and the one that takes apart what is not made of parts yet.
+const READERS: &[&str] = &["src/shader/foreign.rs", "src/shader/bridge.rs"];
+
+#[test]
+fn no_text_of_a_shader_is_searched() {
+    let asks = [".contains(", ".find(", ".rfind(", ".match_indices(", ".split_once(", ".replace(", ".strip_prefix("];
+    let wgsl =
+        ["@", "fn ", "var<", "array<", "vec4<", "coop", "subgroup", "enable", "epilogue", "main", "const ", "random"];
+    for (file, text) in files("src", "rs").into_iter().filter(|(file, _)| !READERS.contains(&file.as_str())) {
+        for line in code(&text) {
+            let searched = asks.iter().find_map(|ask| {
+                let (_, argument) = line.split_once(ask)?;
+                argument.trim_start_matches(['&', '(']).trim_start_matches("format!(").strip_prefix('"')
+            });
+            let found = searched.is_some_and(|word| wgsl.iter().any(|start| word.starts_with(start)));
+            assert!(!found, "{file} searches a shader's text: {line}");
+        }
+    }
+}
+
 #[test]
 fn no_file_is_longer_than_one_reading_holds() {
     let folders = [("src", "rs"), ("shaders", "wgsl"), ("tests", "rs"), ("benches", "rs"), ("examples", "rs")];

@@ -9,6 +9,7 @@ use crate::graph::Node;
 use crate::kernel::Capabilities;
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Casting, Draw, Lowering, Op, Role, Tolerance};
+use crate::shader::{Algebra, Expression};
 use crate::tensor::{Tensor, is_mixed};
 
 /// Conversion to `to`.
@@ -136,7 +137,7 @@ impl Op for Cast {
             (Bool, U32) => "select(U(0u), U(1u), a)",
             (I32, I32) | (U32, U32) | (Bool, Bool) => "a",
         };
-        Lowering::Pointwise { expression, helpers: "", constants: vec![] }
+        Lowering::Expression { expression: Expression::new(expression, Algebra::Plain), constants: vec![] }
     }
 
     fn cases() -> Vec<Case> {

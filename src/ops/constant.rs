@@ -6,6 +6,7 @@ use crate::error::Problem;
 use crate::kernel::Capabilities;
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Lowering, Op, Role, Tolerance};
+use crate::shader::{Algebra, Expression};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -75,7 +76,7 @@ impl Op for Constant {
             (Fill::Index, DType::U32) => ("index", vec![]),
             (Fill::Index, _) => ("F(index)", vec![]),
         };
-        Lowering::Pointwise { expression, helpers: "", constants }
+        Lowering::Expression { expression: Expression::new(expression, Algebra::Plain), constants }
     }
 
     fn cases() -> Vec<Case> {

@@ -9,6 +9,7 @@ use std::any::{Any, TypeId};
 pub use crate::error::Problem;
 pub use crate::layout::{Meta, ViewKind};
 pub use crate::op::{Backward, Build, Case, CaseInput, Casting, Draw, Lowering, Op, Role, Tolerance};
+pub use crate::shader::{Algebra, Expression};
 
 pub mod after;
 pub mod argmax;

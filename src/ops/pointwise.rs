@@ -13,6 +13,7 @@ use crate::error::Problem;
 use crate::kernel::Capabilities;
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Casting, Lowering, Op};
+use crate::shader::Expression;
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::Tensor;
 pub use number::Argument;
@@ -394,7 +395,7 @@ impl Op for Pointwise {
             true => self.0.unsigned.filter(|_| is_unsigned).or(self.0.integer).unwrap_or(self.0.wgsl),
             false => self.0.wgsl,
         };
-        Lowering::Pointwise { expression, helpers: "", constants: vec![] }
+        Lowering::Expression { expression: Expression::new(expression, self.0.algebra), constants: vec![] }
     }
 
     fn cases() -> Vec<Case> {

@@ -10,6 +10,7 @@ use crate::kernel::Capabilities;
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Lowering, Op, Tolerance};
 use crate::rng::{Draws, word};
+use crate::shader::{Algebra, Expression};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -78,8 +79,9 @@ impl Op for RandomBits {
     }
 
     fn lowering(&self, _: &[Meta], _: &Meta, _: &Capabilities) -> Lowering {
-        let expression = "random_bits(index, U(a), a1, a2, a3)";
-        Lowering::Pointwise { expression, helpers: "", constants: vec![] }
+        let plain = Expression::new("random_bits(index, U(a), a1, a2, a3)", Algebra::Opaque);
+        let expression = Expression { words: [true, false, false], draws: true, ..plain };
+        Lowering::Expression { expression, constants: vec![] }
     }
 
     fn cases() -> Vec<Case> {

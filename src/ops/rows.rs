@@ -154,8 +154,6 @@ impl Rows {
         let width = capabilities.subgroup.unwrap_or(1);
         let (lanes, pairs, length) = self.values(capabilities);
         let access = if pairs { PAIRS } else { VALUES };
-        // A result of pairs is f32; else the planner says what is stored.
-        let text = if pairs { program.text.replace("array<OUT>", "array<V>") } else { program.text };
         let each = |form: &dyn Fn(&str) -> String| with.kept.iter().map(|name| form(name)).collect::<Vec<_>>();
         let source = format!(
             "{}const LANES: u32 = {lanes}u;\nconst CONTIGUOUS: bool = true;\nconst BLOCKS: u32 = {}u;\n{}{access}\
@@ -168,12 +166,15 @@ impl Rows {
             each(&|name| format!("    {name}: f32,\n")).concat(),
             each(&|name| format!("select(a.{name}, b.{name}, second)")).join(", "),
             each(&|name| format!("subgroupShuffle(own.{name}, lane)")).join(", "),
-            text,
+            program.text,
             include_str!("../../shaders/rows/loop.wgsl"),
             join_lanes(width, true, program.state),
             include_str!("../../shaders/rows/block.wgsl"),
         );
         let mut kernel = Kernel::own(format!("{}.block", program.name), source);
+        // A result of pairs is f32; else the planner says what is stored.
+        let results = kernel.shader.storage.iter_mut().filter(|storage| pairs && storage.element == "$OUT$");
+        results.for_each(|storage| storage.element = "$V$".into());
         kernel.bindings = program.bindings;
         let number = (program.number as f32).to_bits();
         kernel.params = vec![self.rows as u32, length as u32, 1, 0, self.length as u32, number, block as u32];

@@ -153,7 +153,7 @@ impl Graph {
                 base
             } else {
                 // Copies of one node for two results must not be merged: each result is a buffer of its own.
-                let work = Work::Pointwise { expression: "a", helpers: "", constants: vec![] };
+                let work = Work::copy();
                 self.push("copy of a result", meta, work, vec![node])
             };
             taken.insert(stored);

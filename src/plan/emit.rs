@@ -13,7 +13,6 @@ mod around;
 
 pub use around::{around, measure_around};
 
-use super::expression::{has_word, substituted};
 use super::graph::{Graph, Work};
 use super::prelude::four_lanes;
 use super::units::{State, Unit};
@@ -22,7 +21,7 @@ use crate::dtype::DType;
 use crate::graph::LeafKind;
 use crate::kernel::{EXTRA, Shader};
 use crate::layout::Strided;
-use crate::shader::{Facts, Item, Main, Size, USUAL};
+use crate::shader::{Expression, Facts, Item, Main, Size, USUAL};
 
 /// Why a unit cannot be one kernel.
 #[derive(Debug)]
@@ -211,7 +210,7 @@ impl<'a> Emitter<'a> {
             Work::Pointwise { expression, helpers, constants }
                 if self.state.inlined[node] || self.state.unit_of[node] == self.unit =>
             {
-                self.pointwise(node, expression, helpers, constants, index)?
+                self.pointwise(node, *expression, helpers, constants, index)?
             }
             // The kernel's own value is at hand only where it is being stored.
             Work::Kernels { .. } | Work::Result { .. } if self.state.unit_of[node] == self.unit => return Err(Refused),
@@ -225,7 +224,7 @@ impl<'a> Emitter<'a> {
     fn pointwise(
         &mut self,
         node: usize,
-        expression: &str,
+        expression: Expression,
         helpers: &'static str,
         constants: &[f64],
         index: &Index,
@@ -238,9 +237,8 @@ impl<'a> Emitter<'a> {
         let mut names: BTreeMap<String, String> = BTreeMap::new();
         let count = self.graph.nodes[node].inputs.len();
         for (k, letter) in ["a", "b", "c"].into_iter().enumerate().take(count) {
-            let uses_words = has_word(expression, &format!("{letter}1"));
             let (base, _) = self.graph.access(node, k);
-            if uses_words {
+            if expression.words[k] {
                 for word in 1..4 {
                     names.insert(format!("{letter}{word}"), self.operand(base, word)?);
                 }
@@ -269,8 +267,8 @@ impl<'a> Emitter<'a> {
             self.out.shader.helpers.push(helpers);
         }
         self.out.checked |= !self.graph.nodes[node].is_own;
-        let made = self.kept_apart(node, expression, &mut names);
-        let text = substituted(expression, &names);
+        let made = self.kept_apart(node, expression.algebra, &mut names);
+        let text = expression.with(&names);
         let half = self.graph.nodes[node].meta.dtype == DType::F16;
         let text = if half { self.rounded(&text) } else { text };
         let name = self.fresh("v");

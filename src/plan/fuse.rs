@@ -105,7 +105,7 @@ fn constants(graph: &Graph) -> Vec<bool> {
     for (node, what) in graph.nodes.iter().enumerate() {
         constant[node] = match &what.work {
             Work::Pointwise { expression, .. } => {
-                !expression.contains("random") && graph.dependencies(node).iter().all(|&used| constant[used])
+                !expression.draws && graph.dependencies(node).iter().all(|&used| constant[used])
             }
             _ => false,
         };
@@ -126,8 +126,7 @@ impl Fuser<'_> {
         let is_output = self.graph.is_output(node);
         let elements = self.graph.nodes[node].meta.elements();
         let pointwise = |used: &Use| matches!(self.graph.nodes[used.consumer].work, Work::Pointwise { .. });
-        let costly =
-            matches!(&self.graph.nodes[node].work, Work::Pointwise { expression, .. } if expression.contains("random"));
+        let costly = matches!(&self.graph.nodes[node].work, Work::Pointwise { expression, .. } if expression.draws);
         let free = self.constant[node];
         // Small or single-use producers read at other indices are recomputed by each consumer.
         let absorbs = |used: &Use| pointwise(used) || free && self.is_prologue_alone(node, used.consumer);

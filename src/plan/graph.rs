@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::expression;
 use crate::dispatch::{ArenaRef, Open};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -10,6 +9,7 @@ use crate::graph::LeafKind;
 use crate::kernel::{Capabilities, Kernel, Operand};
 use crate::layout::{Meta, Strided, ViewKind};
 use crate::op::Lowering;
+use crate::shader::{Algebra, Expression};
 use crate::shape::Shape;
 use crate::target::Choice;
 
@@ -32,7 +32,7 @@ pub enum Work {
     /// Index arithmetic.
     View,
     /// An expression an element.
-    Pointwise { expression: &'static str, helpers: &'static str, constants: Vec<f64> },
+    Pointwise { expression: Expression, helpers: &'static str, constants: Vec<f64> },
     /// Hand-written kernels.
     Kernels {
         kernels: Vec<Kernel>,
@@ -42,6 +42,13 @@ pub enum Work {
     },
     /// A further result of the kernels of a node: which, counted from 0.
     Result { of: usize, number: usize },
+}
+
+impl Work {
+    /// The elements of the input.
+    pub fn copy() -> Work {
+        Work::Pointwise { expression: Expression::new("a", Algebra::Plain), helpers: "", constants: vec![] }
+    }
 }
 
 /// A planner's node.
@@ -151,7 +158,11 @@ impl Graph {
         views: &[Option<Strided>],
     ) -> Result<usize> {
         Ok(match lowering {
+            Lowering::Expression { expression, constants } => {
+                self.push(name, meta, Work::Pointwise { expression, helpers: "", constants }, inputs)
+            }
             Lowering::Pointwise { expression, helpers, constants } => {
+                let expression = Expression::of_user(expression);
                 self.push(name, meta, Work::Pointwise { expression, helpers, constants }, inputs)
             }
             Lowering::View(kind) => self.view(name, meta, &kind, inputs),
@@ -234,7 +245,7 @@ impl Graph {
         if let Some(&known) = self.copies.get(&node) {
             return known;
         }
-        let work = Work::Pointwise { expression: "a", helpers: "", constants: vec![] };
+        let work = Work::copy();
         let copy = self.push("copy", self.nodes[node].meta, work, vec![node]);
         self.copies.insert(node, copy);
         copy
@@ -334,7 +345,7 @@ impl Graph {
     /// True if pointwise `node` takes more than the first word of input `k`, host numbers.
     pub fn takes_words(&self, node: usize, k: usize) -> bool {
         let Work::Pointwise { expression, .. } = &self.nodes[node].work else { return false };
-        ["a1", "b1", "c1"].get(k).is_some_and(|word| expression::has_word(expression, word))
+        expression.words.get(k).copied().unwrap_or(false)
     }
 
     pub fn dynamic_operands(&self, node: usize) -> Vec<usize> {

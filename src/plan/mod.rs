@@ -6,7 +6,6 @@ mod build;
 mod choose;
 mod contract;
 mod emit;
-mod expression;
 mod fuse;
 mod graph;
 mod merge;

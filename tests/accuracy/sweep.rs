@@ -242,7 +242,7 @@ fn derivatives(device: &Device, row: &'static Row, inputs: [&[f64]; 3]) -> [Vec<
     };
     let [x, b, c] = inputs.map(upload);
     let x = x.variable();
-    let inputs: Vec<&Tensor> = [&x, &b, &c].into_iter().take(row.arity()).collect();
+    let inputs: Vec<&Tensor> = [&x, &b, &c].into_iter().take(row.arity).collect();
     let y = Tensor::apply(Pointwise(row), &inputs);
     let first = y.sum_all().gradients(&[&x]).unwrap().remove(0);
     let second = match first.requires_grad() {

@@ -31,7 +31,7 @@ pub fn cases() -> Vec<Case> {
     let mut cases = vec![];
     for row in ROWS {
         let (draw, tolerance, gradient) = domain(row);
-        let arity = row.arity();
+        let arity = row.arity;
         let apply = move |x: &[Tensor]| Tensor::apply(Pointwise(row), &x.iter().collect::<Vec<_>>());
         let mut case = Case::new(row.name, apply).tolerance(tolerance).gradient_tolerance(gradient);
         if row.derivative.is_none() {

@@ -1,6 +1,7 @@
 //! The table of pointwise ops.
 
 use crate::op::Backward;
+use crate::shader::Algebra;
 use crate::tensor::Tensor;
 
 /// Which dtypes a row takes and gives.
@@ -29,6 +30,10 @@ pub struct Row {
     pub name: &'static str,
     /// Dtypes.
     pub kind: Kind,
+    /// What a compiler may make of it where operands share a part.
+    pub algebra: Algebra,
+    /// Number of inputs.
+    pub arity: usize,
     /// WGSL expression of `a`, `b`, `c` for floats.
     pub wgsl: &'static str,
     /// The same for integers and bools, where it differs.
@@ -41,17 +46,6 @@ pub struct Row {
     pub whole: Option<fn(i64, i64) -> i64>,
     /// The derivative; `None` where it is zero or undefined everywhere.
     pub derivative: Option<Derivative>,
-}
-
-impl Row {
-    /// Number of inputs.
-    pub fn arity(&self) -> usize {
-        let has = |letter: &str| {
-            let mut words = self.wgsl.split(|c: char| !c.is_alphanumeric() && c != '_');
-            words.any(|word| word == letter)
-        };
-        1 + usize::from(has("b")) + usize::from(has("c"))
-    }
 }
 
 const SQRT_HALF: f64 = std::f64::consts::FRAC_1_SQRT_2;
@@ -71,12 +65,14 @@ fn one(gradient: Tensor) -> Vec<Option<Tensor>> {
 }
 
 macro_rules! rows {
-    ($($name:ident $text:literal $kind:ident $wgsl:literal $(int $integer:literal)? $(uint $unsigned:literal)? $(whole $whole:expr)?, $function:expr, $derivative:expr;)+) => {
+    ($($name:ident $text:literal $kind:ident $algebra:ident $arity:literal $wgsl:literal $(int $integer:literal)? $(uint $unsigned:literal)? $(whole $whole:expr)?, $function:expr, $derivative:expr;)+) => {
         $(
             #[doc = concat!("`", $text, "`")]
             pub static $name: Row = Row {
                 name: $text,
                 kind: Kind::$kind,
+                algebra: Algebra::$algebra,
+                arity: $arity,
                 wgsl: $wgsl,
                 integer: { let _other: Option<&'static str> = None; $(let _other = Some($integer);)? _other },
                 unsigned: { let _other: Option<&'static str> = None; $(let _other = Some($unsigned);)? _other },
@@ -91,71 +87,71 @@ macro_rules! rows {
 }
 
 rows! {
-    ADD "add" Number "a + b", |a, b, _| a + b,
+    ADD "add" Number Sum 2 "a + b", |a, b, _| a + b,
         Some(|w| vec![Some(w.grad.clone()), Some(w.grad.clone())]);
-    SUB "sub" Number "a - b", |a, b, _| a - b,
+    SUB "sub" Number Difference 2 "a - b", |a, b, _| a - b,
         Some(|w| vec![Some(w.grad.clone()), w.needs[1].then(|| -w.grad)]);
-    MUL "mul" Number "a * b" whole i64::wrapping_mul, |a, b, _| a * b,
+    MUL "mul" Number Product 2 "a * b" whole i64::wrapping_mul, |a, b, _| a * b,
         Some(|w| vec![w.needs[0].then(|| w.grad * &w.inputs[1]), w.needs[1].then(|| w.grad * &w.inputs[0])]);
-    DIV "div" Number "a / b" int "signed_quotient(a, b)" uint "unsigned_quotient(a, b)"
+    DIV "div" Number Quotient 2 "a / b" int "signed_quotient(a, b)" uint "unsigned_quotient(a, b)"
         whole |a, b| if b == 0 { a } else { a / b }, |a, b, _| a / b, Some(div);
-    POW "pow" Float "power(a, b)", |a, b, _| a.powf(b), Some(pow);
-    MINIMUM "minimum" Number "with_nan(min(a, b), a, b)" int "min(a, b)", |a, b, _| extreme(a, b, a < b),
+    POW "pow" Float Opaque 2 "power(a, b)", |a, b, _| a.powf(b), Some(pow);
+    MINIMUM "minimum" Number Plain 2 "with_nan(min(a, b), a, b)" int "min(a, b)", |a, b, _| extreme(a, b, a < b),
         Some(|w| ties(w, w.inputs[0].lt(&w.inputs[1])));
-    MAXIMUM "maximum" Number "with_nan(max(a, b), a, b)" int "max(a, b)", |a, b, _| extreme(a, b, a > b),
+    MAXIMUM "maximum" Number Plain 2 "with_nan(max(a, b), a, b)" int "max(a, b)", |a, b, _| extreme(a, b, a > b),
         Some(|w| ties(w, w.inputs[0].gt(&w.inputs[1])));
-    EXP "exp" Float "exp_full(a)", |a, _, _| a.exp(), Some(|w| one(w.grad * w.output));
-    LOG "log" Float "log_full(a)", |a, _, _| a.ln(), Some(|w| one(w.grad / &w.inputs[0]));
-    SQRT "sqrt" Float "sqrt(a)", |a, _, _| a.sqrt(), Some(|w| one((w.grad / w.output).scale(0.5)));
+    EXP "exp" Float Opaque 1 "exp_full(a)", |a, _, _| a.exp(), Some(|w| one(w.grad * w.output));
+    LOG "log" Float Opaque 1 "log_full(a)", |a, _, _| a.ln(), Some(|w| one(w.grad / &w.inputs[0]));
+    SQRT "sqrt" Float Root 1 "sqrt(a)", |a, _, _| a.sqrt(), Some(|w| one((w.grad / w.output).scale(0.5)));
     // What the shader compiler writes for GL takes u32 for i32 here.
-    ABS "abs" Number "abs(a)" uint "a", |a, _, _| a.abs(), Some(|w| one(w.grad * w.inputs[0].sign()));
-    SIGN "sign" Signed "select(select(a, F(-1.0), a < F(0.0)), F(1.0), a > F(0.0))" int "sign(a)",
+    ABS "abs" Number Plain 1 "abs(a)" uint "a", |a, _, _| a.abs(), Some(|w| one(w.grad * w.inputs[0].sign()));
+    SIGN "sign" Signed Plain 1 "select(select(a, F(-1.0), a < F(0.0)), F(1.0), a > F(0.0))" int "sign(a)",
         |a, _, _| if a > 0.0 { 1.0 } else if a < 0.0 { -1.0 } else { a }, None;
-    NEG "neg" Signed "-a", |a, _, _| -a, Some(|w| one(-w.grad));
-    RECIP "recip" Float "F(1.0) / a", |a, _, _| 1.0 / a, Some(|w| one(-(w.grad * w.output * w.output)));
-    EXPM1 "expm1" Float "expm1(a)", |a, _, _| a.exp_m1(), Some(|w| one(w.grad * w.inputs[0].exp()));
-    LOG1P "log1p" Float "log1p(a)", |a, _, _| a.ln_1p(), Some(|w| one(w.grad / w.inputs[0].offset(1.0)));
-    RELU "relu" Signed "rectified(a)" int "max(a, I(0))", |a, _, _| if a < 0.0 { 0.0 } else { a },
+    NEG "neg" Signed Plain 1 "-a", |a, _, _| -a, Some(|w| one(-w.grad));
+    RECIP "recip" Float Quotient 1 "F(1.0) / a", |a, _, _| 1.0 / a, Some(|w| one(-(w.grad * w.output * w.output)));
+    EXPM1 "expm1" Float Opaque 1 "expm1(a)", |a, _, _| a.exp_m1(), Some(|w| one(w.grad * w.inputs[0].exp()));
+    LOG1P "log1p" Float Opaque 1 "log1p(a)", |a, _, _| a.ln_1p(), Some(|w| one(w.grad / w.inputs[0].offset(1.0)));
+    RELU "relu" Signed Plain 1 "rectified(a)" int "max(a, I(0))", |a, _, _| if a < 0.0 { 0.0 } else { a },
         Some(|w| one(w.output.le(&zero(w)).where_(&zero(w), w.grad)));
-    LEAKY_RELU "leaky_relu" Float "select(a * b, a, a > F(0.0))", |a, b, _| if a > 0.0 { a } else { a * b },
+    LEAKY_RELU "leaky_relu" Float Difference 2 "select(a * b, a, a > F(0.0))", |a, b, _| if a > 0.0 { a } else { a * b },
         Some(|w| vec![Some(w.inputs[0].gt(&zero(w)).where_(w.grad, &(w.grad * &w.inputs[1]))), None]);
-    ELU "elu" Float "select(b * expm1(a), a, a > F(0.0))", |a, b, _| if a > 0.0 { a } else { b * a.exp_m1() },
+    ELU "elu" Float Mixed 2 "select(b * expm1(a), a, a > F(0.0))", |a, b, _| if a > 0.0 { a } else { b * a.exp_m1() },
         Some(elu);
-    NORMAL_CDF "normal_cdf" Float "normal_cdf(a)", |a, _, _| normal_cdf(a), Some(|w| one(w.grad * density(&within(&w.inputs[0]))));
-    GELU "gelu" Float "a * normal_cdf(a)", |a, _, _| a * normal_cdf(a), Some(gelu);
+    NORMAL_CDF "normal_cdf" Float Opaque 1 "normal_cdf(a)", |a, _, _| normal_cdf(a), Some(|w| one(w.grad * density(&within(&w.inputs[0]))));
+    GELU "gelu" Float Opaque 1 "a * normal_cdf(a)", |a, _, _| a * normal_cdf(a), Some(gelu);
     // (1 + tanh(u)) / 2 = sigmoid(2 u), which keeps its digits where tanh is near -1.
-    GELU_TANH "gelu_tanh" Float "a / (F(1.0) + exp_full(F(-1.5957691216) * (a + F(0.044715) * a * a * a)))",
+    GELU_TANH "gelu_tanh" Float Opaque 1 "a / (F(1.0) + exp_full(F(-1.5957691216) * (a + F(0.044715) * a * a * a)))",
         |a, _, _| a / (1.0 + (-2.0 * TANH_SCALE * (a + TANH_CUBE * a * a * a)).exp()), Some(gelu_tanh);
-    SILU "silu" Float "a / (F(1.0) + exp_full(-a))", |a, _, _| a / (1.0 + (-a).exp()), Some(silu);
-    SIGMOID "sigmoid" Float "sigmoid(a)", |a, _, _| 1.0 / (1.0 + (-a).exp()),
+    SILU "silu" Float Opaque 1 "a / (F(1.0) + exp_full(-a))", |a, _, _| a / (1.0 + (-a).exp()), Some(silu);
+    SIGMOID "sigmoid" Float Opaque 1 "sigmoid(a)", |a, _, _| 1.0 / (1.0 + (-a).exp()),
         // From the result, as PyTorch: near 1 it is as exact as the result.
         Some(|w| one(w.grad * (w.output * (-w.output).offset(1.0))));
-    TANH "tanh" Float "tanh_full(a)", |a, _, _| a.tanh(),
+    TANH "tanh" Float Opaque 1 "tanh_full(a)", |a, _, _| a.tanh(),
         Some(|w| one(w.grad * ((-w.output).offset(1.0) * w.output.offset(1.0))));
-    SOFTPLUS "softplus" Float "with_nan(max(a, F(0.0)) + log1p(exp_full(-abs(a))), a, a)",
+    SOFTPLUS "softplus" Float Opaque 1 "with_nan(max(a, F(0.0)) + log1p(exp_full(-abs(a))), a, a)",
         |a, _, _| if a.is_nan() { a } else { a.max(0.0) + (-a.abs()).exp().ln_1p() },
         Some(|w| one(w.grad * w.inputs[0].sigmoid()));
-    ERF "erf" Float "erf(a)", |a, _, _| libm_erf(a),
+    ERF "erf" Float Opaque 1 "erf(a)", |a, _, _| libm_erf(a),
         // 2 / sqrt(pi) exp(-x^2), which is 0 beyond the bounds, where its slope would be 0 times infinity.
         Some(|w| one(w.grad * (-w.inputs[0].clamp(-20.0, 20.0).square()).exp().scale(FRAC_2_SQRT_PI)));
     // (1 - b) a + log(1 + e^-a) for b in [0, 1], without the difference of two large numbers.
-    LOGISTIC_LOSS "logistic_loss" Float
+    LOGISTIC_LOSS "logistic_loss" Float Mixed 2
         "with_nan(select(-a * b, a * (F(1.0) - b), a > F(0.0)) + log1p(exp_full(-abs(a))), a, b)",
         |a, b, _| if a > 0.0 { a * (1.0 - b) } else { -a * b } + (-a.abs()).exp().ln_1p(),
         Some(logistic_loss);
-    CLAMP "clamp" Number "with_nan(min(max(a, b), c), a, a)" int "min(max(a, b), c)",
+    CLAMP "clamp" Number Plain 3 "with_nan(min(max(a, b), c), a, a)" int "min(max(a, b), c)",
         |a, b, c| if a.is_nan() { a } else { a.max(b).min(c) }, Some(clamp);
-    EQ "eq" Comparison "a == b", |a, b, _| f64::from(u8::from(a == b)), None;
-    NE "ne" Comparison "!(a == b)", |a, b, _| f64::from(u8::from(a != b)), None;
-    LT "lt" Comparison "a < b" int "U(a) < U(b)", |a, b, _| f64::from(u8::from(a < b)), None;
-    LE "le" Comparison "a <= b" int "U(a) <= U(b)", |a, b, _| f64::from(u8::from(a <= b)), None;
-    GT "gt" Comparison "a > b" int "U(a) > U(b)", |a, b, _| f64::from(u8::from(a > b)), None;
-    GE "ge" Comparison "a >= b" int "U(a) >= U(b)", |a, b, _| f64::from(u8::from(a >= b)), None;
-    WITHIN "within" Comparison "(a >= b) & (a <= c)", |a, b, c| f64::from(u8::from(b <= a && a <= c)), None;
-    NOT "not" Logical "!a", |a, _, _| f64::from(u8::from(a == 0.0)), None;
-    AND "and" Logical "a & b", |a, b, _| f64::from(u8::from(a != 0.0 && b != 0.0)), None;
-    OR "or" Logical "a | b", |a, b, _| f64::from(u8::from(a != 0.0 || b != 0.0)), None;
-    WHERE "where" Where "select(c, b, a)", |a, b, c| if a != 0.0 { b } else { c },
+    EQ "eq" Comparison Difference 2 "a == b", |a, b, _| f64::from(u8::from(a == b)), None;
+    NE "ne" Comparison Difference 2 "!(a == b)", |a, b, _| f64::from(u8::from(a != b)), None;
+    LT "lt" Comparison Difference 2 "a < b" int "U(a) < U(b)", |a, b, _| f64::from(u8::from(a < b)), None;
+    LE "le" Comparison Difference 2 "a <= b" int "U(a) <= U(b)", |a, b, _| f64::from(u8::from(a <= b)), None;
+    GT "gt" Comparison Difference 2 "a > b" int "U(a) > U(b)", |a, b, _| f64::from(u8::from(a > b)), None;
+    GE "ge" Comparison Difference 2 "a >= b" int "U(a) >= U(b)", |a, b, _| f64::from(u8::from(a >= b)), None;
+    WITHIN "within" Comparison Difference 3 "(a >= b) & (a <= c)", |a, b, c| f64::from(u8::from(b <= a && a <= c)), None;
+    NOT "not" Logical Plain 1 "!a", |a, _, _| f64::from(u8::from(a == 0.0)), None;
+    AND "and" Logical Plain 2 "a & b", |a, b, _| f64::from(u8::from(a != 0.0 && b != 0.0)), None;
+    OR "or" Logical Plain 2 "a | b", |a, b, _| f64::from(u8::from(a != 0.0 || b != 0.0)), None;
+    WHERE "where" Where Choice 3 "select(c, b, a)", |a, b, c| if a != 0.0 { b } else { c },
         Some(|w| vec![
             None,
             w.needs[1].then(|| w.inputs[0].where_(w.grad, &zero(w))),

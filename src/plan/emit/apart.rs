@@ -10,6 +10,7 @@ use std::fmt::Write;
 
 use super::Emitter;
 use crate::dtype::DType;
+use crate::shader::Algebra;
 
 /// How many ops deep a compiler is taken to look: its rules are patterns of two or three.
 const DEPTH: u32 = 3;
@@ -32,9 +33,9 @@ impl Made {
 }
 
 impl Emitter<'_> {
-    /// Hides those operands of `expression`, the values `names` of `a`, `b` and `c`, that a compiler could cancel against
+    /// Hides those operands of an expression, the values `names` of `a`, `b` and `c`, that a compiler could cancel against
     /// another, and says what the result is made of.
-    pub(super) fn kept_apart(&mut self, node: usize, expression: &str, names: &mut BTreeMap<String, String>) -> Made {
+    pub(super) fn kept_apart(&mut self, node: usize, algebra: Algebra, names: &mut BTreeMap<String, String>) -> Made {
         let graph = self.graph;
         let mut operands: Vec<(String, Made)> = vec![];
         for (letter, &input) in ["a", "b", "c"].into_iter().zip(&graph.nodes[node].inputs) {
@@ -44,7 +45,7 @@ impl Emitter<'_> {
             }
             let name = names[letter].clone();
             let mut made = self.made_of(&name);
-            if dtype.is_float() && cancels(expression, &operands, &name, &made) {
+            if dtype.is_float() && cancels(algebra, &operands, &name, &made) {
                 let zero = self.word(0);
                 let hidden = self.fresh("v");
                 let _ = writeln!(self.body, "    let {hidden} = bitcast<$F$>(bitcast<$U$>({name}) | $U$({zero}));");
@@ -54,11 +55,12 @@ impl Emitter<'_> {
             operands.push((name, made));
         }
         let mut result = self.unknown();
-        if is_plain(expression) {
+        if !matches!(algebra, Algebra::Mixed | Algebra::Opaque) {
             let parts = operands.iter().flat_map(|(_, made)| &made.parts);
             result.parts.extend(parts.filter(|(_, depth)| *depth < DEPTH).map(|(part, depth)| (*part, depth + 1)));
-            result.quotient = expression.contains('/') || operands.iter().any(|(_, made)| made.quotient);
-            result.root = expression.starts_with("sqrt(");
+            let quotient = matches!(algebra, Algebra::Quotient | Algebra::Unknown);
+            result.quotient = quotient || operands.iter().any(|(_, made)| made.quotient);
+            result.root = matches!(algebra, Algebra::Root | Algebra::Unknown);
         }
         result
     }
@@ -79,26 +81,18 @@ impl Emitter<'_> {
     }
 }
 
-/// True if a compiler could simplify `expression` of these operands and another, `name`.
-fn cancels(expression: &str, before: &[(String, Made)], name: &str, made: &Made) -> bool {
+/// True if a compiler could simplify an expression of these operands and another, `name`.
+fn cancels(algebra: Algebra, before: &[(String, Made)], name: &str, made: &Made) -> bool {
     let shares = || before.iter().any(|(_, other)| other.shares(made));
-    match (expression, before) {
-        ("a + b", [(same, _)]) if same == name => false,
+    match (algebra, before) {
+        (Algebra::Sum, [(same, _)]) if same == name => false,
         // Products cancel quotients and roots.
-        ("a * b", [(same, other)]) if same == name => other.root,
-        ("a * b", [(_, other)]) => (other.quotient || made.quotient) && shares(),
+        (Algebra::Product, [(same, other)]) if same == name => other.root,
+        (Algebra::Product, [(_, other)]) => (other.quotient || made.quotient) && shares(),
+        (Algebra::Product, _) => false,
         // A choice of what was compared is taken for a minimum or maximum, which drops NaN.
-        ("select(c, b, a)", [(_, condition), (_, chosen)]) => condition.shares(chosen) && condition.shares(made),
-        ("select(c, b, a)", _) => false,
-        _ => expression.contains(['+', '-', '/', '=', '<', '>']) && shares(),
+        (Algebra::Choice, [(_, condition), (_, chosen)]) => condition.shares(chosen) && condition.shares(made),
+        (Algebra::Choice | Algebra::Plain | Algebra::Root | Algebra::Opaque, _) => false,
+        _ => shares(),
     }
-}
-
-/// True if a compiler sees through `expression`: arithmetic and choices without calls of functions that put bits together.
-fn is_plain(expression: &str) -> bool {
-    let calls = expression.match_indices('(').map(|(at, _)| &expression[..at]);
-    calls.into_iter().all(|before| {
-        let word = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or("");
-        matches!(word, "" | "F" | "U" | "sqrt" | "abs" | "min" | "max" | "select" | "with_nan" | "rectified")
-    })
 }
