@@ -1,12 +1,10 @@
 //! Which variant of an op a plan takes, of those that the op lists: the one that a test forces, the one that was measured to be
 //! the fastest for the class of shapes, or the default; one that the driver has refused only if there is no other. And the
-//! plans that measure a class.
+//! graphs by which a class is measured.
 
 use std::fmt::Write as _;
 
-use super::graph::{Destination, Graph, Work};
-use super::{fuse, place};
-use crate::dispatch::{Open, Plan, Rival};
+use super::graph::{Alone, Destination, Graph, OpenClass, Work};
 use crate::error::{Error, Result};
 use crate::graph::LeafKind;
 use crate::kernel::{Capabilities, Kernel};
@@ -27,7 +25,7 @@ pub struct Chosen {
     /// The class and what was chosen for it.
     pub choice: Option<(String, Choice)>,
     /// What must be measured first.
-    pub open: Option<Open>,
+    pub open: Option<OpenClass>,
 }
 
 /// What a lowering depends on.
@@ -112,16 +110,16 @@ impl Site<'_> {
         let rival = |candidate: &&Candidate| {
             let lowering = candidate.make();
             let choice = Choice { variant: candidate.name.into(), shader: hash(&lowering) };
-            let (mut plan, inputs) = self.alone(lowering, capabilities)?;
-            plan.variants.push(candidate.name);
-            Ok(Rival { choice, plan, inputs })
+            let (mut graph, inputs) = self.alone(lowering, capabilities)?;
+            graph.variants.push(candidate.name);
+            Ok(Alone { choice, graph, inputs })
         };
         let rivals = allowed.iter().take(MOST).map(rival).collect::<Result<_>>()?;
-        Ok(Chosen { open: Some(Open { class, rivals }), ..taken(default, default.make()) })
+        Ok(Chosen { open: Some(OpenClass { class, rivals }), ..taken(default, default.make()) })
     }
 
-    /// A plan of this op on stored inputs that lie as they do in the graph, and the elements of their buffers.
-    fn alone(&self, lowering: Lowering, capabilities: &Capabilities) -> Result<(Plan, Vec<usize>)> {
+    /// The graph of this op alone, on stored inputs that lie as they do in the whole one, and the elements of their buffers.
+    fn alone(&self, lowering: Lowering, capabilities: &Capabilities) -> Result<(Graph, Vec<usize>)> {
         let mut graph = Graph::empty(capabilities);
         let (mut inputs, mut sizes) = (vec![], vec![]);
         for (k, meta) in self.metas.iter().enumerate() {
@@ -141,8 +139,7 @@ impl Site<'_> {
         let further = graph.further_results(node, &self.results[1..])?;
         graph.outputs.extend(std::iter::once(node).chain(further).map(|result| (result, Destination::Value)));
         graph.index_users();
-        let fusion = fuse::fuse(&graph, true, capabilities.storage_buffers);
-        Ok((place::place(&graph, &fusion, 0, true)?, sizes))
+        Ok((graph, sizes))
     }
 }
 

@@ -2,16 +2,30 @@
 
 use std::collections::HashMap;
 
-use crate::dispatch::{ArenaRef, Open};
+use crate::dispatch::ArenaRef;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::graph::LeafKind;
+use crate::graph::{LeafKind, Snapshot};
 use crate::kernel::{Capabilities, Kernel, Operand};
 use crate::layout::{Meta, Strided, ViewKind};
 use crate::op::Lowering;
 use crate::shader::{Algebra, Expression};
 use crate::shape::Shape;
-use crate::target::Choice;
+use crate::target::{Choice, Target};
+
+/// What to plan.
+pub struct Request<'a> {
+    /// The graph.
+    pub snapshot: &'a Snapshot,
+    /// Nodes wanted, and where.
+    pub outputs: Vec<(usize, Destination)>,
+    /// What the device can do, and which variants were chosen there.
+    pub target: &'a Target,
+    /// False to give every op a kernel of its own (the test mode that fused plans are held to).
+    pub fusion: bool,
+    /// Number of host words that the update takes.
+    pub scalars: usize,
+}
 
 /// Where a result goes.
 #[derive(Debug, Clone)]
@@ -106,7 +120,21 @@ pub struct Graph {
     is_output: Vec<bool>,
     pub(super) variants: Vec<&'static str>,
     pub(super) choices: Vec<(String, Choice)>,
-    pub(super) open: Vec<Open>,
+    pub(super) open: Vec<OpenClass>,
+}
+
+/// A class of shapes that is to be measured.
+pub struct OpenClass {
+    pub class: String,
+    pub rivals: Vec<Alone>,
+}
+
+/// An op alone, by one of its variants, on stored inputs.
+pub struct Alone {
+    pub choice: Choice,
+    pub graph: Graph,
+    /// Elements of each input's buffer.
+    pub inputs: Vec<usize>,
 }
 
 impl Needs {

@@ -18,7 +18,7 @@ mod open;
 
 use open::{History, OpenGroups};
 
-use super::numbers;
+use super::number;
 use crate::dispatch::{Dispatch, Numbers, Plan, SlotKind};
 use crate::kernel::{Capabilities, EXTRA, MAX_ITERATIONS, Shader, fold_workgroups};
 use crate::shader::{Facts, Item, Main, Program, Size, Storage, USUAL, names, renamed};
@@ -218,7 +218,7 @@ fn may_join(plan: &Plan, group: &[&Part], part: &Part, capabilities: &Capabiliti
     all.iter().all(fits)
         && !mixed
         && bindings(&all).0.len() <= capabilities.storage_buffers
-        && numbers::fit(all.iter().map(|part| part.dispatch))
+        && number::fit(all.iter().map(|part| part.dispatch))
 }
 
 /// A storage binding of the merged kernel: (slot, written, part and number among its bindings).

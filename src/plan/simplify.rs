@@ -3,61 +3,22 @@
 use std::collections::{HashMap, HashSet};
 
 use super::choose::{Chosen, Site};
-use super::fuse;
-use super::graph::{Destination, Graph, Work};
-use super::place;
-use crate::dispatch::{Plan, Slot, SlotKind};
+use super::graph::{Graph, Request, Work};
 use crate::error::{Error, Result};
-use crate::graph::{LeafKind, Snapshot, Source};
+use crate::graph::{LeafKind, Source};
 use crate::layout::{Meta, Strided};
 use crate::op::{Op, identity};
 use crate::ops::is_own;
-use crate::target::Target;
 
-/// What to plan.
-pub struct Request<'a> {
-    /// The graph.
-    pub snapshot: &'a Snapshot,
-    /// Nodes wanted, and where.
-    pub outputs: Vec<(usize, Destination)>,
-    /// What the device can do, and which variants were chosen there.
-    pub target: &'a Target,
-    /// False to give every op a kernel of its own (the test mode that fused plans are held to).
-    pub fusion: bool,
-    /// Number of host words that the update takes.
-    pub scalars: usize,
-}
-
-/// Plans a request.
+/// The graph of a request, with what its kernels read and who reads it.
 ///
 /// # Errors
-/// [`Error::Limit`] where a tensor or grid passes the adapter's limits, [`Error::Internal`] for a broken rule.
-pub fn build(request: &Request<'_>) -> Result<Plan> {
-    let capabilities = &request.target.capabilities;
+/// [`Error::Internal`] for a broken rule.
+pub fn simplify(request: &Request<'_>) -> Result<Graph> {
     let mut graph = Graph::new(request)?;
     graph.resolve_outputs();
     graph.index_users();
-    let fusion = fuse::fuse(&graph, request.fusion, capabilities.storage_buffers);
-    let mut plan = place::place(&graph, &fusion, request.scalars, request.fusion)?;
-    check_bindings(&plan, capabilities.binding_bytes)?;
-    (plan.variants, plan.choices, plan.open) = (graph.variants, graph.choices, graph.open);
-    Ok(plan)
-}
-
-/// `Err` if a buffer that is not an arena's, whose store saw to that, is longer than an adapter binds.
-fn check_bindings(plan: &Plan, limit: u64) -> Result<()> {
-    let arena = |slot: &Slot| matches!(slot.kind, SlotKind::Arena(..));
-    let Some(slot) = plan.slots.iter().find(|slot| !arena(slot) && slot.bytes > limit) else { return Ok(()) };
-    Err(Error::Limit {
-        what: match slot.shape {
-            Some(shape) => format!("a tensor of shape {shape} ({})", slot.name),
-            None => format!("scratch memory of {}", slot.name),
-        },
-        bytes: slot.bytes,
-        limit,
-        device: "this device".into(),
-        next: "use a smaller batch, or split the tensor",
-    })
+    Ok(graph)
 }
 
 /// Words that two ops share if they are the same op on the same inputs.

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::dispatch::{Dispatch, OPERAND_WORDS, Plan};
+use crate::error::{Error, Result};
 
 /// Words that a window's start is a multiple of: 256 bytes, the coarsest binding offset of any adapter.
 const ALIGNMENT: usize = 64;
@@ -16,11 +17,29 @@ pub fn fit<'a>(dispatches: impl Iterator<Item = &'a Dispatch> + Clone) -> bool {
         || dispatches.flat_map(words).collect::<HashSet<_>>().len() <= most
 }
 
-/// Divides the host numbers of `plan`, the last `scalars` of which are the update's, into windows if one does not hold them.
-pub fn divide(plan: &mut Plan, scalars: usize) {
-    if plan.operand_words <= OPERAND_WORDS {
-        return;
+/// Counts the host numbers of `plan` and, behind them, the `scalars` of its update, and divides them into windows if one does
+/// not hold them.
+///
+/// # Errors
+/// [`Error::Limit`] if one window does not hold those of the update.
+pub fn number(plan: &mut Plan, scalars: usize) -> Result<()> {
+    plan.operand_words = plan.scalars + scalars;
+    if scalars > OPERAND_WORDS {
+        return Err(Error::Limit {
+            what: "factors of all groups of parameters".into(),
+            bytes: scalars as u64 * 4,
+            limit: OPERAND_WORDS as u64 * 4,
+            device: "this device".into(),
+            next: "use fewer groups, or several optimizers",
+        });
     }
+    if plan.operand_words > OPERAND_WORDS {
+        divide(plan, scalars);
+    }
+    Ok(())
+}
+
+fn divide(plan: &mut Plan, scalars: usize) {
     let leaves: Vec<usize> = plan.operands.iter().map(|&(leaf, _)| leaf).collect();
     let (mut start, mut used) = (0, 0);
     // Word in the window of each number, by its place in the list.
