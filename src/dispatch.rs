@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use crate::bindings::OPERAND_WORDS;
-use crate::shader::Program;
+use crate::shader::{Facts, Program};
 use crate::shape::Shape;
 use crate::target::Choice;
 
@@ -111,6 +111,16 @@ impl Dispatch {
     /// The whole text of its shader.
     pub fn source(&self) -> &Arc<str> {
         self.program.text()
+    }
+
+    /// `source`, a text of its shader, as browsers take it: operations among the lanes of a subgroup are an extension there,
+    /// which a text has to ask for; the compiler of all other back ends refuses to be asked.
+    #[doc(hidden)]
+    pub fn for_browsers<'a>(&self, source: &'a str) -> Cow<'a, str> {
+        match self.program.shader.facts().has(Facts::SUBGROUP) {
+            true => Cow::Owned(format!("enable subgroups;\n{source}")),
+            false => Cow::Borrowed(source),
+        }
     }
 }
 

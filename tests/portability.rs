@@ -1,13 +1,20 @@
 //! Every shader text that the ops' cases and a training step use translates to SPIR-V, MSL and HLSL, for every kind of
-//! device, without a driver.
+//! device, without a driver; and Chrome's compiler, where it is there, takes all that a browser could get.
+//!
+//! `KILN_CASE=softmax KILN_TEXTS=target/texts cargo test --release --test portability` writes the texts of an op.
 
 mod common;
+#[path = "common/tint.rs"]
+mod tint;
 
 use std::collections::{BTreeSet, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use common::net::{Net, batch};
 use kiln::kernel::Capabilities;
 use kiln::optim::{Rule, Stepper};
+use kiln::plan::Dispatch;
 use kiln::prelude::*;
 
 fn translate(source: &str) -> Result<(), String> {
@@ -71,10 +78,46 @@ fn kinds() -> Vec<Capabilities> {
     [common, software, lanes, pairs, discrete].into_iter().chain(matrices).collect()
 }
 
+/// True if a browser could be such a device: it knows neither integers of 64 bits nor units for matrices.
+fn is_a_browser_s(capabilities: &Capabilities) -> bool {
+    !capabilities.pairs && capabilities.cooperative.is_none()
+}
+
+/// The texts that were translated, and those of them that a browser could get.
+#[derive(Default)]
+struct Texts {
+    seen: HashSet<Arc<str>>,
+    of_browsers: HashSet<Arc<str>>,
+    for_browsers: Vec<(String, String)>,
+}
+
+impl Texts {
+    fn check(&mut self, dispatch: &Dispatch, capabilities: &Capabilities) -> Result<(), String> {
+        let source = dispatch.source();
+        if self.seen.insert(source.clone()) {
+            self.write(dispatch);
+            translate(source).map_err(|error| format!("{}: {error}\n{source}", dispatch.name()))?;
+        }
+        if is_a_browser_s(capabilities) && self.of_browsers.insert(source.clone()) {
+            self.for_browsers.push((dispatch.name(), dispatch.for_browsers(source).into_owned()));
+        }
+        Ok(())
+    }
+
+    /// Writes a text to the folder that `KILN_TEXTS` names, for whoever wants to read it.
+    fn write(&self, dispatch: &Dispatch) {
+        let Some(folder) = std::env::var_os("KILN_TEXTS").map(PathBuf::from) else { return };
+        let plain = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' };
+        let name: String = dispatch.name().chars().map(plain).take(100).collect();
+        let path = folder.join(format!("{name}.{}.wgsl", self.seen.len()));
+        std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(path, &**dispatch.source())).expect("the folder");
+    }
+}
+
 #[test]
 fn every_shader_of_every_case_translates_for_every_kind_of_device() {
     let cpu = Device::cpu();
-    let (mut seen, mut used) = (HashSet::new(), BTreeSet::new());
+    let (mut texts, mut used) = (Texts::default(), BTreeSet::new());
     common::every_case(|case| {
         for capabilities in kinds() {
             let names = common::variants(&capabilities, |target| common::plan_case(&cpu, case, target, true))?;
@@ -82,16 +125,19 @@ fn every_shader_of_every_case_translates_for_every_kind_of_device() {
             let forced = names.iter().filter(|_| !alone).map(|&name| common::forcing(&capabilities, &[name]));
             for target in forced.chain([common::forcing(&capabilities, &[])]) {
                 for dispatch in common::kernels(&cpu, case, &target)? {
-                    if seen.insert(dispatch.source().clone()) {
-                        translate(dispatch.source())
-                            .map_err(|error| format!("{}: {error}\n{}", dispatch.name(), dispatch.source()))?;
-                    }
+                    texts.check(&dispatch, &capabilities)?;
                 }
             }
             used.extend(names);
         }
         Ok(())
     });
+    tint::browsers_take(&texts.for_browsers);
+    let seen = texts.seen;
+    // One case alone has few.
+    if std::env::var_os("KILN_CASE").is_some() {
+        return;
+    }
     assert_eq!(used.into_iter().collect::<Vec<_>>(), kiln::ops::all_variants(), "every variant has a case");
     for side in ["coop_mat8x8", "coop_mat16x16"] {
         assert!(seen.iter().any(|text| text.contains(side)), "no text with {side}");
@@ -101,14 +147,14 @@ fn every_shader_of_every_case_translates_for_every_kind_of_device() {
 
 /// Names of the kernels of a step, of a pass that only gathers and of one that adds to what was gathered, all translated
 /// for every kind of device.
-fn kernels_of_steps<R: Rule>(config: R, arena: usize, precision: Precision) -> HashSet<String> {
+fn kernels_of_steps<R: Rule>(texts: &mut Texts, config: R, arena: usize, precision: Precision) -> HashSet<String> {
     let cpu = Device::cpu();
     let net = Net::new(&cpu);
     net.params.limit_arenas(arena);
     net.params.set_precision(precision);
     let mut optimizer = Stepper::new(&net.params, config);
     let (x, labels) = batch(&cpu, 37, 0);
-    let (mut names, mut seen) = (HashSet::new(), HashSet::new());
+    let mut names = HashSet::new();
     for gathered in [false, true] {
         let loss = net.forward(&x).cross_entropy(&labels);
         for (capabilities, update) in kinds().iter().flat_map(|kind| [(kind, false), (kind, true)]) {
@@ -120,10 +166,7 @@ fn kernels_of_steps<R: Rule>(config: R, arena: usize, precision: Precision) -> H
             {
                 let plan = optimizer.plan_with(&loss, update, &target, fusion).unwrap();
                 for dispatch in plan.dispatches {
-                    if seen.insert(dispatch.source().clone()) {
-                        translate(dispatch.source())
-                            .unwrap_or_else(|error| panic!("{}: {error}\n{}", dispatch.name(), dispatch.source()));
-                    }
+                    texts.check(&dispatch, capabilities).unwrap_or_else(|error| panic!("{error}"));
                     names.insert(dispatch.name());
                 }
             }
@@ -144,18 +187,21 @@ fn every_shader_of_a_training_step_translates_for_every_kind_of_device() {
     let (full, mixed) = (Precision::Full, Precision::Mixed);
     let adamw = || AdamWConfig { clip_norm, ..Default::default() };
     let momentum = || SgdConfig { momentum: 0.9, nesterov: true, ..Default::default() };
+    let mut texts = Texts::default();
+    let texts = &mut texts;
     let all = [
-        ("adamw", whole, kernels_of_steps(adamw(), one, full)),
-        ("adamw", parts, kernels_of_steps(adamw(), several, full)),
-        ("adamw", parts, kernels_of_steps(adamw(), several, mixed)),
-        ("sgd", whole, kernels_of_steps(SgdConfig { clip_norm, ..Default::default() }, one, full)),
-        ("sgd", whole, kernels_of_steps(SgdConfig { clip_norm, ..Default::default() }, one, mixed)),
-        ("sgd", parts, kernels_of_steps(momentum(), several, full)),
-        ("sgd", parts, kernels_of_steps(momentum(), several, mixed)),
+        ("adamw", whole, kernels_of_steps(texts, adamw(), one, full)),
+        ("adamw", parts, kernels_of_steps(texts, adamw(), several, full)),
+        ("adamw", parts, kernels_of_steps(texts, adamw(), several, mixed)),
+        ("sgd", whole, kernels_of_steps(texts, SgdConfig { clip_norm, ..Default::default() }, one, full)),
+        ("sgd", whole, kernels_of_steps(texts, SgdConfig { clip_norm, ..Default::default() }, one, mixed)),
+        ("sgd", parts, kernels_of_steps(texts, momentum(), several, full)),
+        ("sgd", parts, kernels_of_steps(texts, momentum(), several, mixed)),
     ];
     for (update, clip, names) in all {
         for name in [&[update, "accumulate"], clip].concat() {
             assert!(names.contains(name), "no {name} in {names:?}");
         }
     }
+    tint::browsers_take(&texts.for_browsers);
 }

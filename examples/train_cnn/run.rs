@@ -185,8 +185,8 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
                 if let Some(folder) = &args.plan {
                     match device.last_plan() {
                         Some(plan) => {
-                            progress.line(&plan.to_string());
                             folder.as_ref().map_or(Ok(()), |folder| write_plan(folder, &plan))?;
+                            progress.line(&plan.to_string());
                         }
                         None => progress.line("plan     none: the reference runs no kernels"),
                     }

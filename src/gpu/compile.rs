@@ -303,8 +303,12 @@ impl Gpu {
                 int_div_checks: dispatch.checked,
                 ..wgpu::ShaderRuntimeChecks::checked()
             };
-            let text = if self.is_to_fail(dispatch, source) { "an injected fault" } else { source };
-            let source = wgpu::ShaderSource::Wgsl(text.into());
+            let text = match self.is_to_fail(dispatch, source) {
+                true => "an injected fault".into(),
+                false if cfg!(target_arch = "wasm32") => dispatch.for_browsers(source),
+                false => source.into(),
+            };
+            let source = wgpu::ShaderSource::Wgsl(text);
             let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&name), source };
             // SAFETY: indices stay checked in every module, and so do loops and divisions in those with a text of a user's
             // (a kernel, or an expression that was fused into one of ours). In our own, loops end (their counts are at most
