@@ -24,9 +24,8 @@ pub(super) struct Balanced {
 
 /// `dispatch`, which moves so many bytes, in that form; `None` where that is not possible or does not pay, or it is a user's.
 ///
-/// Left alone is what waits for others, and results in the registers of a tile: they are equal parts anyway, and their loops take a
-/// fifth longer to compile within others (the first step of the transformer block 1.2 times as long; its other steps 1.05
-/// times as fast).
+/// Left alone is what waits for others, and results in the registers of a tile: they are equal parts anyway, and their loops take
+/// longer to compile within others (`docs/software-drivers.md`, "sharing out work").
 ///
 /// `forms` keeps what became of each program.
 pub(super) fn balance(

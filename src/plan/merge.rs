@@ -4,9 +4,9 @@
 //! Their parts are put one after the other, each under names with a number, and a new `main` sends every workgroup
 //! to the kernel that it belongs to. Kernels with workgroup memory stay alone, and so do those of users.
 //!
-//! What is merged hangs on the structure and on the sizes of parameters, never on the batch, so that another batch size
-//! finds the same texts. Joining everything that is independent lost: each combination of tile kernels is a text of its
-//! own, and one takes 0.1-0.5 s to compile on a software driver.
+//! What is merged depends on the structure and on the sizes of parameters, never on the batch, so that another batch size
+//! finds the same texts. Not everything that is independent is joined: each combination of tile kernels is a text of its own,
+//! and such a text takes long to compile (`docs/software-drivers.md`, "merging").
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
@@ -77,8 +77,7 @@ pub fn merge(plan: &mut Plan, waits: &[(usize, usize)], capabilities: &Capabilit
 }
 
 /// The groups that would compile a tile once more: what goes with it differs from group to group, and it is not for being
-/// small that they are groups. With five such groups left apart the first step of a transformer block, all caches off, took
-/// 0.77 of the time (medians of four, in turn), for 41 dispatches instead of 36.
+/// small that they are groups. What they save is less than what compiling costs (`docs/software-drivers.md`, "merging").
 fn recompiled(groups: &[Vec<usize>], parts: &[Option<Part>]) -> HashSet<Vec<usize>> {
     let members = |group: &[usize]| group.iter().filter_map(|&i| parts[i].as_ref()).collect::<Vec<_>>();
     let program = |part: &Part| Arc::as_ptr(&part.dispatch.program);
