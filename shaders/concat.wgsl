@@ -6,19 +6,6 @@
 // Elements of the inputs come in units of WIDTH, one or four. Put in front of this text: `const WIDTH: u32`, the bindings
 // (inputs, in units, then `result`, in elements), `load` and `store`. Workgroups: ceil(units / 64). Iterations: 0.
 
-struct Params {
-    units: u32,
-    // Units.
-    span: u32,
-    // Elements.
-    start: u32,
-    total: u32,
-    // Units of a row of each input.
-    lengths: array<vec4<u32>, 2>,
-}
-
-@group(0) @binding(15) var<uniform> p: Params;
-
 fn work(i: u32) {
     if i >= p.units {
         return;

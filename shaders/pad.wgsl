@@ -1,19 +1,8 @@
 // Puts an input into a larger result: result[i] = input[i - before] where that is inside, else `value`.
 //
-// Put in front of this text: the binding of `result` (1, or 2 after a start), and `moved()`, which is added to `before`
-// of axis `dynamic`. Binding 0: input (read). Axes are innermost first: (length, input length, input stride, before).
+// What `moved()` gives is added to `before` of axis `dynamic`. Axes are innermost first: (length, input length, input stride,
+// before).
 // Workgroups: ceil(elements / 64). Iterations: 8.
-
-struct Params {
-    elements: u32,
-    value: u32,
-    dynamic: u32,
-    unused: u32,
-    axes: array<vec4<u32>, 8>,
-}
-
-@group(0) @binding(0) var<storage, read> input: array<f32>;
-@group(0) @binding(15) var<uniform> p: Params;
 
 fn work(i: u32) {
     if i >= p.elements {
@@ -34,7 +23,7 @@ fn work(i: u32) {
         inside = inside && index < axis.y;
         at += index * axis.z;
     }
-    var value = bitcast<f32>(p.value);
+    var value = p.value;
     if inside {
         value = input[at];
     }

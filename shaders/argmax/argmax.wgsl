@@ -9,19 +9,6 @@
 // Bindings: 0 input (read), then those of the pass.
 // Workgroups: ceil(outputs * runs / 64); second pass ceil(outputs / 64). Iterations: run + 16.
 
-struct Params {
-    outputs: u32,
-    reduced: u32,
-    run: u32,
-    runs: u32,
-    // (length, stride) of the kept axes, innermost first, then of the reduced ones.
-    kept: array<vec4<u32>, 4>,
-    within: array<vec4<u32>, 4>,
-}
-
-@group(0) @binding(0) var<storage, read> input: array<S>;
-@group(0) @binding(15) var<uniform> p: Params;
-
 fn kept_index(o: u32) -> u32 {
     var rest = o;
     var at = 0u;

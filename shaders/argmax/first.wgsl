@@ -1,8 +1,6 @@
 // First pass of argmax: result[o, run] = r of the largest of elements run * p.run, .. of output o, the first of equal ones.
 // `argmax/argmax.wgsl` and `shared/each.wgsl` stand in front. binding 1  result [outputs, runs] (written)
 
-@group(0) @binding(1) var<storage, read_write> result: array<u32>;
-
 fn work(i: u32) {
     if i >= p.outputs * p.runs {
         return;

@@ -1,9 +1,6 @@
 // Second pass of argmax: result[o] = the winner among the winners of o's runs, in order. `argmax/argmax.wgsl` and `shared/each.wgsl` stand
 // in front. Bindings: 1 partial [outputs, runs] (read), 2 result [outputs] (written).
 
-@group(0) @binding(1) var<storage, read> partial: array<u32>;
-@group(0) @binding(2) var<storage, read_write> result: array<u32>;
-
 fn work(i: u32) {
     if i >= p.outputs {
         return;

@@ -7,15 +7,6 @@
 // Grid: ceil(elements / 64) workgroups, folded freely over x and y. Loops: splits iterations an invocation.
 // Loops that surely have a round end where one does.
 
-struct Params {
-    elements: u32,
-    splits: u32,
-}
-
-@group(0) @binding(0) var<storage, read> parts: array<f32>;
-@group(0) @binding(1) var<storage, read_write> result: array<OUT>;
-@group(0) @binding(15) var<uniform> p: Params;
-
 fn work(index: u32) {
     if index >= p.elements {
         return;

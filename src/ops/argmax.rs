@@ -3,10 +3,13 @@
 use crate::array::{Array, offsets};
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::kernel::{Binding, Capabilities, Kernel, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
-use crate::ops::shared::{EACH, check_axis};
+use crate::ops::shared::{check_axis, each};
+use crate::shader::{File, Item, params};
+use crate::shaders;
+use crate::shape::MAX_RANK;
 use crate::tensor::Tensor;
 
 /// Linear index, among the reduced elements, of the largest; the axes stay with length 1.
@@ -49,6 +52,19 @@ impl Tensor {
             DType::F32 | DType::I32 | DType::U32 => self.clone(),
         };
         Tensor::apply(Argmax { axes: axes.to_vec() }, &[&comparable])
+    }
+}
+
+params! {
+    struct Sizes {
+        outputs,
+        reduced,
+        run,
+        runs,
+        /// (length, stride) of the kept axes, two a vector, innermost first.
+        kept: [[u32; 4]; MAX_RANK / 2],
+        /// Of the reduced ones.
+        within: [[u32; 4]; MAX_RANK / 2],
     }
 }
 
@@ -95,40 +111,39 @@ impl Op for Argmax {
         // An invocation takes a run of at most this many elements; runs are compared in a second pass.
         let run = 40_000.min(reduced);
         let runs = reduced.div_ceil(run);
-        let mut words = vec![outputs as u32, reduced as u32, run as u32, runs as u32];
-        // Eight (length, stride) pairs each for kept and reduced axes, innermost first, padded with (1, 0).
-        for wanted in [false, true] {
-            let mut axes: Vec<[u32; 2]> = (0..shape.rank())
-                .rev()
-                .filter(|axis| self.axes.contains(axis) == wanted)
-                .map(|axis| [shape[axis] as u32, strides[axis] as u32])
-                .collect();
-            axes.resize(8, [1, 0]);
-            words.extend(axes.into_iter().flatten());
-        }
-        let shared = include_str!("../../shaders/argmax/argmax.wgsl");
+        // (length, stride) of the kept or the reduced axes, innermost first, padded with (1, 0).
+        let axes = |wanted: bool| {
+            let mut pairs = [[1, 0, 1, 0]; MAX_RANK / 2];
+            let own = (0..shape.rank()).rev().filter(|axis| self.axes.contains(axis) == wanted);
+            for (k, axis) in own.enumerate() {
+                pairs[k / 2][k % 2 * 2..][..2].copy_from_slice(&[shape[axis] as u32, strides[axis] as u32]);
+            }
+            pairs
+        };
+        let sizes = Sizes { outputs, reduced, run, runs, kept: axes(false), within: axes(true) };
         let (element, is_nan) = match inputs[0].dtype {
             DType::I32 => ("i32", "false"),
             DType::U32 | DType::Bool => ("u32", "false"),
             DType::F32 | DType::F16 => ("f32", "(bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u"),
         };
-        let text = |pass: &str| {
-            format!("alias S = {element};\nfn is_nan(x: S) -> bool {{\n    return {is_nan};\n}}\n{EACH}{shared}{pass}")
+        let kernel = |name: &'static str, pass: &'static File, units: usize, rounds: usize| {
+            let is_nan = format!("fn $is_nan$(x: {element}) -> bool {{\n    return {is_nan};\n}}\n");
+            let shader = each(Shader::of(&[&shaders::argmax::ARGMAX, pass]));
+            let mut kernel = Kernel::own(name, shader.alias("S", element).item(Item::new("is_nan", is_nan)));
+            kernel.uniform(sizes);
+            kernel.bind(Binding::input(0), "input", element);
+            kernel.workgroups = (units as u64).div_ceil(64);
+            kernel.iterations = rounds as u64 + 16;
+            kernel
         };
-        let mut first = Kernel::own("argmax", text(include_str!("../../shaders/argmax/first.wgsl")));
-        first.params = words.clone();
-        first.workgroups = ((outputs * runs) as u64).div_ceil(64);
-        first.iterations = run as u64 + 16;
+        let mut first = kernel("argmax", &shaders::argmax::FIRST, outputs * runs, run);
+        first.bind(if runs == 1 { Binding::output() } else { Binding::write(0) }, "result", "u32");
         if runs == 1 {
-            first.bindings = vec![Binding::input(0), Binding::output()];
             return Lowering::kernel(first);
         }
-        first.bindings = vec![Binding::input(0), Binding::write(0)];
-        let mut second = Kernel::own("argmax.runs", text(include_str!("../../shaders/argmax/second.wgsl")));
-        second.bindings = vec![Binding::input(0), Binding::read(0), Binding::output()];
-        second.params = words;
-        second.workgroups = (outputs as u64).div_ceil(64);
-        second.iterations = runs as u64 + 16;
+        let mut second = kernel("argmax.runs", &shaders::argmax::SECOND, outputs, runs);
+        second.bind(Binding::read(0), "partial", "u32");
+        second.bind(Binding::output(), "result", "u32");
         Lowering::Kernels { kernels: vec![first, second], temporaries: vec![outputs * runs] }
     }
 

@@ -4,10 +4,12 @@ use crate::array::Array;
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::kernel::{Binding, Capabilities, Kernel, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
-use crate::ops::shared::{EACH, check_axis};
+use crate::ops::shared::{check_axis, each};
+use crate::shader::{Item, params};
+use crate::shaders;
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::Tensor;
 
@@ -143,13 +145,19 @@ impl Op for Concat {
             let span: usize = lengths.iter().sum();
             // Elements in fours where none of them crosses a bound.
             let width = if lengths.iter().all(|length| length.is_multiple_of(4)) { 4 } else { 1 };
-            let mut words: Vec<u32> = [outer * span / width, span / width, start, total].map(|x| x as u32).to_vec();
-            words.extend(lengths.iter().map(|&length| (length / width) as u32));
-            words.resize(4 + MOST, 0);
-            let mut kernel = Kernel::own("concat", text(output.dtype, metas.len(), epilogue, width));
-            kernel.bindings = (0..metas.len()).map(|k| Binding::input(group * most + k)).collect();
-            kernel.bindings.push(Binding::output());
-            kernel.params = words;
+            let mut kernel = Kernel::own("concat", shader(output.dtype, metas.len(), epilogue, width));
+            let element = element(output.dtype);
+            for k in 0..metas.len() {
+                let unit = if width == 4 { format!("vec4<{element}>") } else { element.to_string() };
+                kernel.bind(Binding::input(group * most + k), NAMES[k], unit);
+            }
+            kernel.bind(Binding::output(), "result", element);
+            let mut units = [[0; 4]; MOST / 4];
+            for (k, length) in lengths.iter().enumerate() {
+                units[k / 4][k % 4] = (length / width) as u32;
+            }
+            let (span_units, all) = (span / width, outer * span / width);
+            kernel.uniform(Sizes { units: all, span: span_units, start, total, lengths: units });
             kernel.workgroups = ((outer * span / width) as u64).div_ceil(64);
             kernel.epilogue = epilogue;
             kernels.push(kernel);
@@ -187,39 +195,55 @@ impl Op for Concat {
     }
 }
 
-/// The kernel for `count` inputs: their bindings, `load`, which finds unit `r` of a row of all of them, and `store`; a unit
-/// is one element or four.
-fn text(dtype: DType, count: usize, epilogue: bool, width: usize) -> String {
-    let element = match dtype {
+params! {
+    struct Sizes {
+        units,
+        /// Units.
+        span,
+        /// Elements.
+        start,
+        total,
+        /// Units of a row of each input.
+        lengths: [[u32; 4]; MOST / 4],
+    }
+}
+
+/// Names of the inputs' bindings.
+const NAMES: [&str; MOST] = ["in0", "in1", "in2", "in3", "in4", "in5", "in6", "in7"];
+
+fn element(dtype: DType) -> &'static str {
+    match dtype {
         DType::F32 | DType::F16 => "f32",
         DType::I32 => "i32",
         DType::U32 | DType::Bool => "u32",
-    };
-    let unit = if width == 4 { format!("vec4<{element}>") } else { element.to_string() };
-    let mut text = format!("const WIDTH: u32 = {width}u;\n");
-    for k in 0..count {
-        text += &format!("@group(0) @binding({k}) var<storage, read> in{k}: array<{unit}>;\n");
     }
-    text += &format!("@group(0) @binding({count}) var<storage, read_write> result: array<{element}>;\n");
-    text += &format!("fn load(row: u32, r: u32) -> {unit} {{\n    var at = r;\n");
+}
+
+/// The shader for `count` inputs: `load`, which finds unit `r` of a row of all of them, and `store`; a unit is one element or
+/// four.
+fn shader(dtype: DType, count: usize, epilogue: bool, width: usize) -> Shader {
+    let unit = if width == 4 { format!("vec4<{}>", element(dtype)) } else { element(dtype).to_string() };
+    let mut load = format!("fn $load$(row: u32, r: u32) -> {unit} {{\n    var at = r;\n");
     for k in 0..count - 1 {
-        let length = format!("p.lengths[{}][{}]", k / 4, k % 4);
-        text += &format!(
-            "    if at < {length} {{\n        return in{k}[row * {length} + at];\n    }}\n    at -= {length};\n"
+        let length = format!("$p$.lengths[{}][{}]", k / 4, k % 4);
+        load += &format!(
+            "    if at < {length} {{\n        return $in{k}$[row * {length} + at];\n    }}\n    at -= {length};\n"
         );
     }
     let last = count - 1;
-    text += &format!("    return in{last}[row * p.lengths[{}][{}] + at];\n}}\n", last / 4, last % 4);
-    text += &format!("fn store(at: u32, value: {unit}) {{\n");
+    load += &format!("    return $in{last}$[row * $p$.lengths[{}][{}] + at];\n}}\n", last / 4, last % 4);
+    let mut store = format!("fn $store$(at: u32, value: {unit}) {{\n");
     for k in 0..width {
         let (at, value) = match width {
             1 => ("at".to_string(), "value".to_string()),
             _ => (format!("at + {k}u"), format!("value[{k}]")),
         };
-        let value = if epilogue { format!("epilogue({value}, {at})") } else { value };
-        text += &format!("    result[{at}] = {value};\n");
+        let value = if epilogue { format!("$epilogue$({value}, {at})") } else { value };
+        store += &format!("    $result$[{at}] = {value};\n");
     }
-    text + "}\n" + EACH + include_str!("../../shaders/concat.wgsl")
+    store += "}\n";
+    let shader = each(Shader::of(&[&shaders::CONCAT])).constant("WIDTH", width);
+    shader.item(Item::new("load", load)).item(Item::new("store", store))
 }
 
 #[cfg(test)]

@@ -6,10 +6,12 @@ use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
 use crate::graph::Source;
-use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::kernel::{Binding, Capabilities, Kernel, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Lowering, Op, Role, Tolerance};
-use crate::ops::shared::EACH;
+use crate::ops::shared::each;
+use crate::shader::{Item, params};
+use crate::shaders;
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::Tensor;
 
@@ -100,7 +102,17 @@ fn joined(parts: &[Tensor]) -> Option<Tensor> {
     (end == total).then(|| Tensor::concat(&pieces, axis).cast(dtype))
 }
 
-/// Words of the shared kernel: elements, value, then (length, input length, stride, before) an axis, innermost first.
+params! {
+    struct Sizes {
+        elements,
+        value: f32,
+        /// The axis, counted from the innermost, that the start moves along; 8 for none.
+        dynamic,
+        /// (length, input length, input stride, before) of each axis, innermost first.
+        axes: [[u32; 4]; MAX_RANK],
+    }
+}
+
 fn kernel(
     name: &'static str,
     from: &Shape,
@@ -110,30 +122,22 @@ fn kernel(
     dynamic: Option<usize>,
 ) -> Kernel {
     let strides = from.strides();
-    let mut words = vec![
-        to.elements() as u32,
-        (value as f32).to_bits(),
-        dynamic.map_or(8, |axis| (to.rank() - 1 - axis) as u32),
-        0,
-    ];
-    for axis in (0..to.rank()).rev() {
-        words.extend([to[axis], from[axis], strides[axis], before[axis]].map(|x| x as u32));
+    let mut axes = [[1, 1, 0, 0]; MAX_RANK];
+    for (words, axis) in axes.iter_mut().zip((0..to.rank()).rev()) {
+        *words = [to[axis], from[axis], strides[axis], before[axis]].map(|x| x as u32);
     }
-    for _ in to.rank()..MAX_RANK {
-        words.extend([1, 1, 0, 0]);
+    let moved = match dynamic {
+        Some(_) => "fn $moved$() -> u32 {\n    return $start$[0];\n}\n",
+        None => "fn $moved$() -> u32 {\n    return 0u;\n}\n",
+    };
+    let mut kernel = Kernel::own(name, each(Shader::of(&[&shaders::PAD])).item(Item::new("moved", moved)));
+    kernel.bind(Binding::input(0), "input", "f32");
+    if dynamic.is_some() {
+        kernel.bind(Binding::input(1), "start", "u32");
     }
-    let start = if dynamic.is_some() {
-        "@group(0) @binding(1) var<storage, read> start: array<u32>;\n@group(0) @binding(2) var<storage, read_write> result: array<f32>;\n\
-         fn moved() -> u32 {\n    return start[0];\n}\n"
-    } else {
-        "@group(0) @binding(1) var<storage, read_write> result: array<f32>;\nfn moved() -> u32 {\n    return 0u;\n}\n"
-    };
-    let mut kernel = Kernel::own(name, format!("{EACH}{start}{}", include_str!("../../shaders/pad.wgsl")));
-    kernel.bindings = match dynamic {
-        Some(_) => vec![Binding::input(0), Binding::input(1), Binding::output()],
-        None => vec![Binding::input(0), Binding::output()],
-    };
-    kernel.params = words;
+    kernel.bind(Binding::output(), "result", "f32");
+    let dynamic = dynamic.map_or(MAX_RANK, |axis| to.rank() - 1 - axis);
+    kernel.uniform(Sizes { elements: to.elements(), value: value as f32, dynamic, axes });
     kernel.workgroups = (to.elements() as u64).div_ceil(64);
     kernel.iterations = 8;
     kernel.epilogue = true;

@@ -4,13 +4,19 @@ use crate::error::Problem;
 use crate::kernel::{Binding, Kernel, Shader};
 use crate::layout::Meta;
 use crate::op::Lowering;
-use crate::shader::Item;
+use crate::shader::{Item, params};
+use crate::shaders;
 
 /// The entry of a kernel whose text has `work`: each of 64 invocations of a workgroup works alone.
 pub(crate) const EACH: &str = concat!("const GROUP: u32 = 64u;\n", include_str!("../../shaders/shared/each.wgsl"));
 
 /// As [`EACH`], where the text says how large a `GROUP` is.
 pub(crate) const EACH_OF_GROUP: &str = include_str!("../../shaders/shared/each.wgsl");
+
+/// A shader that has `work`, with that entry.
+pub(crate) fn each(shader: Shader) -> Shader {
+    shader.constant("GROUP", 64u32).file(&shaders::shared::EACH)
+}
 
 /// The `GROUP` lanes of a workgroup work together.
 pub(crate) const TEAM: &str = include_str!("../../shaders/shared/team.wgsl");
@@ -32,11 +38,19 @@ fn no_epilogue(shader: Shader, lanes: usize) -> Shader {
     shader.alias("OUT", out).item(Item::new("epilogue", epilogue))
 }
 
+params! {
+    struct Sizes {
+        elements,
+        splits,
+    }
+}
+
 /// A kernel that adds `splits` partial results of `elements` elements in order, from one binding into another.
 pub(crate) fn add_splits(elements: usize, splits: usize, from: Binding, to: Binding) -> Kernel {
-    let mut sum = Kernel::own("split_sum", EACH.to_string() + include_str!("../../shaders/shared/split_sum.wgsl"));
-    sum.bindings = vec![from, to];
-    sum.params = vec![elements as u32, splits as u32];
+    let mut sum = Kernel::own("split_sum", each(Shader::of(&[&shaders::shared::SPLIT_SUM])));
+    sum.bind(from, "parts", "f32");
+    sum.bind(to, "result", "$OUT$");
+    sum.uniform(Sizes { elements, splits });
     sum.workgroups = (elements as u64).div_ceil(64);
     sum.iterations = splits as u64;
     sum.flops = (splits * elements) as u64;
