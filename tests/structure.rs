@@ -353,12 +353,13 @@ fn shaders_named(text: &str) -> Vec<String> {
     let until = |rest: &str, end: fn(char) -> bool| rest[..rest.find(end).unwrap_or(rest.len())].to_string();
     let mut found = vec![];
     for (at, _) in joined.match_indices("shaders::") {
-        let Some((room, rest)) = joined[at + 9..].split_once("::") else { continue };
-        let names = match rest.strip_prefix('{') {
-            Some(group) => until(group, |c| c == '}'),
-            None => until(rest, |c| !c.is_alphanumeric() && c != '_'),
-        };
-        found.extend(names.split(',').map(|name| format!("{room}/{}", name.trim().to_lowercase())));
+        let path = until(&joined[at + 9..], |c| !c.is_alphanumeric() && c != '_' && c != ':');
+        let group = joined[at + 9 + path.len()..].strip_prefix('{').map(|group| until(group, |c| c == '}'));
+        let path = path.replace("::", "/").to_lowercase();
+        match group {
+            Some(names) => found.extend(names.split(',').map(|name| path.clone() + &name.trim().to_lowercase())),
+            None => found.push(path),
+        }
     }
     for (at, _) in joined.match_indices("/shaders/") {
         let path = until(&joined[at + 9..], |c| c == '"');

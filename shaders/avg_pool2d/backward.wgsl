@@ -10,23 +10,6 @@
 // Grid: ceil(planes * in_height * ceil(in_width / COLUMNS) / GROUP) workgroups, folded freely over x and y.
 // Loops: COLUMNS * (1 + h * (1 + w)) iterations an invocation, h = floor((kernel_height - 1) / stride_height) + 1, w alike.
 
-struct Params {
-    planes: u32,
-    in_height: u32,
-    in_width: u32,
-    out_height: u32,
-    out_width: u32,
-    kernel_height: u32,
-    kernel_width: u32,
-    padding_height: u32,
-    padding_width: u32,
-    count_padding: u32,
-}
-
-@group(0) @binding(0) var<storage, read> dy: array<A_TYPE>;
-@group(0) @binding(1) var<storage, read_write> dx: array<OUT>;
-@group(0) @binding(15) var<uniform> p: Params;
-
 // The windows [x, y) along one axis that cover padded position `at`: i * stride <= at <= i * stride + reach.
 fn windows(at: u32, reach: u32, stride: u32, count: u32) -> vec2<u32> {
     let below = max(at, reach) - reach;

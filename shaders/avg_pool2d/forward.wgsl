@@ -10,25 +10,6 @@
 // Grid: ceil(planes * out_height * out_width / GROUP) workgroups, folded freely over x and y.
 // Loops: kernel_height * (1 + kernel_width) iterations an invocation.
 
-struct Params {
-    planes: u32,
-    in_height: u32,
-    in_width: u32,
-    out_height: u32,
-    out_width: u32,
-    kernel_height: u32,
-    kernel_width: u32,
-    stride_height: u32,
-    stride_width: u32,
-    padding_height: u32,
-    padding_width: u32,
-    count_padding: u32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
-@group(0) @binding(1) var<storage, read_write> y: array<OUT>;
-@group(0) @binding(15) var<uniform> p: Params;
-
 fn work(index: u32) {
     let out_area = p.out_height * p.out_width;
     let plane = index / out_area;

@@ -12,21 +12,6 @@
 // Grid: ceil(planes * in_height * ceil(in_width / COLUMNS) / GROUP) workgroups, folded freely over x and y.
 // Loops: COLUMNS * (1 + WINDOW_ROWS * (1 + WINDOW_COLUMNS * (1 + KERNEL_HEIGHT * (1 + KERNEL_WIDTH)))) iterations.
 
-struct Params {
-    planes: u32,
-    in_height: u32,
-    in_width: u32,
-    out_height: u32,
-    out_width: u32,
-    padding_height: u32,
-    padding_width: u32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
-@group(0) @binding(1) var<storage, read> dy: array<B_TYPE>;
-@group(0) @binding(2) var<storage, read_write> dx: array<OUT>;
-@group(0) @binding(15) var<uniform> p: Params;
-
 // So many windows can cover one position along either axis.
 const WINDOW_ROWS: u32 = (KERNEL_HEIGHT - 1u) / STRIDE_HEIGHT + 1u;
 const WINDOW_COLUMNS: u32 = (KERNEL_WIDTH - 1u) / STRIDE_WIDTH + 1u;

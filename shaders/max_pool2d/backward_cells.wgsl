@@ -10,21 +10,6 @@
 // Cells along an axis: ceil((size + padding) / stride). Grid: ceil(planes * cells / GROUP) workgroups, folded freely.
 // Loops: KERNEL_HEIGHT * (1 + KERNEL_WIDTH) + STRIDE_HEIGHT * (1 + STRIDE_WIDTH) iterations an invocation.
 
-struct Params {
-    planes: u32,
-    in_height: u32,
-    in_width: u32,
-    out_height: u32,
-    out_width: u32,
-    padding_height: u32,
-    padding_width: u32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
-@group(0) @binding(1) var<storage, read> dy: array<B_TYPE>;
-@group(0) @binding(2) var<storage, read_write> dx: array<OUT>;
-@group(0) @binding(15) var<uniform> p: Params;
-
 fn work(cell: u32) {
     let rows = (p.in_height + p.padding_height + STRIDE_HEIGHT - 1u) / STRIDE_HEIGHT;
     let columns = (p.in_width + p.padding_width + STRIDE_WIDTH - 1u) / STRIDE_WIDTH;

@@ -12,19 +12,6 @@
 // Loops: COLUMNS * (1 + KERNEL_HEIGHT * (1 + KERNEL_WIDTH)) iterations an invocation.
 // Loops that surely have a round end where one does.
 
-struct Params {
-    planes: u32,
-    in_height: u32,
-    in_width: u32,
-    out_height: u32,
-    out_width: u32,
-    padding_height: u32,
-    padding_width: u32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
-@group(0) @binding(15) var<uniform> p: Params;
-
 fn work(span: u32) {
     let segments = (p.out_width + COLUMNS - 1u) / COLUMNS;
     let line = span / segments;

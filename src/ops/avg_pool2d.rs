@@ -3,12 +3,14 @@
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::kernel::{Binding, Capabilities, Kernel, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Casting, Draw, Lowering, Op, Tolerance};
 use crate::ops::pool::Window;
 use crate::ops::product::Product;
-use crate::ops::shared::{EACH, EACH_OF_GROUP};
+use crate::ops::shared::each;
+use crate::shader::params;
+use crate::shaders;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -68,6 +70,24 @@ impl AvgPool2d {
     }
 }
 
+params! {
+    struct Sizes {
+        planes,
+        in_height,
+        in_width,
+        out_height,
+        out_width,
+        kernel_height,
+        kernel_width,
+        stride_height,
+        stride_width,
+        padding_height,
+        padding_width,
+        /// 1 if padding counts as elements.
+        count_padding,
+    }
+}
+
 impl Op for AvgPool2d {
     fn name(&self) -> &'static str {
         "avg_pool2d"
@@ -103,14 +123,26 @@ impl Op for AvgPool2d {
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
-        let types = Product::FULL.types(inputs, capabilities);
+        let types = Shader::from(Product::FULL.types(inputs, capabilities));
         let window = &self.window;
-        let text = include_str!("../../shaders/avg_pool2d/forward.wgsl");
-        let mut kernel = Kernel::own("avg_pool2d", format!("{EACH}{types}{text}"));
-        kernel.bindings = vec![Binding::input(0), Binding::output()];
-        let rest = [window.kernel, window.stride, window.padding].concat().into_iter().map(|n| n as u32);
-        kernel.params = Window::sizes(&inputs[0].shape, &output.shape).into_iter().chain(rest).collect();
-        kernel.params.push(u32::from(self.count_include_pad));
+        let shader = each(types).file(&shaders::avg_pool2d::FORWARD);
+        let mut kernel = Kernel::own("avg_pool2d", shader);
+        kernel.bind(Binding::input(0), "x", "$A_TYPE$");
+        kernel.bind(Binding::output(), "y", "$OUT$");
+        kernel.uniform(Sizes {
+            planes: output.shape[0] * output.shape[1],
+            in_height: inputs[0].shape[2],
+            in_width: inputs[0].shape[3],
+            out_height: output.shape[2],
+            out_width: output.shape[3],
+            kernel_height: window.kernel[0],
+            kernel_width: window.kernel[1],
+            stride_height: window.stride[0],
+            stride_width: window.stride[1],
+            padding_height: window.padding[0],
+            padding_width: window.padding[1],
+            count_padding: usize::from(self.count_include_pad),
+        });
         kernel.workgroups = (output.elements() as u64).div_ceil(64);
         kernel.iterations = (window.kernel[0] * (1 + window.kernel[1])) as u64;
         kernel.epilogue = true;
@@ -192,16 +224,27 @@ impl Op for AvgPool2dBackward {
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
-        let types = Product::FULL.types(inputs, capabilities);
+        let types = Shader::from(Product::FULL.types(inputs, capabilities));
         let window = &self.pool.window;
         let columns = Window::columns(self.rounds());
-        let text = include_str!("../../shaders/avg_pool2d/backward.wgsl");
-        let mut kernel =
-            Kernel::own("avg_pool2d_backward", format!("{}{EACH_OF_GROUP}{types}{text}", window.constants(columns)));
-        kernel.bindings = vec![Binding::input(0), Binding::output()];
-        let rest = [window.kernel, window.padding].concat().into_iter().map(|n| n as u32);
-        kernel.params = Window::sizes(&output.shape, &inputs[0].shape).into_iter().chain(rest).collect();
-        kernel.params.push(u32::from(self.pool.count_include_pad));
+        let shader = window.constants(types, columns).file(&shaders::avg_pool2d::BACKWARD);
+        let mut kernel = Kernel::own("avg_pool2d_backward", shader);
+        kernel.bind(Binding::input(0), "dy", "$A_TYPE$");
+        kernel.bind(Binding::output(), "dx", "$OUT$");
+        kernel.uniform(Sizes {
+            planes: output.shape[0] * output.shape[1],
+            in_height: output.shape[2],
+            in_width: output.shape[3],
+            out_height: inputs[0].shape[2],
+            out_width: inputs[0].shape[3],
+            kernel_height: window.kernel[0],
+            kernel_width: window.kernel[1],
+            stride_height: window.stride[0],
+            stride_width: window.stride[1],
+            padding_height: window.padding[0],
+            padding_width: window.padding[1],
+            count_padding: usize::from(self.pool.count_include_pad),
+        });
         let shape = output.shape;
         let spans = shape[0] * shape[1] * shape[2] * shape[3].div_ceil(columns);
         kernel.workgroups = (spans as u64).div_ceil(64);

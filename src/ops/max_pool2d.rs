@@ -6,16 +6,15 @@
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::kernel::{Binding, Capabilities, Kernel, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Casting, Draw, Lowering, Op, Tolerance};
 use crate::ops::pool::Window;
 use crate::ops::product::Product;
-use crate::ops::shared::EACH_OF_GROUP;
+use crate::shader::params;
+use crate::shaders;
+use crate::shape::Shape;
 use crate::tensor::Tensor;
-
-/// The winner of a window.
-const WINDOW: &str = include_str!("../../shaders/max_pool2d/window.wgsl");
 
 /// Largest element of each window, and its place (row * width + column) in the plane, u32.
 #[derive(Debug)]
@@ -83,6 +82,35 @@ fn places(window: &Window, x: &Array, output: &[usize], mut visit: impl FnMut(us
     }
 }
 
+params! {
+    struct Sizes {
+        planes,
+        in_height,
+        in_width,
+        out_height,
+        out_width,
+        padding_height,
+        padding_width,
+    }
+}
+
+impl Sizes {
+    /// Of the pooling of `input` to `output`.
+    fn new(window: &Window, input: &Shape, output: &Shape) -> Sizes {
+        let [padding_height, padding_width] = window.padding;
+        let [planes, in_height, in_width] = [input[0] * input[1], input[2], input[3]];
+        Sizes {
+            planes,
+            in_height,
+            in_width,
+            out_height: output[2],
+            out_width: output[3],
+            padding_height,
+            padding_width,
+        }
+    }
+}
+
 impl Op for MaxPool2d {
     fn name(&self) -> &'static str {
         "max_pool2d"
@@ -119,15 +147,15 @@ impl Op for MaxPool2d {
         let window = &self.0;
         let rounds = window.kernel[0] * (1 + window.kernel[1]);
         let columns = Window::columns(rounds);
-        let types = Product::FULL.types(inputs, capabilities);
-        let text = include_str!("../../shaders/max_pool2d/forward.wgsl");
-        let mut kernel =
-            Kernel::own("max_pool2d", format!("{}{EACH_OF_GROUP}{types}{WINDOW}{text}", window.constants(columns)));
-        let sizes = Window::sizes(&inputs[0].shape, &output.shape);
-        kernel.bindings = vec![Binding::input(0)];
+        let types = Shader::from(Product::FULL.types(inputs, capabilities));
+        let shader =
+            window.constants(types, columns).file(&shaders::max_pool2d::WINDOW).file(&shaders::max_pool2d::FORWARD);
+        let mut kernel = Kernel::own("max_pool2d", shader);
+        kernel.bind(Binding::input(0), "x", "$A_TYPE$");
         kernel.results = vec![0, 1];
-        kernel.params = sizes.into_iter().chain(window.padding.map(|n| n as u32)).collect();
-        let spans = sizes[0] as usize * output.shape[2] * output.shape[3].div_ceil(columns);
+        let sizes = Sizes::new(window, &inputs[0].shape, &output.shape);
+        kernel.uniform(sizes);
+        let spans = sizes.planes * output.shape[2] * output.shape[3].div_ceil(columns);
         kernel.workgroups = (spans as u64).div_ceil(64);
         kernel.iterations = (columns * (1 + rounds)) as u64;
         Lowering::kernel(kernel)
@@ -238,24 +266,29 @@ impl Op for MaxPool2dBackward {
 
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
         let window = &self.0;
-        let types = Product::FULL.types(inputs, capabilities);
-        let sizes = Window::sizes(&inputs[0].shape, &inputs[1].shape);
-        let [planes, height, width, ..] = sizes.map(|n| n as usize);
+        let types = Shader::from(Product::FULL.types(inputs, capabilities));
+        let sizes = Sizes::new(window, &inputs[0].shape, &inputs[1].shape);
+        let Sizes { planes, in_height: height, in_width: width, .. } = sizes;
         let [[sh, sw], [ph, pw]] = [window.stride, window.padding];
         let columns = Window::columns(self.rounds());
-        let (name, text, spans, iterations) = if self.is_apart() {
+        let (name, file, spans, iterations) = if self.is_apart() {
             let cells = (height + ph).div_ceil(sh) * (width + pw).div_ceil(sw);
-            let text = include_str!("../../shaders/max_pool2d/backward_cells.wgsl");
-            ("max_pool2d_backward.cells", text, planes * cells, self.rounds())
+            ("max_pool2d_backward.cells", &shaders::max_pool2d::BACKWARD_CELLS, planes * cells, self.rounds())
         } else {
             let iterations = columns * (1 + self.rounds());
-            let text = include_str!("../../shaders/max_pool2d/backward.wgsl");
-            ("max_pool2d_backward", text, planes * height * width.div_ceil(columns), iterations)
+            (
+                "max_pool2d_backward",
+                &shaders::max_pool2d::BACKWARD,
+                planes * height * width.div_ceil(columns),
+                iterations,
+            )
         };
         let mut kernel =
-            Kernel::own(name, format!("{}{EACH_OF_GROUP}{types}{WINDOW}{text}", window.constants(columns)));
-        kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
-        kernel.params = sizes.into_iter().chain([ph as u32, pw as u32]).collect();
+            Kernel::own(name, window.constants(types, columns).file(&shaders::max_pool2d::WINDOW).file(file));
+        kernel.bind(Binding::input(0), "x", "$A_TYPE$");
+        kernel.bind(Binding::input(1), "dy", "$B_TYPE$");
+        kernel.bind(Binding::output(), "dx", "$OUT$");
+        kernel.uniform(sizes);
         kernel.workgroups = (spans as u64).div_ceil(64);
         kernel.iterations = iterations as u64;
         kernel.epilogue = true;

@@ -2,7 +2,9 @@
 
 use crate::error::Problem;
 use crate::kernel::MAX_ITERATIONS;
+use crate::kernel::Shader;
 use crate::layout::Meta;
+use crate::ops::shared::each;
 use crate::shape::Shape;
 
 /// A sliding window over the last two axes of [batch, channels, height, width].
@@ -95,17 +97,11 @@ impl Window {
         }
     }
 
-    /// The `const` lines of a shader.
-    pub(crate) fn constants(&self, columns: usize) -> String {
+    /// A shader with the constants of the window.
+    pub(crate) fn constants(&self, shader: Shader, columns: usize) -> Shader {
         let [[kh, kw], [sh, sw]] = [self.kernel, self.stride];
-        format!(
-            "const GROUP: u32 = 64u;\nconst COLUMNS: u32 = {columns}u;\nconst KERNEL_HEIGHT: u32 = {kh}u;\n\
-             const KERNEL_WIDTH: u32 = {kw}u;\nconst STRIDE_HEIGHT: u32 = {sh}u;\nconst STRIDE_WIDTH: u32 = {sw}u;\n"
-        )
-    }
-
-    /// planes, in height, in width, out height, out width.
-    pub(crate) fn sizes(input: &Shape, output: &Shape) -> [u32; 5] {
-        [input[0] * input[1], input[2], input[3], output[2], output[3]].map(|n| n as u32)
+        let shader = each(shader).constant("COLUMNS", columns);
+        let shader = shader.constant("KERNEL_HEIGHT", kh).constant("KERNEL_WIDTH", kw);
+        shader.constant("STRIDE_HEIGHT", sh).constant("STRIDE_WIDTH", sw)
     }
 }
