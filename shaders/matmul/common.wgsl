@@ -1,28 +1,11 @@
-// What all kernels of a matrix product share: its sizes, and what a workgroup forms. Strides and starts count elements.
+// What all kernels of a matrix product share:
 //   c[s, n0, n1, i, j] = epilogue(sum over k in part s of a[n0, n1, i, k] * b[n0, n1, k, j])
-// Part s covers k in [s * split_depth, min((s + 1) * split_depth, depth)).
-
-struct Params {
-    rows: u32,
-    columns: u32,
-    depth: u32,
-    batch_outer: u32,
-    batch_inner: u32,
-    splits: u32,
-    split_depth: u32,
-    a_batch_outer: u32,
-    a_batch_inner: u32,
-    a_row: u32,
-    a_column: u32,
-    b_batch_outer: u32,
-    b_batch_inner: u32,
-    b_row: u32,
-    b_column: u32,
-    a_start: u32,
-    b_start: u32,
-}
-
-@group(0) @binding(15) var<uniform> p: Params;
+// Part s covers k in [s * split_depth, min((s + 1) * split_depth, depth)). Products are added in ascending k, unless a kernel says otherwise.
+//
+// a, b: any layout: every axis is reached through a stride, from a_start and b_start on (all count elements), so a transposed
+//       operand needs no copy and a stride of 0 broadcasts a batch axis. `from_a` and `from_b` give an element as f32 (`ops/product.rs`).
+// c:    [splits, batch_outer, batch_inner, rows, columns], contiguous. With splits > 1 these are partial sums, which have no epilogue: a
+//       second kernel adds them in ascending order.
 
 // A part of one product of the batch.
 struct Part {

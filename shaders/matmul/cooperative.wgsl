@@ -1,5 +1,5 @@
-// Matrix product in half precision on matrix units: f16 operands, sums in f32. The text of `matmul/tiled.wgsl` (bindings, patches
-// of the operands, the store) stands in front and this loop takes the place of the one in `tiles/loop.wgsl`:
+// Matrix product in half precision on matrix units: f16 operands, sums in f32. Patches of the
+// operands and the store are those of `matmul/tiled.wgsl`, and this loop takes the place of the one in `tiles/loop.wgsl`:
 //   c[i, j] = epilogue(sum over k < count of f16(a[i, k]) * f16(b[k, j])), added in ascending k, 16 or 8 at a time
 //
 // A workgroup is 8 subgroups of 32 lanes; each forms 4 x 2 matrices of MATRIX x MATRIX elements, all together a block with
@@ -7,7 +7,7 @@
 // that loads of matrices ask for); the next slab's patches are read into registers while this one is multiplied. Elements of a
 // matrix cannot be reached one by one, so results go through workgroup memory to the epilogue.
 //
-// Constants (host prepends), besides those of `matmul/tiled.wgsl`:
+// Constants, besides those of `matmul/tiled.wgsl`:
 //   MATRIX = 16 or 8                 side of the matrices that the adapter lists
 //   Left, Right, Sum                 their types: f16 as A, f16 as B, f32 as C
 // Workgroup: (256, 1, 1), which must be 8 subgroups. Memory: 25,604 bytes at 16 x 16, 11,268 at 8 x 8.

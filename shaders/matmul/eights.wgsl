@@ -1,26 +1,19 @@
-// For software drivers alone, whose subgroups have exactly 8 lanes (lavapipe) and that have integers of 64 bits: matrix product of operands
-// that are read eight elements at a time:
-//   c[s, n0, n1, i, j] = epilogue(sum over k in part s of a[n0, n1, i, k] * b[n0, n1, k, j])
-// What was measured and tried: `docs/software-drivers.md`.
+// For software drivers alone, whose subgroups have exactly 8 lanes (lavapipe) and that have integers of 64 bits: the product of
+// `matmul/common.wgsl`, with operands that are read eight elements at a time.
 //
 // A subgroup has a tile of 32 x 32: lane l the rows 4 l .. 4 l + 3, whose a is contiguous along k, and a part of b's tile,
 // which it broadcasts: columns 4 l .. 4 l + 3 where b is contiguous along k, else all columns of one k.
-// Products are added in ascending k.
 //
-// binding 0  a; strides, starts and depth are multiples of 8, a_column is 1
-// binding 1  b, alike; one of b_row, b_column is 1, and where it is b_column, columns are a multiple of 8
-// binding 2  c [splits, batch_outer, batch_inner, rows, columns], contiguous. With splits > 1 these are partial sums:
-//            bind the identity epilogue and add the parts in ascending order with a second kernel.
+// a: strides, starts and depth are multiples of 8, a_column is 1
+// b: alike; one of b_row, b_column is 1, and where it is b_column, columns are a multiple of 8
 //
-// Sizes: `matmul/common.wgsl`, which goes in front, with `matmul/fours.wgsl` and `shared/team.wgsl`. Constants (host prepends): B_ALONG_K   true where k is b's contiguous axis
-// and `store(value, line, column)`, which has four elements of c's row at `line` (see `matmul/store_quads.wgsl`).
+// Beside it: `matmul/fours.wgsl`, `shared/team.wgsl`, and
+//   B_ALONG_K: bool                  k is b's contiguous axis
+//   fn store(value, line, column)    has four elements of c's row at `line` (see `matmul/store_quads.wgsl`)
 // Grid: splits * batches * ceil(rows / 32) * ceil(columns / 32), folded freely.
 // Loops: min(split_depth, depth) / 8 + 40 iterations an invocation.
-// Part s covers k in [s * split_depth, min((s + 1) * split_depth, depth)); split_depth is a multiple of 8.
+// split_depth is a multiple of 8.
 // Loops that surely have a round end where one does.
-
-@group(0) @binding(0) var<storage, read> a: array<vec4<u64>>;
-@group(0) @binding(1) var<storage, read> b: array<vec4<u64>>;
 
 // Eight neighbouring elements.
 struct Eight {

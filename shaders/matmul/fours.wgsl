@@ -1,4 +1,4 @@
-// For software drivers alone: what `matmul/wide.wgsl` and `matmul/eights.wgsl` share, one of which follows. A workgroup is one subgroup of
+// For software drivers alone: what `matmul/wide.wgsl` and `matmul/eights.wgsl` share. A workgroup is one subgroup of
 // exactly 8 lanes, with a tile of TILE x TILE; a lane keeps four lines of it as 4 x 8 sums of four elements.
 
 const GROUP: u32 = 8u;

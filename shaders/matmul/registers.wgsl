@@ -1,27 +1,11 @@
-// Matrix product, register tile, no workgroup memory and no barrier:
-//   c[s, n0, n1, i, j] = epilogue(sum over k in part s of a[n0, n1, i, k] * b[n0, n1, k, j])
-// Every axis of a and b is reached through a stride in elements, so a transposed operand needs no copy and a stride of 0
-// broadcasts a batch axis. Products are added in ascending k.
+// The product of `matmul/common.wgsl`, register tile, no workgroup memory and no barrier: an invocation keeps a ROWS x COLUMNS tile of c in
+// registers. `matmul/rows.wgsl` or `matmul/rows_subgroup.wgsl` has its sums.
 //
-// Each invocation keeps a ROWS x COLUMNS tile of c in registers; `matmul/rows.wgsl` or `matmul/rows_subgroup.wgsl`, which has them, stands in front.
-//
-// binding 0  a, any layout given by strides; its first element is a_start
-// binding 1  b, alike
-// binding 2  c [splits, batch_outer, batch_inner, rows, columns], contiguous. With splits > 1 these are partial sums:
-//            bind the identity epilogue and add the parts in ascending order with a second kernel.
-//
-// Sizes: `matmul/common.wgsl`, which goes in front. Constants (host prepends):
-//   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
-//   COLUMNS = 8    columns of an invocation
 // Workgroup: (GROUP_X, GROUP_Y, 1).
 // Grid: splits * batch_outer * batch_inner * ceil(rows / (ROWS * GROUP_Y)) * ceil(columns / (COLUMNS * GROUP_X)) workgroups,
 //       folded freely over x and y.
 // Loops (those over the constants are unrolled): min(split_depth, depth) + ROWS iterations an invocation: split_depth <= 59,000.
 // An empty part or depth = 0 gives 0. The loop ends where a round does.
-
-@group(0) @binding(0) var<storage, read> a: array<A_TYPE>;
-@group(0) @binding(1) var<storage, read> b: array<B_TYPE>;
-@group(0) @binding(2) var<storage, read_write> c: array<OUT>;
 
 @compute @workgroup_size(GROUP_X, GROUP_Y, 1)
 fn main(

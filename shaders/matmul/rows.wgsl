@@ -1,7 +1,7 @@
-// The sums of an invocation of `matmul/registers.wgsl`, which follows, ROWS x COLUMNS: every invocation reads each row of a for itself.
+// The sums of an invocation of `matmul/registers.wgsl`, ROWS x COLUMNS: every invocation reads each row of a for itself.
 // `matmul/rows_subgroup.wgsl` does the same for software drivers.
 //
-// Constants (host prepends):
+// Constants:
 //   ROWS = 8, COLUMNS = 8       tile of an invocation
 //   GROUP_X = 8, GROUP_Y = 1    invocations a workgroup, along columns and along rows (discrete GPU: 16 and 8 or 16)
 

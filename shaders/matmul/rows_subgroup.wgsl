@@ -2,7 +2,7 @@
 // The functions are those of `matmul/rows.wgsl`; a workgroup is one subgroup, and lane l reads a's row l once and broadcasts it to the
 // others. Needs Features::SUBGROUP; control flow is uniform over the workgroup up to the stores. No part of a split is empty.
 //
-// Constants (host prepends): ROW_LOADS = 4: a tile has 8 * ROW_LOADS rows; COLUMNS = 4; ROW_LOADS * COLUMNS <= 16, else drivers stop unrolling.
+// Constants: ROW_LOADS = 4: a tile has 8 * ROW_LOADS rows; COLUMNS = 4; ROW_LOADS * COLUMNS <= 16, else drivers stop unrolling.
 
 const GROUP_X: u32 = 8u;
 const GROUP_Y: u32 = 1u;

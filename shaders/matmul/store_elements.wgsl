@@ -1,7 +1,5 @@
 // Results in rows of any length; columns past the end of a row are left out.
 
-@group(0) @binding(2) var<storage, read_write> c: array<OUT>;
-
 fn store(value: vec4<f32>, line: u32, column: u32) {
     for (var j = 0u; j < 4u; j++) {
         if column + j < p.columns {

@@ -1,25 +1,11 @@
-// Matrix product for GPUs, blocks in workgroup memory (the loop is in `tiles/loop.wgsl`, which follows this text):
-//   c[s, n0, n1, i, j] = epilogue(sum over k in part s of a[n0, n1, i, k] * b[n0, n1, k, j])
-// Every axis of a and b is reached through a stride in elements, so a transposed operand needs no copy and a stride of 0
-// broadcasts a batch axis. Products are added in ascending k.
+// The product of `matmul/common.wgsl` for GPUs, in blocks in workgroup memory (the loop is in `tiles/loop.wgsl`). a and b are bound in quads.
 //
-// binding 0  a in quads, any layout given by strides; its first element is a_start
-// binding 1  b, alike
-// binding 2  c [splits, batch_outer, batch_inner, rows, columns], contiguous. With splits > 1 these are partial sums:
-//            bind the identity epilogue and add the parts in ascending order with a second kernel.
-//
-// Constants (host prepends), besides those of `tiles/loop.wgsl`:
-//   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
+// Constants, besides those of `tiles/loop.wgsl`:
 //   A_ALONG_DEPTH, B_ALONG_DEPTH: bool   the axis k of a (a_column = 1), of b (b_row = 1) is the contiguous one
 //   A_WHOLE, B_WHOLE: bool               that axis has stride 1, its length, all other strides, the start and split_depth
 //                                        are multiples of 4: quads are read as such. Otherwise element by element
 // Grid: splits * batch_outer * batch_inner * ceil(rows / SIDE) * ceil(columns / SIDE) workgroups, folded freely over x and y.
-// Part s covers k in [s * split_depth, min((s + 1) * split_depth, depth)); an empty part or depth = 0 gives 0.
-// Sizes: `matmul/common.wgsl`, which goes in front.
-
-@group(0) @binding(0) var<storage, read> a: array<vec4<A_TYPE>>;
-@group(0) @binding(1) var<storage, read> b: array<vec4<B_TYPE>>;
-@group(0) @binding(2) var<storage, read_write> c: array<OUT>;
+// An empty part or depth = 0 gives 0.
 
 struct Block {
     outside: bool,

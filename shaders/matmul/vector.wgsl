@@ -1,25 +1,14 @@
-// Product of a vector and a matrix, for GPUs:
-//   c[s, n0, n1, 0, j] = epilogue(sum over k in part s of a[n0, n1, 0, k] * b[n0, n1, k, j])
-// The parameters are those of the other products with rows = 1; a product with one column is bound and described transposed.
+// The product of `matmul/common.wgsl` with rows = 1, for GPUs; a product with one column is bound and described transposed.
 //
 // A workgroup forms OUTPUTS results with 256 / OUTPUTS lanes each, which take every so manieth k; lanes are added in a tree,
 // the same in every run.
 //
-// binding 0  a, any layout given by strides; its first element is a_start
-// binding 1  b, alike
-// binding 2  c [splits, batch_outer, batch_inner, columns], contiguous; partial sums with splits > 1
-//
-// Sizes: `matmul/common.wgsl`, which goes in front. Constants (host prepends):
-//   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
+// Constants:
 //   ALONG_DEPTH: bool    k is the contiguous axis of b: neighbours take neighbouring k of one result, else neighbouring results
 //   OUTPUTS = 4 or 64    results of a workgroup: 4 along k
 //   GROUP = 256          invocations of a workgroup (`shared/team.wgsl`)
 // Grid: splits * batch_outer * batch_inner * ceil(columns / OUTPUTS) workgroups, folded freely over x and y.
 // Loops: ceil(min(split_depth, depth) * OUTPUTS / 256) + 8 iterations an invocation.
-
-@group(0) @binding(0) var<storage, read> a: array<A_TYPE>;
-@group(0) @binding(1) var<storage, read> b: array<B_TYPE>;
-@group(0) @binding(2) var<storage, read_write> c: array<OUT>;
 
 const LANES: u32 = GROUP / OUTPUTS;
 

@@ -1,27 +1,21 @@
-// For software drivers alone, whose subgroups have exactly 8 lanes (lavapipe): matrix product of operands that are read four elements at a
-// time:
-//   c[s, n0, n1, i, j] = epilogue(sum over k in part s of a[n0, n1, i, k] * b[n0, n1, k, j])
+// For software drivers alone, whose subgroups have exactly 8 lanes (lavapipe): the product of `matmul/common.wgsl`,
+// with operands that are read four elements at a time.
 // A load there costs as much as 8 scalar ones, one of four elements little more, and sums that do not fit the registers
 // are loaded and stored once for four k instead of once for each.
 //
 // A subgroup has a tile of 32 x 32: lane l the columns 4 l .. 4 l + 3, and of a the rows 4 l .. 4 l + 3, which it
 // broadcasts. Either operand may be contiguous along k or along its other axis: four loads bring 4 x 4 elements both ways.
-// Products are added in ascending k.
 //
-// binding 0  a; strides, starts and the length of the contiguous axis are multiples of 4, one of a_row, a_column is 1
-// binding 1  b, alike
-// binding 2  c [splits, batch_outer, batch_inner, rows, columns], contiguous. With splits > 1 these are partial sums:
-//            bind the identity epilogue and add the parts in ascending order with a second kernel.
+// a: strides, starts and the length of the contiguous axis are multiples of 4, one of a_row, a_column is 1
+// b: alike
 //
-// Sizes: `matmul/common.wgsl`, which goes in front, with `matmul/fours.wgsl` and `shared/team.wgsl`. Constants (host prepends): A_ALONG_K, B_ALONG_K   true where k is the contiguous axis
-// and `store(value, line, column)`, which has four elements of c's row at `line` (see `matmul/store_quads.wgsl`).
+// Beside it: `matmul/fours.wgsl`, `shared/team.wgsl`, and
+//   A_ALONG_K, B_ALONG_K: bool       k is the contiguous axis
+//   fn store(value, line, column)    has four elements of c's row at `line` (see `matmul/store_quads.wgsl`)
 // Grid: splits * batches * ceil(rows / 32) * ceil(columns / 32), folded freely.
 // Loops: min(split_depth, depth) / 4 + 47 iterations an invocation.
-// Part s covers k in [s * split_depth, min((s + 1) * split_depth, depth)); split_depth is a multiple of 4.
+// split_depth is a multiple of 4.
 // Loops that surely have a round end where one does.
-
-@group(0) @binding(0) var<storage, read> a: array<vec4<A_TYPE>>;
-@group(0) @binding(1) var<storage, read> b: array<vec4<B_TYPE>>;
 
 fn a_four(at: u32) -> vec4<f32> {
     let four = a[at];

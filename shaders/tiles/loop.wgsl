@@ -13,10 +13,10 @@
 // Nothing is an array of an invocation's own: accumulators have names, because compilers that do not unroll a loop keep
 // such arrays in memory.
 //
-// Constants (host prepends):
+// Constants:
 //   SIDE = 32, 64 or 128          side of the block
 //   TALL, WIDE: bool              see above; 32: neither, 64: TALL, 128: both (every invocation then brings one patch)
-// The op's text supplies
+// The op has
 //   struct Block                  a workgroup's task; members row, column (of its first element), count (of k) and outside
 //   struct Slot                   what is known of an invocation's patch before the loop over k
 //   fn find_block(group_index: u32) -> Block
@@ -26,7 +26,7 @@
 //                                 both 0 where k is past the end; what lies past the last row or column is never stored
 //   fn store(block: Block, row: u32, column: u32, values: vec4<f32>)    four columns of a row, past the edge or not
 //   A_ALONG_DEPTH, B_ALONG_DEPTH: bool    neighbours in memory are neighbours along k: steers which patch an invocation brings
-// and may call place_of, whose text (`tiles/place.wgsl`) stands in front of this one.
+// and may call place_of (`tiles/place.wgsl`).
 // Workgroup: (SIDE / 4) ^ 2 / (1, 2 or 4) = 64, 128 or 256 invocations.
 // Loops: ceil(count / 16) * 17 + 8 iterations an invocation.
 

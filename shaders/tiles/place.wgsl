@@ -1,5 +1,5 @@
 // The place of a workgroup's SIDE x SIDE block in a stack of rows x columns matrices: blocks go down a band of 4 rows of them, then to the
-// next column. For `tiles/loop.wgsl` and `matmul/cooperative.wgsl`. Constants (host prepends): SIDE.
+// next column. For `tiles/loop.wgsl` and `matmul/cooperative.wgsl`. Constants: SIDE.
 
 struct Place {
     plane: u32,

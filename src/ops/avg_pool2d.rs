@@ -3,7 +3,7 @@
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Kernel, Shader};
+use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Casting, Draw, Lowering, Op, Tolerance};
 use crate::ops::pool::Window;
@@ -123,7 +123,7 @@ impl Op for AvgPool2d {
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
-        let types = Shader::from(Product::FULL.types(inputs, capabilities));
+        let types = Product::FULL.types(inputs, capabilities);
         let window = &self.window;
         let shader = each(types).file(&shaders::avg_pool2d::FORWARD);
         let mut kernel = Kernel::own("avg_pool2d", shader);
@@ -224,7 +224,7 @@ impl Op for AvgPool2dBackward {
     }
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
-        let types = Shader::from(Product::FULL.types(inputs, capabilities));
+        let types = Product::FULL.types(inputs, capabilities);
         let window = &self.pool.window;
         let columns = Window::columns(self.rounds());
         let shader = window.constants(types, columns).file(&shaders::avg_pool2d::BACKWARD);

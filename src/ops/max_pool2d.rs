@@ -6,7 +6,7 @@
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Kernel, Shader};
+use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Casting, Draw, Lowering, Op, Tolerance};
 use crate::ops::pool::Window;
@@ -147,7 +147,7 @@ impl Op for MaxPool2d {
         let window = &self.0;
         let rounds = window.kernel[0] * (1 + window.kernel[1]);
         let columns = Window::columns(rounds);
-        let types = Shader::from(Product::FULL.types(inputs, capabilities));
+        let types = Product::FULL.types(inputs, capabilities);
         let shader =
             window.constants(types, columns).file(&shaders::max_pool2d::WINDOW).file(&shaders::max_pool2d::FORWARD);
         let mut kernel = Kernel::own("max_pool2d", shader);
@@ -266,7 +266,7 @@ impl Op for MaxPool2dBackward {
 
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
         let window = &self.0;
-        let types = Shader::from(Product::FULL.types(inputs, capabilities));
+        let types = Product::FULL.types(inputs, capabilities);
         let sizes = Sizes::new(window, &inputs[0].shape, &inputs[1].shape);
         let Sizes { planes, in_height: height, in_width: width, .. } = sizes;
         let [[sh, sw], [ph, pw]] = [window.stride, window.padding];

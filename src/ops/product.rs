@@ -3,8 +3,8 @@
 //!
 //! A product in half precision rounds its operands to f16, forms the sum in f32 and rounds the result once, to its dtype.
 //! An operand may be stored as f16, or as f32 and be rounded where it is read: parameters are, so that their f32 masters
-//! need no cast of their own. Every kernel of a product begins with the text of [`Product::types`] (`A_TYPE`, `B_TYPE`,
-//! `from_a`, `from_b`) and writes elements of `OUT`, which the planner defines.
+//! need no cast of their own. Every kernel of a product has what [`Product::types`] declares (`A_TYPE`, `B_TYPE`, `from_a`,
+//! `from_b`) and writes elements of `OUT`, which the planner defines.
 
 use std::borrow::Cow;
 
@@ -15,6 +15,8 @@ use crate::graph::{Node, Source};
 use crate::kernel::Capabilities;
 use crate::layout::Meta;
 use crate::op::Role;
+use crate::shader::{Facts, Item, Shader};
+use crate::shaders;
 use crate::tensor::{Tensor, is_mixed};
 
 /// Precision of a product.
@@ -72,25 +74,26 @@ impl Product {
         sum
     }
 
-    /// WGSL before a kernel's text: element types of bindings 0 and 1, and functions that give an element as f32.
-    pub fn types(&self, inputs: &[Meta], capabilities: &Capabilities) -> String {
-        let mut text = String::new();
+    /// The element types of inputs 0 and 1, and functions that give an element as f32.
+    pub(crate) fn types(&self, inputs: &[Meta], capabilities: &Capabilities) -> Shader {
+        let mut shader = Shader::default();
         let mut rounds = false;
-        for (meta, [name, function]) in inputs.iter().zip([["A_TYPE", "from_a"], ["B_TYPE", "from_b"]]) {
-            let stored = if meta.dtype == DType::F16 && capabilities.f16 { "f16" } else { "f32" };
-            let rounded = self.half && meta.dtype == DType::F32;
-            rounds |= rounded;
-            let value = match (rounded, capabilities.f16) {
-                (true, true) => "f32(f16(x))",
-                (true, false) => "to_half(x)",
-                (false, _) => "f32(x)",
+        for (meta, [kind, function]) in inputs.iter().zip([["A_TYPE", "from_a"], ["B_TYPE", "from_b"]]) {
+            let (stored, has) = match meta.dtype == DType::F16 && capabilities.f16 {
+                true => ("f16", Facts::HALF),
+                false => ("f32", Facts::NONE),
             };
-            text += &format!("alias {name} = {stored};\nfn {function}(x: {name}) -> f32 {{\n    return {value};\n}}\n");
+            let is_rounded = self.half && meta.dtype == DType::F32;
+            rounds |= is_rounded;
+            let (value, takes) = match (is_rounded, capabilities.f16) {
+                (true, true) => ("f32(f16(x))", Facts::HALF),
+                (true, false) => ("$to_half$(x)", Facts::NONE),
+                (false, _) => ("f32(x)", Facts::NONE),
+            };
+            let text = format!("fn ${function}$(x: ${kind}$) -> f32 {{\n    return {value};\n}}\n");
+            shader = shader.item(Item::alias(kind, stored).with(has)).item(Item::new(function, text).with(takes));
         }
-        if rounds && !capabilities.f16 {
-            text += include_str!("../../shaders/product/round.wgsl");
-        }
-        text
+        if rounds && !capabilities.f16 { shader.file(&shaders::product::ROUND) } else { shader }
     }
 }
 

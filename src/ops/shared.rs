@@ -4,7 +4,7 @@ use crate::error::Problem;
 use crate::kernel::{Binding, Kernel, Shader};
 use crate::layout::Meta;
 use crate::op::Lowering;
-use crate::shader::{Item, params};
+use crate::shader::{File, Item, params};
 use crate::shaders;
 
 /// The entry of a kernel whose text has `work`: each of 64 invocations of a workgroup works alone.
@@ -20,6 +20,12 @@ pub(crate) fn each(shader: Shader) -> Shader {
 
 /// The `GROUP` lanes of a workgroup work together.
 pub(crate) const TEAM: &str = include_str!("../../shaders/shared/team.wgsl");
+
+/// The same as a file.
+pub(crate) static TEAM_FILE: &File = &shaders::shared::TEAM;
+
+/// [`EACH_OF_GROUP`] as a file.
+pub(crate) static EACH_FILE: &File = &shaders::shared::EACH;
 
 /// [`TEAM`] with so many lanes.
 pub(crate) fn team_of(lanes: u32) -> String {

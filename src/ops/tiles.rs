@@ -1,14 +1,12 @@
 //! Sizes of blocks in workgroup memory (see `shaders/tiles/loop.wgsl`): what the GPU kernels of matrix products and
-//! convolutions have in common. Not an op; ops put their own functions in front of the text.
+//! convolutions have in common. Not an op; ops bring functions of their own.
 
 use crate::costs::Parts;
 use crate::kernel::Capabilities;
 use crate::ops::variants::Rank;
+use crate::shader::Shader;
+use crate::shaders;
 
-/// The place of a block, which every loop over blocks needs.
-pub(crate) const PLACE: &str = include_str!("../../shaders/tiles/place.wgsl");
-/// The loop over k. Both follow an op's text.
-pub(crate) const SHADER: &str = include_str!("../../shaders/tiles/loop.wgsl");
 /// Sides of the blocks of c that a workgroup may form.
 pub(crate) const SIDES: [usize; 3] = [128, 64, 32];
 /// Longest part of a sum that one loop runs over, within the bound on iterations.
@@ -58,9 +56,14 @@ impl Sizes {
     }
 }
 
-/// The constants of a block with this side.
-pub(crate) fn constants(side: usize) -> String {
-    format!("const SIDE: u32 = {side}u;\nconst TALL: bool = {};\nconst WIDE: bool = {};\n", side >= 64, side >= 128)
+/// The place of a block with this side, which every loop over blocks needs.
+pub(crate) fn place(side: usize) -> Shader {
+    Shader::of(&[&shaders::tiles::PLACE]).constant("SIDE", side)
+}
+
+/// The same with the loop over k.
+pub(crate) fn block(side: usize) -> Shader {
+    place(side).file(&shaders::tiles::LOOP).constant("TALL", side >= 64).constant("WIDE", side >= 128)
 }
 
 /// Loop iterations of an invocation over `depth` terms.

@@ -9,6 +9,7 @@ use crate::op::Lowering;
 use crate::ops::shared::split_sum;
 use crate::ops::tiles::{self, Sizes};
 use crate::ops::variants::Rank;
+use crate::shader::Shader;
 
 /// Numbers below this are divided with a reciprocal, see `divide` in the shader.
 const SMALL: usize = 1 << 24;
@@ -83,7 +84,7 @@ pub(super) fn lowering<const SIDE: usize>(site: &Site, name: &'static str, capab
     };
     let small = sizes.columns.max(sizes.depth).max(g.batch * area) + SIDE < SMALL;
     let (options, text) = (&g.options, |n: usize| format!("{n}u"));
-    let mut source = tiles::constants(SIDE);
+    let mut source = String::new();
     for (axis, letter) in ["HEIGHT", "WIDTH"].into_iter().enumerate() {
         let all = [
             ("KERNEL", g.kernel[axis]),
@@ -96,16 +97,13 @@ pub(super) fn lowering<const SIDE: usize>(site: &Site, name: &'static str, capab
         }
     }
     source += &format!("const WHOLE: bool = {whole};\nconst SMALL: bool = {small};\n");
-    source += &site.types(capabilities);
     source += include_str!("../../../shaders/conv2d/blocks_common.wgsl");
     source += match pass {
         Pass::Forward => include_str!("../../../shaders/conv2d/blocks.wgsl"),
         Pass::DataGrad => include_str!("../../../shaders/conv2d/data_grad_blocks.wgsl"),
         Pass::WeightGrad => include_str!("../../../shaders/conv2d/weight_grad_blocks.wgsl"),
     };
-    source += tiles::PLACE;
-    source += tiles::SHADER;
-    let mut kernel = Kernel::own(name, source);
+    let mut kernel = Kernel::own(name, Shader::from(source).join(tiles::block(SIDE)).join(site.types(capabilities)));
     kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
     let lengths = [g.batch, g.in_channels, g.input[0], g.input[1], g.out_channels, g.output[0], g.output[1]];
     let rest = [options.groups, options.padding[0], options.padding[1], splits, split_depth];

@@ -8,6 +8,7 @@ use crate::layout::Meta;
 use crate::op::Lowering;
 use crate::ops::shared::{EACH_OF_GROUP, split_sum};
 use crate::ops::variants::Rank;
+use crate::shader::Shader;
 
 /// Loop iterations that an invocation may do, with some left for what is not counted.
 const ITERATIONS: usize = 56_000;
@@ -126,8 +127,10 @@ pub(super) fn lowering(site: &Site, name: &'static str, capabilities: &Capabilit
     let whole = [input[1], result[1]].map(|width| width.is_multiple_of(4));
     let flags = [("WHOLE_X", whole[0]), ("WHOLE_Y", whole[1]), ("FLIPPED", is_flipped)];
     source.extend(flags.iter().map(|(name, flag)| format!("const {name}: bool = {flag};\n")));
-    let mut kernel =
-        Kernel::own(name, source + EACH_OF_GROUP + &site.types(capabilities) + common + window + text + store);
+    let mut kernel = Kernel::own(
+        name,
+        Shader::from(source + EACH_OF_GROUP + common + window + text + store).join(site.types(capabilities)),
+    );
     kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
     let planes = g.batch * g.in_channels;
     let sizes = [planes, g.in_channels, input[0], input[1], result[0], result[1], padding[0], strips.each, splits];

@@ -5,6 +5,7 @@ use super::site::Site;
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::op::Lowering;
 use crate::ops::variants::Rank;
+use crate::shader::Shader;
 
 /// Where this kernel can form the forward pass: its weights have room in 16 KiB of workgroup memory.
 pub(super) fn needs(site: &Site, capabilities: &Capabilities) -> Option<Rank> {
@@ -22,8 +23,10 @@ pub(super) fn lowering(site: &Site, name: &'static str, capabilities: &Capabilit
     for (what, number) in [("CHANNELS", g.in_channels), ("KERNEL_HEIGHT", g.kernel[0])] {
         source += &format!("const {what}: u32 = {number}u;\n");
     }
-    let mut kernel =
-        Kernel::own(name, source + &site.types(capabilities) + include_str!("../../../shaders/conv2d/first.wgsl"));
+    let mut kernel = Kernel::own(
+        name,
+        Shader::from(source + include_str!("../../../shaders/conv2d/first.wgsl")).join(site.types(capabilities)),
+    );
     kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
     kernel.params = g.words();
     let spans = g.batch * g.output[0] * g.output[1].div_ceil(4);

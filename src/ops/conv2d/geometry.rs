@@ -6,6 +6,7 @@ use crate::kernel::{Binding, Kernel};
 use crate::layout::Meta;
 use crate::op::Lowering;
 use crate::ops::shared::{TEAM, split_sum};
+use crate::shader::Shader;
 use crate::shape::Shape;
 
 /// Stride, padding, dilation (height, width) and groups of a convolution.
@@ -239,7 +240,7 @@ impl Tile {
 pub(super) struct Texts {
     pub name: &'static str,
     /// Of the operands, see `Product::types`.
-    pub types: String,
+    pub types: Shader,
     pub shader: &'static str,
 }
 
@@ -262,7 +263,10 @@ pub(super) fn sum_over_channels(
     let splits = channels.div_ceil(longest);
     let each = channels.div_ceil(splits);
     let kernels = (0..splits).map(|part| {
-        let mut kernel = Kernel::own(*name, g.constants() + &tile.constants() + TEAM + types + &sums + shader);
+        let mut kernel = Kernel::own(
+            *name,
+            Shader::from(g.constants() + &tile.constants() + TEAM + &sums + shader).join(types.clone()),
+        );
         kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
         kernel.params = g.words();
         let end = ((part + 1) * each).min(channels);

@@ -4,6 +4,7 @@ use super::geometry::Geometry;
 use crate::kernel::Capabilities;
 use crate::layout::Meta;
 use crate::ops::product::Product;
+use crate::shader::Shader;
 
 /// Which of the three products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +24,8 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// The text that declares how operands are read.
-    pub fn types(&self, capabilities: &Capabilities) -> String {
+    /// What declares how operands are read.
+    pub fn types(&self, capabilities: &Capabilities) -> Shader {
         self.precision.types(&self.inputs, capabilities)
     }
 

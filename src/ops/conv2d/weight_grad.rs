@@ -15,6 +15,7 @@ use crate::op::{Backward, Case, Casting, Lowering, Op};
 use crate::ops::product::Product;
 use crate::ops::shared::{TEAM, split_sum};
 use crate::ops::variants::{Rank, Variant, names, one_of};
+use crate::shader::Shader;
 use crate::tensor::Tensor;
 
 /// `dw [O, C / groups, KH, KW]` from the images `[N, C, H, W]` and `dy [N, O, OH, OW]`.
@@ -87,7 +88,8 @@ fn direct(site: &Site, name: &'static str, lanes: bool, capabilities: &Capabilit
     let types = site.types(capabilities);
     let mut kernel = Kernel::own(
         name,
-        format!("{}{constants}const LINES: u32 = {lines}u;\n{TEAM}{types}{sums}{shader}", g.constants()),
+        Shader::from(format!("{}{constants}const LINES: u32 = {lines}u;\n{TEAM}{sums}{shader}", g.constants()))
+            .join(types),
     );
     kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
     kernel.params = g.words();

@@ -3,21 +3,27 @@
 use super::site::{Operand, Site};
 use crate::costs::Parts;
 use crate::kernel::{Binding, Capabilities, Kernel};
-use crate::ops::shared::{TEAM, team_of};
+use crate::ops::shared::TEAM_FILE;
 use crate::ops::tiles::{self, Sizes};
+use crate::shader::{Facts, Item, Shader, params};
+use crate::shaders::matmul::{
+    COMMON, COOPERATIVE, EIGHTS, FOURS, REGISTERS, ROWS, ROWS_SUBGROUP, STORE_ELEMENTS, STORE_QUADS, TILED, VECTOR,
+    WIDE,
+};
 
-/// Sizes of a product.
-const COMMON: &str = include_str!("../../../shaders/matmul/common.wgsl");
-/// Tiles of sums that a software driver's lanes form together.
-const FOURS: &str = include_str!("../../../shaders/matmul/fours.wgsl");
-/// The product in registers, after the text that has its rows.
-const REGISTERS: &str = include_str!("../../../shaders/matmul/registers.wgsl");
-/// Bindings, patches and the store of products in blocks.
-const TILED: &str = include_str!("../../../shaders/matmul/tiled.wgsl");
+params! {
+    /// Sizes of a product and how many parts its sum has; strides and starts count elements.
+    struct Layout {
+        rows, columns, depth, batch_outer, batch_inner, splits, split_depth,
+        a_batch_outer, a_batch_inner, a_row, a_column,
+        b_batch_outer, b_batch_inner, b_row, b_column,
+        a_start, b_start,
+    }
+}
 
-/// The shader of a variant.
+/// How a variant forms the product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shader {
+pub(super) enum Method {
     /// As `Wide`, eight elements a load.
     Eights,
     /// As `Subgroup`, four elements a load.
@@ -34,10 +40,10 @@ pub(super) enum Shader {
     Vector,
 }
 
-/// A shader with its tile.
+/// A method with its tile.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Form {
-    pub shader: Shader,
+    pub method: Method,
     /// The constants' tile of an invocation, rows first (row loads for `subgroup`).
     pub each: [usize; 2],
     /// Invocations of a workgroup along rows and columns.
@@ -49,41 +55,55 @@ pub(super) fn form(site: &Site, name: &'static str, form: &Form, capabilities: &
     let (precision, mut sizes, [mut a, mut b]) = (site.precision, site.sizes, [site.a, site.b]);
     let fours = site.along_k(4);
     let mut form = *form;
-    if form.shader == Shader::Vector && sizes.rows > 1 {
+    if form.method == Method::Vector && sizes.rows > 1 {
         // One column: the product is formed transposed.
         (a, b) = (b.turned(), a.turned());
         (sizes.rows, sizes.columns) = (sizes.columns, sizes.rows);
     }
-    let constants = form.constants(&a, &b, fours) + &precision.types(&[a.meta, b.meta], capabilities) + COMMON;
+    let shader = form.shader(&a, &b, fours);
     let (splits, split_depth) = form.splits(&sizes, capabilities);
-    let quads = matches!(form.shader, Shader::Wide | Shader::Eights) && sizes.columns.is_multiple_of(4);
-    let lanes = if quads { 4 } else { 1 };
-    let store = match lanes {
-        4 => include_str!("../../../shaders/matmul/store_quads.wgsl"),
-        _ => include_str!("../../../shaders/matmul/store_elements.wgsl"),
+    let (is_quads, shader) = match form.method {
+        Method::Wide | Method::Eights if sizes.columns.is_multiple_of(4) => (true, shader.file(&STORE_QUADS)),
+        Method::Wide | Method::Eights => (false, shader.file(&STORE_ELEMENTS)),
+        _ => (false, shader),
     };
-    let source = match form.shader {
-        Shader::Wide => constants + TEAM + FOURS + include_str!("../../../shaders/matmul/wide.wgsl") + store,
-        Shader::Eights => constants + TEAM + FOURS + include_str!("../../../shaders/matmul/eights.wgsl") + store,
-        Shader::Subgroup => constants + include_str!("../../../shaders/matmul/rows_subgroup.wgsl") + REGISTERS,
-        Shader::Tiled => constants + TILED + tiles::PLACE + tiles::SHADER,
-        Shader::Cooperative => {
-            constants + TILED + tiles::PLACE + include_str!("../../../shaders/matmul/cooperative.wgsl")
-        }
-        Shader::Registers => constants + include_str!("../../../shaders/matmul/rows.wgsl") + REGISTERS,
-        Shader::Vector => constants + &team_of(256) + include_str!("../../../shaders/matmul/vector.wgsl"),
+    let mut kernel = Kernel::own(name, shader.join(precision.types(&[a.meta, b.meta], capabilities)));
+    let [a_element, b_element] = match form.method {
+        Method::Eights => ["vec4<u64>"; 2],
+        Method::Wide | Method::Tiled | Method::Cooperative => ["vec4<$A_TYPE$>", "vec4<$B_TYPE$>"],
+        Method::Subgroup | Method::Registers | Method::Vector => ["$A_TYPE$", "$B_TYPE$"],
     };
-    let mut kernel = Kernel::own(name, source);
-    kernel.bindings = vec![Binding::input(a.input), Binding::input(b.input), Binding::output()];
-    let words = [sizes.rows, sizes.columns, sizes.depth, site.batch[0], site.batch[1], splits, split_depth];
-    let words = [&words[..], &a.strides, &b.strides, &[a.start, b.start]].concat();
-    kernel.params = words.into_iter().map(|word| word as u32).collect();
+    kernel.bind(Binding::input(a.input), "a", a_element);
+    kernel.bind(Binding::input(b.input), "b", b_element);
+    kernel.bind(Binding::output(), "c", "$OUT$");
+    let Sizes { rows, columns, depth, .. } = sizes;
+    let [batch_outer, batch_inner] = site.batch;
+    let [a_batch_outer, a_batch_inner, a_row, a_column] = a.strides;
+    let [b_batch_outer, b_batch_inner, b_row, b_column] = b.strides;
+    let [a_start, b_start] = [a.start, b.start];
+    #[rustfmt::skip]
+    kernel.uniform(Layout {
+        rows, columns, depth, batch_outer, batch_inner, splits, split_depth,
+        a_batch_outer, a_batch_inner, a_row, a_column,
+        b_batch_outer, b_batch_inner, b_row, b_column,
+        a_start, b_start,
+    });
     kernel.workgroups = (form.count(&sizes) * splits) as u64;
     kernel.iterations = form.iterations(split_depth.min(sizes.depth));
     kernel.epilogue = true;
-    kernel.lanes = lanes;
+    kernel.lanes = if is_quads { 4 } else { 1 };
     kernel.flops = 2 * (sizes.rows * sizes.columns * sizes.batches) as u64 * sizes.depth as u64;
     (kernel, splits)
+}
+
+/// The loop over blocks with this side by matrix units, without how their operands are read.
+fn matrices(side: usize) -> Shader {
+    let matrix = side / 8;
+    let kind = |name, of: &str| {
+        Item::alias(name, format!("coop_mat{matrix}x{matrix}<{of}>")).with(Facts::MATRICES.and(Facts::HALF))
+    };
+    let shader = tiles::place(side).file(&COOPERATIVE).constant("MATRIX", matrix);
+    shader.item(kind("Left", "f16, A")).item(kind("Right", "f16, B")).item(kind("Sum", "f32, C"))
 }
 
 /// Side of the matrices that the adapter multiplies, where this shader can use them: it counts on subgroups of 32.
@@ -93,46 +113,45 @@ pub(super) fn matrix_side(site: &Site, capabilities: &Capabilities) -> Option<us
 }
 
 impl Form {
-    /// The lines that go in front of the shader, for these operands. A product with a vector takes its tile from the matrix' layout.
-    fn constants(&mut self, a: &Operand, b: &Operand, fours: [Option<bool>; 2]) -> String {
+    /// The shader for these operands, without how they are read and how a method of fours stores. A product with a vector
+    /// takes its tile from the matrix' layout.
+    fn shader(&mut self, a: &Operand, b: &Operand, fours: [Option<bool>; 2]) -> Shader {
         let ([rows, columns], [y, x]) = (self.each, self.group);
-        match self.shader {
-            Shader::Eights => format!("const B_ALONG_K: bool = {};\n", fours[1].unwrap_or_default()),
-            Shader::Wide => {
-                let [a, b] = fours.map(Option::unwrap_or_default);
-                format!("const A_ALONG_K: bool = {a};\nconst B_ALONG_K: bool = {b};\n")
+        let [a_along_k, b_along_k] = fours.map(Option::unwrap_or_default);
+        let shader = match self.method {
+            Method::Eights => Shader::of(&[TEAM_FILE, &FOURS, &EIGHTS]).constant("B_ALONG_K", b_along_k),
+            Method::Wide => {
+                let shader = Shader::of(&[TEAM_FILE, &FOURS, &WIDE]);
+                shader.constant("A_ALONG_K", a_along_k).constant("B_ALONG_K", b_along_k)
             }
-            Shader::Subgroup => format!("const ROW_LOADS: u32 = {rows}u;\nconst COLUMNS: u32 = {columns}u;\n"),
-            Shader::Registers => format!(
-                "const ROWS: u32 = {rows}u;\nconst COLUMNS: u32 = {columns}u;\n\
-                 const GROUP_X: u32 = {x}u;\nconst GROUP_Y: u32 = {y}u;\n"
-            ),
-            Shader::Vector => {
+            Method::Subgroup => {
+                let shader = Shader::of(&[&ROWS_SUBGROUP, &REGISTERS]);
+                shader.constant("ROW_LOADS", rows).constant("COLUMNS", columns)
+            }
+            Method::Registers => {
+                let shader = Shader::of(&[&ROWS, &REGISTERS]).constant("ROWS", rows).constant("COLUMNS", columns);
+                shader.constant("GROUP_X", x).constant("GROUP_Y", y)
+            }
+            Method::Vector => {
                 let along = b.strides[2] == 1 || b.strides[3] != 1;
                 self.group[1] = if along { 4 } else { 64 };
-                format!("const ALONG_DEPTH: bool = {along};\nconst OUTPUTS: u32 = {}u;\n", self.group[1])
+                let shader = Shader::of(&[TEAM_FILE, &VECTOR]).constant("GROUP", 256usize);
+                shader.constant("ALONG_DEPTH", along).constant("OUTPUTS", self.group[1])
             }
-            Shader::Tiled | Shader::Cooperative => {
+            Method::Tiled | Method::Cooperative => {
                 // Neighbours load neighbouring elements: along k where that is the contiguous axis.
                 let strides = [a.strides[3] == 1, b.strides[2] == 1 && b.strides[3] != 1];
                 let [a_along, b_along] = [0, 1].map(|k| fours[k].unwrap_or(strides[k]));
                 let [a_whole, b_whole] = fours.map(|along| along.is_some());
-                let block = match self.shader {
-                    Shader::Tiled => tiles::constants(rows * y),
-                    _ => {
-                        let (side, matrix) = (rows, rows / 8);
-                        let kind = format!("coop_mat{matrix}x{matrix}");
-                        format!(
-                            "const SIDE: u32 = {side}u;\nconst MATRIX: u32 = {matrix}u;\n\
-                             alias Left = {kind}<f16, A>;\nalias Right = {kind}<f16, B>;\nalias Sum = {kind}<f32, C>;\n"
-                        )
-                    }
+                let block = match self.method {
+                    Method::Tiled => tiles::block(rows * y),
+                    _ => matrices(rows),
                 };
-                block
-                    + &format!("const A_ALONG_DEPTH: bool = {a_along};\nconst B_ALONG_DEPTH: bool = {b_along};\n")
-                    + &format!("const A_WHOLE: bool = {a_whole};\nconst B_WHOLE: bool = {b_whole};\n")
+                let block = block.file(&TILED).constant("A_ALONG_DEPTH", a_along).constant("B_ALONG_DEPTH", b_along);
+                block.constant("A_WHOLE", a_whole).constant("B_WHOLE", b_whole)
             }
-        }
+        };
+        shader.file(&COMMON)
     }
 
     /// Rows and columns of a workgroup's tile.
@@ -147,7 +166,7 @@ impl Form {
     }
 
     fn is_blocks(&self) -> bool {
-        matches!(self.shader, Shader::Tiled | Shader::Cooperative)
+        matches!(self.method, Method::Tiled | Method::Cooperative)
     }
 
     /// Parts of the sum over k, and the length of each.
@@ -169,9 +188,9 @@ impl Form {
 
     /// Loop iterations of an invocation at most.
     fn iterations(&self, depth: usize) -> u64 {
-        match self.shader {
-            Shader::Tiled | Shader::Cooperative => tiles::iterations(depth),
-            Shader::Wide | Shader::Eights => depth as u64 / 4 + 64,
+        match self.method {
+            Method::Tiled | Method::Cooperative => tiles::iterations(depth),
+            Method::Wide | Method::Eights => depth as u64 / 4 + 64,
             _ => depth as u64 + 64,
         }
     }
