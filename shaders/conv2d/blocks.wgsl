@@ -1,19 +1,15 @@
-// Convolution over two axes, NCHW, as a product of blocks (`conv2d/blocks_common.wgsl` stands in front, `tiles/loop.wgsl` follows):
+// Convolution over two axes, NCHW, as a product of blocks (`conv2d/blocks_common.wgsl`, `tiles/loop.wgsl`):
 //   y[n, g*F + o, i, j] = epilogue(sum over k = (c, u, v) of w[g*F + o, k] * x[n, g*C + c, i*stride - padding + u*dilation, ..])
 // A row of the product is a filter o of group g, a column a position (n, i, j) of the result; k goes over channels, then taps.
 // Positions outside the plane count as 0.
 //
-// binding 0  x [batch, in_channels, in_height, in_width]
-// binding 1  w [out_channels, in_channels / groups, KERNEL_HEIGHT, KERNEL_WIDTH], in quads
-// binding 2  y [splits, batch, out_channels, out_height, out_width], through `epilogue`; partial sums with splits > 1
+// x: [batch, in_channels, in_height, in_width]
+// w: [out_channels, in_channels / groups, KERNEL_HEIGHT, KERNEL_WIDTH], in quads
+// y: [splits, batch, out_channels, out_height, out_width], through `epilogue`; partial sums with splits > 1
 //
 // area_reciprocal, width_reciprocal: of out_height * out_width, of out_width.
 // Grid: splits * groups * ceil(out_channels / groups / SIDE) * ceil(batch * out_height * out_width / SIDE) workgroups,
 //       folded freely over x and y.
-
-@group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
-@group(0) @binding(1) var<storage, read> w: array<vec4<B_TYPE>>;
-@group(0) @binding(2) var<storage, read_write> y: array<OUT>;
 
 const A_ALONG_DEPTH: bool = true;
 const B_ALONG_DEPTH: bool = false;

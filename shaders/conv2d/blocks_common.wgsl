@@ -1,8 +1,8 @@
 // What the kernels of a convolution as products of blocks share: a block's task, division by known numbers, and four columns or
-// rows at a time. The text of one of them follows, then `tiles/place.wgsl` and `tiles/loop.wgsl`.
+// rows at a time. Beside it: the text of one of them, `tiles/place.wgsl` and `tiles/loop.wgsl`. `from_a` and `from_b` give an element of
+// the two operands as f32 (`ops/product.rs`).
 //
-// Constants (host prepends), besides those of `tiles/loop.wgsl`:
-//   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
+// Constants, besides those of `tiles/loop.wgsl`:
 //   KERNEL_HEIGHT, KERNEL_WIDTH, STRIDE_HEIGHT, STRIDE_WIDTH, DILATION_HEIGHT, DILATION_WIDTH   of the convolution
 //   WHOLE: bool        the quads of operand a are whole: its rows of k are multiples of 4 elements long
 //   SMALL: bool        no number that is divided passes 2^24: its quotient is formed with a reciprocal
@@ -12,26 +12,6 @@
 //   fn rows_of_product() -> u32
 //   fn b_quad(block: Block, slot: Slot, k: u32) -> vec4<f32>    four columns of b at k, 0 where k is past the end
 //   fn store_one(block: Block, row: u32, column: u32, value: f32)    column past the edge or not
-
-struct Params {
-    batch: u32,
-    in_channels: u32,
-    in_height: u32,
-    in_width: u32,
-    out_channels: u32,
-    out_height: u32,
-    out_width: u32,
-    groups: u32,
-    padding_height: u32,
-    padding_width: u32,
-    splits: u32,
-    split_depth: u32,
-    // Reciprocals of the sizes of what a column of the product (for dw: a k) is taken apart into.
-    area_reciprocal: f32,
-    width_reciprocal: f32,
-}
-
-@group(0) @binding(15) var<uniform> p: Params;
 
 const TAPS: u32 = KERNEL_HEIGHT * KERNEL_WIDTH;
 const LANES: vec4<u32> = vec4<u32>(0u, 1u, 2u, 3u);

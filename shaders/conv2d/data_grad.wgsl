@@ -3,15 +3,14 @@
 // over the taps with i * stride + u * dilation - padding = h, j alike, and (i, j) inside the output; C = in_channels / groups,
 // F = out_channels / groups. Positions outside count as 0 (0 * w). Order of the sum: o, then u, then v (descending column).
 // A stride splits the input into stride_height * STRIDE_WIDTH phases; a workgroup works on one of them, so that every tap
-// either contributes to all of its elements or is skipped. `conv2d/sums.wgsl` or `conv2d/sums_subgroup.wgsl`, which has the sums of an
-// invocation, and `shared/team.wgsl` stand in front.
+// either contributes to all of its elements or is skipped. `conv2d/sums.wgsl` or `conv2d/sums_subgroup.wgsl` has the
+// sums of an invocation; the entry is that of `shared/team.wgsl`.
 //
-// binding 0  dy [batch, out_channels, out_height, out_width]
-// binding 1  w  [out_channels, in_channels / groups, kernel_height, KERNEL_WIDTH]
-// binding 2  dx [batch, in_channels, in_height, in_width], through `epilogue`
+// dy: [batch, out_channels, out_height, out_width]
+// w:  [out_channels, in_channels / groups, kernel_height, KERNEL_WIDTH]
+// dx: [batch, in_channels, in_height, in_width], through `epilogue`
 //
-// Constants (host prepends):
-//   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
+// Constants:
 //   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
 //   COLUMNS = 4                                  input columns of an invocation, STRIDE_WIDTH apart
 // Grid: stride_height * STRIDE_WIDTH * groups * ceil(in_channels / groups / ROWS)
@@ -19,30 +18,6 @@
 //       folded freely over x and y.
 // The sum runs over the output channels [begin, end) of a group; part p of a split sum goes to dx + p * elements.
 // Loops: (end - begin) * (1 + kernel_height) + ROWS iterations an invocation. Those that surely have a round end where one does.
-
-struct Params {
-    batch: u32,
-    in_channels: u32,
-    in_height: u32,
-    in_width: u32,
-    out_channels: u32,
-    out_height: u32,
-    out_width: u32,
-    groups: u32,
-    kernel_height: u32,
-    stride_height: u32,
-    padding_height: u32,
-    padding_width: u32,
-    dilation_height: u32,
-    begin: u32,
-    end: u32,
-    part: u32,
-}
-
-@group(0) @binding(0) var<storage, read> dy: array<A_TYPE>;
-@group(0) @binding(1) var<storage, read> w: array<B_TYPE>;
-@group(0) @binding(2) var<storage, read_write> dx: array<OUT>;
-@group(0) @binding(15) var<uniform> p: Params;
 
 const REACH: u32 = (KERNEL_WIDTH - 1u) * DILATION_WIDTH;
 const WINDOW: u32 = REACH + COLUMNS;

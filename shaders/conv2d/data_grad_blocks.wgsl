@@ -1,24 +1,20 @@
-// Gradient of a convolution with respect to its input, NCHW, as a product of blocks (`conv2d/blocks_common.wgsl` stands in
-// front, `tiles/loop.wgsl` follows):
+// Gradient of a convolution with respect to its input, NCHW, as a product of blocks (`conv2d/blocks_common.wgsl`,
+// `tiles/loop.wgsl`):
 //   dx[n, g*C + c, h, l] = epilogue(sum over k = (o, u, v) of w[g*F + o, c, u, v] * dy[n, g*F + o, i, j])
 // over the taps with i * stride + u * dilation - padding = h, j alike, and (i, j) inside the output.
 // A stride divides the image into STRIDE_HEIGHT * STRIDE_WIDTH phases, each a product of its own over the taps that
 // reach it: every FIRST-th + n * STEP-th tap. All are in one dispatch. A row of the product is a channel c of group g, a
 // column a position of the phase; k goes over filters, then taps.
 //
-// binding 0  dy [batch, out_channels, out_height, out_width]
-// binding 1  w  [out_channels, in_channels / groups, KERNEL_HEIGHT, KERNEL_WIDTH]
-// binding 2  dx [splits, batch, in_channels, in_height, in_width], through `epilogue`; partial sums with splits > 1
+// dy: [batch, out_channels, out_height, out_width]
+// w:  [out_channels, in_channels / groups, KERNEL_HEIGHT, KERNEL_WIDTH]
+// dx: [splits, batch, in_channels, in_height, in_width], through `epilogue`; partial sums with splits > 1
 //
 // STEP_HEIGHT, STEP_WIDTH (constants): taps between those that reach a phase, stride / gcd(stride, dilation)
 // area_reciprocal, width_reciprocal: of the positions of a phase, of those in a line of it.
 // Grid: splits * groups * STRIDE_HEIGHT * STRIDE_WIDTH * ceil(in_channels / groups / SIDE)
 //       * ceil(batch * ceil(in_height / STRIDE_HEIGHT) * ceil(in_width / STRIDE_WIDTH) / SIDE) workgroups, folded freely.
 // Loops: STEP_HEIGHT + STEP_WIDTH more than `tiles/loop.wgsl`.
-
-@group(0) @binding(0) var<storage, read> dy: array<A_TYPE>;
-@group(0) @binding(1) var<storage, read> w: array<B_TYPE>;
-@group(0) @binding(2) var<storage, read_write> dx: array<OUT>;
 
 const A_ALONG_DEPTH: bool = false;
 const B_ALONG_DEPTH: bool = false;

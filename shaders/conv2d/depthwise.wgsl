@@ -1,19 +1,16 @@
-// Depthwise convolution, NCHW (`conv2d/depthwise_common.wgsl` and `conv2d/depthwise_window.wgsl` stand in front, one of
-// `conv2d/depthwise_quads.wgsl` and `conv2d/depthwise_elements.wgsl` follows):
+// Depthwise convolution, NCHW (with `conv2d/depthwise_common.wgsl`, `conv2d/depthwise_window.wgsl`, and one of
+// `conv2d/depthwise_quads.wgsl` and `conv2d/depthwise_elements.wgsl`):
 //   y[n, c, i, j] = epilogue(sum over (u, v) of w[c, u, v] * x[n, c, i*stride - padding + u, j*stride - padding + v])
 // Order of the sum: u, then v. Positions outside the plane count as 0. With FLIPPED the taps are taken from the last to the
 // first: that, of dy and with a padding of kernel - 1 - padding, is the gradient with respect to x where the stride is 1.
 //
-// binding 0  x [planes, in_height, in_width], in quads
-// binding 1  w [channels, KERNEL_HEIGHT, KERNEL_WIDTH]
-// binding 2  result: y [planes, out_height, out_width], through `epilogue`
+// x:      [planes, in_height, in_width], in quads
+// w:      [channels, KERNEL_HEIGHT, KERNEL_WIDTH]
+// result: [planes, out_height, out_width], through `epilogue`
 //
-// Constants besides those of the common part: FLIPPED: bool.
+// Constants, besides those of the common part: FLIPPED: bool.
 // Grid: ceil(planes * ceil(out_height / each) * ceil(out_width / COLUMNS) / GROUP) workgroups, folded freely over x and y.
 // Loops: each + KERNEL_HEIGHT iterations an invocation, times 2 * COLUMNS where nothing is unrolled.
-
-@group(0) @binding(0) var<storage, read> x: array<vec4<A_TYPE>>;
-@group(0) @binding(1) var<storage, read> w: array<B_TYPE>;
 
 fn work(span: u32) {
     let segments = (p.out_width + COLUMNS - 1u) / COLUMNS;

@@ -1,18 +1,15 @@
-// Gradient of a depthwise convolution with respect to its images, NCHW (`conv2d/depthwise_common.wgsl` stands in front, one of
-// `conv2d/depthwise_quads.wgsl` and `conv2d/depthwise_elements.wgsl` follows):
+// Gradient of a depthwise convolution with respect to its images, NCHW (with `conv2d/depthwise_common.wgsl` and one of
+// `conv2d/depthwise_quads.wgsl` and `conv2d/depthwise_elements.wgsl`):
 //   dx[n, c, h, l] = epilogue(sum over (u, v) of w[c, u, v] * dy[n, c, (h + padding - u) / stride, (l + padding - v) / stride])
 // over the taps whose quotients are whole and inside. Order of the sum: u descending, then v.
 //
-// binding 0  dy [planes, out_height, out_width], in quads
-// binding 1  w  [channels, KERNEL_HEIGHT, KERNEL_WIDTH]
-// binding 2  result: dx [planes, in_height, in_width], through `epilogue`
+// dy:     [planes, out_height, out_width], in quads
+// w:      [channels, KERNEL_HEIGHT, KERNEL_WIDTH]
+// result: [planes, in_height, in_width], through `epilogue`
 //
 // COLUMNS is a multiple of STRIDE_WIDTH. `each` counts rows of dx.
 // Grid: ceil(planes * ceil(in_height / each) * ceil(in_width / COLUMNS) / GROUP) workgroups, folded freely over x and y.
 // Loops: each / STRIDE_HEIGHT + KERNEL_HEIGHT + 2 iterations an invocation, times 3 * COLUMNS where nothing is unrolled.
-
-@group(0) @binding(0) var<storage, read> dy: array<vec4<A_TYPE>>;
-@group(0) @binding(1) var<storage, read> w: array<B_TYPE>;
 
 // Rows of dx that a row of dy takes part in, or that lie between it and the next.
 const ACTIVE: u32 = max(KERNEL_HEIGHT, STRIDE_HEIGHT);

@@ -1,7 +1,5 @@
 // Results in rows of a multiple of 4, stored as quads; columns past the end of a row are left out.
 
-@group(0) @binding(2) var<storage, read_write> result: array<vec4<OUT>>;
-
 fn store(line: u32, column: u32, width: u32, values: vec4<f32>) {
     let at = line + column;
     if column < width {

@@ -1,17 +1,13 @@
-// Gradient of a depthwise convolution with respect to its filters (`conv2d/depthwise_common.wgsl` and `conv2d/depthwise_window.wgsl` stand in front):
+// Gradient of a depthwise convolution with respect to its filters (with `conv2d/depthwise_common.wgsl` and `conv2d/depthwise_window.wgsl`):
 //   dw[s, c, u, v] = sum over (n, i, j) in part s of dy[n, c, i, j] * x[n, c, i*stride - padding + u, j*stride - padding + v]
 // A part is `each` strips of COLUMNS columns of images; a second kernel adds the parts in ascending order.
 //
-// binding 0  x  [batch, channels, in_height, in_width], in quads
-// binding 1  dy [batch, channels, out_height, out_width], in quads
-// binding 2  dw [splits, channels, KERNEL_HEIGHT, KERNEL_WIDTH]
+// x:  [batch, channels, in_height, in_width], in quads
+// dy: [batch, channels, out_height, out_width], in quads
+// dw: [splits, channels, KERNEL_HEIGHT, KERNEL_WIDTH]
 //
 // Grid: ceil(channels * splits / GROUP) workgroups, folded freely over x and y.
 // Loops: each * (2 + out_height + KERNEL_HEIGHT) iterations an invocation, times 3 * COLUMNS where nothing is unrolled.
-
-@group(0) @binding(0) var<storage, read> x: array<vec4<A_TYPE>>;
-@group(0) @binding(1) var<storage, read> dy: array<vec4<B_TYPE>>;
-@group(0) @binding(2) var<storage, read_write> dw: array<OUT>;
 
 fn work(task: u32) {
     let channel = task / p.splits;

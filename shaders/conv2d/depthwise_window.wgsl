@@ -1,5 +1,4 @@
-// What a strip of the result sees of a row of the image: for `conv2d/depthwise.wgsl` and `conv2d/depthwise_weight_grad.wgsl`, one of which
-// follows, and `conv2d/depthwise_common.wgsl` stands in front.
+// What a strip of the result sees of a row of the image: for `conv2d/depthwise.wgsl` and `conv2d/depthwise_weight_grad.wgsl`.
 
 // Rows of the result that a row of the image takes part in.
 const ACTIVE: u32 = (KERNEL_HEIGHT + STRIDE_HEIGHT - 1u) / STRIDE_HEIGHT;

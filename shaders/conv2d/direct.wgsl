@@ -3,44 +3,19 @@
 // with C = in_channels / groups and g the group of o. Positions outside the plane count as 0 (0 * w, so an infinite weight
 // gives NaN there). Order of the sum: c, then u, then v.
 // An invocation keeps ROWS output channels x COLUMNS neighbouring output columns in registers and reads each stretch of an input row
-// once for all taps of that row. `conv2d/sums.wgsl` or `conv2d/sums_subgroup.wgsl`, which has these sums, and `shared/team.wgsl` stand in front.
+// once for all taps of that row. `conv2d/sums.wgsl` or `conv2d/sums_subgroup.wgsl` has these sums; the entry is that of `shared/team.wgsl`.
 //
-// binding 0  x [batch, in_channels, in_height, in_width]
-// binding 1  w [out_channels, in_channels / groups, kernel_height, KERNEL_WIDTH]
-// binding 2  y [batch, out_channels, out_height, out_width], through `epilogue`
+// x: [batch, in_channels, in_height, in_width]
+// w: [out_channels, in_channels / groups, kernel_height, KERNEL_WIDTH]
+// y: [batch, out_channels, out_height, out_width], through `epilogue`
 //
-// Constants (host prepends):
-//   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
+// Constants:
 //   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
 //   COLUMNS = 7                                  output columns of an invocation
 // Grid: groups * ceil(out_channels / groups / ROWS) * ceil(batch * out_height * ceil(out_width / COLUMNS) / GROUP) workgroups,
 //       folded freely over x and y.
 // The sum runs over the channels [begin, end) of a group; part p of a split sum goes to y + p * elements.
 // Loops: (end - begin) * (1 + kernel_height) + ROWS iterations an invocation. Those that surely have a round end where one does.
-
-struct Params {
-    batch: u32,
-    in_channels: u32,
-    in_height: u32,
-    in_width: u32,
-    out_channels: u32,
-    out_height: u32,
-    out_width: u32,
-    groups: u32,
-    kernel_height: u32,
-    stride_height: u32,
-    padding_height: u32,
-    padding_width: u32,
-    dilation_height: u32,
-    begin: u32,
-    end: u32,
-    part: u32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
-@group(0) @binding(1) var<storage, read> w: array<B_TYPE>;
-@group(0) @binding(2) var<storage, read_write> y: array<OUT>;
-@group(0) @binding(15) var<uniform> p: Params;
 
 const WINDOW: u32 = (COLUMNS - 1u) * STRIDE_WIDTH + (KERNEL_WIDTH - 1u) * DILATION_WIDTH + 1u;
 

@@ -6,38 +6,16 @@
 // A workgroup keeps the weights of 16 filters in workgroup memory; an invocation owns 4 neighbouring columns of a line of y
 // for all of them, so that what it reads of x serves 16 filters.
 //
-// binding 0  x [batch, CHANNELS, in_height, in_width]
-// binding 1  w [out_channels, CHANNELS, kernel_height, KERNEL_WIDTH]
-// binding 2  y [batch, out_channels, out_height, out_width], through `epilogue`
+// x: [batch, CHANNELS, in_height, in_width]
+// w: [out_channels, CHANNELS, kernel_height, KERNEL_WIDTH]
+// y: [batch, out_channels, out_height, out_width], through `epilogue`
 //
-// Constants (host prepends):
-//   A_TYPE, B_TYPE, from_a, from_b                element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
+// Constants:
 //   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
 //   CHANNELS, KERNEL_HEIGHT                      the same, for the size of workgroup memory: 64 * TAPS bytes
 // Workgroup: (64, 1, 1).
 // Grid: ceil(out_channels / 16) * ceil(batch * out_height * ceil(out_width / 4) / 64) workgroups, folded freely over x and y.
 // Loops: CHANNELS * KERNEL_HEIGHT * (1 + WINDOW + 5 * KERNEL_WIDTH) + TAPS + 16 iterations an invocation, nothing unrolled.
-
-struct Params {
-    batch: u32,
-    in_channels: u32,
-    in_height: u32,
-    in_width: u32,
-    out_channels: u32,
-    out_height: u32,
-    out_width: u32,
-    groups: u32,
-    kernel_height: u32,
-    stride_height: u32,
-    padding_height: u32,
-    padding_width: u32,
-    dilation_height: u32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
-@group(0) @binding(1) var<storage, read> w: array<B_TYPE>;
-@group(0) @binding(2) var<storage, read_write> y: array<OUT>;
-@group(0) @binding(15) var<uniform> p: Params;
 
 const TAPS: u32 = CHANNELS * KERNEL_HEIGHT * KERNEL_WIDTH;
 const WINDOW: u32 = 3u * STRIDE_WIDTH + (KERNEL_WIDTH - 1u) * DILATION_WIDTH + 1u;

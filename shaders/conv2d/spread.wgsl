@@ -2,7 +2,7 @@
 // workgroup is one subgroup; lane l reads a value of channel l once and broadcasts it. Needs Features::SUBGROUP, and control flow
 // around the broadcasts that is uniform over the workgroup.
 //
-// Constants (host prepends): ROW_LOADS, 1 or 2: a tile has ROWS = 8 * ROW_LOADS channels.
+// Constants: ROW_LOADS, 1 or 2: a tile has ROWS = 8 * ROW_LOADS channels.
 
 const GROUP: u32 = 8u;
 const ROWS: u32 = ROW_LOADS * GROUP;

@@ -1,12 +1,12 @@
 // The sums of a convolution that an invocation keeps in registers, ROWS channels x COLUMNS neighbouring columns, for `conv2d/direct.wgsl` and
 // `conv2d/data_grad.wgsl`. Every invocation reads each weight for itself; `conv2d/sums_subgroup.wgsl` does the same for software drivers.
 //
-// Constants (host prepends):
+// Constants:
 //   ROWS = 8                         channels of an invocation (1 for depthwise)
 //   GROUP = 8                        invocations a workgroup (discrete GPU: 64)
 //   COLUMNS                          columns of an invocation
-//   KERNEL_WIDTH, B_TYPE, from_b     taps of a row, and what gives a weight as f32
-// The text that follows has the weights w, and
+//   KERNEL_WIDTH                     taps of a row
+// The kernel's own text has the weights w, and
 //   WINDOW                           columns of the image that a row of taps reaches
 //   fn tap_column(v: u32, j: u32)    the one of them that tap v brings to column j
 // Loops over constants are unrolled.

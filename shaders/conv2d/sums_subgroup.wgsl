@@ -1,5 +1,5 @@
 // For software drivers alone: `conv2d/sums.wgsl`, whose functions these are, with lanes that share the weights that they read
-// (`conv2d/spread.wgsl` stands in front). KERNEL_WIDTH * COLUMNS <= 35 with two loads, else drivers stop unrolling.
+// (`conv2d/spread.wgsl`). KERNEL_WIDTH * COLUMNS <= 35 with two loads, else drivers stop unrolling.
 
 const SECOND: u32 = QUADS - 2u;
 

@@ -5,47 +5,21 @@
 // segments of segment_width columns, numbered (n * out_height + i) * segments + segment; part s has the segments
 // [s * split_lines, (s + 1) * split_lines). Order of the sum: segments ascending, then j.
 // An invocation keeps ROWS output channels x LINES pairs (c, u) x all v in registers; along j the taps of a pair slide through a
-// window in registers, so a step loads STRIDE_WIDTH new elements a pair. `conv2d/weight_sums.wgsl` or `conv2d/weight_sums_subgroup.wgsl`,
-// which has these sums, and `shared/team.wgsl` stand in front.
+// window in registers, so a step loads STRIDE_WIDTH new elements a pair. `conv2d/weight_sums.wgsl` or `conv2d/weight_sums_subgroup.wgsl`
+// has these sums; the entry is that of `shared/team.wgsl`.
 //
-// binding 0  x  [batch, in_channels, in_height, in_width]
-// binding 1  dy [batch, out_channels, out_height, out_width]
-// binding 2  dw [splits, out_channels, in_channels / groups, kernel_height, KERNEL_WIDTH]. With splits > 1 these are partial sums:
-//            bind the identity epilogue and add the parts in ascending order with a second kernel.
+// x:  [batch, in_channels, in_height, in_width]
+// dy: [batch, out_channels, out_height, out_width]
+// dw: [splits, out_channels, in_channels / groups, kernel_height, KERNEL_WIDTH]: partial sums, which a second kernel adds in
+//     ascending order
 //
-// Constants (host prepends):
-//   A_TYPE, B_TYPE, from_a, from_b   element types of bindings 0 and 1, and an element as f32 (see `ops/product.rs`)
+// Constants:
 //   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
 //   LINES = 2                                    pairs (c, u) of an invocation
 // Grid: splits * groups * ceil(out_channels / groups / ROWS) * ceil(in_channels / groups * kernel_height / (GROUP * LINES)) workgroups,
 //       folded freely over x and y.
 // Loops: split_lines * (1 + segment_width) + ROWS iterations an invocation: the host picks splits so that this is below 60,000. No part
 // and no segment is empty: loops that surely have a round end where one does.
-
-struct Params {
-    batch: u32,
-    in_channels: u32,
-    in_height: u32,
-    in_width: u32,
-    out_channels: u32,
-    out_height: u32,
-    out_width: u32,
-    groups: u32,
-    kernel_height: u32,
-    stride_height: u32,
-    padding_height: u32,
-    padding_width: u32,
-    dilation_height: u32,
-    splits: u32,
-    split_lines: u32,
-    segments: u32,
-    segment_width: u32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
-@group(0) @binding(1) var<storage, read> dy: array<B_TYPE>;
-@group(0) @binding(2) var<storage, read_write> dw: array<OUT>;
-@group(0) @binding(15) var<uniform> p: Params;
 
 const WINDOW: u32 = (KERNEL_WIDTH - 1u) * DILATION_WIDTH + 1u;
 

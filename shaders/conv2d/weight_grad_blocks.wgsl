@@ -1,20 +1,16 @@
-// Gradient of a convolution with respect to its filters, as a product of blocks (`conv2d/blocks_common.wgsl` stands in front,
-// `tiles/loop.wgsl` follows):
+// Gradient of a convolution with respect to its filters, as a product of blocks (`conv2d/blocks_common.wgsl`,
+// `tiles/loop.wgsl`):
 //   dw[g*F + o, c, u, v] = sum over k = (n, i, j) of dy[n, g*F + o, i, j] * x[n, g*C + c, i*stride - padding + u*dilation, ..]
 // A row of the product is a filter o of group g, a column a weight (c, u, v) of it; k goes over all positions of all images and
 // is cut into parts.
 //
-// binding 0  x  [batch, in_channels, in_height, in_width]
-// binding 1  dy [batch, out_channels, out_height, out_width], in quads
-// binding 2  dw [splits, out_channels, in_channels / groups, KERNEL_HEIGHT, KERNEL_WIDTH]: partial sums, which a second kernel
-//            adds in ascending order
+// x:  [batch, in_channels, in_height, in_width]
+// dy: [batch, out_channels, out_height, out_width], in quads
+// dw: [splits, out_channels, in_channels / groups, KERNEL_HEIGHT, KERNEL_WIDTH]: partial sums, which a second kernel adds in
+//     ascending order
 //
 // area_reciprocal, width_reciprocal: of out_height * out_width, of out_width.
 // Grid: splits * groups * ceil(out_channels / groups / SIDE) * ceil(in_channels / groups * TAPS / SIDE) workgroups, folded freely.
-
-@group(0) @binding(0) var<storage, read> x: array<A_TYPE>;
-@group(0) @binding(1) var<storage, read> dy: array<vec4<B_TYPE>>;
-@group(0) @binding(2) var<storage, read_write> dw: array<OUT>;
 
 const A_ALONG_DEPTH: bool = true;
 const B_ALONG_DEPTH: bool = true;

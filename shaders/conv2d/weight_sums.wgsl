@@ -2,10 +2,10 @@
 // channels x all taps of the row, for `conv2d/weight_grad.wgsl`. Every invocation reads dy of each channel for itself;
 // `conv2d/weight_sums_subgroup.wgsl` does the same for software drivers.
 //
-// Constants (host prepends):
+// Constants:
 //   ROWS = 8                                       output channels of an invocation
 //   GROUP = 8                                      invocations a workgroup (discrete GPU: 64)
-//   LINES, KERNEL_WIDTH, DILATION_WIDTH, from_b    as the text that follows says, which has dy, and the windows' length WINDOW
+//   LINES, KERNEL_WIDTH, DILATION_WIDTH            as the kernel's own text says, which has dy, and the windows' length WINDOW
 // Loops over constants are unrolled.
 
 // Elements of dy that an invocation reads a position.

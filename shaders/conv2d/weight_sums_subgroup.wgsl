@@ -1,5 +1,5 @@
 // For software drivers alone: `conv2d/weight_sums.wgsl`, whose functions these are, with lanes that share what they read of dy
-// (`conv2d/spread.wgsl` stands in front).
+// (`conv2d/spread.wgsl`).
 
 struct Sums {
     kept: array<array<array<vec4<f32>, QUADS>, KERNEL_WIDTH>, LINES>,

@@ -66,6 +66,17 @@ pub(crate) trait Params {
     }
 }
 
+/// The members of one, then those of another, which begins with numbers.
+impl<A: Params, B: Params> Params for (A, B) {
+    fn members() -> Vec<(&'static str, String)> {
+        [A::members(), B::members()].concat()
+    }
+
+    fn words(self) -> Vec<u32> {
+        [self.0.words(), self.1.words()].concat()
+    }
+}
+
 /// Declares the uniform of a kernel, `p` in its shader: members without a type are sizes.
 macro_rules! params {
     ($(#[$doc:meta])* $visible:vis struct $name:ident { $($(#[$about:meta])* $member:ident $(: $kind:ty)?),+ $(,)? }) => {

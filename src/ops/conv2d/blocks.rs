@@ -3,16 +3,29 @@
 
 use super::depthwise;
 use super::geometry::Geometry;
-use super::site::{Pass, Site};
-use crate::kernel::{Binding, Capabilities, Kernel};
+use super::site::{Pass, Site, bind};
+use crate::kernel::{Capabilities, Kernel};
 use crate::op::Lowering;
 use crate::ops::shared::split_sum;
 use crate::ops::tiles::{self, Sizes};
 use crate::ops::variants::Rank;
-use crate::shader::Shader;
+use crate::shader::params;
+use crate::shaders;
 
 /// Numbers below this are divided with a reciprocal, see `divide` in the shader.
 const SMALL: usize = 1 << 24;
+
+params! {
+    /// A convolution as a product of blocks.
+    struct Blocks {
+        batch, in_channels, in_height, in_width, out_channels, out_height, out_width, groups, padding_height, padding_width,
+        /// Parts of the sum over k, and the length of each.
+        splits, split_depth,
+        /// Reciprocals of the sizes of what a column of the product (for dw: a k) is taken apart into.
+        area_reciprocal: f32,
+        width_reciprocal: f32,
+    }
+}
 
 /// Sizes of the product that a pass is: one a group, and one a phase of the data gradient.
 fn sizes(g: &Geometry, pass: Pass) -> Sizes {
@@ -83,32 +96,44 @@ pub(super) fn lowering<const SIDE: usize>(site: &Site, name: &'static str, capab
         Pass::WeightGrad => area.is_multiple_of(4),
     };
     let small = sizes.columns.max(sizes.depth).max(g.batch * area) + SIDE < SMALL;
-    let (options, text) = (&g.options, |n: usize| format!("{n}u"));
-    let mut source = String::new();
-    for (axis, letter) in ["HEIGHT", "WIDTH"].into_iter().enumerate() {
-        let all = [
-            ("KERNEL", g.kernel[axis]),
-            ("STRIDE", options.stride[axis]),
-            ("DILATION", options.dilation[axis]),
-            ("STEP", step(g, axis)),
-        ];
-        for (what, number) in all {
-            source += &format!("const {what}_{letter}: u32 = {};\n", text(number));
-        }
-    }
-    source += &format!("const WHOLE: bool = {whole};\nconst SMALL: bool = {small};\n");
-    source += include_str!("../../../shaders/conv2d/blocks_common.wgsl");
-    source += match pass {
-        Pass::Forward => include_str!("../../../shaders/conv2d/blocks.wgsl"),
-        Pass::DataGrad => include_str!("../../../shaders/conv2d/data_grad_blocks.wgsl"),
-        Pass::WeightGrad => include_str!("../../../shaders/conv2d/weight_grad_blocks.wgsl"),
+    let options = &g.options;
+    let file = match pass {
+        Pass::Forward => &shaders::conv2d::BLOCKS,
+        Pass::DataGrad => &shaders::conv2d::DATA_GRAD_BLOCKS,
+        Pass::WeightGrad => &shaders::conv2d::WEIGHT_GRAD_BLOCKS,
     };
-    let mut kernel = Kernel::own(name, Shader::from(source).join(tiles::block(SIDE)).join(site.types(capabilities)));
-    kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
-    let lengths = [g.batch, g.in_channels, g.input[0], g.input[1], g.out_channels, g.output[0], g.output[1]];
-    let rest = [options.groups, options.padding[0], options.padding[1], splits, split_depth];
-    kernel.params = lengths.into_iter().chain(rest).map(|word| word as u32).collect();
-    kernel.params.extend([area, width].map(|divisor| (1.0 / divisor as f32).to_bits()));
+    let shader = tiles::block(SIDE).file(&shaders::conv2d::BLOCKS_COMMON).file(file);
+    let constants = [
+        ("KERNEL_HEIGHT", g.kernel[0]),
+        ("KERNEL_WIDTH", g.kernel[1]),
+        ("STRIDE_HEIGHT", options.stride[0]),
+        ("STRIDE_WIDTH", options.stride[1]),
+        ("DILATION_HEIGHT", options.dilation[0]),
+        ("DILATION_WIDTH", options.dilation[1]),
+        ("STEP_HEIGHT", step(g, 0)),
+        ("STEP_WIDTH", step(g, 1)),
+    ];
+    let shader = constants.into_iter().fold(shader, |shader, (name, number)| shader.constant(name, number));
+    let shader = shader.constant("WHOLE", whole).constant("SMALL", small).join(site.types(capabilities));
+    let mut kernel = Kernel::own(name, shader);
+    let b_element = if pass == Pass::DataGrad { "$B_TYPE$" } else { "vec4<$B_TYPE$>" };
+    bind(&mut kernel, pass.names(), ["$A_TYPE$", b_element, "$OUT$"]);
+    kernel.uniform(Blocks {
+        batch: g.batch,
+        in_channels: g.in_channels,
+        in_height: g.input[0],
+        in_width: g.input[1],
+        out_channels: g.out_channels,
+        out_height: g.output[0],
+        out_width: g.output[1],
+        groups: options.groups,
+        padding_height: options.padding[0],
+        padding_width: options.padding[1],
+        splits,
+        split_depth,
+        area_reciprocal: 1.0 / area as f32,
+        width_reciprocal: 1.0 / width as f32,
+    });
     kernel.workgroups = (sizes.count(SIDE) * splits) as u64;
     let searched: usize = (0..2).map(|axis| step(g, axis).min(g.kernel[axis])).sum();
     kernel.iterations = tiles::iterations(split_depth.min(sizes.depth)) + searched as u64;

@@ -1,6 +1,6 @@
 //! Gradient of a convolution with respect to its images, as a gather: each element of the result has one owner.
 
-use super::geometry::{self, Geometry, Texts, Tile};
+use super::geometry::{self, Geometry, Tile};
 use super::site::{Pass, Site};
 use super::{Conv2d, Conv2dOptions, Conv2dWeightGrad, blocks, cases, depthwise, one_by_one};
 use crate::array::Array;
@@ -10,6 +10,7 @@ use crate::layout::Meta;
 use crate::op::{Backward, Case, Casting, Lowering, Op};
 use crate::ops::product::Product;
 use crate::ops::variants::{Rank, Variant, names, one_of};
+use crate::shaders;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -48,10 +49,9 @@ fn direct(site: &Site, name: &'static str, lanes: bool, capabilities: &Capabilit
     let tile = Tile::choose(g, g.channels(), width, 1, lanes, costs);
     let spans = g.batch * rows * width.div_ceil(tile.columns);
     let tiles = g.options.groups * g.channels().div_ceil(tile.rows) * spans.div_ceil(tile.group);
-    let texts =
-        Texts { name, types: site.types(capabilities), shader: include_str!("../../../shaders/conv2d/data_grad.wgsl") };
+    let shader = site.types(capabilities).file(&shaders::conv2d::DATA_GRAD);
     let workgroups = stride[0] * stride[1] * tiles;
-    geometry::sum_over_channels(&texts, g, &tile, g.filters(), workgroups, &site.output)
+    geometry::sum_over_channels(site, name, shader, &tile, g.filters(), workgroups)
 }
 
 impl Op for Conv2dDataGrad {

@@ -2,13 +2,28 @@
 //! each element once and four at a time; see `shaders/conv2d/depthwise_common.wgsl`.
 
 use super::geometry::Geometry;
-use super::site::{Pass, Site};
-use crate::kernel::{Binding, Capabilities, Kernel};
+use super::site::{Pass, Site, bind};
+use crate::kernel::{Capabilities, Kernel};
 use crate::layout::Meta;
 use crate::op::Lowering;
-use crate::ops::shared::{EACH_OF_GROUP, split_sum};
+use crate::ops::shared::{EACH_FILE, split_sum};
 use crate::ops::variants::Rank;
-use crate::shader::Shader;
+use crate::shader::{File, Shader, params};
+use crate::shaders::conv2d::{
+    DEPTHWISE, DEPTHWISE_COMMON, DEPTHWISE_DATA_GRAD, DEPTHWISE_ELEMENTS, DEPTHWISE_QUADS, DEPTHWISE_WEIGHT_GRAD,
+    DEPTHWISE_WINDOW,
+};
+
+params! {
+    /// Planes, one a channel of an image.
+    struct Planes {
+        planes, channels, in_height, in_width, out_height, out_width, padding_height,
+        /// Rows of a strip that an invocation slides over, or (weight gradient) strips that it adds up.
+        each,
+        /// Parts of the weight gradient's sum.
+        splits,
+    }
+}
 
 /// Loop iterations that an invocation may do, with some left for what is not counted.
 const ITERATIONS: usize = 56_000;
@@ -101,18 +116,13 @@ pub(super) fn lowering(site: &Site, name: &'static str, capabilities: &Capabilit
         }
         _ => (Strips::slide(g, result, columns(g, result[1]), capabilities), 1),
     };
-    let common = include_str!("../../../shaders/conv2d/depthwise_common.wgsl");
-    let window = if scatters { "" } else { include_str!("../../../shaders/conv2d/depthwise_window.wgsl") };
-    let text = match pass {
-        Pass::WeightGrad => include_str!("../../../shaders/conv2d/depthwise_weight_grad.wgsl"),
-        _ if scatters => include_str!("../../../shaders/conv2d/depthwise_data_grad.wgsl"),
-        _ => include_str!("../../../shaders/conv2d/depthwise.wgsl"),
-    };
     let stored = if scatters { input[1] } else { result[1] };
-    let store = match pass {
-        Pass::WeightGrad => "",
-        _ if stored.is_multiple_of(4) => include_str!("../../../shaders/conv2d/depthwise_quads.wgsl"),
-        _ => include_str!("../../../shaders/conv2d/depthwise_elements.wgsl"),
+    let is_whole = stored.is_multiple_of(4);
+    let store = if is_whole { &DEPTHWISE_QUADS } else { &DEPTHWISE_ELEMENTS };
+    let files: &[&File] = match pass {
+        Pass::WeightGrad => &[&DEPTHWISE_WINDOW, &DEPTHWISE_WEIGHT_GRAD],
+        _ if scatters => &[&DEPTHWISE_DATA_GRAD, store],
+        _ => &[&DEPTHWISE_WINDOW, &DEPTHWISE, store],
     };
     let numbers = [
         ("KERNEL_HEIGHT", g.kernel[0]),
@@ -123,18 +133,30 @@ pub(super) fn lowering(site: &Site, name: &'static str, capabilities: &Capabilit
         ("COLUMNS", strips.columns),
         ("GROUP", group),
     ];
-    let mut source: String = numbers.iter().map(|(name, n)| format!("const {name}: u32 = {n}u;\n")).collect();
     let whole = [input[1], result[1]].map(|width| width.is_multiple_of(4));
-    let flags = [("WHOLE_X", whole[0]), ("WHOLE_Y", whole[1]), ("FLIPPED", is_flipped)];
-    source.extend(flags.iter().map(|(name, flag)| format!("const {name}: bool = {flag};\n")));
-    let mut kernel = Kernel::own(
-        name,
-        Shader::from(source + EACH_OF_GROUP + common + window + text + store).join(site.types(capabilities)),
-    );
-    kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
-    let planes = g.batch * g.in_channels;
-    let sizes = [planes, g.in_channels, input[0], input[1], result[0], result[1], padding[0], strips.each, splits];
-    kernel.params = sizes.map(|word| word as u32).to_vec();
+    let shader = Shader::of(files).file(&DEPTHWISE_COMMON).file(EACH_FILE);
+    let shader = numbers.into_iter().fold(shader, |shader, (name, number)| shader.constant(name, number));
+    let shader = shader.constant("WHOLE_X", whole[0]).constant("WHOLE_Y", whole[1]).constant("FLIPPED", is_flipped);
+    let mut kernel = Kernel::own(name, shader.join(site.types(capabilities)));
+    let (names, b_element, out) = match pass {
+        Pass::WeightGrad => (pass.names(), "vec4<$B_TYPE$>", "$OUT$"),
+        _ => {
+            let first = if scatters { "dy" } else { "x" };
+            ([first, "w", "result"], "$B_TYPE$", if is_whole { "vec4<$OUT$>" } else { "$OUT$" })
+        }
+    };
+    bind(&mut kernel, names, ["vec4<$A_TYPE$>", b_element, out]);
+    kernel.uniform(Planes {
+        planes: g.batch * g.in_channels,
+        channels: g.in_channels,
+        in_height: input[0],
+        in_width: input[1],
+        out_height: result[0],
+        out_width: result[1],
+        padding_height: padding[0],
+        each: strips.each,
+        splits,
+    });
     kernel.workgroups = strips.count.div_ceil(group) as u64;
     kernel.iterations = strips.iterations as u64;
     kernel.epilogue = true;

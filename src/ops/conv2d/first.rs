@@ -1,11 +1,12 @@
 //! The forward pass over images with few channels, for GPUs: see `shaders/conv2d/first.wgsl`. Not timed on one: none was at hand.
 
 use super::blocks;
-use super::site::Site;
-use crate::kernel::{Binding, Capabilities, Kernel};
+use super::site::{SINGLE, Site, bind};
+use crate::kernel::{Capabilities, Kernel};
 use crate::op::Lowering;
 use crate::ops::variants::Rank;
 use crate::shader::Shader;
+use crate::shaders;
 
 /// Where this kernel can form the forward pass: its weights have room in 16 KiB of workgroup memory.
 pub(super) fn needs(site: &Site, capabilities: &Capabilities) -> Option<Rank> {
@@ -19,16 +20,11 @@ pub(super) fn needs(site: &Site, capabilities: &Capabilities) -> Option<Rank> {
 /// The kernel.
 pub(super) fn lowering(site: &Site, name: &'static str, capabilities: &Capabilities) -> Lowering {
     let g = &site.geometry;
-    let mut source = g.constants();
-    for (what, number) in [("CHANNELS", g.in_channels), ("KERNEL_HEIGHT", g.kernel[0])] {
-        source += &format!("const {what}: u32 = {number}u;\n");
-    }
-    let mut kernel = Kernel::own(
-        name,
-        Shader::from(source + include_str!("../../../shaders/conv2d/first.wgsl")).join(site.types(capabilities)),
-    );
-    kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
-    kernel.params = g.words();
+    let shader = g.constants(Shader::of(&[&shaders::conv2d::FIRST]));
+    let shader = shader.constant("CHANNELS", g.in_channels).constant("KERNEL_HEIGHT", g.kernel[0]);
+    let mut kernel = Kernel::own(name, shader.join(site.types(capabilities)));
+    bind(&mut kernel, site.pass.names(), SINGLE);
+    kernel.uniform(g.sizes());
     let spans = g.batch * g.output[0] * g.output[1].div_ceil(4);
     kernel.workgroups = (g.out_channels.div_ceil(16) * spans.div_ceil(64)) as u64;
     let taps = g.in_channels * g.kernel[0] * g.kernel[1];

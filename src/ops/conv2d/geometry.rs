@@ -1,12 +1,13 @@
 //! The sizes of a convolution, and what its kernels share.
 
+use super::site::{SINGLE, Site, bind};
 use crate::costs::Costs;
 use crate::error::Problem;
-use crate::kernel::{Binding, Kernel};
-use crate::layout::Meta;
+use crate::kernel::Kernel;
 use crate::op::Lowering;
-use crate::ops::shared::{TEAM, split_sum};
-use crate::shader::Shader;
+use crate::ops::shared::{TEAM_FILE, split_sum};
+use crate::shader::{Shader, params};
+use crate::shaders::conv2d::{SPREAD, SUMS, SUMS_SUBGROUP};
 use crate::shape::Shape;
 
 /// Stride, padding, dilation (height, width) and groups of a convolution.
@@ -136,23 +137,30 @@ impl Geometry {
         (0..self.kernel[axis]).filter_map(move |tap| Some((tap, output(tap).filter(|&o| o < count)?)))
     }
 
-    /// The words that all kernels of a convolution begin with.
-    pub fn words(&self) -> Vec<u32> {
+    /// The sizes that most kernels know.
+    pub fn sizes(&self) -> Sizes {
         let Conv2dOptions { stride, padding, dilation, groups } = self.options;
-        let sizes = [
-            [self.batch, self.in_channels, self.input[0], self.input[1]],
-            [self.out_channels, self.output[0], self.output[1], groups],
-            [self.kernel[0], stride[0], padding[0], padding[1]],
-        ];
-        sizes.concat().into_iter().chain([dilation[0]]).map(|word| word as u32).collect()
+        Sizes {
+            batch: self.batch,
+            in_channels: self.in_channels,
+            in_height: self.input[0],
+            in_width: self.input[1],
+            out_channels: self.out_channels,
+            out_height: self.output[0],
+            out_width: self.output[1],
+            groups,
+            kernel_height: self.kernel[0],
+            stride_height: stride[0],
+            padding_height: padding[0],
+            padding_width: padding[1],
+            dilation_height: dilation[0],
+        }
     }
 
-    /// The constants that all kernels of a convolution begin with.
-    pub fn constants(&self) -> String {
-        let (kernel, stride, dilation) = (self.kernel[1], self.options.stride[1], self.options.dilation[1]);
-        format!(
-            "const KERNEL_WIDTH: u32 = {kernel}u;\nconst STRIDE_WIDTH: u32 = {stride}u;\nconst DILATION_WIDTH: u32 = {dilation}u;\n"
-        )
+    /// A shader with the constants that go with [`Geometry::sizes`].
+    pub fn constants(&self, shader: Shader) -> Shader {
+        let shader = shader.constant("KERNEL_WIDTH", self.kernel[1]).constant("STRIDE_WIDTH", self.options.stride[1]);
+        shader.constant("DILATION_WIDTH", self.options.dilation[1])
     }
 
     /// Loop iterations that the row of taps adds where it is too long for drivers to unroll.
@@ -178,8 +186,18 @@ pub(super) fn shape(dims: [usize; 4]) -> Result<Shape, Problem> {
         .ok_or_else(|| Problem::Shape(format!("the result, {dims:?}, is too large"), "use at most 2^32 - 1 elements"))
 }
 
-/// How the lanes of a software driver share what they read.
-pub(super) const SPREAD: &str = include_str!("../../../shaders/conv2d/spread.wgsl");
+params! {
+    /// The sizes of a convolution that most kernels know.
+    pub(super) struct Sizes {
+        batch, in_channels, in_height, in_width, out_channels, out_height, out_width, groups,
+        kernel_height, stride_height, padding_height, padding_width, dilation_height,
+    }
+}
+
+params! {
+    /// The channels of a group that a sum is over, and the part that it is of the result.
+    struct Part { begin, end, part }
+}
 
 /// What a workgroup of the forward kernel or of the data gradient computes.
 pub(super) struct Tile {
@@ -223,54 +241,37 @@ impl Tile {
         Tile { subgroup: false, rows: each, columns: columns.min(most), group: costs.group }
     }
 
-    fn constants(&self) -> String {
-        let columns = self.columns;
-        if self.subgroup {
-            format!("const ROW_LOADS: u32 = {}u;\nconst COLUMNS: u32 = {columns}u;\n", self.rows / 8)
-        } else {
-            format!(
-                "const ROWS: u32 = {}u;\nconst GROUP: u32 = {}u;\nconst COLUMNS: u32 = {columns}u;\n",
-                self.rows, self.group
-            )
-        }
+    /// The sums of an invocation.
+    fn shader(&self) -> Shader {
+        let shader = match self.subgroup {
+            true => Shader::of(&[&SPREAD, &SUMS_SUBGROUP]).constant("ROW_LOADS", self.rows / 8),
+            false => Shader::of(&[&SUMS]).constant("ROWS", self.rows).constant("GROUP", self.group),
+        };
+        shader.constant("COLUMNS", self.columns)
     }
 }
 
-/// A kernel's text, and what it begins with.
-pub(super) struct Texts {
-    pub name: &'static str,
-    /// Of the operands, see `Product::types`.
-    pub types: Shader,
-    pub shader: &'static str,
-}
-
-/// The forward kernel or the data gradient: a sum over `channels` of a group, split where one loop would be too long.
+/// The forward kernel or the data gradient, as `shader` has it: a sum over `channels` of a group, split where one loop would be
+/// too long.
 pub(super) fn sum_over_channels(
-    texts: &Texts,
-    g: &Geometry,
+    site: &Site,
+    name: &'static str,
+    shader: Shader,
     tile: &Tile,
     channels: usize,
     workgroups: usize,
-    output: &Meta,
 ) -> Lowering {
-    let Texts { name, types, shader } = texts;
-    let sums = match tile.subgroup {
-        true => SPREAD.to_string() + include_str!("../../../shaders/conv2d/sums_subgroup.wgsl"),
-        false => include_str!("../../../shaders/conv2d/sums.wgsl").to_string(),
-    };
+    let g = &site.geometry;
+    let shader = g.constants(shader.join(tile.shader()).file(TEAM_FILE));
     let per_channel = 1 + g.kernel[0] * g.unrolled(tile.rows, tile.columns);
     let longest = ((56_000 - 64) / per_channel).max(1);
     let splits = channels.div_ceil(longest);
     let each = channels.div_ceil(splits);
     let kernels = (0..splits).map(|part| {
-        let mut kernel = Kernel::own(
-            *name,
-            Shader::from(g.constants() + &tile.constants() + TEAM + &sums + shader).join(types.clone()),
-        );
-        kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
-        kernel.params = g.words();
+        let mut kernel = Kernel::own(name, shader.clone());
+        bind(&mut kernel, site.pass.names(), SINGLE);
         let end = ((part + 1) * each).min(channels);
-        kernel.params.extend([part * each, end, part].map(|word| word as u32));
+        kernel.uniform((g.sizes(), Part { begin: part * each, end, part }));
         kernel.workgroups = workgroups as u64;
         kernel.iterations = (each * per_channel + 64) as u64;
         kernel.flops = g.flops() / splits as u64;
@@ -282,7 +283,7 @@ pub(super) fn sum_over_channels(
         Some(kernel) if splits == 1 => Lowering::kernel(kernel),
         last => {
             kernels.extend(last);
-            split_sum(kernels, splits, output)
+            split_sum(kernels, splits, &site.output)
         }
     }
 }

@@ -22,7 +22,7 @@ mod weight_grad;
 
 pub use data_grad::Conv2dDataGrad;
 pub use geometry::Conv2dOptions;
-use geometry::{Geometry, Texts, Tile};
+use geometry::{Geometry, Tile};
 use site::{Pass, Site};
 pub use weight_grad::Conv2dWeightGrad;
 
@@ -33,6 +33,7 @@ use crate::layout::Meta;
 use crate::op::{Backward, Case, Casting, Lowering, Op};
 use crate::ops::product::{self, Product};
 use crate::ops::variants::{Rank, Variant, names, one_of};
+use crate::shaders;
 use crate::tensor::Tensor;
 
 /// Convolution of `[N, C, H, W]` with `[O, C / groups, KH, KW]`.
@@ -84,9 +85,8 @@ fn direct(site: &Site, name: &'static str, lanes: bool, capabilities: &Capabilit
     let tile = Tile::choose(g, g.filters(), g.output[1], g.options.stride[1], lanes, costs);
     let spans = g.batch * g.output[0] * g.output[1].div_ceil(tile.columns);
     let workgroups = g.options.groups * g.filters().div_ceil(tile.rows) * spans.div_ceil(tile.group);
-    let texts =
-        Texts { name, types: site.types(capabilities), shader: include_str!("../../../shaders/conv2d/direct.wgsl") };
-    geometry::sum_over_channels(&texts, g, &tile, g.channels(), workgroups, &site.output)
+    let shader = site.types(capabilities).file(&shaders::conv2d::DIRECT);
+    geometry::sum_over_channels(site, name, shader, &tile, g.channels(), workgroups)
 }
 
 impl Op for Conv2d {

@@ -1,7 +1,7 @@
 //! A pass of a convolution as its variants see it.
 
 use super::geometry::Geometry;
-use crate::kernel::Capabilities;
+use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::layout::Meta;
 use crate::ops::product::Product;
 use crate::shader::Shader;
@@ -12,6 +12,28 @@ pub(super) enum Pass {
     Forward,
     DataGrad,
     WeightGrad,
+}
+
+impl Pass {
+    /// What its shaders call the two operands and the result.
+    pub fn names(self) -> [&'static str; 3] {
+        match self {
+            Pass::Forward => ["x", "w", "y"],
+            Pass::DataGrad => ["dy", "w", "dx"],
+            Pass::WeightGrad => ["x", "dy", "dw"],
+        }
+    }
+}
+
+/// Elements of operands and result, one at a time.
+pub(super) const SINGLE: [&str; 3] = ["$A_TYPE$", "$B_TYPE$", "$OUT$"];
+
+/// Binds the two operands and the result.
+pub(super) fn bind(kernel: &mut Kernel, names: [&'static str; 3], elements: [&'static str; 3]) {
+    let bindings = [Binding::input(0), Binding::input(1), Binding::output()];
+    for ((binding, name), element) in bindings.into_iter().zip(names).zip(elements) {
+        kernel.bind(binding, name, element);
+    }
 }
 
 /// A pass, with what it reads and writes.

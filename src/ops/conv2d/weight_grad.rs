@@ -4,18 +4,19 @@
 //! the same bits in every run, whatever the number of parts that run at once. The second kernel is always there, so that
 //! another batch size, with another number of parts, finds both compiled.
 
-use super::geometry::{self, Geometry, SPREAD};
-use super::site::{Pass, Site};
+use super::geometry::{self, Geometry};
+use super::site::{Pass, SINGLE, Site, bind};
 use super::{Conv2d, Conv2dDataGrad, Conv2dOptions, blocks, cases, depthwise, one_by_one};
 use crate::array::Array;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::kernel::{Capabilities, Kernel};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Casting, Lowering, Op};
 use crate::ops::product::Product;
-use crate::ops::shared::{TEAM, split_sum};
+use crate::ops::shared::{TEAM_FILE, split_sum};
 use crate::ops::variants::{Rank, Variant, names, one_of};
-use crate::shader::Shader;
+use crate::shader::{Shader, params};
+use crate::shaders::conv2d::{SPREAD, WEIGHT_GRAD, WEIGHT_SUMS, WEIGHT_SUMS_SUBGROUP};
 use crate::tensor::Tensor;
 
 /// `dw [O, C / groups, KH, KW]` from the images `[N, C, H, W]` and `dy [N, O, OH, OW]`.
@@ -48,6 +49,11 @@ static VARIANTS: &[Variant<Site>] = &[
     },
 ];
 
+params! {
+    /// The parts of the sum, lines of a part, and segments of a row of dy with their columns.
+    struct Lines { splits, split_lines, segments, segment_width }
+}
+
 /// The kernels that keep a tile in registers; with `lanes`, those of a subgroup of 8 pass weights on.
 fn direct(site: &Site, name: &'static str, lanes: bool, capabilities: &Capabilities) -> Lowering {
     let (g, costs) = (&site.geometry, capabilities.costs());
@@ -61,10 +67,6 @@ fn direct(site: &Site, name: &'static str, lanes: bool, capabilities: &Capabilit
     };
     let group = costs.group;
     let lines = if pairs > 8 && !wide && g.is_heavy() { 2 } else { 1 };
-    let constants = match lanes {
-        true => format!("const ROW_LOADS: u32 = {}u;\n", rows / 8),
-        false => format!("const ROWS: u32 = {rows}u;\nconst GROUP: u32 = {group}u;\n"),
-    };
     let tiles = g.options.groups * filters.div_ceil(rows) * pairs.div_ceil(group * lines);
     // Few large parts on a few cores, many on a GPU; none beyond the loop bound, and partial results of at most 64 MiB.
     let step = g.unrolled(lines * (rows + 1), 1);
@@ -81,19 +83,13 @@ fn direct(site: &Site, name: &'static str, lanes: bool, capabilities: &Capabilit
     let split_lines = total.div_ceil(splits);
     let splits = total.div_ceil(split_lines);
     let sums = match lanes {
-        true => SPREAD.to_string() + include_str!("../../../shaders/conv2d/weight_sums_subgroup.wgsl"),
-        false => include_str!("../../../shaders/conv2d/weight_sums.wgsl").to_string(),
+        true => Shader::of(&[&SPREAD, &WEIGHT_SUMS_SUBGROUP]).constant("ROW_LOADS", rows / 8),
+        false => Shader::of(&[&WEIGHT_SUMS]).constant("ROWS", rows).constant("GROUP", group),
     };
-    let shader = include_str!("../../../shaders/conv2d/weight_grad.wgsl");
-    let types = site.types(capabilities);
-    let mut kernel = Kernel::own(
-        name,
-        Shader::from(format!("{}{constants}const LINES: u32 = {lines}u;\n{TEAM}{sums}{shader}", g.constants()))
-            .join(types),
-    );
-    kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
-    kernel.params = g.words();
-    kernel.params.extend([splits, split_lines, segments, segment_width].map(|word| word as u32));
+    let shader = g.constants(sums.file(TEAM_FILE).file(&WEIGHT_GRAD)).constant("LINES", lines);
+    let mut kernel = Kernel::own(name, shader.join(site.types(capabilities)));
+    bind(&mut kernel, site.pass.names(), SINGLE);
+    kernel.uniform((g.sizes(), Lines { splits, split_lines, segments, segment_width }));
     kernel.workgroups = (splits * tiles) as u64;
     kernel.iterations = (split_lines * per_line + 64) as u64;
     kernel.flops = g.flops();
