@@ -1,9 +1,7 @@
-// Each sum of a run becomes the sum of the runs before it: an invocation a row. `rows.wgsl` is put in front.
+// Each sum of a run becomes the sum of the runs before it: an invocation a row.
 //
-// binding 0  sums  [parts, rows]
+// sums  [parts, rows], of T
 // Grid: ceil(rows / 64) workgroups, folded. Iterations: parts.
-
-@group(0) @binding(0) var<storage, read_write> sums: array<T>;
 
 @compute @workgroup_size(64)
 fn main(

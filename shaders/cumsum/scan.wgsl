@@ -1,7 +1,7 @@
-// The running sums of each run, from what comes before it on. `rows.wgsl` is put in front, and
-//   binding 1      result, array<OUT> or of the integers that are summed
-//   before(run)    the sum of the runs before it in its row: 0 where a row is one run
+// The running sums of each run, from what comes before it on.
 //
+// result  as the summed tensor, of OUT or of its integers, through `epilogue`
+// Asks for: `before(run)`, the sum of the runs before it in its row, 0 where a row is one run.
 // Grid: ceil(rows * parts / 64) workgroups, folded. Iterations: part.
 
 @compute @workgroup_size(64)

@@ -1,9 +1,7 @@
-// The sum of each run of a row, where a row is taken in several: `rows.wgsl` and binding 1 are put in front.
+// The sum of each run of a row, where a row is taken in several.
 //
-// binding 1  sums  [parts, rows]
+// sums  [parts, rows], of T
 // Grid: ceil(rows * parts / 64) workgroups, folded. Iterations: part.
-
-@group(0) @binding(1) var<storage, read_write> sums: array<T>;
 
 @compute @workgroup_size(64)
 fn main(

@@ -6,11 +6,13 @@
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::kernel::{Binding, Capabilities, Kernel, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
 use crate::ops::rows::Rows;
 use crate::ops::shared::check_axis;
+use crate::shader::{File, Item, params};
+use crate::shaders::cumsum::{BEFORE, ROWS, SCAN, SUMS};
 use crate::tensor::Tensor;
 
 /// Sums of the elements up to each one along an axis, or with `reverse` from each one on: the gradient of the other.
@@ -46,6 +48,20 @@ fn part(rows: &Rows) -> usize {
     match rows.length < SHORT || rows.rows >= MANY && rows.length <= MOST {
         true => rows.length,
         false => rows.length.isqrt() + 1,
+    }
+}
+
+params! {
+    struct Sizes {
+        rows,
+        /// Elements of a row.
+        length,
+        /// How far those are apart.
+        stride,
+        /// Elements of a run.
+        part,
+        /// Runs of a row.
+        parts,
     }
 }
 
@@ -99,41 +115,41 @@ impl Op for Cumsum {
         let parts = rows.length.div_ceil(part);
         // The planner says what a float is stored as; see `epilogue` in the shader.
         let (sum, out) = match output.dtype {
-            DType::F32 | DType::F16 => ("f32", "OUT"),
+            DType::F32 | DType::F16 => ("f32", "$OUT$"),
             DType::I32 => ("i32", "i32"),
             DType::U32 | DType::Bool => ("u32", "u32"),
         };
-        let kernel = |name: &'static str, front: &str, text: &str, bindings: &[Binding], invocations: usize| {
-            let head = format!("alias T = {sum};\nconst REVERSE: bool = {};\n", self.reverse);
-            let rows_text = include_str!("../../shaders/cumsum/rows.wgsl");
-            let mut kernel = Kernel::own(name, format!("{head}{rows_text}{front}{text}"));
-            kernel.bindings = bindings.to_vec();
-            let words = [rows.rows, rows.length, rows.stride, part, parts, 0, 0, 0];
-            kernel.params = words.map(|word| word as u32).to_vec();
+        let kernel = |name: &'static str, file: &'static File, invocations: usize| {
+            let shader = Shader::of(&[&ROWS, file]).alias("T", sum).constant("REVERSE", self.reverse);
+            let mut kernel = Kernel::own(name, shader);
+            kernel.uniform(Sizes { rows: rows.rows, length: rows.length, stride: rows.stride, part, parts });
             kernel.workgroups = (invocations as u64).div_ceil(64);
             kernel.iterations = part.max(parts) as u64;
             kernel.flops = output.elements() as u64;
             kernel
         };
-        let scan = |before: &str, bindings: &[Binding]| {
-            let front = format!("@group(0) @binding(1) var<storage, read_write> result: array<{out}>;\n{before}");
-            let text = include_str!("../../shaders/cumsum/scan.wgsl");
-            let mut scan = kernel("cumsum", &front, text, bindings, rows.rows * parts);
-            (scan.prologue, scan.epilogue) = (true, true);
-            scan
+        // Reads its input by `prologue`.
+        let over_runs = |name: &'static str, file: &'static File| {
+            let mut kernel = kernel(name, file, rows.rows * parts);
+            kernel.prologue = true;
+            kernel.bindings.push(Binding::input(0));
+            kernel
         };
-        if parts == 1 {
-            let none = "fn before(run: u32) -> T {\n    return T(0);\n}\n";
-            return Lowering::kernel(scan(none, &[Binding::input(0), Binding::output()]));
+        let mut scan = over_runs("cumsum", &SCAN);
+        scan.epilogue = true;
+        scan.bind(Binding::output(), "result", out);
+        let is_whole = parts == 1;
+        let value = if is_whole { "$T$(0)" } else { "$sums$[run]" };
+        let before = format!("fn $before$(run: u32) -> $T$ {{\n    return {value};\n}}\n");
+        scan.shader.items.push(Item::new("before", before));
+        if is_whole {
+            return Lowering::kernel(scan);
         }
-        let text = include_str!("../../shaders/cumsum/sums.wgsl");
-        let mut sums = kernel("cumsum.sums", "", text, &[Binding::input(0), Binding::write(0)], rows.rows * parts);
-        sums.prologue = true;
-        let text = include_str!("../../shaders/cumsum/before.wgsl");
-        let before = kernel("cumsum.before", "", text, &[Binding::write(0)], rows.rows);
-        let some = "@group(0) @binding(2) var<storage, read> sums: array<T>;\n\
-                    fn before(run: u32) -> T {\n    return sums[run];\n}\n";
-        let scan = scan(some, &[Binding::input(0), Binding::output(), Binding::read(0)]);
+        scan.bind(Binding::read(0), "sums", "$T$");
+        let mut sums = over_runs("cumsum.sums", &SUMS);
+        sums.bind(Binding::write(0), "sums", "$T$");
+        let mut before = kernel("cumsum.before", &BEFORE, rows.rows);
+        before.bind(Binding::write(0), "sums", "$T$");
         Lowering::Kernels { kernels: vec![sums, before, scan], temporaries: vec![rows.rows * parts] }
     }
 
