@@ -3,26 +3,10 @@
 // result[i] = (add ? result[i] : 0) + sum over r in first .. last, where index[.., r, ..] is i's place on the axis, of
 // grad[.., r, ..]. No atomics: the same bits in every run. A long index is split over several dispatches.
 //
-// Put in front of this text: `store`. Bindings: 0 index (read), 1 grad (read), 2 result (written). Axes are innermost
-// first: (length, length in grad, index stride, grad stride), the axis itself being number `axis`.
-// Workgroups: ceil(elements / 64). Iterations: 8 + last - first.
-
-struct Params {
-    elements: u32,
-    axis: u32,
-    index_stride: u32,
-    grad_stride: u32,
-    first: u32,
-    last: u32,
-    add: u32,
-    unused: u32,
-    axes: array<vec4<u32>, 8>,
-}
-
-@group(0) @binding(0) var<storage, read> index: array<u32>;
-@group(0) @binding(1) var<storage, read> grad: array<f32>;
-@group(0) @binding(2) var<storage, read_write> result: array<f32>;
-@group(0) @binding(15) var<uniform> p: Params;
+// index         u32, in row-major order, or a vector along the axis
+// grad, result  f32, in row-major order
+//
+// Asks for: `store(at, value)`. Workgroups: ceil(elements / 64). Iterations: 8 + last - first.
 
 fn work(i: u32) {
     if i >= p.elements {

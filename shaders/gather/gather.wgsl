@@ -1,23 +1,10 @@
 // Elements picked along one axis: result[i] = input[i with the axis replaced by index[i]], for a whole index tensor or a
 // vector. An index outside of the axis gives NaN (0 for integers) and reads nothing.
 //
-// Put in front of this text: `alias V` and `fn missing() -> V`. Bindings: 0 input (read), 1 index (read; negative i32 are
-// out of range as u32 too), 2 result (written). Axes are innermost first: (length, input stride, index stride, unused),
-// the input stride of the axis itself being 0. Workgroups: ceil(elements / 64). Iterations: 8.
-
-struct Params {
-    elements: u32,
-    length: u32,
-    stride: u32,
-    // Zero; keeps the compiler from folding a NaN into the text, which WGSL forbids.
-    zero: u32,
-    axes: array<vec4<u32>, 8>,
-}
-
-@group(0) @binding(0) var<storage, read> input: array<V>;
-@group(0) @binding(1) var<storage, read> index: array<u32>;
-@group(0) @binding(2) var<storage, read_write> result: array<V>;
-@group(0) @binding(15) var<uniform> p: Params;
+// input, result  of V, in row-major order
+// index          u32, or i32 read as such: negative ones are out of range, too
+//
+// Asks for: `alias V`; `fn missing() -> V`; `store(at, value)`. Workgroups: ceil(elements / 64). Iterations: 8.
 
 fn work(i: u32) {
     if i >= p.elements {

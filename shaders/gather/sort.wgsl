@@ -2,19 +2,10 @@
 // rank(p) = number of q that pick something less, or the same and q < p. Each position counts for itself: no atomics.
 //
 // A long vector is passed over in several dispatches, q from first to last in each; the last one writes the order.
-// Put in front of this text: nothing. Bindings: 0 index (read), 1 rank (written), 2 order (written).
+//
+// index, rank, order  [count]
+//
 // Workgroups: ceil(count / 64). Iterations: (last - first) / 4 + 4.
-
-struct Params {
-    count: u32,
-    first: u32,
-    last: u32,
-}
-
-@group(0) @binding(0) var<storage, read> index: array<u32>;
-@group(0) @binding(1) var<storage, read_write> rank: array<u32>;
-@group(0) @binding(2) var<storage, read_write> order: array<u32>;
-@group(0) @binding(15) var<uniform> p: Params;
 
 fn before(q: u32, key: u32, position: u32) -> u32 {
     let other = index[q];

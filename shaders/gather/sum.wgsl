@@ -3,27 +3,13 @@
 //
 // An invocation forms one element, or with `const WIDE` four. A long run is split over several dispatches (sorted positions
 // from first to last in each), which add to what earlier ones left.
-// Put in front of this text: `const WIDE: bool`, `alias V` and `store`. Bindings: 0 order (read), 1 runs (read): (begin, end) a place, 2 grad
-// (read), 3 result (written). Workgroups: ceil(units / 64). Iterations: last - first.
-
-struct Params {
-    // Invocations with work: elements, or quarters of them.
-    units: u32,
-    length: u32,
-    // Units in a slice, and its elements.
-    columns: u32,
-    inner: u32,
-    count: u32,
-    first: u32,
-    last: u32,
-    add: u32,
-}
-
-@group(0) @binding(0) var<storage, read> order: array<u32>;
-@group(0) @binding(1) var<storage, read> runs: array<vec2<u32>>;
-@group(0) @binding(2) var<storage, read> grad: array<f32>;
-@group(0) @binding(3) var<storage, read_write> result: array<V>;
-@group(0) @binding(15) var<uniform> p: Params;
+//
+// order   [count], sorted positions
+// runs    [length], (begin, end) of each place
+// grad    [outer, count, inner], f32
+// result  [outer, length, inner], f32
+//
+// Asks for: `const WIDE: bool`; `store(at, value)`. Workgroups: ceil(units / 64). Iterations: last - first.
 
 fn work(unit: u32) {
     if unit >= p.units {

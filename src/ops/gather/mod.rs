@@ -1,23 +1,20 @@
 //! Elements picked along one axis by an index tensor (gather) or an index vector (index_select), and their gradient.
-//!
-//! The gradient is formed from the picked element's side: each sums what picked it in a fixed order, without atomics, so
-//! it has the same bits in every run. For a whole index tensor each element of the input reads the index along the axis.
-//! For a vector of n (embeddings) the positions are first sorted by what they pick: each counts the positions before it,
-//! n^2 / 4 steps over vectors in all, whatever the length of the axis and of the slices; a slice then sums its own run of
-//! the sorted positions.
+
+mod backward;
+
+pub use backward::GatherBackward;
 
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::kernel::{Binding, Capabilities, Kernel, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
-use crate::ops::shared::{EACH, check_axis};
+use crate::ops::shared::{check_axis, each};
+use crate::shader::{Item, params};
+use crate::shaders::gather::GATHER;
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::Tensor;
-
-/// Most elements of the index that one dispatch of the gradient passes over.
-const RUN: usize = 50_000;
 
 /// Elements of input 0 along `axis` at the places in input 1.
 #[derive(Debug)]
@@ -26,19 +23,6 @@ pub struct Gather {
     pub axis: usize,
     /// True if the index is a vector that all other coordinates share.
     pub vector: bool,
-    /// A place on the axis, of a vector's, that gets no gradient.
-    pub padding: Option<usize>,
-}
-
-/// Gradient of [`Gather`]: input 1, the gradient of what was picked, summed at the places in input 0.
-#[derive(Debug)]
-pub struct GatherBackward {
-    /// The axis.
-    pub axis: usize,
-    /// True if the index is a vector that all other coordinates share.
-    pub vector: bool,
-    /// Shape of the gather's input.
-    pub shape: Shape,
     /// A place on the axis, of a vector's, that gets no gradient.
     pub padding: Option<usize>,
 }
@@ -157,11 +141,10 @@ fn index_strides(axis: usize, vector: bool, picked: &Shape) -> Vec<usize> {
     }
 }
 
-/// `fn store`, with the hook where the planner may use it: it takes no bools.
-fn store(dtype: DType, epilogue: bool) -> String {
-    let value = if epilogue { "epilogue(value, at)" } else { "value" };
-    let name = element(dtype);
-    format!("alias V = {name};\nfn store(at: u32, value: {name}) {{\n    result[at] = {value};\n}}\n")
+/// `fn store` of values V, with the hook where the planner may use it: it takes no bools.
+fn store(epilogue: bool) -> Item {
+    let value = if epilogue { "$epilogue$(value, at)" } else { "value" };
+    Item::new("store", format!("fn $store$(at: u32, value: $V$) {{\n    $result$[at] = {value};\n}}\n"))
 }
 
 fn element(dtype: DType) -> &'static str {
@@ -170,6 +153,28 @@ fn element(dtype: DType) -> &'static str {
         DType::I32 => "i32",
         DType::U32 | DType::Bool => "u32",
     }
+}
+
+params! {
+    /// Sizes of a gather.
+    struct Picks {
+        elements,
+        /// Of the axis.
+        length,
+        /// Of the axis in the input.
+        stride,
+        /// Keeps the compiler from folding a NaN into the text, which WGSL forbids.
+        zero,
+        /// Innermost first: (length, input stride, or 0 for the axis itself, index stride, unused).
+        axes: [[u32; 4]; MAX_RANK],
+    }
+}
+
+/// What a kernel knows of each axis, innermost first.
+fn axes(rank: usize, of: impl Fn(usize) -> [usize; 4]) -> [[u32; 4]; MAX_RANK] {
+    let mut axes = [[1; 4]; MAX_RANK];
+    (0..rank).rev().zip(&mut axes).for_each(|(axis, words)| *words = of(axis).map(|word| word as u32));
+    axes
 }
 
 impl Op for Gather {
@@ -212,22 +217,24 @@ impl Op for Gather {
     fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
         let strides = inputs[0].shape.strides();
         let places = index_strides(self.axis, self.vector, &output.shape);
-        let mut words = vec![output.elements() as u32, inputs[0].shape[self.axis] as u32, strides[self.axis] as u32, 0];
-        for axis in (0..output.shape.rank()).rev() {
-            let stride = if axis == self.axis { 0 } else { strides[axis] };
-            words.extend([output.shape[axis], stride, places[axis], 0].map(|x| x as u32));
-        }
-        words.resize(4 + 4 * MAX_RANK, 1);
         let epilogue = output.dtype != DType::Bool;
-        let missing = if output.dtype.is_float() { "bitcast<f32>(0x7fc00000u + p.zero)" } else { "V(0)" };
-        let text = format!(
-            "{EACH}{}fn missing() -> V {{\n    return {missing};\n}}\n{}",
-            store(output.dtype, epilogue),
-            include_str!("../../shaders/gather/gather.wgsl")
-        );
-        let mut kernel = Kernel::own(self.name(), text);
-        kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
-        kernel.params = words;
+        let missing = if output.dtype.is_float() { "bitcast<f32>(0x7fc00000u + $p$.zero)" } else { "$V$(0)" };
+        let missing = format!("fn $missing$() -> $V$ {{\n    return {missing};\n}}\n");
+        let shader = each(Shader::of(&[&GATHER])).alias("V", element(output.dtype)).item(store(epilogue));
+        let mut kernel = Kernel::own(self.name(), shader.item(Item::new("missing", missing)));
+        kernel.bind(Binding::input(0), "input", "$V$");
+        kernel.bind(Binding::input(1), "index", "u32");
+        kernel.bind(Binding::output(), "result", "$V$");
+        kernel.uniform(Picks {
+            elements: output.elements(),
+            length: inputs[0].shape[self.axis],
+            stride: strides[self.axis],
+            zero: 0,
+            axes: axes(output.shape.rank(), |axis| {
+                let stride = if axis == self.axis { 0 } else { strides[axis] };
+                [output.shape[axis], stride, places[axis], 0]
+            }),
+        });
         kernel.workgroups = (output.elements() as u64).div_ceil(64);
         kernel.iterations = 8;
         kernel.epilogue = epilogue;
@@ -279,171 +286,6 @@ impl Op for Gather {
             )),
             exact(Case::new("bool", flags).input(&[5, 7], DType::Bool, Draw::Below(2)).input(&[3], DType::U32, shift)),
         ]
-    }
-}
-
-impl Op for GatherBackward {
-    fn name(&self) -> &'static str {
-        if self.vector { "index_select_backward" } else { "gather_backward" }
-    }
-
-    fn attributes(&self, words: &mut Vec<u64>) {
-        words.extend([self.axis as u64, self.padding.map_or(0, |row| row as u64 + 1)]);
-        words.extend(self.shape.iter().map(|&dim| dim as u64));
-    }
-
-    fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
-        let picked = picked_shape(self.axis, self.vector, &self.shape, &inputs[0])?;
-        if inputs[1] != (Meta { shape: picked, dtype: DType::F32 }) {
-            let what = format!("a gradient of shape {} for results of shape {picked}", inputs[1].shape);
-            return Err(Problem::Shape(what, "pass a gradient, f32, of the shape that the index picks"));
-        }
-        Ok(vec![Meta { shape: self.shape, dtype: DType::F32 }])
-    }
-
-    /// What the index picks from the gradient of this op's result; nothing where it leaves the axis.
-    fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
-        let index = &backward.inputs[0];
-        let gather = Gather { axis: self.axis, vector: self.vector, padding: self.padding };
-        let picked = Tensor::apply(gather, &[backward.grad, index]);
-        let mut dims = vec![1; self.shape.rank()];
-        dims[self.axis] = index.dims().elements();
-        let index = if self.vector { index.reshape(&dims) } else { index.clone() };
-        // Negative numbers become 0 as u32, so both ends are compared as they are.
-        let bound = |value: usize| index.device().fixed(&[], index.meta().dtype, value as f64);
-        let mut inside = index.ge(&bound(0)).logical_and(&index.lt(&bound(self.shape[self.axis])));
-        if let Some(row) = self.padding {
-            inside = inside.logical_and(&index.ne(&bound(row)));
-        }
-        vec![None, Some(inside.where_(&picked, &picked.scalar(0.0)))]
-    }
-
-    fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
-        let picked = &inputs[1].shape;
-        let (strides, places) = (output.shape.strides(), index_strides(self.axis, self.vector, picked));
-        let mut data = vec![0.0; output.elements()];
-        for (linear, gradient) in inputs[1].data.iter().enumerate() {
-            let mut at = [0; MAX_RANK];
-            Array::unravel(picked, linear, &mut at[..picked.rank()]);
-            let index = inputs[0].data[(0..picked.rank()).map(|axis| at[axis] * places[axis]).sum::<usize>()];
-            let padding = self.padding.is_some_and(|row| index == row as f64);
-            if index >= 0.0 && index < output.shape[self.axis] as f64 && !padding {
-                at[self.axis] = index as usize;
-                data[(0..picked.rank()).map(|axis| at[axis] * strides[axis]).sum::<usize>()] += gradient;
-            }
-        }
-        vec![Array { shape: output.shape, dtype: output.dtype, data }]
-    }
-
-    fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
-        let picked = inputs[1].shape;
-        if self.vector {
-            return self.sorted(&picked, output);
-        }
-        let (strides, places) = (picked.strides(), index_strides(self.axis, self.vector, &picked));
-        let rank = output.shape.rank();
-        let (elements, count) = (output.elements(), picked[self.axis]);
-        let runs = count.div_ceil(RUN);
-        let text =
-            format!("{EACH}{}{}", store(DType::F32, runs == 1), include_str!("../../shaders/gather/backward.wgsl"));
-        let run = |k: usize| {
-            let (first, last) = (k * RUN, count.min((k + 1) * RUN));
-            let mut words: Vec<u32> = [
-                elements,
-                rank - 1 - self.axis,
-                places[self.axis],
-                strides[self.axis],
-                first,
-                last,
-                usize::from(k > 0),
-                0,
-            ]
-            .map(|x| x as u32)
-            .to_vec();
-            for axis in (0..rank).rev() {
-                words.extend([output.shape[axis], picked[axis], places[axis], strides[axis]].map(|x| x as u32));
-            }
-            words.resize(8 + 4 * MAX_RANK, 1);
-            let mut kernel = Kernel::own(self.name(), text.clone());
-            kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::output()];
-            kernel.params = words;
-            kernel.workgroups = (elements as u64).div_ceil(64);
-            kernel.iterations = 8 + (last - first) as u64;
-            kernel.epilogue = runs == 1;
-            kernel
-        };
-        Lowering::Kernels { kernels: (0..runs).map(run).collect(), temporaries: vec![] }
-    }
-
-    fn cases() -> Vec<Case> {
-        let back =
-            |name: &str, axis: usize, vector: bool, shape: &'static [usize], index: &[usize], picked: &[usize]| {
-                let shape_of = move || Shape::new(shape).unwrap_or(Shape::SCALAR);
-                let op = move || GatherBackward { axis, vector, shape: shape_of(), padding: None };
-                // Indices run from -1 to one beyond the axis; those outside are left out.
-                let case = Case::new(name, move |x| Tensor::apply(op(), &[&x[0].plus(-1), &x[1]]));
-                let case = case.input(index, DType::I32, Draw::Below(shape[axis] as u32 + 2)).normal(picked);
-                case.tolerance(Tolerance::Sum { terms: picked[axis] })
-            };
-        vec![
-            back("gather", 1, false, &[5, 7, 3], &[2, 13, 2], &[2, 13, 2]),
-            back("select", 0, true, &[37, 5], &[67], &[67, 5]),
-            back("select_middle", 1, true, &[3, 37, 8], &[67], &[3, 67, 8]),
-            back("select_last", 1, true, &[5, 131], &[259], &[5, 259]),
-            // More than one dispatch may pass over.
-            back("long", 0, false, &[3, 2], &[2 * RUN + 7, 2], &[2 * RUN + 7, 2]),
-        ]
-    }
-}
-
-impl GatherBackward {
-    /// The gradient of a vector's slices: positions sorted by what they pick, where each slice's run begins, the sums.
-    fn sorted(&self, picked: &Shape, output: &Meta) -> Lowering {
-        let (count, length) = (picked[self.axis], output.shape[self.axis]);
-        let inner: usize = output.shape[self.axis + 1..].iter().product();
-        let wide = inner.is_multiple_of(4);
-        let [rank, order, starts] = [0, 1, 2];
-        let mut kernels = vec![];
-        let kernel =
-            |name: &'static str, text: String, bindings: Vec<Binding>, params: Vec<usize>, invocations: usize| {
-                let mut kernel = Kernel::own(name, text);
-                kernel.bindings = bindings;
-                kernel.params = params.into_iter().map(|word| word as u32).collect();
-                kernel.workgroups = invocations.div_ceil(64) as u64;
-                kernel
-            };
-        for first in (0..count).step_by(4 * RUN) {
-            let last = count.min(first + 4 * RUN);
-            let bindings = vec![Binding::input(0), Binding::write(rank), Binding::write(order)];
-            let text = EACH.to_string() + include_str!("../../shaders/gather/sort.wgsl");
-            let mut sort = kernel("gather_sort", text, bindings, vec![count, first, last, 0], count);
-            sort.iterations = (last - first).div_ceil(4) as u64 + 4;
-            kernels.push(sort);
-        }
-        let bindings = vec![Binding::input(0), Binding::read(order), Binding::write(starts)];
-        let text = EACH.to_string() + include_str!("../../shaders/gather/starts.wgsl");
-        let padding = self.padding.map_or(u32::MAX as usize, |row| row);
-        let mut begin = kernel("gather_starts", text, bindings, vec![count, length, padding, 0], length);
-        begin.iterations = 64;
-        kernels.push(begin);
-        for first in (0..count).step_by(RUN) {
-            let runs = count.div_ceil(RUN);
-            let text = format!(
-                "{EACH}const WIDE: bool = {wide};\n{}{}",
-                store(DType::F32, runs == 1),
-                include_str!("../../shaders/gather/sum.wgsl")
-            );
-            let last = count.min(first + RUN);
-            let columns = if wide { inner / 4 } else { inner };
-            let units = output.elements() / inner * columns;
-            let params = vec![units, length, columns, inner, count, first, last, usize::from(first > 0)];
-            let bindings = vec![Binding::read(order), Binding::read(starts), Binding::input(1), Binding::output()];
-            let mut sum = kernel("gather_sum", text, bindings, params, units);
-            sum.iterations = (last - first) as u64;
-            sum.epilogue = runs == 1;
-            kernels.push(sum);
-        }
-        Lowering::Kernels { kernels, temporaries: vec![count, count, 2 * length] }
     }
 }
 
