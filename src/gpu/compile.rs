@@ -220,7 +220,7 @@ impl Gpu {
             let mut failure = None;
             for (Missing { key, dispatch, .. }, result) in missing.iter().zip(made) {
                 match result {
-                    Ok(pipeline) => drop(known.pipelines.insert((*key).clone(), pipeline)),
+                    Ok(pipeline) => known.pipelines.insert((*key).clone(), pipeline),
                     Err(error) => {
                         let source = dispatch.source();
                         let layout = self.layout(&mut known, &entries(dispatch, false))?;
