@@ -1,4 +1,4 @@
-// For software drivers alone: those whose subgroups have exactly 8 lanes, where a load costs as much as 8 scalar ones whatever it reads. A
+// For software drivers alone: those whose subgroups have exactly 8 lanes and where loads are dear. A
 // workgroup is one subgroup; lane l reads a value of channel l once and broadcasts it. Needs Features::SUBGROUP, and control flow
 // around the broadcasts that is uniform over the workgroup.
 //

@@ -1,4 +1,4 @@
-// For software drivers alone: those whose subgroups have exactly 8 lanes, where a load costs as much as 8 scalar ones whatever it reads.
+// For software drivers alone: those whose subgroups have exactly 8 lanes and where loads are dear.
 // The functions are those of `matmul/rows.wgsl`; a workgroup is one subgroup, and lane l reads a's row l once and broadcasts it to the
 // others. Needs Features::SUBGROUP; control flow is uniform over the workgroup up to the stores. No part of a split is empty.
 //

@@ -1,7 +1,5 @@
 // For software drivers alone, whose subgroups have exactly 8 lanes (lavapipe): the product of `matmul/common.wgsl`,
 // with operands that are read four elements at a time.
-// A load there costs as much as 8 scalar ones, one of four elements little more, and sums that do not fit the registers
-// are loaded and stored once for four k instead of once for each.
 //
 // A subgroup has a tile of 32 x 32: lane l the columns 4 l .. 4 l + 3, and of a the rows 4 l .. 4 l + 3, which it
 // broadcasts. Either operand may be contiguous along k or along its other axis: four loads bring 4 x 4 elements both ways.

@@ -1,4 +1,4 @@
-//! The forward pass over images with few channels, for GPUs: see `shaders/conv2d/first.wgsl`. Not timed on one: none was at hand.
+//! The forward pass over images with few channels, for GPUs: see `shaders/conv2d/first.wgsl`.
 
 use super::blocks;
 use super::site::{SINGLE, Site, bind};

@@ -7,10 +7,8 @@
 //! - `wide`: software drivers with 8 lanes, where both operands can be read four elements at a time along k or along their
 //!   other axis;
 //! - `subgroup`: software drivers with 8 lanes, where a load costs much: a lane loads a row's element once and broadcasts it;
-//! - `tiled.128`, `.64`, `.32`: square blocks in workgroup memory, for GPUs (see `shaders/tiles/loop.wgsl`). Not timed on one: none
-//!   was at hand;
-//! - `cooperative`: blocks by matrix units, for f16 where the adapter lists square matrices and has subgroups of 32; held to
-//!   translation only, no driver at hand has them;
+//! - `tiled.128`, `.64`, `.32`: square blocks in workgroup memory, for GPUs (see `shaders/tiles/loop.wgsl`);
+//! - `cooperative`: blocks by matrix units, for f16 where the adapter lists square matrices and has subgroups of 32;
 //! - `vector`: one row or one column, for GPUs;
 //! - `registers`: everything else.
 //!

@@ -32,7 +32,7 @@ pub(super) static VARIANTS: &[Variant<Site, (Kernel, usize)>] = &[
         name: "matmul.subgroup.thin",
         needs: |s, c| match s.is_thin() {
             true => broadcasts(c).then_some(Rank::Usual),
-            // It has next to nothing to do, and other tiles take up to three times as long to compile.
+            // It has next to nothing to do, and other tiles take longer to compile.
             false => (broadcasts(c) && s.is_small()).then_some(Rank::First),
         },
         make: |s, name, c| form(s, name, &Form { method: Method::Subgroup, each: [1, 2], group: [8, 8] }, c),
