@@ -10,9 +10,6 @@ use crate::shaders;
 /// The entry of a kernel whose text has `work`: each of 64 invocations of a workgroup works alone.
 pub(crate) const EACH: &str = concat!("const GROUP: u32 = 64u;\n", include_str!("../../shaders/shared/each.wgsl"));
 
-/// As [`EACH`], where the text says how large a `GROUP` is.
-pub(crate) const EACH_OF_GROUP: &str = include_str!("../../shaders/shared/each.wgsl");
-
 /// A shader that has `work`, with that entry.
 pub(crate) fn each(shader: Shader) -> Shader {
     shader.constant("GROUP", 64u32).file(&shaders::shared::EACH)
@@ -24,7 +21,7 @@ pub(crate) const TEAM: &str = include_str!("../../shaders/shared/team.wgsl");
 /// The same as a file.
 pub(crate) static TEAM_FILE: &File = &shaders::shared::TEAM;
 
-/// [`EACH_OF_GROUP`] as a file.
+/// The entry of [`EACH`], for a shader that says how large a `GROUP` is.
 pub(crate) static EACH_FILE: &File = &shaders::shared::EACH;
 
 /// [`TEAM`] with so many lanes.
