@@ -14,7 +14,7 @@ mod foreign;
 mod params;
 mod program;
 
-use crate::bindings::{FUSION, OPERANDS, PARAMS};
+use crate::bindings::{FUSION, OPERAND_WORDS, OPERANDS, PARAMS};
 pub use expression::{Algebra, Expression};
 use foreign::Foreign;
 pub(crate) use params::{Params, Word, params};
@@ -195,12 +195,12 @@ pub struct Shader {
     pub(crate) main: Option<Main>,
     /// Functions that users' expressions bring.
     pub(crate) helpers: Vec<&'static str>,
-    /// The whole text of a user's kernel.
+    /// A whole text of a user's: a kernel, or a part of an optimizer.
     pub(crate) foreign: Option<Foreign>,
 }
 
 impl Shader {
-    /// The whole text of a user's kernel.
+    /// A whole text of a user's: a kernel, or a part of an optimizer.
     pub(crate) fn foreign(text: String) -> Shader {
         Shader { foreign: Some(Foreign::new(text)), ..Shader::default() }
     }
@@ -245,6 +245,11 @@ impl Shader {
     ) -> Shader {
         self.storage.push(Storage { binding, write, name: name.into(), element: element.into() });
         self
+    }
+
+    /// With the host numbers of a step.
+    pub(crate) fn with_operands(self) -> Shader {
+        Shader { operands: OPERAND_WORDS / 4, ..self }
     }
 
     /// With all parts of another.

@@ -3,14 +3,8 @@
 //   m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
 //   theta <- theta - lr ((m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps) + wd theta)
 //
-// with g the clipped gradient. Host numbers: (lr, 1, eps, lr wd), (b1, 1 - b1, b2, 1 - b2); the correction of the class:
+// with g the clipped gradient; m is `first`, v is `second`, and each arena is of V. Host numbers: (lr, 1, eps, lr wd), (b1, 1 - b1, b2, 1 - b2); the correction of the class:
 // (1 / (1 - b1^t), 1 / sqrt(1 - b2^t)).
-// What was tried on software drivers: docs/software-drivers.md, "optimizers".
-
-@group(0) @binding(0) var<storage, read_write> theta: array<V>;
-@group(0) @binding(1) var<storage, read> gradients: array<V>;
-@group(0) @binding(2) var<storage, read_write> first: array<V>;
-@group(0) @binding(3) var<storage, read_write> second: array<V>;
 
 struct Factors {
     rates: vec4<f32>,

@@ -1,7 +1,7 @@
-// What an invocation of `optim/clip_norm.wgsl` or `optim/clip_norm_lanes.wgsl`, which follow, has found of the gradients: the sum of their
+// What an invocation of `optim/clip_norm.wgsl` or `optim/clip_norm_lanes.wgsl` has found of the gradients: the sum of their
 // squares, and whether any is NaN or infinite, which bits tell: compilers may assume that x == x.
 //
-// Put in front: `shared/vectors.wgsl` or `shared/vectors_eights.wgsl`.
+// gradients  of V
 
 struct Found {
     sum: vec4<f32>,

@@ -1,21 +1,11 @@
 // For software drivers alone: `optim/clip_norm.wgsl` without barriers. Every invocation leaves its partial result (sum, 1 if not
 // finite) at p.first + its number. An invocation takes blocks of 64 elements; those of a workgroup lie side by side.
 //
-// Put in front of this text: `shared/vectors.wgsl` or `shared/vectors_eights.wgsl`, `optim/clip_found.wgsl` and `class_of`. Bindings as there. Workgroups: p.groups of 64.
-// Iterations: (1 + BLOCK) ceil(blocks / (64 * groups)).
-// Whole blocks, unrolled: docs/software-drivers.md, "optimizers", says what else was tried.
-
-struct Params {
-    vectors: u32,
-    groups: u32,
-    first: u32,
-    word: u32,
-    class_number: u32,
-}
-
-@group(0) @binding(0) var<storage, read> gradients: array<V>;
-@group(0) @binding(1) var<storage, read_write> partial: array<vec2<f32>>;
-@group(0) @binding(15) var<uniform> p: Params;
+// gradients  of V, p.vectors of them
+// partial    (sum, 1 if not finite) of each invocation
+//
+// Asks for: vectors V (`shared/vectors.wgsl`); `class_of(block)`, as there. Workgroups: p.groups of 64.
+// Iterations: (1 + BLOCK) ceil(blocks / (64 * groups)). Whole blocks are unrolled (docs/software-drivers.md, "optimizers").
 
 const BLOCK: u32 = 16u / PARTS;
 

@@ -1,8 +1,5 @@
 // Stochastic gradient descent without momentum, a rule of `optim/update.wgsl`: theta <- theta - lr (g + wd theta) with g the
-// clipped gradient. Factors: (lr, wd, ..), (..).
-
-@group(0) @binding(0) var<storage, read_write> theta: array<V>;
-@group(0) @binding(1) var<storage, read> gradients: array<V>;
+// clipped gradient; each arena is of V. Factors: (lr, wd, ..), (..).
 
 struct Factors {
     rates: vec4<f32>,

@@ -3,12 +3,8 @@
 //   d <- g + wd theta;  u <- mu u + (1 - dampening) d  (u <- d the first time)
 //   theta <- theta - lr u,  or with Nesterov's momentum  theta - lr (d + mu u)
 //
-// with g the clipped gradient. Factors: (lr, wd, factor of the old u, factor of d in u), (factor of d in the step,
+// with g the clipped gradient; u is `velocity`, and each arena is of V. Factors: (lr, wd, factor of the old u, factor of d in u), (factor of d in the step,
 // factor of u in the step, 0, 0). The factor of d in u is the correction of the class.
-
-@group(0) @binding(0) var<storage, read_write> theta: array<V>;
-@group(0) @binding(1) var<storage, read> gradients: array<V>;
-@group(0) @binding(2) var<storage, read_write> velocity: array<V>;
 
 struct Factors {
     rates: vec4<f32>,

@@ -12,18 +12,15 @@
 // of parameters needs: status[class] = (correction for its count, factor, 1 if skipped). status[0] = (norm, factor, 1 if
 // skipped, error).
 //
-// `finish(sum, bad, group)` is called by one invocation, `settle(lane)` then by all. Put in front of this text:
-// `fn correction(constants, count)` of the rule; `fn accept(yes)`, which leaves the verdict for states; `fn refuses_loss()`.
-// `optim/clip_norm.wgsl` or `optim/clip_status.wgsl` follows, whose parameters have p.word and p.parameters. Bindings: 1 status, 2 (scale, good steps), 3
-// counts (all written), 4 of each parameter: 0 not updated, 1 updated, 1 + class where it stands for its class (read), 13
-// operands from word p.word on: largest norm, growth, backoff, interval; floor, 1 without loss scaling, 0, 0; constants of the
-// correction.
-
-@group(0) @binding(1) var<storage, read_write> status: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> scaling: array<f32>;
-@group(0) @binding(3) var<storage, read_write> counts: array<u32>;
-@group(0) @binding(4) var<storage, read> members: array<f32>;
-@group(0) @binding(13) var<uniform> operands: array<vec4<u32>, 1024>;
+// status    as above
+// scaling   [2], (scale, good steps)
+// counts    [parameters], u32
+// members   [parameters]: 0 not updated, 1 updated, 1 + class where it stands for its class
+// operands  host numbers, from word p.word on: largest norm, growth, backoff, interval; floor, 1 without loss scaling, 0, 0;
+//           constants of the correction
+//
+// `finish(sum, bad, group)` is called by one invocation, `settle(lane)` then by all. Asks for: `correction(constants, count)` of the
+// rule; `accept(yes)`, which leaves the verdict for states; `refuses_loss()`; p.word and p.parameters.
 
 // (factor, 1 if the step is skipped).
 var<workgroup> verdict: vec2<f32>;

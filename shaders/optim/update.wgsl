@@ -1,21 +1,19 @@
 // The update of an optimizer over one arena: goes over its blocks and leaves the mathematics to `apply`.
 //
-// Put in front of this text: `shared/vectors.wgsl` or `shared/vectors_eights.wgsl`; `const VECTORS`, a power of two that divides the vectors of a block of
-// 64 elements; `status`, of which vector c is what `optim/tally.wgsl` left for class c: (correction, clip factor, 1 to skip the update); `fn
-// factor(at)`, a vector of host numbers; `fn class_of(block)`, the class of a block (0: leave alone), with `const ONE_CLASS`, true if
-// that is p.class_number for all; and the text of a rule (`optim/adamw.wgsl`, ..), which declares the arenas. The factors of the arena's group
-// are two vectors from word p.word on.
+// status   (correction, clip factor, 1 to skip the update) of each class, as `optim/tally.wgsl` left it
+// classes  [blocks of 64 elements], where they are of several classes
+//
+// Asks for: the text of a rule (`optim/adamw.wgsl`, ..); vectors V (`shared/vectors.wgsl`); `const VECTORS`, a power of two that
+// divides the vectors of a block; `class_of(block)`, the class of a block (0: leave alone), with `const ONE_CLASS`, true if that is
+// p.class_number for all. The factors of the arena's group are two vectors of host numbers from word p.word on.
 // One invocation VECTORS vectors; workgroups: ceil(vectors / (64 VECTORS)). Iterations: VECTORS.
 
-struct Params {
-    vectors: u32,
-    word: u32,
-    class_number: u32,
+// Host numbers.
+fn factor(at: u32) -> vec4<f32> {
+    return bitcast<vec4<f32>>(operands[at]);
 }
 
-@group(0) @binding(15) var<uniform> p: Params;
-
-// What all vectors share, loaded once: to software drivers a load costs as much as that of eight gradients.
+// What all vectors share, loaded once (docs/software-drivers.md, "optimizers").
 var<private> shared_verdict: vec4<f32>;
 var<private> shared_factors: Factors;
 

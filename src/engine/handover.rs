@@ -8,6 +8,7 @@ use crate::dispatch::ArenaRef;
 use crate::error::Result;
 use crate::graph::Node;
 use crate::kernel::{Capabilities, Kernel};
+use crate::shader::Storage;
 use crate::state::StateCell;
 use crate::tensor::Tensor;
 use crate::version::StoreState;
@@ -123,6 +124,35 @@ pub struct ArenaKernel {
     pub kernel: Kernel,
     /// What is bound from 0 on, with write access or not.
     pub arenas: Vec<(Bound, bool)>,
+}
+
+impl ArenaKernel {
+    /// Adds a binding.
+    pub fn bind(&mut self, ArenaBinding { bound, write, name, element }: ArenaBinding) {
+        let binding = self.arenas.len() as u32;
+        self.kernel.shader.storage.push(Storage { binding, write, name: name.into(), element: element.into() });
+        self.arenas.push((bound, write));
+    }
+}
+
+/// A binding of an [`ArenaKernel`].
+pub struct ArenaBinding {
+    bound: Bound,
+    write: bool,
+    name: &'static str,
+    element: &'static str,
+}
+
+impl ArenaBinding {
+    /// A read-only one, called so, of elements of this type.
+    pub fn read(bound: impl Into<Bound>, name: &'static str, element: &'static str) -> ArenaBinding {
+        ArenaBinding { bound: bound.into(), write: false, name, element }
+    }
+
+    /// A writable one.
+    pub fn write(bound: impl Into<Bound>, name: &'static str, element: &'static str) -> ArenaBinding {
+        ArenaBinding { write: true, ..ArenaBinding::read(bound, name, element) }
+    }
 }
 
 /// What a kernel of an update binds.

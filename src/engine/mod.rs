@@ -13,7 +13,7 @@ mod tune;
 
 pub(crate) use backend::{OnGpu, Reference};
 pub(crate) use compute::evaluate_before_update;
-pub(crate) use handover::{ArenaKernel, Beside, Bound, Found, Gradients, Step, Trained, Update, Wanted};
+pub(crate) use handover::{ArenaBinding, ArenaKernel, Beside, Bound, Found, Gradients, Step, Trained, Update, Wanted};
 pub(crate) use make::step_plan;
 pub(crate) use read::read;
 pub(crate) use refusal::Author;

@@ -1,9 +1,11 @@
 //! AdamW: Adam with decoupled weight decay (Loshchilov and Hutter 2019, "Decoupled weight decay regularization",
 //! algorithm 2, as `torch.optim.AdamW` has it).
 
-use super::rule::{Correction, Factors, Rule};
+use super::rule::{Correction, Factors, Rule, shader};
 use super::settings::{GroupSettings, Settings, check_number, check_settings, check_share};
 use crate::error::Problem;
+use crate::kernel::Shader;
+use crate::shaders::optim::ADAMW;
 
 /// Configuration of [`super::AdamW`]. The defaults are PyTorch's.
 ///
@@ -52,8 +54,8 @@ impl Rule for AdamWConfig {
         moment == "v"
     }
 
-    fn shader(&self) -> &'static str {
-        include_str!("../../shaders/optim/adamw.wgsl")
+    fn shader(&self) -> impl Into<Shader> {
+        shader(&ADAMW, &["first", "second"])
     }
 
     fn correction(&self) -> Option<Correction> {

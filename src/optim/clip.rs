@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use crate::arena::Arena;
 use crate::costs::Costs;
-use crate::engine::{ArenaKernel, Bound};
+use crate::engine::{ArenaBinding, ArenaKernel, Bound};
 use crate::kernel::{Capabilities, Kernel, Shader, Vectors};
+use crate::shader::{Item, params};
+use crate::shaders::optim::{CLIP_FOUND, CLIP_NORM, CLIP_NORM_LANES, CLIP_PARTIAL, CLIP_STATUS, CLIP_TREE};
 
 /// Workgroups of the first pass over one arena, at most.
 const GROUPS: usize = 256;
@@ -34,24 +36,25 @@ impl Classes {
         }
     }
 
-    /// The function of a kernel that looks them up, with the class for its uniform.
-    pub fn text(&self, binding: usize) -> (String, u32) {
-        let (before, value, one) = match self {
-            Classes::One(class) => (String::new(), "p.class_number", *class),
-            Classes::Each(_) => {
-                let declared = format!("@group(0) @binding({binding}) var<storage, read> classes: array<f32>;\n");
-                (declared, "u32(classes[block])", 0)
-            }
-        };
-        (format!("{before}fn class_of(block: u32) -> u32 {{\n    return {value};\n}}\n"), one)
+    /// The class for a kernel's uniform.
+    pub fn number(&self) -> u32 {
+        match self {
+            Classes::One(class) => *class,
+            Classes::Each(_) => 0,
+        }
     }
 
-    /// What a kernel binds for them.
-    pub fn bound(&self) -> Option<(Bound, bool)> {
-        match self {
-            Classes::One(_) => None,
-            Classes::Each(classes) => Some((Bound::Table(classes.clone()), false)),
-        }
+    /// Gives a kernel the function that looks them up, and what that reads.
+    pub fn bind(self, kernel: &mut ArenaKernel) {
+        let value = match self {
+            Classes::One(_) => "$p$.class_number",
+            Classes::Each(classes) => {
+                kernel.bind(ArenaBinding::read(Bound::Table(classes), "classes", "f32"));
+                "u32($classes$[block])"
+            }
+        };
+        let text = format!("fn $class_of$(block: u32) -> u32 {{\n    return {value};\n}}\n");
+        kernel.kernel.shader.items.push(Item::new("class_of", text));
     }
 }
 
@@ -62,14 +65,45 @@ pub(super) struct Norm {
     pub classes: Classes,
 }
 
-/// What a kernel needs to pass a verdict: the text in front of it, and what that binds from 1 on.
+/// What a kernel needs to pass a verdict: its parts, and what those bind from 1 on.
 pub(super) struct Verdict {
-    pub text: String,
-    pub bound: Vec<(Bound, bool)>,
+    pub shader: Shader,
+    pub bound: Vec<ArenaBinding>,
     /// First word of the operands.
     pub word: usize,
     pub parameters: usize,
     pub iterations: u64,
+}
+
+/// Who takes the sums of a range.
+enum Taker<'a> {
+    /// Partial results, from this one on.
+    Partials(&'a Arc<Arena>, usize),
+    Verdict(Verdict),
+}
+
+params! {
+    /// Sizes of the sum of a range.
+    struct Sizes {
+        vectors,
+        groups,
+        /// Of partial results: the number of the first.
+        first,
+        /// Of a verdict: the first word of its host numbers.
+        word,
+        class_number: u32,
+        /// Of a verdict.
+        parameters,
+    }
+}
+
+params! {
+    /// Sizes of the sum of partial results.
+    struct Status {
+        partials,
+        word,
+        parameters,
+    }
 }
 
 /// How a kernel takes the sum of squares of a range: all that its text, its sizes and its results depend on.
@@ -103,33 +137,39 @@ impl Sum {
         if self.lanes { 64 * self.groups } else { self.groups }
     }
 
-    /// The kernel, with the text that takes its results in front, which binds what is in `bound` from 1 on; its last sizes,
-    /// the first result and the words of a verdict, are `tail`.
-    fn kernel(self, name: &str, head: &str, norm: Norm, bound: Vec<(Bound, bool)>, tail: [u32; 3]) -> ArenaKernel {
+    /// The kernel.
+    fn kernel(self, name: &'static str, norm: Norm, taker: Taker<'_>) -> ArenaKernel {
         let Norm { gradients, classes, .. } = norm;
-        let (class_of, class) = classes.text(1 + bound.len());
-        let text = match self.lanes {
-            true => include_str!("../../shaders/optim/clip_norm_lanes.wgsl"),
-            false => concat!(
-                include_str!("../../shaders/optim/clip_tree.wgsl"),
-                include_str!("../../shaders/optim/clip_norm.wgsl")
-            ),
-        };
-        let found = include_str!("../../shaders/optim/clip_found.wgsl");
         let vectors = self.elements / self.vectors.width();
-        let text = format!("{head}{class_of}{found}{text}");
-        let mut kernel = Kernel::own(name.to_string(), Shader::from(text).file(self.vectors.file()));
-        let [first, word, parameters] = tail;
-        kernel.params = vec![vectors as u32, self.groups as u32, first, word, class, parameters, 0, 0];
-        kernel.workgroups = self.groups as u64;
-        kernel.iterations = match self.lanes {
+        let mut iterations = match self.lanes {
             true => 17 * self.elements.div_ceil(64 * 64 * self.groups) as u64,
             false => vectors.div_ceil(64 * self.groups) as u64,
         };
-        let mut arenas = vec![(gradients, false)];
-        arenas.extend(bound);
-        arenas.extend(classes.bound());
-        ArenaKernel { kernel, arenas }
+        let (shader, bound, [first, word, parameters]) = match taker {
+            Taker::Partials(partials, first) => {
+                let shader = if self.lanes { Shader::default() } else { Shader::of(&[&CLIP_PARTIAL]) };
+                (shader, vec![ArenaBinding::write(partials, "partial", "vec2<f32>")], [first, 0, 0])
+            }
+            Taker::Verdict(Verdict { shader, bound, word, parameters, iterations: more }) => {
+                iterations += more;
+                (shader, bound, [0, word, parameters])
+            }
+        };
+        let shader = shader.file(self.vectors.file()).file(&CLIP_FOUND);
+        let shader = match self.lanes {
+            true => shader.file(&CLIP_NORM_LANES),
+            false => shader.file(&CLIP_TREE).file(&CLIP_NORM),
+        };
+        let mut kernel = Kernel::own(name, shader);
+        let (groups, class_number) = (self.groups, classes.number());
+        kernel.uniform(Sizes { vectors, groups, first, word, class_number, parameters });
+        kernel.workgroups = groups as u64;
+        kernel.iterations = iterations;
+        let mut kernel = ArenaKernel { kernel, arenas: vec![] };
+        kernel.bind(ArenaBinding::read(gradients, "gradients", "$V$"));
+        bound.into_iter().for_each(|binding| kernel.bind(binding));
+        classes.bind(&mut kernel);
+        kernel
     }
 }
 
@@ -146,31 +186,27 @@ pub(super) fn kernels(
         && *elements <= costs.one_group_sum
     {
         let sum = Sum::tree(*elements, 1, vectors(*elements));
-        let tail = [0, verdict.word as u32, verdict.parameters as u32];
-        let mut whole = sum.kernel("clip", &verdict.text, norms.remove(0), verdict.bound, tail);
-        whole.kernel.iterations += verdict.iterations;
-        return vec![whole];
+        return vec![sum.kernel("clip", norms.remove(0), Taker::Verdict(verdict))];
     }
     let (mut kernels, mut count) = (vec![], 0);
     for norm in norms {
         let sum = Sum::first(norm.elements, vectors(norm.elements), costs);
-        let (name, head) = match (sum.lanes, sum.vectors.eights) {
-            (true, true) => ("clip_norm.eights", ""),
-            (true, false) => ("clip_norm.lanes", ""),
-            (false, _) => ("clip_norm", include_str!("../../shaders/optim/clip_partial.wgsl")),
+        let name = match (sum.lanes, sum.vectors.eights) {
+            (true, true) => "clip_norm.eights",
+            (true, false) => "clip_norm.lanes",
+            (false, _) => "clip_norm",
         };
-        kernels.push(sum.kernel(name, head, norm, vec![(partials.into(), true)], [count as u32, 0, 0]));
+        kernels.push(sum.kernel(name, norm, Taker::Partials(partials, count)));
         count += sum.results();
     }
-    let (tree, status) =
-        (include_str!("../../shaders/optim/clip_tree.wgsl"), include_str!("../../shaders/optim/clip_status.wgsl"));
-    let text = format!("{}{tree}{status}", verdict.text);
-    let mut kernel = Kernel::own("clip_status", text);
-    kernel.params = vec![count as u32, verdict.word as u32, verdict.parameters as u32, 0];
-    kernel.iterations = count.div_ceil(64) as u64 + verdict.iterations;
-    let mut arenas = vec![(partials.into(), false)];
-    arenas.extend(verdict.bound);
-    kernels.push(ArenaKernel { kernel, arenas });
+    let Verdict { shader, bound, word, parameters, iterations } = verdict;
+    let mut kernel = Kernel::own("clip_status", shader.file(&CLIP_TREE).file(&CLIP_STATUS));
+    kernel.uniform(Status { partials: count, word, parameters });
+    kernel.iterations = count.div_ceil(64) as u64 + iterations;
+    let mut kernel = ArenaKernel { kernel, arenas: vec![] };
+    kernel.bind(ArenaBinding::read(partials, "partial", "vec2<f32>"));
+    bound.into_iter().for_each(|binding| kernel.bind(binding));
+    kernels.push(kernel);
     kernels
 }
 

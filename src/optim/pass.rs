@@ -9,21 +9,27 @@ use super::settings::Settings;
 use super::tally::{self, SETTLED, Tally};
 use crate::arena::Arena;
 use crate::costs::Costs;
-use crate::engine::{ArenaKernel, Author, Bound, Found, Gradients, Step, Trained, Update, Wanted};
+use crate::engine::{ArenaBinding, ArenaKernel, Author, Bound, Found, Gradients, Step, Trained, Update, Wanted};
 use crate::error::{Error, Result};
 use crate::graph::Node;
-use crate::kernel::{Kernel, Shader, Vectors};
+use crate::kernel::{Kernel, Vectors};
 use crate::params::{BLOCK, Chunk, ParamStore, Placed};
+use crate::shader::params;
+use crate::shaders::optim::UPDATE;
 
 /// Operand words of a group's factors.
 const GROUP: usize = 8;
 
-/// Factors as host numbers.
-const FACTOR: &str = "@group(0) @binding(13) var<uniform> operands: array<vec4<u32>, 1024>;
-fn factor(at: u32) -> vec4<f32> {
-    return bitcast<vec4<f32>>(operands[at]);
+params! {
+    /// Sizes of an update.
+    struct Sizes {
+        vectors,
+        /// First word of the factors.
+        word,
+        /// The class of all blocks, if they have one.
+        class_number: u32,
+    }
 }
-";
 
 /// What a pass works on.
 pub(super) struct Parts<'a, R> {
@@ -231,10 +237,6 @@ impl<R: Rule> Pass<'_, R> {
     /// The kernels of the update: the verdict, then a kernel a range.
     fn kernels(&self, Wanted { found, first, beside, capabilities }: Wanted<'_>) -> Result<Vec<ArenaKernel>> {
         let Parts { rule, chunks, moments, tally, partials, .. } = &self.parts;
-        // After values, gradients and moments.
-        let status_binding = 2 + rule.moments().len();
-        let head =
-            format!("@group(0) @binding({status_binding}) var<storage, read> status: array<vec4<f32>>;\n{FACTOR}");
         let costs = self.parts.costs.unwrap_or_else(|| capabilities.costs());
         let (mut norms, mut updates) = (vec![], vec![]);
         for (chunk, arenas) in chunks.iter().enumerate() {
@@ -246,16 +248,12 @@ impl<R: Rule> Pass<'_, R> {
                 let one = matches!(classes, Classes::One(_));
                 let shares = costs.dear_loads && !one;
                 let each = if shares { BLOCK / form.width() } else { 1 };
-                let (class_of, class) = classes.text(status_binding + 1);
-                let word = first + tally::HEAD + arenas.group * GROUP;
-                let text = format!(
-                    "const VECTORS: u32 = {each}u;\nconst ONE_CLASS: bool = {one};\n{head}{class_of}{}{}",
-                    rule.shader(),
-                    include_str!("../../shaders/optim/update.wgsl")
-                );
+                let shader = rule.shader().into().file(form.file()).file(&UPDATE).with_operands();
+                let shader = shader.constant("VECTORS", each).constant("ONE_CLASS", one);
                 let name = if form.eights { format!("{}.eights", rule.name()) } else { rule.name().into() };
-                let mut kernel = Kernel::own(name, Shader::from(text).file(form.file()));
-                kernel.params = vec![vectors as u32, word as u32, class, 0];
+                let mut kernel = Kernel::own(name, shader);
+                let word = first + tally::HEAD + arenas.group * GROUP;
+                kernel.uniform(Sizes { vectors, word, class_number: classes.number() });
                 kernel.workgroups = vectors.div_ceil(64 * each) as u64;
                 kernel.iterations = each as u64;
                 // Values and moments are read and written, gradients read.
@@ -263,9 +261,10 @@ impl<R: Rule> Pass<'_, R> {
                 let range = |arena: &Arc<Arena>| (Bound::Range(arena.place.clone(), start, elements), true);
                 let mut bound = vec![range(&arenas.values), (gradients, false)];
                 bound.extend(moments[chunk].iter().map(range));
-                bound.push(((&tally.status).into(), false));
-                bound.extend(classes.bound());
-                updates.push(ArenaKernel { kernel, arenas: bound });
+                let mut kernel = ArenaKernel { kernel, arenas: bound };
+                kernel.bind(ArenaBinding::read(&tally.status, "status", "vec4<f32>"));
+                classes.bind(&mut kernel);
+                updates.push(kernel);
             }
         }
         let verdict = tally.verdict(first, self.roles(found), rule.correction(), beside);

@@ -2,6 +2,8 @@
 
 use super::settings::Settings;
 use crate::error::Problem;
+use crate::kernel::Shader;
+use crate::shader::File;
 
 /// Numbers of a rule for the parameters with one count of updates: two vectors in the shader.
 pub type Factors = [f64; 8];
@@ -17,6 +19,14 @@ pub struct Correction {
     pub constants: [f64; 4],
 }
 
+/// The shader of a rule in `file`, which keeps arenas of these names.
+pub(super) fn shader(file: &File, kept: &[&'static str]) -> Shader {
+    let names = [("theta", true), ("gradients", false)].into_iter().chain(kept.iter().map(|&name| (name, true)));
+    names
+        .zip(0..)
+        .fold(Shader::of(&[file]), |shader, ((name, write), binding)| shader.bound(binding, write, name, "$V$"))
+}
+
 /// The mathematics of an optimizer, an element at a time.
 pub trait Rule: Send + Sync + 'static {
     /// Name for dumps and checkpoints.
@@ -29,11 +39,11 @@ pub trait Rule: Send + Sync + 'static {
     fn moments(&self) -> &'static [&'static str];
     /// True for one of [`Rule::moments`] that is never below 0, as a mean of squares: a file where it is, is damaged.
     fn is_never_negative(&self, moment: &str) -> bool;
-    /// WGSL of a rule (see `shaders/optim/adamw.wgsl`): bindings 0 theta, 1 gradients, 2 and 3 moments; a struct `Factors` with
-    /// `factors_at(at, correction)`, which calls `factor(at)` for a vector of four and takes what [`Correction::wgsl`] gave;
-    /// `apply(i, clip, factors)`, the update of vector `i` of type `V`, of which `part(x, k)` are `PARTS` times four floats
-    /// and `joined(parts)` is the reverse.
-    fn shader(&self) -> &'static str;
+    /// The shader of a rule (see `shaders/optim/adamw.wgsl`), a `&'static str` for one of your own. It declares bindings 0 `theta`,
+    /// 1 `gradients`, 2 and 3 moments, arrays of `V`; a struct `Factors` with `factors_at(at, correction)`, which calls
+    /// `factor(at)` for a vector of four and takes what [`Correction::wgsl`] gave; `apply(i, clip, factors)`, the update of
+    /// vector `i` of type `V`, of which `part(x, k)` are `PARTS` times four floats and `joined(parts)` is the reverse.
+    fn shader(&self) -> impl Into<Shader>;
     /// How the factors depend on the number of updates; `None` if they do not.
     fn correction(&self) -> Option<Correction>;
     /// Factors for parameters with so many updates before this one.

@@ -1,9 +1,11 @@
 //! Stochastic gradient descent with momentum, Nesterov's momentum, dampening and weight decay, as `torch.optim.SGD` has
 //! it (its documentation states where it departs from Sutskever et al. 2013).
 
-use super::rule::{Correction, Factors, Rule};
+use super::rule::{Correction, Factors, Rule, shader};
 use super::settings::{GroupSettings, Settings, check_settings, check_share};
 use crate::error::Problem;
+use crate::kernel::Shader;
+use crate::shaders::optim::{SGD, SGD_MOMENTUM};
 
 /// Configuration of [`super::Sgd`].
 ///
@@ -63,10 +65,10 @@ impl Rule for SgdConfig {
         false
     }
 
-    fn shader(&self) -> &'static str {
+    fn shader(&self) -> impl Into<Shader> {
         match self.momentum == 0.0 {
-            true => include_str!("../../shaders/optim/sgd.wgsl"),
-            false => include_str!("../../shaders/optim/sgd_momentum.wgsl"),
+            true => shader(&SGD, &[]),
+            false => shader(&SGD_MOMENTUM, &["velocity"]),
         }
     }
 

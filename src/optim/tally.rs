@@ -14,11 +14,14 @@ use super::scale::LossScale;
 use crate::arena::Arena;
 use crate::device::Device;
 use crate::dtype::DType;
-use crate::engine::{Beside, Bound};
+use crate::engine::{ArenaBinding, Beside, Bound};
 use crate::error::Result;
 use crate::graph::{Node, ParameterLeaf, Source};
 use crate::history::Flow;
+use crate::kernel::Shader;
 use crate::layout::Meta;
+use crate::shader::Item;
+use crate::shaders::optim::TALLY;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -30,7 +33,7 @@ pub(super) const MOST_UPDATES: u64 = 0x7f00_0000;
 pub(super) const SETTLED: u64 = 1 << 60;
 /// The correction of a rule whose factors do not depend on the count.
 const UNCORRECTED: &str =
-    "fn correction(constants: vec4<f32>, count: u32) -> vec2<f32> {\n    return vec2<f32>(1.0);\n}\n";
+    "fn $correction$(constants: vec4<f32>, count: u32) -> vec2<f32> {\n    return vec2<f32>(1.0);\n}\n";
 
 /// The tally of an optimizer, on the device.
 pub(super) struct Tally {
@@ -117,31 +120,31 @@ impl Tally {
         correction: Option<Correction>,
         Beside { loss, accepted }: Beside,
     ) -> Verdict {
-        let declared = "@group(0) @binding(5) var<storage, read_write> accepted: array<u32>;\n";
-        let (declared, body) = match accepted {
-            Some(_) => (declared, "    accepted[0] = u32(yes);\n"),
-            None => ("", ""),
-        };
-        let binding = 5 + usize::from(accepted.is_some());
-        let (loss_declared, refuses) = match &loss {
-            Some((_, bits)) => (
-                format!("@group(0) @binding({binding}) var<storage, read> loss: array<u32>;\n"),
-                format!("(loss[0] & {bits:#x}u) == {bits:#x}u"),
-            ),
-            None => (String::new(), "false".into()),
-        };
-        let text = format!(
-            "{declared}fn accept(yes: bool) {{\n{body}}}\n{loss_declared}fn refuses_loss() -> bool {{\n    return {refuses};\n}}\n{}{}",
-            correction.map_or(UNCORRECTED, |correction| correction.wgsl),
-            include_str!("../../shaders/optim/tally.wgsl")
-        );
         let parameters = members.len();
-        let mut bound: Vec<(Bound, bool)> =
-            [&self.status, &self.scale, &self.counts].map(|arena| (arena.into(), true)).into();
-        bound.push((Bound::Table(members), false));
-        bound.extend(accepted.map(|accepted| (accepted, true)));
-        bound.extend(loss.map(|(loss, _)| (loss, false)));
-        Verdict { text, bound, word, parameters, iterations: parameters.div_ceil(64) as u64 * 12 }
+        let mut bound = vec![
+            ArenaBinding::write(&self.status, "status", "vec4<f32>"),
+            ArenaBinding::write(&self.scale, "scaling", "f32"),
+            ArenaBinding::write(&self.counts, "counts", "u32"),
+            ArenaBinding::read(Bound::Table(members), "members", "f32"),
+        ];
+        let (mut accept, mut refuses) = ("", "false".to_string());
+        if let Some(accepted) = accepted {
+            accept = "    $accepted$[0] = u32(yes);\n";
+            bound.push(ArenaBinding::write(accepted, "accepted", "u32"));
+        }
+        if let Some((loss, bits)) = loss {
+            refuses = format!("($loss$[0] & {bits:#x}u) == {bits:#x}u");
+            bound.push(ArenaBinding::read(loss, "loss", "u32"));
+        }
+        let accept = format!("fn $accept$(yes: bool) {{\n{accept}}}\n");
+        let refuses = format!("fn $refuses_loss$() -> bool {{\n    return {refuses};\n}}\n");
+        let shader = match correction {
+            Some(Correction { wgsl, .. }) => Shader::foreign(wgsl.into()),
+            None => Shader::default().item(Item::new("correction", UNCORRECTED)),
+        };
+        let shader = shader.item(Item::new("accept", accept)).item(Item::new("refuses_loss", refuses));
+        let shader = shader.file(&TALLY).with_operands();
+        Verdict { shader, bound, word, parameters, iterations: parameters.div_ceil(64) as u64 * 12 }
     }
 
     /// The same in f64 for gradients of this norm, scaled, and a loss that is `finite` or not: the status (norm, factor of the gradients, 1 if the update is
