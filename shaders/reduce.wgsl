@@ -6,16 +6,15 @@
 // Numbers of outputs and of terms are in values.
 //
 // Each output is formed by `parts` invocations, part q taking r = q, q + parts, q + 2 parts, .. (or, on software drivers,
-// neighbours: each of its lanes then walks through memory of its own) with four accumulators that are combined in a fixed order; with more than one part a second pass combines the partial results in order.
+// neighbours: each of its lanes then walks through memory of its own), with four accumulators that are combined in a fixed
+// order; with more than one part a second pass combines the partial results in order.
 //
-// Put in front of this text: `alias V`, `alias S`, `combine`, `initial`, `store` (which finishes and calls epilogue, or writes a
-// partial result), `kept_index`, `first_spot`, `next_spot`, `spot_index`, `Params` (part q begins at q first, ends at the latest span behind that, and goes in steps), `const PARTIAL: bool` (true: several parts) and
+// Asks for: `alias V`, `alias S`, `combine`, `initial`, `store` (which finishes and calls epilogue, or writes a partial
+// result), `kept_index`, `first_spot`, `next_spot`, `spot_index`, `const PARTIAL: bool` (true: several parts) and
 // `const PART_FASTEST: bool` (true: neighbouring invocations are parts of one output).
 //
-// Bindings: 0 input (read, through prologue), 1 result (written, through store): [outputs], or [parts][outputs].
+// Operands: input (through prologue), result [outputs] or [parts, outputs] (through store).
 // Workgroups: ceil(outputs * parts / 64). Iterations: reduced / (4 parts) + 4.
-
-@group(0) @binding(15) var<uniform> p: Params;
 
 fn work(i: u32) {
     if i >= p.outputs * p.parts {

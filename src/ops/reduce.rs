@@ -5,16 +5,20 @@
 //! output, or one each of four outputs, are read at a time, and where a term lies is stepped, not divided
 //! (`docs/software-drivers.md`, "reduce").
 
+mod layout;
+
+use layout::{Lanes, Layout, VECTORS, Words, index, walk};
+
 use crate::array::{Array, offsets};
 use crate::costs::{Costs, Parts};
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::kernel::{Binding, Capabilities, Kernel, Shader};
 use crate::layout::{Meta, Strided};
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
-use crate::ops::shared::{EACH, check_axis};
-use crate::shader::Item;
-use crate::shape::Shape;
+use crate::ops::shared::{check_axis, each};
+use crate::shader::{Item, params};
+use crate::shaders;
 use crate::tensor::Tensor;
 
 /// What a reduction forms.
@@ -281,9 +285,9 @@ impl Reduce {
             DType::U32 | DType::Bool => "u32",
         };
         let initial = match (self.kind, scalar) {
-            (Kind::Sum | Kind::Mean, _) => "S(0)",
-            (Kind::Max, "f32") => "bitcast<f32>(0xff800000u + p.zero)",
-            (Kind::Min, "f32") => "bitcast<f32>(0x7f800000u + p.zero)",
+            (Kind::Sum | Kind::Mean, _) => "$S$(0)",
+            (Kind::Max, "f32") => "bitcast<f32>(0xff800000u + $p$.zero)",
+            (Kind::Min, "f32") => "bitcast<f32>(0x7f800000u + $p$.zero)",
             (Kind::Max, "i32") => "i32(-2147483648)",
             (Kind::Min, "i32") => "2147483647i",
             (Kind::Max, _) => "0u",
@@ -293,15 +297,14 @@ impl Reduce {
         let value = if four { format!("vec4<{scalar}>") } else { scalar.to_string() };
         // The type of what is stored, and how it is made of a value.
         let (out, close) = match layout.lanes {
-            Lanes::One | Lanes::Across => ("V", "total".to_string()),
-            Lanes::Along => ("S", "join(join(total.x, total.y), join(total.z, total.w))".to_string()),
+            Lanes::One | Lanes::Across => ("$V$", "total"),
+            Lanes::Along => ("$S$", "$join$($join$(total.x, total.y), $join$(total.z, total.w))"),
         };
-        let join = if layout.lanes == Lanes::Along { self.combine("join", "S", scalar, "u32") } else { String::new() };
-        let finish = if scalar == "f32" && self.kind == Kind::Mean { " * bitcast<f32>(p.scale)" } else { "" };
+        let finish = if scalar == "f32" && self.kind == Kind::Mean { " * $p$.scale" } else { "" };
         let at = if layout.lanes == Lanes::Across { "o * 4u" } else { "o" };
         let store = match parts {
-            1 => format!("result[o] = epilogue({close}{finish}, {at});"),
-            _ => format!("result[part * p.outputs + o] = {close};"),
+            1 => format!("$result$[o] = $epilogue$({close}{finish}, {at});"),
+            _ => format!("$result$[part * $p$.outputs + o] = {close};"),
         };
         let size = |axes: &[(usize, usize)]| axes.iter().map(|&(dim, _)| dim).product::<usize>();
         let (outputs, reduced) = (size(&layout.kept), size(&layout.reduced));
@@ -309,27 +312,30 @@ impl Reduce {
             true => (reduced.div_ceil(parts), reduced.div_ceil(parts), 1),
             false => (1, reduced, parts),
         };
-        let numbers = [outputs, reduced, parts, first, span, step].map(|number| number as u32);
-        let mut words = Words([&numbers[..], &[(scale as f32).to_bits(), 0]].concat(), String::new());
+        let mut words = Words::default();
         let kept = index(&layout.kept, "o", &mut words);
         let walk = walk(&layout.reduced, step, four, &mut words);
         let part_fastest =
             layout.reduced.last().is_some_and(|&(_, stride)| stride == 1 || layout.lanes == Lanes::Along);
-        let source = format!(
-            "{EACH}alias S = {scalar};\nalias V = {value};\nconst PARTIAL: bool = {};\nconst PART_FASTEST: bool = {part_fastest};\n\
-             struct Params {{\n    outputs: u32,\n    reduced: u32,\n    parts: u32,\n    first: u32,\n    span: u32,\n    step: u32,\n    scale: u32,\n    zero: u32,\n{}}}\n\
-             {}{join}fn initial() -> V {{\n    return V({initial});\n}}\n\
-             @group(0) @binding(1) var<storage, read_write> result: array<{out}>;\n\
-             fn store(total: V, part: u32, o: u32) {{\n    {store}\n}}\n\
-             fn kept_index(o: u32) -> u32 {{\n    return {kept};\n}}\n{walk}{}",
-            parts > 1,
-            words.1,
-            self.combine("combine", "V", scalar, if four { "vec4<u32>" } else { "u32" }),
-            include_str!("../../shaders/reduce.wgsl")
-        );
-        let mut kernel = Kernel::own(format!("{}{}", self.name(), if parts > 1 { ".parts" } else { "" }), source);
-        kernel.bindings = vec![Binding::input(0), Binding::output()];
-        kernel.params = words.0;
+        let function = |name: &'static str, rest: String| Item::new(name, format!("fn ${name}${rest}\n"));
+        let mut shader = each(Shader::of(&[&shaders::REDUCE]))
+            .alias("S", scalar)
+            .alias("V", value)
+            .constant("PARTIAL", parts > 1)
+            .constant("PART_FASTEST", part_fastest)
+            .item(self.combine("combine", "V", scalar, if four { "vec4<u32>" } else { "u32" }))
+            .item(function("initial", format!("() -> $V$ {{\n    return $V$({initial});\n}}")))
+            .item(function("store", format!("(total: $V$, part: u32, o: u32) {{\n    {store}\n}}")))
+            .item(function("kept_index", format!("(o: u32) -> u32 {{\n    return {kept};\n}}")));
+        if layout.lanes == Lanes::Along {
+            shader = shader.item(self.combine("join", "S", scalar, "u32"));
+        }
+        shader.items.extend(walk);
+        let mut kernel = Kernel::own(format!("{}{}", self.name(), if parts > 1 { ".parts" } else { "" }), shader);
+        kernel.bindings.push(Binding::input(0));
+        kernel.bind(Binding::output(), "result", out);
+        let (scale, zero, words) = (scale as f32, 0, words.values);
+        kernel.uniform(Sizes { outputs, reduced, parts, first, span, step, scale, zero, words });
         kernel.workgroups = ((outputs * parts) as u64).div_ceil(64);
         kernel.iterations = (reduced / (4 * parts)) as u64 + 4;
         kernel.prologue = true;
@@ -340,149 +346,43 @@ impl Reduce {
         kernel
     }
 
-    /// Text of a function that combines two values of a type of `scalar`s; `words` is that of as many `u32`.
-    fn combine(&self, name: &str, kind: &str, scalar: &str, words: &str) -> String {
+    /// A function that combines two values of a type of `scalar`s; `words` is that of as many `u32`.
+    fn combine(&self, name: &'static str, kind: &str, scalar: &str, words: &str) -> Item {
         let plain = match self.kind {
             Kind::Sum | Kind::Mean => "a + b",
             Kind::Max => "max(a, b)",
             Kind::Min => "min(a, b)",
         };
-        if scalar != "f32" || !matches!(self.kind, Kind::Max | Kind::Min) {
-            return format!("fn {name}(a: {kind}, b: {kind}) -> {kind} {{\n    return {plain};\n}}\n");
-        }
-        // NaN by its bits: `max` and `min` drop it on some drivers. The bits without the sign are above those of infinity.
-        format!(
-            "fn {name}(a: {kind}, b: {kind}) -> {kind} {{\n    let a_bits = bitcast<{words}>(a) & {words}(0x7fffffffu);\n    \
-             let b_bits = bitcast<{words}>(b) & {words}(0x7fffffffu);\n    let limit = {words}(0x7f800000u);\n    \
-             return select(select({plain}, b, b_bits > limit), a, a_bits > limit);\n}}\n"
-        )
-    }
-}
-
-/// Words of the uniform, and the members of the struct beyond the named ones.
-struct Words(Vec<u32>, String);
-
-impl Words {
-    fn add(&mut self, value: usize) -> String {
-        let k = self.0.len();
-        self.0.push(value as u32);
-        self.1.push_str(&format!("    w{k}: u32,\n"));
-        format!("p.w{k}")
-    }
-}
-
-/// Text of the index of value `name` of some axes.
-fn index(axes: &[(usize, usize)], name: &str, words: &mut Words) -> String {
-    let mut terms = vec![];
-    let mut below = 1;
-    for (place, &(dim, stride)) in axes.iter().enumerate().rev() {
-        let mut term = name.to_string();
-        if below > 1 {
-            term = format!("{term} / {}", words.add(below));
-        }
-        if place > 0 {
-            term = format!("({term}) % {}", words.add(dim));
-        }
-        if stride != 1 {
-            term = format!("({term}) * {}", words.add(stride));
-        }
-        terms.push(term);
-        below *= dim;
-    }
-    if terms.is_empty() { "0u".to_string() } else { terms.join(" + ") }
-}
-
-/// Text of a walk over the reduced axes in steps of `step`: a division a walk, not one a value. A spot is where one is on
-/// the axes but the last, and on the last.
-fn walk(axes: &[(usize, usize)], step: usize, four: bool, words: &mut Words) -> String {
-    let (outer, &(dim, stride)) = match axes.split_last() {
-        Some((last, outer)) => (outer, last),
-        None => (&[][..], &(1, 1)),
-    };
-    let within = match stride {
-        1 => "spot.y".to_string(),
-        // Values of four; of one element, the number may depend on the batch.
-        4 if four => "spot.y * 4u".to_string(),
-        _ => format!("spot.y * {}", words.add(stride)),
-    };
-    let (first, next, at) = match outer {
-        [] => ("vec2<u32>(0u, r)".to_string(), format!("spot + vec2<u32>(0u, {})", words.add(step)), String::new()),
-        _ => {
-            let (length, rows, rest) = (words.add(dim), words.add(step / dim), words.add(step % dim));
-            let next = format!(
-                "select(vec2<u32>(spot.x + {rows}, spot.y + {rest}), vec2<u32>(spot.x + {rows} + 1u, spot.y + {rest} - {length}), \
-                 spot.y + {rest} >= {length})"
-            );
-            let at = format!("{} + ", index(outer, "spot.x", words));
-            (format!("vec2<u32>(r / {length}, r % {length})"), next, at)
-        }
-    };
-    format!(
-        "fn first_spot(r: u32) -> vec2<u32> {{\n    return {first};\n}}\n\
-         fn next_spot(spot: vec2<u32>) -> vec2<u32> {{\n    return {next};\n}}\n\
-         fn spot_index(spot: vec2<u32>) -> u32 {{\n    return {at}{within};\n}}\n"
-    )
-}
-
-/// What the four elements of a value are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lanes {
-    /// A value is one element.
-    One,
-    /// Four terms of one output.
-    Along,
-    /// A term each of four outputs.
-    Across,
-}
-
-/// Kept and reduced axes as (length, stride), neighbours merged. Where a value has four elements, the last axis counts
-/// values.
-struct Layout {
-    kept: Vec<(usize, usize)>,
-    reduced: Vec<(usize, usize)>,
-    lanes: Lanes,
-}
-
-impl Layout {
-    /// Of a tensor; `four` allows values of four elements.
-    fn new(shape: &Shape, axes: &[usize], four: bool) -> Layout {
-        let strides = shape.strides();
-        let side = |wanted: bool| {
-            let mut merged: Vec<(usize, usize)> = vec![];
-            for axis in (0..shape.rank()).filter(|axis| axes.contains(axis) == wanted && shape[*axis] > 1) {
-                match merged.last_mut() {
-                    Some(last) if last.1 == shape[axis] * strides[axis] => {
-                        *last = (last.0 * shape[axis], strides[axis])
-                    }
-                    _ => merged.push((shape[axis], strides[axis])),
-                }
-            }
-            merged
+        let body = match scalar == "f32" && matches!(self.kind, Kind::Max | Kind::Min) {
+            false => format!("    return {plain};\n"),
+            // NaN by its bits: `max` and `min` drop it on some drivers. The bits without the sign are above those of infinity.
+            true => format!(
+                "    let a_bits = bitcast<{words}>(a) & {words}(0x7fffffffu);\n    \
+                 let b_bits = bitcast<{words}>(b) & {words}(0x7fffffffu);\n    let limit = {words}(0x7f800000u);\n    \
+                 return select(select({plain}, b, b_bits > limit), a, a_bits > limit);\n"
+            ),
         };
-        let mut layout = Layout { kept: side(false), reduced: side(true), lanes: Lanes::One };
-        // As for pointwise kernels: the choice does not depend on the first axis, the batch.
-        let elements = shape.elements();
-        let row = match shape.rank() {
-            _ if !four => 1,
-            0 | 1 if elements < LONG => 1,
-            0 | 1 => elements,
-            _ => elements / shape[0],
-        };
-        for (side, lanes) in [(&mut layout.kept, Lanes::Across), (&mut layout.reduced, Lanes::Along)] {
-            if let Some(last) = side.last_mut().filter(|last| last.1 == 1) {
-                let is_whole = last.0 == elements;
-                if (if is_whole { row } else { last.0 }).is_multiple_of(4) && (is_whole || row >= last.0) {
-                    *last = (last.0 / 4, 4);
-                    layout.lanes = lanes;
-                }
-            }
-        }
-        layout
+        Item::new(name, format!("fn ${name}$(a: ${kind}$, b: ${kind}$) -> ${kind}$ {{\n{body}}}\n"))
     }
 }
 
-/// A single axis of at least this many elements is taken for data, not for a batch of numbers.
-const LONG: usize = 4096;
+params! {
+    /// Numbers of outputs and of terms are in values.
+    struct Sizes {
+        outputs,
+        reduced,
+        /// Invocations that share an output. Part q begins at term q first, ends at the latest span behind that, and goes in steps.
+        parts,
+        first,
+        span,
+        step,
+        scale: f32,
+        /// Zero: keeps compilers from folding an infinity into the text, which WGSL forbids.
+        zero,
+        /// Lengths and strides of axes.
+        words: [[u32; 4]; VECTORS],
+    }
+}
 
 /// How many invocations share an output: enough to fill the device, each with enough to do.
 fn parts(outputs: usize, reduced: usize, four: bool, costs: &Costs) -> usize {
