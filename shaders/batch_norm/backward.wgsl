@@ -1,9 +1,8 @@
 // Gradient of normalised channels: with h = (x - mean) r, r = 1 / sqrt(variance + epsilon), over the n elements of a channel,
 //   dx = w r (dy - sum(dy) / n - h sum(dy h) / n).
 //
-// Bindings: 0 dy (read, through prologue), 1 x (read), 2 statistics [3, channels] (read: mean, variance and the rest
-// of the mean), 3 sums [2, channels] (read: of dy h and of dy), then w [channels] where there is one, then the result (written, through
-// epilogue). The walk stands before this text.
+// Operands: dy (through prologue), x, statistics [3, channels] (mean, variance and the rest of the mean), sums [2, channels] (of
+// dy h and of dy), w [channels] where there is one, result (through epilogue). For `batch_norm/map.wgsl`.
 
 struct Row {
     mean: F,
@@ -12,8 +11,6 @@ struct Row {
     sum: F,
     slope: F,
 }
-
-@group(0) @binding(1) var<storage, read> input: array<F>;
 
 fn begin(channel: u32) -> Row {
     let r = F(1.0) / sqrt(statistic(1u, channel) + p.epsilon);

@@ -1,10 +1,10 @@
 // Folds each channel: part q of a channel takes values q * per_part, .. in `step` lanes, joined in a fixed order.
 //   state = join over the part of take(start(), place, channel's);   put_all(part, channel, state)
-// Before it: the walk, `join_lanes`, and the entry, `shared/team.wgsl` or `batch_norm/alone.wgsl`. All lanes of a workgroup that waits
-// have the same `unit`, as barriers in `join_lanes` ask for.
+// Asks for: the walk, and `batch_norm/alone.wgsl`, or `batch_norm/together.wgsl` with `join_lanes`. All lanes of a workgroup that
+// waits have the same `unit`, as barriers in `join_lanes` ask for.
 // Units: parts * channels. Iterations: per_part / step + 10.
 
-fn work(unit: u32, lane: u32) {
+fn fold(unit: u32, lane: u32) {
     if unit >= p.parts * p.channels {
         return;
     }

@@ -1,18 +1,8 @@
 // Joins the parts of each channel's moments in order: first element, biased variance, and mean less the first element.
 //
-// Bindings: 0 parts [parts, 4, channels] (read: count, mean less the first element, sum of squared differences, first element),
-// 1 result [3, channels] (written).
+// Operands: parts [parts, 4, channels] (count, mean less the first element, sum of squared differences, first element),
+// result [3, channels].
 // Workgroups: ceil(channels / 64). Iterations: parts.
-
-struct Params {
-    channels: u32,
-    parts: u32,
-    share: f32,
-}
-
-@group(0) @binding(0) var<storage, read> parts: array<f32>;
-@group(0) @binding(1) var<storage, read_write> result: array<f32>;
-@group(0) @binding(15) var<uniform> p: Params;
 
 fn work(channel: u32) {
     if channel >= p.channels {

@@ -1,8 +1,7 @@
 // y = (x - mean) / sqrt(variance + epsilon) * w + b of each channel.
 //
-// Bindings: 0 x (read, through prologue), 1 statistics (read: mean, variance and, by `rest_of`, the
-// rest of the mean), then w and b [channels] where
-// there are any, then the result (written, through epilogue). The walk stands before this text.
+// Operands: x (through prologue), statistics (mean, variance and, by `rest_of`, the rest of the mean), w and b [channels] where
+// there are any, result (through epilogue). For `batch_norm/map.wgsl`.
 
 struct Row {
     mean: F,

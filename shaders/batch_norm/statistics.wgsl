@@ -2,7 +2,7 @@
 // [parts, 4, channels] of count, mean less the first element, sum of squared differences, and the first element, which
 // `batch_norm/join.wgsl` joins.
 //
-// Bindings: 0 x (read, through prologue), 1 result (written). `rows/moments.wgsl` and the walk stand before this text.
+// Operands: x (through prologue), result (by `put`). Asks for `rows/moments.wgsl`. For `batch_norm/fold.wgsl`.
 
 // The first element.
 alias Row = F;

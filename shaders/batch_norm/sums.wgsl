@@ -1,8 +1,8 @@
 // Sums of each channel: of dy h, h = (x - mean) / sqrt(variance + epsilon), and of dy: [2, channels], or [parts, 2, channels].
 // They are the gradients of the weight and the bias, and what the gradient of x needs.
 //
-// Bindings: 0 dy (read, through prologue), 1 x (read), 2 statistics (read: mean, variance and, by `rest_of`, the
-// rest of the mean), 3 result (written). The walk stands before this text.
+// Operands: dy (through prologue), x, statistics (mean, variance and, by `rest_of`, the rest of the mean), result (by `put`). For
+// `batch_norm/fold.wgsl`.
 
 struct Row {
     mean: F,
@@ -14,8 +14,6 @@ struct State {
     dot: F,
     sum: F,
 }
-
-@group(0) @binding(1) var<storage, read> input: array<F>;
 
 fn begin(channel: u32) -> Row {
     return Row(statistic(0u, channel), rest_of(channel), F(1.0) / sqrt(statistic(1u, channel) + p.epsilon));

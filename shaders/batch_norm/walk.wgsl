@@ -1,27 +1,8 @@
 // Walks over the elements of channels: x [n, channels, length], in values F of LANES elements: neighbours along the length
 // (ALONG), or the same element of four neighbouring channels.
 //
-// Put in front of this text: `const LANES`, lanes_sum and what else `lane_functions` gives, the data bindings.
-// After it: `batch_norm/fold.wgsl` or `batch_norm/map.wgsl`, and the functions of the op.
-
-struct Params {
-    channels: u32,
-    length: u32,
-    // Values of a channel: n * length.
-    total: u32,
-    parts: u32,
-    // total / parts, rounded up.
-    per_part: u32,
-    // A step between values that an invocation takes, as whole lengths and the rest.
-    step: u32,
-    step_n: u32,
-    step_i: u32,
-    epsilon: f32,
-    // 1 over the number of elements of a channel.
-    share: f32,
-}
-
-@group(0) @binding(15) var<uniform> p: Params;
+// Asks for: `rows/one.wgsl` or `rows/four.wgsl`, `rows/lanes_joined.wgsl` or `rows/lanes_apart.wgsl`, the sizes of
+// `src/ops/batch_norm/channels.rs`, `batch_norm/fold.wgsl` or `batch_norm/map.wgsl`, and the functions of the op.
 
 // The t-th value of a channel: image n and place i in it.
 struct Spot {

@@ -1,7 +1,7 @@
 // Gradient of the cross-entropy of each row: dx_j = (exp(x_j - m) / s - [j = t]) dloss. NaN where the label is no class.
 //
-// Bindings: 0 dloss (read, [n], through first_of), 1 logits (read), 2 labels (read, [n]), 3 result (written, [n, c], through
-// epilogue). `rows/log_sum_exp.wgsl` and `rows/loop.wgsl` follow.
+// Operands: dloss [n] (through first_of), logits [n, c], labels [n], result [n, c] (through epilogue). For `rows/loop.wgsl`, with
+// `rows/log_sum_exp.wgsl`.
 
 alias Item = F;
 
@@ -9,11 +9,6 @@ struct Row {
     label: u32,
     grad: f32,
 }
-
-@group(0) @binding(1) var<storage, read> input: array<F>;
-// Of i32 labels, the negative ones are out of range as u32 too.
-@group(0) @binding(2) var<storage, read> labels: array<u32>;
-@group(0) @binding(3) var<storage, read_write> result: array<OUT>;
 
 fn begin(row: u32) -> Row {
     let label = labels[row];

@@ -1,8 +1,7 @@
 // Cross-entropy of each row of logits x [n, c] with its label t: loss = log(s) - (x_t - m), m = max x, s = sum exp(x - m).
 // A label that is no class gives NaN and reads nothing.
 //
-// Bindings: 0 logits (read, through prologue), 1 labels (read, [n]), 2 result (written, [n]). `rows/log_sum_exp.wgsl` and
-// `rows/loop.wgsl` follow.
+// Operands: logits [n, c] (through prologue), labels [n], result [n]. For `rows/loop.wgsl`, with `rows/log_sum_exp.wgsl`.
 
 alias Item = F;
 
@@ -13,10 +12,6 @@ struct Row {
     // x_t
     logit: f32,
 }
-
-// Of i32 labels, the negative ones are out of range as u32 too.
-@group(0) @binding(1) var<storage, read> labels: array<u32>;
-@group(0) @binding(2) var<storage, read_write> result: array<f32>;
 
 fn begin(row: u32) -> Row {
     let label = labels[row];

@@ -1,9 +1,8 @@
 // Gradient of the normalised rows: with g = dy w, h = (x - mean) r and m for the mean over the row,
 //   dx = r (g - m(g) - h m(g h)),   or without m(g) where `const CENTRED: bool` is false.
 //
-// Bindings: 0 dy (read, through prologue), 1 x (read), 2 statistics [rows, 4] (read: first element, r, mean less it), then w [n] where there is
-// one, then the result (written, through epilogue). Before this text: `affine(x, j)`, which applies w, and its bindings.
-// `rows/loop.wgsl` follows.
+// Operands: dy (through prologue), x, statistics [rows, 4] (first element, r, mean less it), w [n] where there is one, result
+// (through epilogue). Asks for `affine(x, j)`, which applies w. For `rows/loop.wgsl`.
 
 alias Row = vec4<f32>;
 
@@ -16,9 +15,6 @@ struct State {
     sum: F,
     dot: F,
 }
-
-@group(0) @binding(1) var<storage, read> input: array<F>;
-@group(0) @binding(2) var<storage, read> statistics: array<vec4<f32>>;
 
 fn begin(row: u32) -> Row {
     return statistics[row];

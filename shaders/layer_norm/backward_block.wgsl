@@ -7,9 +7,9 @@
 // sum of squares is (Welford 1962; Chan, Golub and LeVeque 1979), so nothing cancels where the mean is large. Elements are
 // taken less the first of their row, as in `rows/moments.wgsl`.
 //
-// Bindings: 0 dy (read, through prologue), 1 x (read), 2 w [n] where there is one, then the result (written, through
-// epilogue), then the parts [workgroups, 2, n] (written). Before this text: `affine(x, column)`, which applies w,
-// `column(j, half)`, which reads it, and the bindings behind x. `rows/block.wgsl` follows, which says what the functions are.
+// Operands: dy (through prologue), x, w [n] where there is one, result (through epilogue), parts [workgroups, 2, n]. Asks for
+// `affine(x, column)`, which applies w, and `column(j, half)`, which reads it. For `rows/block.wgsl`, which says what the
+// functions are.
 
 struct Item {
     grad: F,
@@ -30,8 +30,6 @@ struct Sums {
     weight: F,
     bias: F,
 }
-
-@group(0) @binding(1) var<storage, read> input: array<V>;
 
 fn item(row: u32, j: u32, half: u32) -> Item {
     let at = place(row, j);

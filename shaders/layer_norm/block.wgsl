@@ -1,8 +1,8 @@
 // Normalisation of each row, several rows a workgroup: y = (x - mean) / sqrt(variance + epsilon) * w + b.
 //
-// Bindings: 0 x (read, through prologue), then w and b [n] where there are any, then the result (written, through
-// epilogue). Before this text: `affine(x, column)`, which applies w and b, `column(j, half)`, which reads them, their bindings, and
-// `rows/moments.wgsl`. `rows/block.wgsl` follows, which says what the functions are.
+// Operands: x (through prologue), w and b [n] where there are any, result (through epilogue). Asks for `affine(x, column)`, which
+// applies w and b, `column(j, half)`, which reads them, and `rows/moments.wgsl`. For `rows/block.wgsl`, which says what the
+// functions are.
 
 alias Item = F;
 alias Sums = u32;

@@ -1,5 +1,5 @@
-// The moments of each row, for `layer_norm/forward.wgsl` and `layer_norm/statistics.wgsl`, one of which follows; `rows/moments.wgsl` and
-// `rows/loop.wgsl` too. Elements are read through `prologue`. `const CENTRED: bool` stands in front: false takes the mean to be 0.
+// The moments of each row, for `layer_norm/forward.wgsl` and `layer_norm/statistics.wgsl`. Elements are read through
+// `prologue`. Asks for `rows/moments.wgsl` and `const CENTRED: bool`: false takes the mean to be 0. For `rows/loop.wgsl`.
 
 // The first element.
 alias Row = F;

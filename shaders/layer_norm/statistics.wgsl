@@ -1,24 +1,10 @@
 // First element, reciprocal standard deviation, and mean less the first element of each row; and a 0.
 //
-// Bindings: 0 x (read, through prologue), 1 result [rows, 4] (written). `layer_norm/moments.wgsl` stands before this text.
+// Operands: x (through prologue), result [rows, 4]. Asks for `layer_norm/moments.wgsl`.
 
 const RESULTS: u32 = 4u;
 
-@group(0) @binding(1) var<storage, read_write> result: array<f32>;
-
 fn row_value(state: State, begun: Row, k: u32) -> f32 {
-    switch k {
-        case 0u: {
-            return lane_of(begun, 0u);
-        }
-        case 1u: {
-            return lane_of(state.square, 0u);
-        }
-        case 2u: {
-            return lane_of(state.mean, 0u);
-        }
-        default: {
-            return 0.0;
-        }
-    }
+    let numbers = vec4<f32>(lane_of(begun, 0u), lane_of(state.square, 0u), lane_of(state.mean, 0u), 0.0);
+    return numbers[k];
 }

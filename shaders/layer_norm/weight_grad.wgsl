@@ -3,21 +3,9 @@
 // An invocation takes COLUMNS values side by side of `rows_per_part` rows, in order; with several parts, `shared/split_sum.wgsl`
 // adds these in order. Columns beyond the last are read again and not written.
 //
-// Bindings: 0 dy [rows, n] (read, through prologue), 1 x (read), 2 statistics [rows, 4] (read: first element, r, mean less it),
-// 3 result [parts, 2, n] (written). Lengths are in values of LANES elements.
+// Operands: dy [rows, n] (through prologue), x, statistics [rows, 4] (first element, r, mean less it), result [parts, 2, n].
+// Lengths are in values of LANES elements.
 // Workgroups: ceil(parts * ceil(columns / COLUMNS) / 64). Iterations: rows_per_part.
-
-struct Params {
-    rows: u32,
-    columns: u32,
-    parts: u32,
-    rows_per_part: u32,
-}
-
-@group(0) @binding(1) var<storage, read> input: array<F>;
-@group(0) @binding(2) var<storage, read> statistics: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> result: array<F>;
-@group(0) @binding(15) var<uniform> p: Params;
 
 fn work(i: u32) {
     let tiles = (p.columns + COLUMNS - 1u) / COLUMNS;

@@ -1,19 +1,17 @@
 // For software drivers alone, to which a load costs much (docs/software-drivers.md): one workgroup, which is one subgroup, several rows, so
 // that what they read of a column is read once for all.
 //
-// Rows are folded one after the other; lane q keeps the
-// numbers of row q of each WIDTH, and a shuffle brings them to all. Then the workgroup walks over the columns and writes every
-// row's value there. Columns may be summed over the rows on the way.
+// Rows are folded one after the other; lane q keeps the numbers of row q of each WIDTH, and a shuffle brings them to all. Then
+// the workgroup walks over the columns and writes every row's value there. Columns may be summed over the rows on the way.
 //
-// Put in front of this text, instead of what `rows/loop.wgsl` lists:
-//   HALVES         2 where a place j holds a pair of values (see `Kernel::pairs`), else 1; then `half` is 0 or 1
+// Asks for, instead of what `rows/loop.wgsl` lists, `rows/block_values.wgsl` or `rows/block_pairs.wgsl`, which say in HALVES
+// whether a place j holds a pair of values (see `Kernel::pairs`; then `half` is 0 or 1), and of the op
 //   alias Column   what is read of a column, by column(j, half)
 //   alias Item     what is read of an element, by item(row, j, half)
 //   begin(row)     an F that is read once a row to be folded
 //   alias State    start, take(state, item, column, begun), join, close(state)
 //   alias Kept     keep(state, begun), choose, kept_of; value(kept, item, column)
 //   alias Sums     no_sums, add(sums, kept, item), put_sums(workgroup, j, sums of both halves)
-//   finish(value, place, half), which calls the epilogue, and put(place, both values)
 // Lengths and places are those of pairs where HALVES is 2.
 // Workgroups: ceil(rows / p.block), p.block being at most BLOCKS * WIDTH.
 // Iterations: p.block (2 ceil(length / WIDTH) + 4).

@@ -1,4 +1,4 @@
-// One result an element: result[r, j] = epilogue(value(state of row r, item(r, j))), for `rows/loop.wgsl`, which says where this text stands.
+// One result an element: result[r, j] = epilogue(value(state of row r, item(r, j))), for `rows/loop.wgsl`.
 // An invocation writes values first, first + step, .. of its row.
 
 fn write(state: State, item: Item, begun: Row, row: u32, j: u32) {

@@ -1,6 +1,6 @@
 // The maximum m of each row and s = sum exp(x - m), in one pass: the state keeps the maximum so far and the sum scaled
 // by it (Milakov and Gimelshein 2018). A row with NaN or +inf, or with nothing but -inf, has the sum NaN, as in PyTorch;
-// the test is of bits, since x != x is no test everywhere. `rows/loop.wgsl` follows.
+// the test is of bits, since x != x is no test everywhere. For `rows/loop.wgsl`.
 
 struct State {
     top: F,

@@ -1,6 +1,6 @@
 // Mean and sum of squared differences from it in one pass (Welford 1962); parts are joined as Chan, Golub and LeVeque (1979)
-// do. With `const CENTRED: bool` false, the mean is taken to be 0. `const PARTS: f32` is the number of lanes of a value that
-// are parts of one sum.
+// do. With `const CENTRED: bool` false, the mean is taken to be 0. Whether the lanes of a value are parts
+// of one sum says `rows/lanes_joined.wgsl` or `rows/lanes_apart.wgsl`.
 //
 // Elements are taken less the first of their row, a difference that is exact where they are alike, and the mean stays apart
 // from it: a mean of 10^4 in one f32 would be off by 5e-4, and by some times that after a thousand roundings.

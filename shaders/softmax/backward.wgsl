@@ -1,7 +1,7 @@
 // Gradient of softmax y, or with `const LOG: bool` of log-softmax y, along one axis:
 //   dx = y (dy - sum(y dy))   or   dx = dy - exp(y) sum(dy).
 //
-// Bindings: 0 dy (read, through prologue), 1 y (read), 2 result (written, through epilogue). `rows/loop.wgsl` follows.
+// Operands: dy (through prologue), y, result (through epilogue). For `rows/loop.wgsl`.
 
 alias Row = u32;
 alias State = F;
@@ -10,9 +10,6 @@ struct Item {
     grad: F,
     output: F,
 }
-
-@group(0) @binding(1) var<storage, read> outputs: array<F>;
-@group(0) @binding(2) var<storage, read_write> result: array<OUT>;
 
 fn begin(row: u32) -> Row {
     return row;

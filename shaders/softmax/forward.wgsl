@@ -1,13 +1,11 @@
 // Softmax, or with `const LOG: bool` its logarithm, along one axis:
 //   y = exp(x - m) / s   or   y = (x - m) - log(s),   m = max x,   s = sum exp(x - m).
 //
-// Bindings: 0 x (read, through prologue), 1 result (written, through epilogue). `rows/log_sum_exp.wgsl`, which forms m and
-// s, and `rows/loop.wgsl` follow.
+// Operands: x (through prologue), result (through epilogue). For `rows/loop.wgsl`, with `rows/log_sum_exp.wgsl`, which forms m
+// and s.
 
 alias Row = u32;
 alias Item = F;
-
-@group(0) @binding(1) var<storage, read_write> result: array<OUT>;
 
 fn begin(row: u32) -> Row {
     return row;

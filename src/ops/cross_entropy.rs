@@ -5,10 +5,11 @@
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities};
+use crate::kernel::{Binding, Capabilities, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
-use crate::ops::rows::{LOG_SUM_EXP, MAX_LENGTH, Program, Rows};
+use crate::ops::rows::{Bound, LOG_SUM_EXP, MAX_LENGTH, Program, RESULT, Rows};
+use crate::shaders;
 use crate::tensor::Tensor;
 
 /// Loss of each row of logits (input 0) with its label (input 1).
@@ -92,6 +93,11 @@ fn check(inputs: &[Meta]) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Labels, input `i`: of i32, the negative ones are out of range as u32 too.
+fn labels(i: usize) -> Bound {
+    (Binding::input(i), "labels", "u32")
+}
+
 /// The label of a row, if it is one of `classes`.
 fn class(labels: &Array, row: usize, classes: usize) -> Option<usize> {
     let label = labels.data[row];
@@ -133,9 +139,9 @@ impl Op for CrossEntropy {
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
         let program = Program {
             name: "cross_entropy",
-            text: format!("{LOG_SUM_EXP}{}", include_str!("../../shaders/cross_entropy/forward.wgsl")),
+            shader: Shader::of(&[&shaders::cross_entropy::FORWARD, LOG_SUM_EXP]),
             state: &["top", "sum", "bad"],
-            bindings: vec![Binding::input(0), Binding::input(1), Binding::output()],
+            bound: vec![labels(1), (Binding::output(), "result", "f32")],
             results: 1,
             number: 0.0,
             first_of_row: false,
@@ -230,9 +236,9 @@ impl Op for CrossEntropyBackward {
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
         let program = Program {
             name: "cross_entropy_backward",
-            text: format!("{LOG_SUM_EXP}{}", include_str!("../../shaders/cross_entropy/backward.wgsl")),
+            shader: Shader::of(&[&shaders::cross_entropy::BACKWARD, LOG_SUM_EXP]),
             state: &["top", "sum", "bad"],
-            bindings: vec![Binding::input(0), Binding::input(1), Binding::input(2), Binding::output()],
+            bound: vec![(Binding::input(1), "input", "$F$"), labels(2), RESULT],
             results: 0,
             number: 0.0,
             first_of_row: true,

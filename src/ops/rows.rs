@@ -1,9 +1,10 @@
 //! Kernels that fold each row of a tensor and then write results of it: what softmax, cross-entropy, layer normalisation
-//! and their gradients have in common. Not an op; ops put their own functions in front of the text (see
-//! `shaders/rows/loop.wgsl`).
+//! and their gradients have in common. Not an op; ops bring their own functions (see `shaders/rows/loop.wgsl`).
 
-use crate::kernel::{Binding, Capabilities, Kernel};
-use crate::ops::shared::{EACH, team_of};
+use crate::kernel::{Binding, Capabilities, Kernel, Operand, Shader};
+use crate::ops::shared::{self, each};
+use crate::shader::{Facts, File, Item, params};
+use crate::shaders;
 use crate::shape::Shape;
 
 /// Values that a lane of a workgroup may pass over twice within the loop bound.
@@ -13,53 +14,36 @@ pub(crate) const MAX_LENGTH: usize = 64 * MAX_PASS;
 /// Longest row, in values, for one invocation: a quarter of it in iterations to fold, and all of it to write.
 const MAX_SINGLE: usize = 45_000;
 
-/// How `rows/block.wgsl` gets at values that are moved one at a time.
-const VALUES: &str = "const HALVES: u32 = 1u;
-alias V = F;
-fn value_of(x: V, half: u32) -> F {
-    return x;
-}
-fn stored(low: F, high: F) -> V {
-    return low;
-}
-fn first_at(at: u32, half: u32) -> F {
-    return prologue(at * LANES);
-}
-fn finish(x: F, at: u32, half: u32) -> OUT {
-    return epilogue(x, at * LANES);
-}
-fn put(at: u32, low: OUT, high: OUT) {
-    result[at] = low;
-}
-";
-
-/// How it gets at pairs of values.
-const PAIRS: &str = "const HALVES: u32 = 2u;
-alias V = vec4<u64>;
-fn value_of(x: V, half: u32) -> F {
-    return bitcast<F>(half_of(x, half));
-}
-fn stored(low: F, high: F) -> V {
-    return pair_of(bitcast<U>(low), bitcast<U>(high));
-}
-fn first_at(at: u32, half: u32) -> F {
-    return prologue(at * 8u, half);
-}
-fn finish(x: F, at: u32, half: u32) -> F {
-    return epilogue(x, at * 8u, half);
-}
-fn put(at: u32, low: F, high: F) {
-    result[at] = stored(low, high);
-}
-";
-
 /// Iterations of a workgroup that takes several rows, at most.
 const MAX_BLOCK: usize = 50_000;
 
 /// Functions that form a row's maximum and its sum of exponentials.
-pub(crate) const LOG_SUM_EXP: &str = include_str!("../../shaders/rows/log_sum_exp.wgsl");
+pub(crate) const LOG_SUM_EXP: &File = &shaders::rows::LOG_SUM_EXP;
 /// Functions that form a mean and a sum of squared differences from it.
-pub(crate) const MOMENTS: &str = include_str!("../../shaders/rows/moments.wgsl");
+pub(crate) const MOMENTS: &File = &shaders::rows::MOMENTS;
+
+params! {
+    /// Rows, lengths and strides are in values.
+    struct Sizes {
+        rows,
+        length,
+        stride,
+        /// Zero: keeps compilers from folding a NaN into the text, which WGSL forbids.
+        zero,
+        /// Elements of a row.
+        count,
+        /// A number of the op.
+        number: f32,
+        /// Rows that a workgroup takes, for `rows/block.wgsl`.
+        block,
+    }
+}
+
+/// A data binding, its name in the shader and the type of its elements.
+pub(crate) type Bound = (Binding, &'static str, &'static str);
+
+/// Where the one result of an op goes.
+pub(crate) const RESULT: Bound = (Binding { operand: Operand::Output(0), write: true }, "result", "$OUT$");
 
 /// The rows of a tensor along one axis.
 #[derive(Debug, Clone, Copy)]
@@ -76,12 +60,12 @@ pub(crate) struct Rows {
 pub(crate) struct Program {
     /// Name of the kernel.
     pub name: &'static str,
-    /// Bindings and functions.
-    pub text: String,
+    /// Functions.
+    pub shader: Shader,
     /// Members of its `State`, for the exchange between lanes; empty if it is a single `F`.
     pub state: &'static [&'static str],
-    /// Bindings 0, 1, ..; input 0 is read through the prologue.
-    pub bindings: Vec<Binding>,
+    /// What is bound behind input 0, which is read through the prologue.
+    pub bound: Vec<Bound>,
     /// Results a row, or 0 for one result an element.
     pub results: usize,
     /// A number of the op.
@@ -153,31 +137,41 @@ impl Rows {
     pub fn block_kernel(&self, program: Program, block: usize, with: &Block, capabilities: &Capabilities) -> Kernel {
         let width = capabilities.subgroup.unwrap_or(1);
         let (lanes, pairs, length) = self.values(capabilities);
-        let access = if pairs { PAIRS } else { VALUES };
-        let each = |form: &dyn Fn(&str) -> String| with.kept.iter().map(|name| form(name)).collect::<Vec<_>>();
-        let source = format!(
-            "{}const LANES: u32 = {lanes}u;\nconst CONTIGUOUS: bool = true;\nconst BLOCKS: u32 = {}u;\n{}{access}\
-             struct Kept {{\n{}}}\n\
-             fn choose(a: Kept, b: Kept, second: bool) -> Kept {{\n    return Kept({});\n}}\n\
-             fn kept_of(own: Kept, lane: u32) -> Kept {{\n    return Kept({});\n}}\n{}{}{}{}",
-            team_of(width),
-            with.most,
-            lane_functions(lanes, lanes == 4),
-            each(&|name| format!("    {name}: f32,\n")).concat(),
-            each(&|name| format!("select(a.{name}, b.{name}, second)")).join(", "),
-            each(&|name| format!("subgroupShuffle(own.{name}, lane)")).join(", "),
-            program.text,
-            include_str!("../../shaders/rows/loop.wgsl"),
-            join_lanes(width, true, program.state),
-            include_str!("../../shaders/rows/block.wgsl"),
-        );
-        let mut kernel = Kernel::own(format!("{}.block", program.name), source);
-        // A result of pairs is f32; else the planner says what is stored.
-        let results = kernel.shader.storage.iter_mut().filter(|storage| pairs && storage.element == "$OUT$");
-        results.for_each(|storage| storage.element = "$V$".into());
-        kernel.bindings = program.bindings;
-        let number = (program.number as f32).to_bits();
-        kernel.params = vec![self.rows as u32, length as u32, 1, 0, self.length as u32, number, block as u32];
+        let access = if pairs { &shaders::rows::BLOCK_PAIRS } else { &shaders::rows::BLOCK_VALUES };
+        let of_kept = |form: &dyn Fn(&str) -> String| with.kept.iter().map(|name| form(name)).collect::<Vec<_>>();
+        let members = of_kept(&|name| format!("    {name}: f32,\n")).concat();
+        let chosen = of_kept(&|name| format!("select(a.{name}, b.{name}, second)")).join(", ");
+        let shuffled = of_kept(&|name| format!("subgroupShuffle(own.{name}, lane)")).join(", ");
+        let choose =
+            format!("fn $choose$(a: $Kept$, b: $Kept$, second: bool) -> $Kept$ {{\n    return $Kept$({chosen});\n}}\n");
+        let kept_of =
+            format!("fn $kept_of$(own: $Kept$, lane: u32) -> $Kept$ {{\n    return $Kept$({shuffled});\n}}\n");
+        let shader = lane_functions(lanes, lanes == 4)
+            .constant("CONTIGUOUS", true)
+            .constant("BLOCKS", with.most)
+            .file(access)
+            .item(Item::new("Kept", format!("struct $Kept$ {{\n{members}}}\n")))
+            .item(Item::new("choose", choose))
+            .item(Item::new("kept_of", kept_of).with(Facts::SUBGROUP))
+            .join(program.shader)
+            .file(&shaders::rows::LOOP)
+            .join(join_lanes(width, true, program.state))
+            .file(&shaders::rows::BLOCK);
+        let mut kernel = Kernel::own(format!("{}.block", program.name), shared::team(shader, width));
+        kernel.bindings.push(Binding::input(0));
+        for (binding, name, element) in program.bound {
+            // A result of pairs is f32; else the planner says what is stored.
+            kernel.bind(binding, name, if pairs && element == "$OUT$" { "$V$" } else { element });
+        }
+        kernel.uniform(Sizes {
+            rows: self.rows,
+            length,
+            stride: 1,
+            zero: 0,
+            count: self.length,
+            number: program.number as f32,
+            block,
+        });
         kernel.workgroups = self.rows.div_ceil(block) as u64;
         kernel.iterations = (block * (2 * length.div_ceil(width as usize) + 4)) as u64 + 64;
         kernel.prologue = true;
@@ -206,33 +200,23 @@ impl Rows {
             _ => None,
         };
         let finish = match program.results {
-            0 => include_str!("../../shaders/rows/elements.wgsl"),
-            _ => include_str!("../../shaders/rows/results.wgsl"),
+            0 => &shaders::rows::ELEMENTS,
+            _ => &shaders::rows::RESULTS,
         };
-        let first = match (program.first_of_row, lanes) {
-            (false, _) => "",
-            (true, 1) => "fn first_of(row: u32) -> f32 {\n    return prologue(row);\n}\n",
-            (true, _) => {
-                "@group(0) @binding(0) var<storage, read> first_data: array<f32>;\n\
-                 fn first_of(row: u32) -> f32 {\n    return first_data[row];\n}\n"
-            }
-        };
-        let head = format!(
-            "const LANES: u32 = {lanes}u;\nconst CONTIGUOUS: bool = {};\n{}{first}",
-            self.stride == 1,
-            lane_functions(lanes, along)
-        );
-        let shared = include_str!("../../shaders/rows/loop.wgsl");
-        let grouped = || match keep {
-            Some(keep) => (format!("const KEEP: u32 = {keep}u;\n"), include_str!("../../shaders/rows/registers.wgsl")),
-            None => (String::new(), include_str!("../../shaders/rows/group.wgsl")),
-        };
-        let tail = match team {
-            Team::Invocation => EACH.to_string() + include_str!("../../shaders/rows/single.wgsl"),
+        let shader = lane_functions(lanes, along)
+            .constant("CONTIGUOUS", self.stride == 1)
+            .join(program.shader)
+            .file(&shaders::rows::LOOP)
+            .file(finish);
+        let shader = match team {
+            Team::Invocation => each(shader.file(&shaders::rows::SINGLE)),
             Team::Subgroup(width) | Team::Workgroup(width) => {
-                let (constants, text) = grouped();
-                let subgroup = matches!(team, Team::Subgroup(_));
-                format!("{constants}{}{}{text}", team_of(width), join_lanes(width, subgroup, program.state))
+                let joined = join_lanes(width, matches!(team, Team::Subgroup(_)), program.state);
+                let shader = shared::team(shader.join(joined), width);
+                match keep {
+                    Some(keep) => shader.constant("KEEP", keep).file(&shaders::rows::REGISTERS),
+                    None => shader.file(&shaders::rows::GROUP),
+                }
             }
         };
         let name = match team {
@@ -240,17 +224,28 @@ impl Rows {
             Team::Subgroup(_) => format!("{}.subgroup", program.name),
             Team::Workgroup(_) => format!("{}.workgroup", program.name),
         };
-        let mut kernel = Kernel::own(name, format!("{head}{}{shared}{finish}{tail}", program.text));
-        kernel.bindings = program.bindings;
-        let number = (program.number as f32).to_bits();
-        kernel.params = vec![rows as u32, length as u32, stride as u32, 0, self.length as u32, number, 1];
+        let mut kernel = Kernel::own(name, shader);
+        kernel.prologue = !(program.first_of_row && lanes > 1);
+        match kernel.prologue {
+            true => kernel.bindings.push(Binding::input(0)),
+            false => kernel.bind(Binding::input(0), "first_data", "f32"),
+        }
+        if program.first_of_row {
+            let read = if kernel.prologue { "$prologue$(row)" } else { "$first_data$[row]" };
+            let text = format!("fn $first_of$(row: u32) -> f32 {{\n    return {read};\n}}\n");
+            kernel.shader.items.push(Item::new("first_of", text));
+        }
+        for (binding, name, element) in program.bound {
+            kernel.bind(binding, name, element);
+        }
+        let (count, number) = (self.length, program.number as f32);
+        kernel.uniform(Sizes { rows, length, stride, zero: 0, count, number, block: 1 });
         kernel.workgroups = if team == Team::Invocation { (rows as u64).div_ceil(64) } else { rows as u64 };
         let written = if program.results == 0 { length } else { program.results };
         kernel.iterations = match team {
             Team::Invocation => length / 4 + 4 + written,
             Team::Subgroup(width) | Team::Workgroup(width) => 2 * (length / width as usize + 1) + 12,
         } as u64;
-        kernel.prologue = !(program.first_of_row && lanes > 1);
         kernel.epilogue = program.results == 0;
         kernel.lanes = lanes;
         kernel
@@ -274,42 +269,34 @@ impl Rows {
     }
 }
 
-/// Functions over the lanes of a value; `along`: the lanes are parts of one row.
-pub(crate) fn lane_functions(lanes: usize, along: bool) -> String {
-    let (sum, max, first, parts) = match along && lanes == 4 {
-        true => ("F((x.x + x.y) + (x.z + x.w))", "F(max(max(x.x, x.y), max(x.z, x.w)))", "F(x.x)", "4.0"),
-        false => ("x", "x", "x", "1.0"),
-    };
-    let (pick, numbers) = match lanes {
-        4 => ("x[lane]", "U(first) + U(0u, 1u, 2u, 3u)"),
-        _ => ("x", "first"),
-    };
-    format!(
-        "const PARTS: f32 = {parts};\nfn lanes_sum(x: F) -> F {{\n    return {sum};\n}}\nfn lanes_max(x: F) -> F {{\n    return {max};\n}}\n\
-         fn lanes_first(x: F) -> F {{\n    return {first};\n}}\n\
-         fn lane_of(x: F, lane: u32) -> f32 {{\n    return {pick};\n}}\n\
-         fn lane_numbers(first: u32) -> U {{\n    return {numbers};\n}}\n"
-    )
+/// How a value of so many lanes is taken apart, and functions over its lanes; `along`: these are parts of one row.
+pub(crate) fn lane_functions(lanes: usize, along: bool) -> Shader {
+    let joined = along && lanes == 4;
+    Shader::of(&[
+        if lanes == 4 { &shaders::rows::FOUR } else { &shaders::rows::ONE },
+        if joined { &shaders::rows::LANES_JOINED } else { &shaders::rows::LANES_APART },
+    ])
 }
 
 /// `join_lanes(state, lane)` for a workgroup of `width`, which is a subgroup or not, and a state of these members.
-pub(crate) fn join_lanes(width: u32, subgroup: bool, members: &[&str]) -> String {
-    let text = match subgroup {
-        true => exchange(members) + include_str!("../../shaders/rows/subgroup.wgsl"),
-        false => include_str!("../../shaders/rows/tree.wgsl").into(),
+pub(crate) fn join_lanes(width: u32, subgroup: bool, members: &[&str]) -> Shader {
+    let shader = match subgroup {
+        true => Shader::of(&[&shaders::rows::SUBGROUP]).item(exchange(members)),
+        false => Shader::of(&[&shaders::rows::TREE]),
     };
-    format!("const WIDTH: u32 = {width}u;\n{text}")
+    shader.constant("WIDTH", width)
 }
 
 /// `exchange(state, mask)` for a state of these members.
-fn exchange(members: &[&str]) -> String {
+fn exchange(members: &[&str]) -> Item {
     let value = match members {
         [] => "subgroupShuffleXor(state, mask)".to_string(),
         members => {
             let each: Vec<String> =
                 members.iter().map(|name| format!("subgroupShuffleXor(state.{name}, mask)")).collect();
-            format!("State({})", each.join(", "))
+            format!("$State$({})", each.join(", "))
         }
     };
-    format!("fn exchange(state: State, mask: u32) -> State {{\n    return {value};\n}}\n")
+    let text = format!("fn $exchange$(state: $State$, mask: u32) -> $State$ {{\n    return {value};\n}}\n");
+    Item::new("exchange", text).with(Facts::SUBGROUP)
 }

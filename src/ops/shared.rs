@@ -7,27 +7,21 @@ use crate::op::Lowering;
 use crate::shader::{File, Item, params};
 use crate::shaders;
 
-/// The entry of a kernel whose text has `work`: each of 64 invocations of a workgroup works alone.
-pub(crate) const EACH: &str = concat!("const GROUP: u32 = 64u;\n", include_str!("../../shaders/shared/each.wgsl"));
-
-/// A shader that has `work`, with that entry.
+/// A shader that has `work`, with the entry of workgroups whose 64 invocations each work alone.
 pub(crate) fn each(shader: Shader) -> Shader {
     shader.constant("GROUP", 64u32).file(&shaders::shared::EACH)
 }
 
-/// The `GROUP` lanes of a workgroup work together.
-pub(crate) const TEAM: &str = include_str!("../../shaders/shared/team.wgsl");
+/// A shader that has `work`, with the entry of workgroups whose `lanes` work together.
+pub(crate) fn team(shader: Shader, lanes: u32) -> Shader {
+    shader.constant("GROUP", lanes).file(&shaders::shared::TEAM)
+}
 
-/// The same as a file.
+/// That entry, where the text says how many lanes a `GROUP` has.
 pub(crate) static TEAM_FILE: &File = &shaders::shared::TEAM;
 
-/// The entry of [`EACH`], for a shader that says how large a `GROUP` is.
+/// The entry of [`each`], where the text says how large a `GROUP` is.
 pub(crate) static EACH_FILE: &File = &shaders::shared::EACH;
-
-/// [`TEAM`] with so many lanes.
-pub(crate) fn team_of(lanes: u32) -> String {
-    format!("const GROUP: u32 = {lanes}u;\n{TEAM}")
-}
 
 /// `Err` unless `axis` is below `rank`.
 pub(crate) fn check_axis(axis: usize, rank: usize) -> Result<(), Problem> {

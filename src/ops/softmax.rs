@@ -6,11 +6,12 @@
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities};
+use crate::kernel::{Binding, Capabilities, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
-use crate::ops::rows::{LOG_SUM_EXP, MAX_LENGTH, Program, Rows};
+use crate::ops::rows::{LOG_SUM_EXP, MAX_LENGTH, Program, RESULT, Rows};
 use crate::ops::shared::check_axis;
+use crate::shaders;
 use crate::tensor::Tensor;
 
 /// Softmax along `axis`, or its logarithm.
@@ -152,12 +153,11 @@ impl Op for Softmax {
     }
 
     fn lowering(&self, _: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
-        let text = include_str!("../../shaders/softmax/forward.wgsl");
         let program = Program {
             name: self.name(),
-            text: format!("const LOG: bool = {};\n{LOG_SUM_EXP}{text}", self.log),
+            shader: Shader::of(&[&shaders::softmax::FORWARD, LOG_SUM_EXP]).constant("LOG", self.log),
             state: &["top", "sum", "bad"],
-            bindings: vec![Binding::input(0), Binding::output()],
+            bound: vec![RESULT],
             results: 0,
             number: 0.0,
             first_of_row: false,
@@ -225,9 +225,9 @@ impl Op for SoftmaxBackward {
     fn lowering(&self, _: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
         let program = Program {
             name: self.name(),
-            text: format!("const LOG: bool = {};\n{}", self.log, include_str!("../../shaders/softmax/backward.wgsl")),
+            shader: Shader::of(&[&shaders::softmax::BACKWARD]).constant("LOG", self.log),
             state: &[],
-            bindings: vec![Binding::input(0), Binding::input(1), Binding::output()],
+            bound: vec![(Binding::input(1), "outputs", "$F$"), RESULT],
             results: 0,
             number: 0.0,
             first_of_row: false,

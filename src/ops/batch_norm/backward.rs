@@ -1,14 +1,15 @@
 //! Gradients of batch normalisation.
 
-use super::channels::{Channels, Fold, Map, check};
+use super::channels::{Channels, Fold, Map, PerChannel, check};
 use super::statistics::{BatchNormStatistics, rows};
-use super::{SHAPES, absent, per_channel};
+use super::{SHAPES, absent, rest, statistics_at, weight_at};
 use crate::array::Array;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities};
+use crate::kernel::{Binding, Capabilities, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Lowering, Op, Tolerance};
 use crate::ops::shared::split_sum;
+use crate::shaders;
 use crate::tensor::Tensor;
 
 /// For each channel, the sums of dy h and of dy, h = (x - mean) / sqrt(variance + epsilon): `[2, channels]`, from dy, x and
@@ -132,10 +133,10 @@ impl Op for BatchNormSums {
         let channels = Channels::new(&inputs[0].shape);
         let fold = Fold {
             name: "batch_norm_sums",
-            text: super::rest(self.of_batch) + include_str!("../../../shaders/batch_norm/sums.wgsl"),
+            shader: Shader::of(&[&shaders::batch_norm::SUMS]).item(rest(self.of_batch)),
             state: &["dot", "sum"],
-            per_channel: &[(2, "statistic", true)],
-            bindings: vec![Binding::input(0), Binding::input(1), Binding::input(2), Binding::output()],
+            bound: vec![(Binding::input(1), "input", "$F$")],
+            per_channel: vec![statistics_at(2)],
             epsilon: self.epsilon,
         };
         match channels.fold(fold, capabilities) {
@@ -214,21 +215,17 @@ impl Op for BatchNormBackward {
         vec![Array { shape: output.shape, dtype: output.dtype, data }]
     }
 
-    fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
+    fn lowering(&self, _: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
         let channels = Channels::new(&output.shape);
-        let mut reads = vec![(2, "statistic", true), (3, "sum_of", true)];
-        reads.extend(per_channel(self.weight.then_some(4), None));
-        let mut bindings: Vec<Binding> = (0..inputs.len()).map(Binding::input).collect();
-        bindings.push(Binding::output());
-        let map = Map {
-            name: "batch_norm_backward",
-            text: absent(self.weight, true)
-                + &super::rest(true)
-                + include_str!("../../../shaders/batch_norm/backward.wgsl"),
-            per_channel: &reads,
-            bindings,
-            epsilon: self.epsilon,
-        };
+        let mut shader = Shader::of(&[&shaders::batch_norm::BACKWARD]).item(rest(true));
+        let sums = PerChannel { input: 3, name: "sum_of", data: "sum_of_data", rows: true };
+        let mut per_channel = vec![statistics_at(2), sums];
+        match self.weight {
+            true => per_channel.push(weight_at(4)),
+            false => shader.items.push(absent("weight_of", "1.0")),
+        }
+        let bound = vec![(Binding::input(1), "input", "$F$")];
+        let map = Map { name: "batch_norm_backward", shader, bound, per_channel, epsilon: self.epsilon };
         Lowering::kernel(channels.map(map, capabilities))
     }
 

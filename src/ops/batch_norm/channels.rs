@@ -3,10 +3,12 @@
 use crate::costs::Parts;
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::kernel::{Binding, Capabilities, Kernel, Shader};
 use crate::layout::Meta;
-use crate::ops::rows::{join_lanes, lane_functions};
-use crate::ops::shared::{EACH, team_of};
+use crate::ops::rows::{Bound, RESULT, join_lanes, lane_functions};
+use crate::ops::shared::{each, team};
+use crate::shader::{Item, params};
+use crate::shaders;
 use crate::shape::Shape;
 
 /// Iterations of a walk at most.
@@ -49,38 +51,41 @@ impl Channels {
         (lanes, along, channels, length, self.n * length)
     }
 
-    /// Constants and functions of the walk. `per_channel`: bindings of arrays over channels with the function that reads
-    /// each: `name_of(channel)`, or with a row number before it where the array has several rows.
-    fn head(&self, per_channel: &[(usize, &str, bool)]) -> String {
+    /// The walk, and functions that read what is bound for each channel.
+    fn walk(&self, per_channel: &[PerChannel]) -> Shader {
         let (lanes, along, ..) = self.in_values();
-        let mut text = format!(
-            "const LANES: u32 = {lanes}u;\nconst ALONG: bool = {along};\n{}{}",
-            lane_functions(lanes, along),
-            include_str!("../../../shaders/batch_norm/walk.wgsl")
-        );
-        let wide = lanes == 4 && !along;
-        let element = if wide { "F" } else { "f32" };
-        for &(binding, name, rows) in per_channel {
-            let (parameters, at) = match rows {
-                true => ("k: u32, channel: u32", "k * p.channels + channel"),
-                false => ("channel: u32", "channel"),
-            };
-            text += &format!(
-                "@group(0) @binding({binding}) var<storage, read> {name}_data: array<{element}>;\n\
-                 fn {name}({parameters}) -> F {{\n    return F({name}_data[{at}]);\n}}\n"
-            );
-        }
-        text
+        let walk = lane_functions(lanes, along).file(&shaders::batch_norm::WALK).constant("ALONG", along);
+        per_channel.iter().fold(walk, |walk, of| walk.item(of.function()))
     }
 
-    fn params(&self, parts: usize, step: usize, epsilon: f64) -> Vec<u32> {
+    /// Type of what is bound for each channel.
+    fn element(&self) -> &'static str {
+        if let (4, false) = self.lanes() { "$F$" } else { "f32" }
+    }
+
+    /// Binds the operands of a kernel: input 0, which is read through the prologue, then these.
+    fn bind(&self, kernel: &mut Kernel, bound: Vec<Bound>, per_channel: &[PerChannel], result: Bound) {
+        kernel.bindings.push(Binding::input(0));
+        let read = per_channel.iter().map(|of| (Binding::input(of.input), of.data, self.element()));
+        for (binding, name, element) in bound.into_iter().chain(read).chain([result]) {
+            kernel.bind(binding, name, element);
+        }
+    }
+
+    fn sizes(&self, parts: usize, step: usize, epsilon: f64) -> Sizes {
         let (_, _, channels, length, total) = self.in_values();
-        let mut words: Vec<u32> =
-            [channels, length, total, parts, total.div_ceil(parts), step, step / length, step % length]
-                .map(|word| word as u32)
-                .into();
-        words.extend([epsilon, 1.0 / self.count() as f64].map(|number| (number as f32).to_bits()));
-        words
+        Sizes {
+            channels,
+            length,
+            total,
+            parts,
+            per_part: total.div_ceil(parts),
+            step,
+            step_n: step / length,
+            step_i: step % length,
+            epsilon: epsilon as f32,
+            share: (1.0 / self.count() as f64) as f32,
+        }
     }
 
     /// A kernel that folds each channel to `rows` numbers, and the number of parts whose results follow one another.
@@ -98,31 +103,27 @@ impl Channels {
         let Parts { enough, least } = if width == 1 { costs.channel_sum_alone } else { costs.channel_sum };
         let parts = (enough / channels).min(total / least).max(total.div_ceil(MAX_WALK * width)).max(1);
         let parts = total.div_ceil(total.div_ceil(parts));
-        let result = if lanes == 4 && !along { "F" } else { "f32" };
         let put = if lanes == 4 && along { "x.x" } else { "x" };
-        let (join, entry) = match width {
-            1 => (String::new(), include_str!("../../../shaders/batch_norm/alone.wgsl").to_string()),
-            width => (join_lanes(width as u32, is_subgroup, fold.state), team_of(width as u32)),
-        };
-        let source = format!(
-            "{}const PARTIAL: bool = {};\n\
-             @group(0) @binding({}) var<storage, read_write> result: array<{result}>;\n\
-             fn put(row: u32, channel: u32, x: F) {{\n    result[row * p.channels + channel] = {put};\n}}\n{join}{}{}{}",
-            self.head(fold.per_channel),
-            parts > 1,
-            fold.bindings.len() - 1,
-            include_str!("../../../shaders/batch_norm/fold.wgsl"),
-            entry,
-            fold.text
+        let put = format!(
+            "fn $put$(row: u32, channel: u32, x: $F$) {{\n    $result$[row * $p$.channels + channel] = {put};\n}}\n"
         );
+        let shader = self.walk(&fold.per_channel).constant("PARTIAL", parts > 1).item(Item::new("put", put));
+        let shader = shader.file(&shaders::batch_norm::FOLD).join(fold.shader);
+        let shader = match width {
+            1 => each(shader.file(&shaders::batch_norm::ALONE)),
+            _ => {
+                let joined = shader.join(join_lanes(width as u32, is_subgroup, fold.state));
+                team(joined.file(&shaders::batch_norm::TOGETHER), width as u32)
+            }
+        };
         let name = match (width, is_subgroup) {
             (1, _) => fold.name.to_string(),
             (_, true) => format!("{}.subgroup", fold.name),
             (_, false) => format!("{}.workgroup", fold.name),
         };
-        let mut kernel = Kernel::own(name, source);
-        kernel.bindings = fold.bindings;
-        kernel.params = self.params(parts, width, fold.epsilon);
+        let mut kernel = Kernel::own(name, shader);
+        self.bind(&mut kernel, fold.bound, &fold.per_channel, (Binding::output(), "result", self.element()));
+        kernel.uniform(self.sizes(parts, width, fold.epsilon));
         let units = (parts * channels) as u64;
         kernel.workgroups = if width == 1 { units.div_ceil(64) } else { units };
         kernel.iterations = (total.div_ceil(parts) / width + 12) as u64;
@@ -136,16 +137,10 @@ impl Channels {
         let (lanes, _, channels, _, total) = self.in_values();
         let steps = capabilities.costs().channel_walk;
         let parts = total.div_ceil(steps);
-        let source = format!(
-            "{EACH}{}@group(0) @binding({}) var<storage, read_write> result: array<OUT>;\n{}{}",
-            self.head(map.per_channel),
-            map.bindings.len() - 1,
-            include_str!("../../../shaders/batch_norm/map.wgsl"),
-            map.text
-        );
-        let mut kernel = Kernel::own(map.name, source);
-        kernel.bindings = map.bindings;
-        kernel.params = self.params(parts, parts, map.epsilon);
+        let shader = each(self.walk(&map.per_channel).file(&shaders::batch_norm::MAP).join(map.shader));
+        let mut kernel = Kernel::own(map.name, shader);
+        self.bind(&mut kernel, map.bound, &map.per_channel, RESULT);
+        kernel.uniform(self.sizes(parts, parts, map.epsilon));
         kernel.workgroups = ((parts * channels) as u64).div_ceil(64);
         kernel.iterations = steps as u64 + 1;
         kernel.prologue = true;
@@ -155,25 +150,66 @@ impl Channels {
     }
 }
 
+params! {
+    /// Channels, lengths and steps are in values.
+    struct Sizes {
+        channels,
+        length,
+        /// Values of a channel: n * length.
+        total,
+        parts,
+        /// total / parts, rounded up.
+        per_part,
+        /// A step between values that an invocation takes, as whole lengths and the rest.
+        step,
+        step_n,
+        step_i,
+        epsilon: f32,
+        /// 1 over the number of elements of a channel.
+        share: f32,
+    }
+}
+
+/// An input that has numbers for each channel.
+pub struct PerChannel {
+    pub input: usize,
+    /// The function that reads it: `name(channel)`, or `name(k, channel)` where it has several rows.
+    pub name: &'static str,
+    /// What it is bound as.
+    pub data: &'static str,
+    pub rows: bool,
+}
+
+impl PerChannel {
+    fn function(&self) -> Item {
+        let (name, data) = (self.name, self.data);
+        let (parameters, at) = match self.rows {
+            true => ("k: u32, channel: u32", "k * $p$.channels + channel"),
+            false => ("channel: u32", "channel"),
+        };
+        Item::new(name, format!("fn ${name}$({parameters}) -> $F$ {{\n    return $F$(${data}$[{at}]);\n}}\n"))
+    }
+}
+
 /// What an op brings to a fold.
 pub struct Fold<'a> {
     pub name: &'static str,
-    pub text: String,
+    pub shader: Shader,
     /// Members of its `State`.
     pub state: &'a [&'a str],
-    pub per_channel: &'a [(usize, &'a str, bool)],
-    /// Bindings 0, 1, .., the result last; input 0 is read through the prologue.
-    pub bindings: Vec<Binding>,
+    /// What is bound behind input 0, which is read through the prologue; what has numbers for each channel and the result follow.
+    pub bound: Vec<Bound>,
+    pub per_channel: Vec<PerChannel>,
     pub epsilon: f64,
 }
 
 /// What an op brings to a map.
-pub struct Map<'a> {
+pub struct Map {
     pub name: &'static str,
-    pub text: String,
-    pub per_channel: &'a [(usize, &'a str, bool)],
-    /// Bindings 0, 1, .., the result last; input 0 is read through the prologue.
-    pub bindings: Vec<Binding>,
+    pub shader: Shader,
+    /// As for a fold.
+    pub bound: Vec<Bound>,
+    pub per_channel: Vec<PerChannel>,
     pub epsilon: f64,
 }
 

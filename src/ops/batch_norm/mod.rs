@@ -11,14 +11,16 @@ mod statistics;
 pub use backward::{BatchNormBackward, BatchNormSums};
 pub use statistics::BatchNormStatistics;
 
-use channels::{Channels, Map, check};
+use channels::{Channels, Map, PerChannel, check};
 
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities};
+use crate::kernel::{Capabilities, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
+use crate::shader::Item;
+use crate::shaders;
 use crate::tensor::Tensor;
 
 /// The channels of input 0, `[n, channels, ..]`, normalised with the statistics in input 1: `[2, channels]`, mean and variance, or
@@ -107,23 +109,24 @@ impl Tensor {
     }
 }
 
-/// Bindings of what an op reads for each channel, from `first` on, for the numbers of inputs that are there.
-fn per_channel(weight: Option<usize>, bias: Option<usize>) -> Vec<(usize, &'static str, bool)> {
-    let mut all = vec![];
-    all.extend(weight.map(|binding| (binding, "weight_of", false)));
-    all.extend(bias.map(|binding| (binding, "bias_of", false)));
-    all
+/// The statistics, input `input`: `statistic(k, channel)`.
+fn statistics_at(input: usize) -> PerChannel {
+    PerChannel { input, name: "statistic", data: "statistic_data", rows: true }
 }
 
-/// Functions for a weight or bias that is not there.
-fn absent(weight: bool, bias: bool) -> String {
-    let mut text = String::new();
-    for (name, present, value) in [("weight_of", weight, "1.0"), ("bias_of", bias, "0.0")] {
-        if !present {
-            text += &format!("fn {name}(channel: u32) -> F {{\n    return F({value});\n}}\n");
-        }
-    }
-    text
+/// The weight, which input it is if there is one: `weight_of(channel)`.
+fn weight_at(input: usize) -> PerChannel {
+    PerChannel { input, name: "weight_of", data: "weight_of_data", rows: false }
+}
+
+/// The bias, as the weight.
+fn bias_at(input: usize) -> PerChannel {
+    PerChannel { input, name: "bias_of", data: "bias_of_data", rows: false }
+}
+
+/// The function for a weight or bias that is not there.
+fn absent(name: &'static str, value: &str) -> Item {
+    Item::new(name, format!("fn ${name}$(channel: u32) -> $F$ {{\n    return $F$({value});\n}}\n"))
 }
 
 /// Rows of a channel's statistics.
@@ -136,10 +139,10 @@ fn mean_of(statistics: &[f64], channels: usize, channel: usize) -> f64 {
     statistics[channel] + statistics.get(2 * channels + channel).unwrap_or(&0.0)
 }
 
-/// Text of `rest_of(channel)`: what the mean has beyond the first row of the statistics.
-fn rest(of_batch: bool) -> String {
-    let value = if of_batch { "statistic(2u, channel)" } else { "F(0.0)" };
-    format!("fn rest_of(channel: u32) -> F {{\n    return {value};\n}}\n")
+/// `rest_of(channel)`: what the mean has beyond the first row of the statistics.
+fn rest(of_batch: bool) -> Item {
+    let value = if of_batch { "$statistic$(2u, channel)" } else { "$F$(0.0)" };
+    Item::new("rest_of", format!("fn $rest_of$(channel: u32) -> $F$ {{\n    return {value};\n}}\n"))
 }
 
 /// One element a channel, lengths that four divides and does not, vectors of channels, few and many channels.
@@ -234,19 +237,17 @@ impl Op for BatchNorm {
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
         let channels = Channels::new(&output.shape);
-        let mut reads = vec![(1, "statistic", true)];
-        reads.extend(per_channel(self.weight.then_some(2), self.bias.then_some(inputs.len() - 1)));
-        let mut bindings: Vec<Binding> = (0..inputs.len()).map(Binding::input).collect();
-        bindings.push(Binding::output());
-        let map = Map {
-            name: "batch_norm",
-            text: absent(self.weight, self.bias)
-                + &rest(self.of_batch)
-                + include_str!("../../../shaders/batch_norm/normalise.wgsl"),
-            per_channel: &reads,
-            bindings,
-            epsilon: self.epsilon,
-        };
+        let mut shader = Shader::of(&[&shaders::batch_norm::NORMALISE]).item(rest(self.of_batch));
+        let mut per_channel = vec![statistics_at(1)];
+        match self.weight {
+            true => per_channel.push(weight_at(2)),
+            false => shader.items.push(absent("weight_of", "1.0")),
+        }
+        match self.bias {
+            true => per_channel.push(bias_at(inputs.len() - 1)),
+            false => shader.items.push(absent("bias_of", "0.0")),
+        }
+        let map = Map { name: "batch_norm", shader, bound: vec![], per_channel, epsilon: self.epsilon };
         Lowering::kernel(channels.map(map, capabilities))
     }
 

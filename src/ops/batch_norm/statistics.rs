@@ -5,11 +5,13 @@ use super::{SHAPES, bound};
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::kernel::{Binding, Capabilities, Kernel, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Lowering, Op};
 use crate::ops::rows::MOMENTS;
-use crate::ops::shared::EACH;
+use crate::ops::shared::each;
+use crate::shader::params;
+use crate::shaders;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -71,13 +73,10 @@ impl Op for BatchNormStatistics {
         let channels = Channels::new(&inputs[0].shape);
         let fold = Fold {
             name: "batch_norm_statistics",
-            text: format!(
-                "const CENTRED: bool = true;\n{MOMENTS}{}",
-                include_str!("../../../shaders/batch_norm/statistics.wgsl")
-            ),
+            shader: Shader::of(&[&shaders::batch_norm::STATISTICS, MOMENTS]).constant("CENTRED", true),
             state: &["count", "mean", "square"],
-            per_channel: &[],
-            bindings: vec![Binding::input(0), Binding::output()],
+            bound: vec![],
+            per_channel: vec![],
             epsilon: 0.0,
         };
         let (mut first, parts) = channels.fold(fold, capabilities);
@@ -85,11 +84,11 @@ impl Op for BatchNormStatistics {
             return Lowering::kernel(first);
         }
         first.bindings[1] = Binding::write(0);
-        let mut second =
-            Kernel::own("batch_norm_join", EACH.to_string() + include_str!("../../../shaders/batch_norm/join.wgsl"));
-        second.bindings = vec![Binding::read(0), Binding::output()];
+        let mut second = Kernel::own("batch_norm_join", each(Shader::of(&[&shaders::batch_norm::JOIN])));
+        second.bind(Binding::read(0), "parts", "f32");
+        second.bind(Binding::output(), "result", "f32");
         let share = (1.0 / channels.count() as f64) as f32;
-        second.params = vec![channels.channels as u32, parts as u32, share.to_bits()];
+        second.uniform(Join { channels: channels.channels, parts, share });
         second.workgroups = (channels.channels as u64).div_ceil(64);
         second.iterations = parts as u64;
         Lowering::Kernels { kernels: vec![first, second], temporaries: vec![parts * 4 * channels.channels] }
@@ -105,6 +104,11 @@ impl Op for BatchNormStatistics {
         }
         cases
     }
+}
+
+params! {
+    /// The sizes of `batch_norm/join.wgsl`.
+    struct Join { channels, parts, share: f32 }
 }
 
 /// `[rows, channels]`.

@@ -1,14 +1,15 @@
 //! Gradients of the rows that were normalised, and of weight and bias with them.
 
 use super::weights::{matrix, sums, sums_gradient, sums_kernels};
-use super::{affine, check_rows, columns};
+use super::{affine, check_rows, columns, weights};
 use crate::array::Array;
 use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Lowering, Op, Tolerance};
-use crate::ops::rows::{Block, Program, Rows};
+use crate::ops::rows::{Block, Program, RESULT, Rows};
 use crate::ops::shared::add_splits;
+use crate::shaders;
 use crate::tensor::Tensor;
 
 /// Gradient of normalised rows with respect to the rows, and those of weight and bias as [`super::LayerNormWeightGrad`] gives them: from
@@ -35,21 +36,15 @@ impl LayerNormBackward {
     /// One kernel for the rows' gradient and partial gradients of weight and bias, and one that adds these. The statistics
     /// are formed on the way.
     fn in_blocks(&self, rows: Rows, block: usize, capabilities: &Capabilities) -> Lowering {
-        let (affine, result) = columns(2, self.weight, false);
-        let mut bindings = vec![Binding::input(0), Binding::input(1)];
-        bindings.extend(self.weight.then(|| Binding::input(3)));
-        bindings.extend([Binding::output(), Binding::write(0)]);
+        let mut bound = vec![(Binding::input(1), "input", "$V$")];
+        bound.extend(weights(3, self.weight, false, "$V$"));
+        bound.extend([RESULT, (Binding::write(0), "parts", "$V$")]);
+        let shader = columns(self.weight, false).file(&shaders::layer_norm::BACKWARD_BLOCK);
         let program = Program {
             name: self.name(),
-            text: format!(
-                "const CENTRED: bool = {};\n{affine}@group(0) @binding({result}) var<storage, read_write> result: array<OUT>;\n\
-                 @group(0) @binding({}) var<storage, read_write> parts: array<V>;\n{}",
-                self.centred,
-                result + 1,
-                include_str!("../../../shaders/layer_norm/backward_block.wgsl")
-            ),
+            shader: shader.constant("CENTRED", self.centred),
             state: &["count", "mean", "square", "sum", "dot"],
-            bindings,
+            bound,
             results: 0,
             number: self.epsilon,
             first_of_row: false,
@@ -136,18 +131,15 @@ impl Op for LayerNormBackward {
         if let Some(block) = rows.block(BLOCK.most, capabilities) {
             return self.in_blocks(rows, block, capabilities);
         }
-        let (affine, last) = affine(3, self.weight, false);
-        let mut bindings: Vec<Binding> = (0..inputs.len()).map(Binding::input).collect();
-        bindings.push(Binding::output());
+        let mut bound = vec![(Binding::input(1), "input", "$F$"), (Binding::input(2), "statistics", "vec4<f32>")];
+        bound.extend(weights(3, self.weight, false, "$F$"));
+        bound.push(RESULT);
+        let shader = affine(self.weight, false).file(&shaders::layer_norm::BACKWARD);
         let program = Program {
             name: self.name(),
-            text: format!(
-                "const CENTRED: bool = {};\n{affine}@group(0) @binding({last}) var<storage, read_write> result: array<OUT>;\n{}",
-                self.centred,
-                include_str!("../../../shaders/layer_norm/backward.wgsl")
-            ),
+            shader: shader.constant("CENTRED", self.centred),
             state: &["sum", "dot"],
-            bindings,
+            bound,
             results: 0,
             number: 0.0,
             first_of_row: false,

@@ -18,10 +18,12 @@ pub use weights::{LayerNormStatistics, LayerNormWeightGrad};
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities};
+use crate::kernel::{Binding, Capabilities, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
-use crate::ops::rows::{Block, MAX_LENGTH, MOMENTS, Program, Rows};
+use crate::ops::rows::{Block, Bound, MAX_LENGTH, MOMENTS, Program, RESULT, Rows};
+use crate::shader::Item;
+use crate::shaders;
 use crate::tensor::Tensor;
 
 /// The rows of input 0, shape `[rows, n]`, normalised; times input 1 and plus input 2, shape `[n]`, where there are any.
@@ -157,40 +159,39 @@ fn check_rows(inputs: &[Meta]) -> Result<[usize; 2], Problem> {
     }
 }
 
-/// Text of `affine(x, column)` and of `column(j, half)` with what it binds from `first` on, and the next free binding.
-fn columns(first: usize, weight: bool, bias: bool) -> (String, usize) {
-    let (mut text, mut members, mut reads, mut value) = (String::new(), String::new(), vec![], "x".to_string());
-    for (name, sign, present) in [("weight", '*', weight), ("bias", '+', bias)] {
-        if present {
-            text += &format!("@group(0) @binding({}) var<storage, read> {name}: array<V>;\n", first + reads.len());
-            members += &format!("    {name}: F,\n");
-            value = format!("{value} {sign} shared_by_rows.{name}");
-            reads.push(format!("value_of({name}[j], half)"));
-        }
-    }
-    let (column, read) = match reads.is_empty() {
-        true => ("alias Column = u32;\n".to_string(), "j".to_string()),
-        false => (format!("struct Column {{\n{members}}}\n"), format!("Column({})", reads.join(", "))),
-    };
-    text += &format!(
-        "{column}fn column(j: u32, half: u32) -> Column {{\n    return {read};\n}}\n\
-         fn affine(x: F, shared_by_rows: Column) -> F {{\n    return {value};\n}}\n"
-    );
-    (text, first + reads.len())
+/// Weight and bias as they are bound where there are any, inputs from `first` on.
+fn weights(first: usize, weight: bool, bias: bool, element: &'static str) -> Vec<Bound> {
+    let present = [("weight", weight), ("bias", bias)].into_iter().filter(|(_, present)| *present);
+    present.enumerate().map(|(i, (name, _))| (Binding::input(first + i), name, element)).collect()
 }
 
-/// Text of `affine(x, j)` with what it binds from `first` on, and the next free binding.
-fn affine(first: usize, weight: bool, bias: bool) -> (String, usize) {
-    let (mut text, mut value, mut binding) = (String::new(), "x".to_string(), first);
-    for (name, sign, present) in [("weight", '*', weight), ("bias", '+', bias)] {
-        if present {
-            text += &format!("@group(0) @binding({binding}) var<storage, read> {name}: array<F>;\n");
-            value = format!("{value} {sign} {name}[j]");
-            binding += 1;
-        }
-    }
-    text += &format!("fn affine(x: F, j: u32) -> F {{\n    return {value};\n}}\n");
-    (text, binding)
+/// The text of x times the weight and plus the bias where there are any, each as `read` has it.
+fn scaled(weight: bool, bias: bool, read: impl Fn(&str) -> String) -> String {
+    let parts = [("weight", '*', weight), ("bias", '+', bias)].into_iter().filter(|(.., present)| *present);
+    parts.fold("x".to_string(), |value, (name, sign, _)| format!("{value} {sign} {}", read(name)))
+}
+
+/// `affine(x, column)`, and `column(j, half)`, which reads a weight and a bias where there are any.
+fn columns(weight: bool, bias: bool) -> Shader {
+    let bound = weights(0, weight, bias, "$V$");
+    let each = |form: &dyn Fn(&str) -> String| bound.iter().map(|(_, name, _)| form(name)).collect::<Vec<_>>();
+    let members = each(&|name| format!("    {name}: $F$,\n")).concat();
+    let reads = each(&|name| format!("$value_of$(${name}$[j], half)")).join(", ");
+    let (column, read) = match bound.is_empty() {
+        true => (Item::alias("Column", "u32"), "j".to_string()),
+        false => (Item::new("Column", format!("struct $Column$ {{\n{members}}}\n")), format!("$Column$({reads})")),
+    };
+    let value = scaled(weight, bias, |name| format!("shared_by_rows.{name}"));
+    let read = format!("fn $column$(j: u32, half: u32) -> $Column$ {{\n    return {read};\n}}\n");
+    let affine = format!("fn $affine$(x: $F$, shared_by_rows: $Column$) -> $F$ {{\n    return {value};\n}}\n");
+    Shader::default().item(column).item(Item::new("column", read)).item(Item::new("affine", affine))
+}
+
+/// `affine(x, j)`, which reads a weight and a bias where there are any.
+fn affine(weight: bool, bias: bool) -> Shader {
+    let value = scaled(weight, bias, |name| format!("${name}$[j]"));
+    let affine = format!("fn $affine$(x: $F$, j: u32) -> $F$ {{\n    return {value};\n}}\n");
+    Shader::default().item(Item::new("affine", affine))
 }
 
 /// Mean and reciprocal standard deviation of a row.
@@ -285,29 +286,23 @@ impl Op for LayerNorm {
         vec![Array { shape: output.shape, dtype: output.dtype, data }]
     }
 
-    fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
+    fn lowering(&self, _: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
         let rows = Rows::along(&output.shape, 1);
         let block = rows.block(1, capabilities).filter(|_| self.weight || self.bias);
-        let ((affine, last), text) = match block {
-            Some(_) => (columns(1, self.weight, self.bias), include_str!("../../../shaders/layer_norm/block.wgsl")),
-            None => (
-                affine(1, self.weight, self.bias),
-                concat!(
-                    include_str!("../../../shaders/layer_norm/moments.wgsl"),
-                    include_str!("../../../shaders/layer_norm/forward.wgsl")
-                ),
-            ),
+        let (shader, element) = match block {
+            Some(_) => (columns(self.weight, self.bias).file(&shaders::layer_norm::BLOCK), "$V$"),
+            None => {
+                let shader = affine(self.weight, self.bias).file(&shaders::layer_norm::MOMENTS);
+                (shader.file(&shaders::layer_norm::FORWARD), "$F$")
+            }
         };
-        let mut bindings: Vec<Binding> = (0..inputs.len()).map(Binding::input).collect();
-        bindings.push(Binding::output());
+        let mut bound = weights(1, self.weight, self.bias, element);
+        bound.push(RESULT);
         let program = Program {
             name: self.name(),
-            text: format!(
-                "const CENTRED: bool = {};\n{affine}@group(0) @binding({last}) var<storage, read_write> result: array<OUT>;\n{text}{}",
-                self.centred, MOMENTS
-            ),
+            shader: shader.file(MOMENTS).constant("CENTRED", self.centred),
             state: &["count", "mean", "square"],
-            bindings,
+            bound,
             results: 0,
             number: self.epsilon,
             first_of_row: false,

@@ -5,11 +5,13 @@ use crate::array::Array;
 use crate::costs::Parts;
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Kernel};
+use crate::kernel::{Binding, Capabilities, Kernel, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Lowering, Op, Tolerance};
 use crate::ops::rows::{MOMENTS, Program, Rows};
-use crate::ops::shared::{EACH, add_splits};
+use crate::ops::shared::{add_splits, each};
+use crate::shader::params;
+use crate::shaders;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -74,15 +76,10 @@ impl Op for LayerNormStatistics {
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
         let program = Program {
             name: self.name(),
-            text: format!(
-                "const CENTRED: bool = {};\n{}{}{}",
-                self.centred,
-                include_str!("../../../shaders/layer_norm/moments.wgsl"),
-                include_str!("../../../shaders/layer_norm/statistics.wgsl"),
-                MOMENTS
-            ),
+            shader: Shader::of(&[&shaders::layer_norm::MOMENTS, &shaders::layer_norm::STATISTICS, MOMENTS])
+                .constant("CENTRED", self.centred),
             state: &["count", "mean", "square"],
-            bindings: vec![Binding::input(0), Binding::output()],
+            bound: vec![(Binding::output(), "result", "f32")],
             results: 4,
             number: self.epsilon,
             first_of_row: false,
@@ -182,6 +179,11 @@ pub(super) fn sums(inputs: &[&Array]) -> Array {
     Array { shape, dtype: inputs[0].dtype, data }
 }
 
+params! {
+    /// Columns are values.
+    struct Sizes { rows, columns, parts, rows_per_part }
+}
+
 /// The kernels that write these sums to `to`, and the scratch between them.
 pub(super) fn sums_kernels(inputs: &[Meta], to: Binding, capabilities: &Capabilities) -> (Vec<Kernel>, Vec<usize>) {
     let [rows, n] = [inputs[0].shape[0], inputs[0].shape[1]];
@@ -194,16 +196,14 @@ pub(super) fn sums_kernels(inputs: &[Meta], to: Binding, capabilities: &Capabili
     let Parts { enough, least } = costs.column_sum;
     let parts = (enough / tiles).min(rows / least).max(rows.div_ceil(50_000)).max(1);
     let rows_per_part = rows.div_ceil(parts);
-    let mut kernel = Kernel::own(
-        "layer_norm_weight_grad",
-        format!(
-            "{EACH}const LANES: u32 = {lanes}u;\nconst COLUMNS: u32 = {columns}u;\n{}",
-            include_str!("../../../shaders/layer_norm/weight_grad.wgsl")
-        ),
-    );
-    let target = if parts == 1 { to } else { Binding::write(0) };
-    kernel.bindings = vec![Binding::input(0), Binding::input(1), Binding::input(2), target];
-    kernel.params = vec![rows as u32, values as u32, parts as u32, rows_per_part as u32];
+    let shader = each(Shader::of(&[&shaders::layer_norm::WEIGHT_GRAD]));
+    let shader = shader.constant("LANES", lanes).constant("COLUMNS", columns);
+    let mut kernel = Kernel::own("layer_norm_weight_grad", shader);
+    kernel.bindings.push(Binding::input(0));
+    kernel.bind(Binding::input(1), "input", "$F$");
+    kernel.bind(Binding::input(2), "statistics", "vec4<f32>");
+    kernel.bind(if parts == 1 { to } else { Binding::write(0) }, "result", "$F$");
+    kernel.uniform(Sizes { rows, columns: values, parts, rows_per_part });
     kernel.workgroups = ((parts * tiles) as u64).div_ceil(64);
     kernel.iterations = rows_per_part as u64;
     kernel.prologue = true;
