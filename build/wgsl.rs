@@ -104,23 +104,11 @@ pub struct Main {
     pub facts: HashSet<&'static str>,
 }
 
-/// A declared binding.
-#[derive(Debug)]
-pub struct Bound {
-    pub binding: u32,
-    /// `storage, read`, `storage, read_write` or `uniform`.
-    pub space: String,
-    pub name: String,
-    /// Its type, marked.
-    pub kind: String,
-}
-
 /// A text taken apart.
 #[derive(Debug, Default)]
 pub struct File {
     pub items: Vec<Item>,
     pub main: Option<Main>,
-    pub bound: Vec<Bound>,
 }
 
 /// A line, and what is wrong there.
@@ -210,23 +198,9 @@ fn declaration(tokens: &[Token], file: &mut File) -> Result<(), Fault> {
     let words: Vec<&Token> = tokens.iter().filter(|token| !token.is_space()).collect();
     let fault = |what: &str| Err((words[0].line, what.to_string()));
     let texts: Vec<&str> = words.iter().map(|token| token.text).collect();
-    match texts[..] {
-        ["@", "compute", ..] => {
-            file.main = Some(main(tokens)?);
-            return Ok(());
-        }
-        ["@", "group", "(", "0", ")", "@", "binding", "(", number, ")", "var", "<", ..] => {
-            let binding = number.parse().map_err(|_| (words[0].line, "a binding without a number".to_string()))?;
-            let open = texts.iter().position(|&text| text == "<").unwrap_or(0);
-            let close = texts.iter().position(|&text| text == ">").unwrap_or(0);
-            let [name, ":", ..] = texts[close + 1..] else { return fault("a binding without a type") };
-            let kind: String =
-                marked(words.into_iter().skip(close + 3).filter(|token| token.text != ";"), &HashSet::new())?;
-            let space = texts[open + 1..close].concat().replace(',', ", ");
-            file.bound.push(Bound { binding, space, name: name.into(), kind: kind.replace(',', ", ") });
-            return Ok(());
-        }
-        _ => {}
+    if let ["@", "compute", ..] = texts[..] {
+        file.main = Some(main(tokens)?);
+        return Ok(());
     }
     let (name, constant) = match texts[..] {
         ["var", "<", "workgroup" | "private", ">", name, ..] => (name, false),

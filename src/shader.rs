@@ -8,7 +8,6 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-mod bridge;
 mod expression;
 mod foreign;
 mod params;
@@ -122,7 +121,6 @@ pub(crate) enum Builtin {
     NumWorkgroups,
     LocalInvocationIndex,
     LocalInvocationId,
-    GlobalInvocationId,
     SubgroupId,
     SubgroupInvocationId,
 }
@@ -135,7 +133,6 @@ impl Builtin {
             Builtin::NumWorkgroups => ("num_workgroups", "vec3<u32>"),
             Builtin::LocalInvocationIndex => ("local_invocation_index", "u32"),
             Builtin::LocalInvocationId => ("local_invocation_id", "vec3<u32>"),
-            Builtin::GlobalInvocationId => ("global_invocation_id", "vec3<u32>"),
             Builtin::SubgroupId => ("subgroup_id", "u32"),
             Builtin::SubgroupInvocationId => ("subgroup_invocation_id", "u32"),
         }
@@ -197,6 +194,13 @@ pub struct Shader {
     pub(crate) helpers: Vec<&'static str>,
     /// A whole text of a user's: a kernel, or a part of an optimizer.
     pub(crate) foreign: Option<Foreign>,
+}
+
+impl From<&'static str> for Shader {
+    /// A text of a user's.
+    fn from(text: &'static str) -> Shader {
+        Shader::foreign(text.into())
+    }
 }
 
 impl Shader {
@@ -316,7 +320,6 @@ impl Shader {
             Builtin::NumWorkgroups => Some(format!("vec3<u32>({groups}, 1u, 1u)")),
             Builtin::LocalInvocationIndex => Some(lane.into()),
             Builtin::LocalInvocationId => Some(local.clone()),
-            Builtin::GlobalInvocationId => Some(format!("(vec3<u32>({group} * {x}u, 0u, 0u) + {local})")),
             Builtin::SubgroupId | Builtin::SubgroupInvocationId => None,
         };
         let values = self.main.as_ref()?.parameters.iter().map(value);

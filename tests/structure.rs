@@ -393,7 +393,7 @@ fn every_shader_is_used() {
 }
 
 /// The one file that reads a shader's text, a user's; and the one that takes apart what is not made of parts yet.
-const READERS: &[&str] = &["src/shader/foreign.rs", "src/shader/bridge.rs"];
+const READERS: &[&str] = &["src/shader/foreign.rs"];
 
 #[test]
 fn no_text_of_a_shader_is_searched() {
