@@ -9,8 +9,11 @@ use std::collections::HashSet;
 /// Stands on both sides of a name of module scope; WGSL has no such character.
 pub const MARK: char = '$';
 
+/// Whether a word shows it.
+type Shows = fn(&str) -> bool;
+
 /// What a text has in it.
-pub const FACTS: [(&str, fn(&str) -> bool); 6] = [
+pub const FACTS: [(&str, Shows); 6] = [
     ("HALF", |word| word == "f16"),
     ("SUBGROUP", |word| word.strip_prefix("subgroup").is_some_and(|rest| rest.starts_with(char::is_uppercase))),
     ("PAIRS", |word| word == "u64"),

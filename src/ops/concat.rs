@@ -147,9 +147,9 @@ impl Op for Concat {
             let width = if lengths.iter().all(|length| length.is_multiple_of(4)) { 4 } else { 1 };
             let mut kernel = Kernel::own("concat", shader(output.dtype, metas.len(), epilogue, width));
             let element = element(output.dtype);
-            for k in 0..metas.len() {
+            for (k, name) in NAMES.into_iter().enumerate().take(metas.len()) {
                 let unit = if width == 4 { format!("vec4<{element}>") } else { element.to_string() };
-                kernel.bind(Binding::input(group * most + k), NAMES[k], unit);
+                kernel.bind(Binding::input(group * most + k), name, unit);
             }
             kernel.bind(Binding::output(), "result", element);
             let mut units = [[0; 4]; MOST / 4];

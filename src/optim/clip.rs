@@ -79,7 +79,7 @@ pub(super) struct Verdict {
 enum Taker<'a> {
     /// Partial results, from this one on.
     Partials(&'a Arc<Arena>, usize),
-    Verdict(Verdict),
+    Verdict(Box<Verdict>),
 }
 
 params! {
@@ -150,7 +150,8 @@ impl Sum {
                 let shader = if self.lanes { Shader::default() } else { Shader::of(&[&CLIP_PARTIAL]) };
                 (shader, vec![ArenaBinding::write(partials, "partial", "vec2<f32>")], [first, 0, 0])
             }
-            Taker::Verdict(Verdict { shader, bound, word, parameters, iterations: more }) => {
+            Taker::Verdict(verdict) => {
+                let Verdict { shader, bound, word, parameters, iterations: more } = *verdict;
                 iterations += more;
                 (shader, bound, [0, word, parameters])
             }
@@ -186,7 +187,7 @@ pub(super) fn kernels(
         && *elements <= costs.one_group_sum
     {
         let sum = Sum::tree(*elements, 1, vectors(*elements));
-        return vec![sum.kernel("clip", norms.remove(0), Taker::Verdict(verdict))];
+        return vec![sum.kernel("clip", norms.remove(0), Taker::Verdict(verdict.into()))];
     }
     let (mut kernels, mut count) = (vec![], 0);
     for norm in norms {
