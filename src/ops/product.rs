@@ -3,7 +3,7 @@
 //!
 //! A product in half precision rounds its operands to f16, forms the sum in f32 and rounds the result once, to its dtype.
 //! An operand may be stored as f16, or as f32 and be rounded where it is read: parameters are, so that their f32 masters
-//! need no cast of their own. Every kernel of a product has what [`Product::types`] declares (`A_TYPE`, `B_TYPE`, `from_a`,
+//! need no cast of their own. Every kernel of a product has what `Product::types` declares (`A_TYPE`, `B_TYPE`, `from_a`,
 //! `from_b`) and writes elements of `OUT`, which the planner defines.
 
 use std::borrow::Cow;
