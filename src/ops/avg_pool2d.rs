@@ -88,6 +88,27 @@ params! {
     }
 }
 
+impl Sizes {
+    /// Of the pooling of `input` to `output`.
+    fn new(pool: &AvgPool2d, input: &Shape, output: &Shape) -> Sizes {
+        let Window { kernel, stride, padding } = pool.window;
+        Sizes {
+            planes: input[0] * input[1],
+            in_height: input[2],
+            in_width: input[3],
+            out_height: output[2],
+            out_width: output[3],
+            kernel_height: kernel[0],
+            kernel_width: kernel[1],
+            stride_height: stride[0],
+            stride_width: stride[1],
+            padding_height: padding[0],
+            padding_width: padding[1],
+            count_padding: usize::from(pool.count_include_pad),
+        }
+    }
+}
+
 impl Op for AvgPool2d {
     fn name(&self) -> &'static str {
         "avg_pool2d"
@@ -129,20 +150,7 @@ impl Op for AvgPool2d {
         let mut kernel = Kernel::own("avg_pool2d", shader);
         kernel.bind(Binding::input(0), "x", "$A_TYPE$");
         kernel.bind(Binding::output(), "y", "$OUT$");
-        kernel.uniform(Sizes {
-            planes: output.shape[0] * output.shape[1],
-            in_height: inputs[0].shape[2],
-            in_width: inputs[0].shape[3],
-            out_height: output.shape[2],
-            out_width: output.shape[3],
-            kernel_height: window.kernel[0],
-            kernel_width: window.kernel[1],
-            stride_height: window.stride[0],
-            stride_width: window.stride[1],
-            padding_height: window.padding[0],
-            padding_width: window.padding[1],
-            count_padding: usize::from(self.count_include_pad),
-        });
+        kernel.uniform(Sizes::new(self, &inputs[0].shape, &output.shape));
         kernel.workgroups = (output.elements() as u64).div_ceil(64);
         kernel.iterations = (window.kernel[0] * (1 + window.kernel[1])) as u64;
         kernel.epilogue = true;
@@ -231,20 +239,7 @@ impl Op for AvgPool2dBackward {
         let mut kernel = Kernel::own("avg_pool2d_backward", shader);
         kernel.bind(Binding::input(0), "dy", "$A_TYPE$");
         kernel.bind(Binding::output(), "dx", "$OUT$");
-        kernel.uniform(Sizes {
-            planes: output.shape[0] * output.shape[1],
-            in_height: output.shape[2],
-            in_width: output.shape[3],
-            out_height: inputs[0].shape[2],
-            out_width: inputs[0].shape[3],
-            kernel_height: window.kernel[0],
-            kernel_width: window.kernel[1],
-            stride_height: window.stride[0],
-            stride_width: window.stride[1],
-            padding_height: window.padding[0],
-            padding_width: window.padding[1],
-            count_padding: usize::from(self.pool.count_include_pad),
-        });
+        kernel.uniform(Sizes::new(&self.pool, &output.shape, &inputs[0].shape));
         let shape = output.shape;
         let spans = shape[0] * shape[1] * shape[2] * shape[3].div_ceil(columns);
         kernel.workgroups = (spans as u64).div_ceil(64);
