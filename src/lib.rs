@@ -100,7 +100,7 @@
 //! | [`init`] | initial values of parameters |
 //! | [`params`] | parameters as ranges of a few arenas on the device |
 //! | [`nn`] | layers |
-//! | [`optim`] | SGD and AdamW, one dispatch a parameter group |
+//! | [`optim`] | optimizers, one dispatch a parameter group |
 //! | [`data`] | data sets and loaders |
 //! | [`train`] | checkpoints and metrics |
 //! | [`prelude`] | what a training program imports |
@@ -140,10 +140,12 @@ pub mod optim;
 mod packed;
 pub mod params;
 pub mod plan;
+pub mod plot;
 pub mod profile;
 mod recompute;
 mod results;
 pub mod rng;
+pub mod schedule;
 mod settings;
 mod shader;
 mod shaders;
@@ -182,7 +184,7 @@ pub mod prelude {
         AvgPool2d, BatchNorm1d, BatchNorm2d, Conv2d, Conv2dConfig, Dropout, Embedding, Flatten, LayerNorm, Linear,
         MaxPool2d, Mode, Module, MultiHeadAttention, MultiHeadAttentionConfig, Sequential,
     };
-    pub use crate::optim::{AdamW, AdamWConfig, Optimizer, Sgd, SgdConfig};
+    pub use crate::optim::{Adam, AdamConfig, AdamW, AdamWConfig, Optimizer, Optimizers, Sgd, SgdConfig};
     pub use crate::{DType, Device, Error, Init, Param, ParamStore, Path, Precision, Result, Tensor, no_grad};
 }
 

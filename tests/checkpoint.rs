@@ -36,7 +36,7 @@ fn a_resumed_run_ends_in_the_same_bits() {
                 Checkpoint::save(&path, &model.store, Some(&optimizer), position).unwrap();
                 saved = model.bits();
             }
-            optimizer.set_lr(optimizer.lr() * 0.9);
+            optimizer.set_lr(optimizer.lr() * 0.9).unwrap();
             optimizer.step(&model.loss(step)).unwrap();
         }
         // Another seed: everything must come from the file.
@@ -47,7 +47,7 @@ fn a_resumed_run_ends_in_the_same_bits() {
         assert_eq!((checkpoint.steps, again.steps()), (3, 3));
         assert_eq!(resumed.bits(), saved);
         for step in 3..8 {
-            again.set_lr(again.lr() * 0.9);
+            again.set_lr(again.lr() * 0.9).unwrap();
             again.step(&resumed.loss(step)).unwrap();
         }
         assert_eq!(resumed.bits(), model.bits(), "on {name}");
@@ -106,9 +106,10 @@ fn a_save_that_fails_leaves_the_old_file() {
         model.scale.set(&[1.0, 2.0, f64::INFINITY, 4.0, 5.0]).unwrap();
         save(&model, &optimizer, "`scale` is inf at element 2");
         model.scale.set(&[1.0; 5]).unwrap();
-        optimizer.set_lr(f64::NAN);
-        save(&model, &optimizer, "learning rate is NaN");
-        optimizer.set_lr(0.1);
+        // A rate that could not be loaded cannot be set.
+        assert!(matches!(optimizer.set_lr(f64::NAN), Err(Error::Value { op: "set_lr", .. })));
+        assert!(optimizer.set_lr(-0.1).is_err());
+        optimizer.set_lr(0.1).unwrap();
         let state = model.store.root().state("least", &device.tensor(&[f32::INFINITY, 1.0], &[2]));
         state.assign(&device.tensor(&[1.0, f32::NAN], &[2]));
         save(&model, &optimizer, "`least` is NaN at element 1");

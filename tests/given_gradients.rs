@@ -48,8 +48,8 @@ fn close(got: &[f64], want: &[f64]) {
 /// Three clipped steps of AdamW with stored gradients.
 fn three_steps(device: &Device, hardware: bool) -> (Vec<f64>, f64) {
     let pair = Pair::new(device);
-    let config = AdamWConfig { lr: 0.1, clip_norm: Some(30.0), ..AdamWConfig::default() };
-    let mut adamw = AdamW::new(&pair.params, config);
+    let config = AdamWConfig { lr: 0.1, ..AdamWConfig::default() };
+    let mut adamw = AdamW::new(&pair.params, config).clip_norm(30.0);
     if hardware {
         adamw.as_on_hardware();
     }

@@ -103,7 +103,7 @@ fn training_goes_on_after_a_batch_that_did_not_fit() {
                     fc2.forward(&fc1.forward(&x, Mode::Train).relu(), Mode::Train).cross_entropy(&labels)
                 };
                 let values = || [&fc1.weight, &fc2.weight].map(|weight| weight.values().unwrap());
-                let mut optimizer = AdamW::new(&params, AdamWConfig { clip_norm: Some(1.0), ..Default::default() });
+                let mut optimizer = AdamW::new(&params, AdamWConfig::default()).clip_norm(1.0);
                 let mut losses = vec![];
                 for step in 0..6 {
                     if step == 3 && too_large {
@@ -288,8 +288,7 @@ impl Trained {
         let params = ParamStore::new(device, 3);
         let layer = |name, wide, out| Linear::new(&params.root().child(name), wide, out);
         let layers = vec![layer("a", 24, 48), layer("b", 48, 48), layer("c", 48, 5)];
-        let config = AdamWConfig { clip_norm: Some(1.0), ..Default::default() };
-        let optimizer = AdamW::new(&params, config);
+        let optimizer = AdamW::new(&params, AdamWConfig::default()).clip_norm(1.0);
         Ok(Trained { device: device.clone(), layers, optimizer })
     }
 

@@ -33,7 +33,7 @@ impl Net {
 fn train(device: &Device, steps: usize) -> Vec<f64> {
     let store = ParamStore::new(device, 3);
     let net = Net::new(&store.root());
-    let mut adamw = AdamW::new(&store, AdamWConfig { lr: 0.02, clip_norm: Some(1.0), ..Default::default() });
+    let mut adamw = AdamW::new(&store, AdamWConfig { lr: 0.02, ..Default::default() }).clip_norm(1.0);
     let x = common::normals(&[16, 3], 1);
     let y: Vec<f32> = x.data.chunks(3).map(|row| (row[0] * row[1] - row[2]) as f32).collect();
     let mut losses = vec![];
@@ -125,7 +125,7 @@ fn follow_pytorch(device: &Device, tolerance: f64, given: bool) {
         let mut kept = vec![];
         for step in 0..100 {
             if let Some(rates) = &rates {
-                optimizer.set_lr(rates[step]);
+                optimizer.set_lr(rates[step]).unwrap();
             }
             let gradient = &gradients[step * 7..][..7];
             if given {
@@ -172,7 +172,7 @@ fn clip_as_pytorch(device: &Device, tolerance: f64) {
         let parameters: Vec<Param> =
             (0..3).map(|i| paths[i].param(format!("p{i}"), &[gradients[i].len()], Init::Zeros)).collect();
         let clip_norm = case.attrs["max_norm"].as_f64();
-        let mut sgd = Sgd::new(&store, SgdConfig { lr: 1.0, clip_norm, ..Default::default() });
+        let mut sgd = Sgd::new(&store, SgdConfig { lr: 1.0, ..Default::default() }).clip_norm(clip_norm);
         let loss = parameters.iter().zip(&gradients).map(|(p, g)| linear(p, g)).reduce(|a, b| a + b).unwrap();
         sgd.step(&loss).unwrap();
         assert!(distance(&[sgd.gradient_norm().unwrap()], &want[3]) < tolerance, "{}", case.name);
@@ -209,7 +209,7 @@ fn micro_batches_add_up_to_one_batch() {
         let run = |parts: &[&[f64]]| {
             let net = Prescribed::new(&device, &[1.0, -2.0, 3.0]);
             let other = net.store.root().param("other", &[1], Init::Ones);
-            let mut adamw = AdamW::new(&net.store, AdamWConfig { clip_norm: Some(2.0), ..Default::default() });
+            let mut adamw = AdamW::new(&net.store, AdamWConfig::default()).clip_norm(2.0);
             for _ in 0..3 {
                 let (last, first) = parts.split_last().unwrap();
                 // A parameter that only the first part reaches is updated too.
@@ -261,9 +261,8 @@ fn groups_have_their_own_rate_and_decay() {
         let plain = store.root().param("plain", &[3], Init::Ones);
         let special = store.root().group("special").param("special", &[3], Init::Ones);
         let settings = GroupSettings { lr_scale: 0.5, weight_decay: Some(0.0) };
-        let config =
-            SgdConfig { lr: 0.5, weight_decay: 0.5, groups: vec![("special".into(), settings)], ..Default::default() };
-        let mut sgd = Sgd::new(&store, config);
+        let config = SgdConfig { lr: 0.5, weight_decay: 0.5, ..Default::default() };
+        let mut sgd = Sgd::new(&store, config).group_settings("special", settings);
         sgd.step(&(plain.tensor() + special.tensor()).sum_all()).unwrap();
         assert_eq!(plain.values().unwrap(), [0.25; 3]);
         assert_eq!(special.values().unwrap(), [0.75; 3]);
@@ -278,7 +277,7 @@ fn a_split_arena_shows_nowhere() {
             let store = ParamStore::new(&device, 3);
             store.limit_arenas(limit);
             let net = Net::new(&store.root());
-            let mut adamw = AdamW::new(&store, AdamWConfig { clip_norm: Some(0.5), ..Default::default() });
+            let mut adamw = AdamW::new(&store, AdamWConfig::default()).clip_norm(0.5);
             let x = device.array(&common::normals(&[16, 3], 1));
             for _ in 0..5 {
                 adamw.step(&net.forward(&x).square().mean_all()).unwrap();
@@ -316,12 +315,12 @@ fn two_parameters_of_one_name_are_an_error() {
 fn a_schedule_makes_no_new_plan() {
     let device = Device::best().unwrap();
     let net = Prescribed::new(&device, &[1.0, 2.0]);
-    let config = AdamWConfig { clip_norm: Some(1.0), weight_decay: 0.1, ..Default::default() };
-    let mut adamw = AdamW::new(&net.store, config);
+    let config = AdamWConfig { weight_decay: 0.1, ..Default::default() };
+    let mut adamw = AdamW::new(&net.store, config).clip_norm(1.0);
     adamw.step(&net.loss(&[1.0, 2.0])).unwrap();
     let before = device.statistics().plans_made;
     for step in 1..10 {
-        adamw.set_lr(1e-3 / f64::from(step));
+        adamw.set_lr(1e-3 / f64::from(step)).unwrap();
         adamw.step(&net.loss(&[f64::from(step), 0.5])).unwrap();
     }
     assert_eq!(device.statistics().plans_made, before);
@@ -424,14 +423,16 @@ fn initial_values_do_not_depend_on_the_order_of_creation() {
 fn settings_that_cannot_be_used_are_reported_by_the_first_step() {
     let device = Device::cpu();
     let net = Prescribed::new(&device, &[1.0]);
-    let bad = [
-        AdamWConfig { lr: -1.0, ..Default::default() },
-        AdamWConfig { betas: (1.0, 0.9), ..Default::default() },
-        AdamWConfig { clip_norm: Some(0.0), ..Default::default() },
-        AdamWConfig { groups: vec![("nowhere".into(), GroupSettings::default())], ..Default::default() },
+    let bad = [AdamWConfig { lr: -1.0, ..Default::default() }, AdamWConfig { betas: (1.0, 0.9), ..Default::default() }];
+    let of = |config: AdamWConfig| AdamW::new(&net.store, config);
+    let plain = || of(AdamWConfig::default());
+    let options = [
+        plain().clip_norm(0.0),
+        plain().clip_value(-1.0),
+        plain().l1(f64::NAN),
+        plain().group_settings("nowhere", GroupSettings::default()),
     ];
-    for config in bad {
-        let mut adamw = AdamW::new(&net.store, config);
+    for mut adamw in bad.map(of).into_iter().chain(options) {
         assert!(matches!(adamw.step(&net.loss(&[1.0])), Err(Error::Value { op: "adamw", .. })));
     }
     let mut sgd = Sgd::new(&net.store, SgdConfig { nesterov: true, ..Default::default() });

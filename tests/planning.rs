@@ -190,10 +190,10 @@ fn the_numbers_of_an_update_are_found_behind_thousands_of_others() {
     let train = |device: &Device| {
         let params = ParamStore::new(device, 1);
         let weight = params.root().param("weight", &[37], Init::Normal { mean: 0.0, deviation: 1.0 });
-        let config = AdamWConfig { lr: 1e-2, weight_decay: 1e-2, clip_norm: Some(1.0), ..AdamWConfig::default() };
-        let mut adamw = AdamW::new(&params, config);
+        let config = AdamWConfig { lr: 1e-2, weight_decay: 1e-2, ..AdamWConfig::default() };
+        let mut adamw = AdamW::new(&params, config).clip_norm(1.0);
         for i in 0..2 {
-            adamw.set_lr(1e-2 / f64::from(i + 1));
+            adamw.set_lr(1e-2 / f64::from(i + 1)).expect("a rate");
             let loss = folded(&weight.tensor(), 600, 0.05).square().mean_all();
             adamw.step(&loss).expect("a step");
         }

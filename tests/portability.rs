@@ -147,12 +147,18 @@ fn every_shader_of_every_case_translates_for_every_kind_of_device() {
 
 /// Names of the kernels of a step, of a pass that only gathers and of one that adds to what was gathered, all translated
 /// for every kind of device.
-fn kernels_of_steps<R: Rule>(texts: &mut Texts, config: R, arena: usize, precision: Precision) -> HashSet<String> {
+fn kernels_of_steps(
+    texts: &mut Texts,
+    config: impl Rule,
+    clip: Option<f64>,
+    arena: usize,
+    precision: Precision,
+) -> HashSet<String> {
     let cpu = Device::cpu();
     let net = Net::new(&cpu);
     net.params.limit_arenas(arena);
     net.params.set_precision(precision);
-    let mut optimizer = Stepper::new(&net.params, config);
+    let mut optimizer = Stepper::new(&net.params, config).clip_norm(clip);
     let (x, labels) = batch(&cpu, 37, 0);
     let mut names = HashSet::new();
     for gathered in [false, true] {
@@ -185,18 +191,17 @@ fn every_shader_of_a_training_step_translates_for_every_kind_of_device() {
     let (one, several) = (1 << 20, 512);
     let [whole, parts] = [&["clip"][..], &["clip_norm", "clip_norm.lanes", "clip_status"]];
     let (full, mixed) = (Precision::Full, Precision::Mixed);
-    let adamw = || AdamWConfig { clip_norm, ..Default::default() };
     let momentum = || SgdConfig { momentum: 0.9, nesterov: true, ..Default::default() };
     let mut texts = Texts::default();
     let texts = &mut texts;
     let all = [
-        ("adamw", whole, kernels_of_steps(texts, adamw(), one, full)),
-        ("adamw", parts, kernels_of_steps(texts, adamw(), several, full)),
-        ("adamw", parts, kernels_of_steps(texts, adamw(), several, mixed)),
-        ("sgd", whole, kernels_of_steps(texts, SgdConfig { clip_norm, ..Default::default() }, one, full)),
-        ("sgd", whole, kernels_of_steps(texts, SgdConfig { clip_norm, ..Default::default() }, one, mixed)),
-        ("sgd", parts, kernels_of_steps(texts, momentum(), several, full)),
-        ("sgd", parts, kernels_of_steps(texts, momentum(), several, mixed)),
+        ("adamw", whole, kernels_of_steps(texts, AdamWConfig::default(), clip_norm, one, full)),
+        ("adamw", parts, kernels_of_steps(texts, AdamWConfig::default(), clip_norm, several, full)),
+        ("adamw", parts, kernels_of_steps(texts, AdamWConfig::default(), clip_norm, several, mixed)),
+        ("sgd", whole, kernels_of_steps(texts, SgdConfig::default(), clip_norm, one, full)),
+        ("sgd", whole, kernels_of_steps(texts, SgdConfig::default(), clip_norm, one, mixed)),
+        ("sgd", parts, kernels_of_steps(texts, momentum(), None, several, full)),
+        ("sgd", parts, kernels_of_steps(texts, momentum(), None, several, mixed)),
     ];
     for (update, clip, names) in all {
         for name in [&[update, "accumulate"], clip].concat() {

@@ -71,13 +71,13 @@ fn insist(mut call: impl FnMut() -> Result<()>) -> u64 {
 /// Ten good steps, with bad ones before three of them or without.
 fn run<R: Rule + Clone>(
     device: &Device,
-    config: &R,
+    (config, clip): (&R, Option<f64>),
     scale: Option<LossScale>,
     by: By,
     with_bad: bool,
 ) -> (Vec<Vec<f64>>, OptimizerState) {
     let model = Model::new(device);
-    let mut optimizer = Stepper::new(&model.params, config.clone()).loss_scaling(scale);
+    let mut optimizer = Stepper::new(&model.params, config.clone()).clip_norm(clip).loss_scaling(scale);
     let (mut reported, mut refused) = (0, 0);
     for i in 0..10 {
         let before: &[bool] = if with_bad && [0, 3, 4].contains(&i) { &[true, false] } else { &[false] };
@@ -102,13 +102,13 @@ fn run<R: Rule + Clone>(
     (model.all.iter().map(|param| param.values().unwrap()).collect(), state.unwrap())
 }
 
-fn leaves_no_trace<R: Rule + Clone>(config: R) {
+fn leaves_no_trace<R: Rule + Clone>(config: R, clip: Option<f64>) {
     for device in devices() {
         for by in [By::Loss, By::MicroBatches, By::Given] {
             for scale in [None, Some(LossScale { interval: 1000, ..LossScale::default() })] {
                 let at = format!("{} {config} {by:?} {}", device.name(), scale.is_some(), config = config.name());
-                let (want, mut state) = run(&device, &config, scale, by, false);
-                let (got, mut known) = run(&device, &config, scale, by, true);
+                let (want, mut state) = run(&device, (&config, clip), scale, by, false);
+                let (got, mut known) = run(&device, (&config, clip), scale, by, true);
                 assert_eq!(got, want, "{at}");
                 if scale.is_some() {
                     // Skipped, not refused: the scale has sunk, and the calls are counted.
@@ -124,15 +124,15 @@ fn leaves_no_trace<R: Rule + Clone>(config: R) {
 
 #[test]
 fn a_refused_step_of_adamw_leaves_no_trace() {
-    leaves_no_trace(AdamWConfig { lr: 0.1, clip_norm: Some(3.0), ..Default::default() });
+    leaves_no_trace(AdamWConfig { lr: 0.1, ..Default::default() }, Some(3.0));
 }
 
 #[test]
 fn a_refused_step_of_sgd_leaves_no_trace() {
     let momentum = SgdConfig { lr: 0.1, momentum: 0.9, ..Default::default() };
-    leaves_no_trace(SgdConfig { dampening: 0.3, ..momentum.clone() });
-    leaves_no_trace(SgdConfig { nesterov: true, weight_decay: 0.1, ..momentum.clone() });
-    leaves_no_trace(SgdConfig { momentum: 0.0, ..momentum });
+    leaves_no_trace(SgdConfig { dampening: 0.3, ..momentum.clone() }, None);
+    leaves_no_trace(SgdConfig { nesterov: true, weight_decay: 0.1, ..momentum.clone() }, None);
+    leaves_no_trace(SgdConfig { momentum: 0.0, ..momentum }, None);
 }
 
 #[test]

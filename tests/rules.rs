@@ -4,37 +4,54 @@ mod common;
 
 use kiln::kernel::Shader;
 use kiln::ops::Problem;
-use kiln::optim::{Correction, Factors, Rule, Settings, Stepper};
+use kiln::optim::{Moment, Now, Numbers, Rule, Stepper, Update};
 use kiln::prelude::*;
 
-/// theta <- theta - lr sign(g).
+/// theta <- theta - lr sign(g) n / |theta|, with n the number of updates, and half of lr in the first one.
+#[derive(Debug)]
 struct Signs(f64);
 
 const SIGNS: &str = "
 @group(0) @binding(0) var<storage, read_write> theta: array<V>;
 @group(0) @binding(1) var<storage, read> gradients: array<V>;
+@group(0) @binding(2) var<storage, read_write> seen: array<V>;
 
 struct Factors {
     rate: f32,
 }
 
-fn factors_at(at: u32, correction: vec2<f32>) -> Factors {
-    return Factors(factor(at).x * correction.x);
+fn factors_at(at: u32, corrected: vec4<f32>, sums: vec2<f32>) -> Factors {
+    return Factors(factor(at).x * corrected.x * corrected.y / sqrt(sums.x));
+}
+
+fn measure(i: u32, clip: f32, f: Factors) -> vec2<f32> {
+    var sum = 0.0;
+    for (var k = 0u; k < PARTS; k++) {
+        let x = part(theta[i], k);
+        sum += dot(x, x);
+    }
+    return vec2<f32>(sum, 0.0);
 }
 
 fn apply(i: u32, clip: f32, f: Factors) {
     var x: array<vec4<f32>, PARTS>;
+    var s: array<vec4<f32>, PARTS>;
     for (var k = 0u; k < PARTS; k++) {
-        x[k] = part(theta[i], k) - f.rate * sign(clip * part(gradients[i], k));
+        x[k] = part(theta[i], k);
+        let g = adjust(part(gradients[i], k), x[k], clip);
+        s[k] = part(seen[i], k) + g;
+        x[k] -= f.rate * sign(g);
     }
     theta[i] = joined(x);
+    seen[i] = joined(s);
 }
 ";
 
-/// Half of the rate in the first update.
+/// Half of the rate in the first update; counts them a second time.
 const SLOWER: &str = "
-fn correction(constants: vec4<f32>, count: u32) -> vec2<f32> {
-    return vec2<f32>(select(1.0, constants.x, count == 1u));
+fn correction(at: u32, count: u32, kept: vec4<f32>) -> Corrected {
+    let next = kept.x + 1.0;
+    return Corrected(vec4<f32>(select(1.0, factor(at).y, count == 1u), next, 0.0, 0.0), vec4<f32>(next));
 }
 ";
 
@@ -43,37 +60,45 @@ impl Rule for Signs {
         "signs"
     }
 
-    fn settings(&self) -> Settings<'_> {
-        Settings { lr: self.0, weight_decay: 0.0, clip_norm: None, groups: &[] }
+    fn lr(&self) -> f64 {
+        self.0
     }
 
-    fn set_lr(&mut self, lr: f64) {
-        self.0 = lr;
+    fn moments(&self) -> Vec<Moment> {
+        vec![Moment::new("seen")]
     }
 
-    fn moments(&self) -> &'static [&'static str] {
-        &[]
+    fn kept(&self) -> &'static [&'static str] {
+        &["updates"]
     }
 
-    fn is_never_negative(&self, _: &str) -> bool {
-        false
+    fn shader(&self) -> Shader {
+        SIGNS.into()
     }
 
-    fn shader(&self) -> impl Into<Shader> {
-        SIGNS
+    fn correction(&self) -> Option<Shader> {
+        Some(SLOWER.into())
     }
 
-    fn correction(&self) -> Option<Correction> {
-        Some(Correction { wgsl: SLOWER, constants: [0.5, 0.0, 0.0, 0.0] })
+    fn measures(&self) -> bool {
+        true
     }
 
-    fn factors(&self, lr: f64, _: f64, updates: u64) -> Factors {
-        let rate = if updates == 0 { 0.5 * lr } else { lr };
-        [rate, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    fn numbers(&self, now: &Now) -> Numbers {
+        let mut numbers = Numbers::default();
+        (numbers[0], numbers[1]) = (now.lr, 0.5);
+        numbers
     }
 
-    fn reference(&self, factors: &Factors, value: f64, gradient: f64, _: &mut [f64; 2]) -> f64 {
-        value - factors[0] * gradient.signum()
+    fn reference(&self, update: &mut Update<'_>) {
+        update.kept[0] += 1.0;
+        let rate = if update.count == 1 { 0.5 * self.0 } else { self.0 };
+        let norm = update.values.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let rate = rate * update.kept[0] / norm;
+        update.each(|x, g, [seen]| {
+            *seen += g;
+            x - rate * g.signum()
+        });
     }
 
     fn check(&self) -> std::result::Result<(), Problem> {
@@ -83,14 +108,25 @@ impl Rule for Signs {
 
 #[test]
 fn a_rule_of_ones_own_brings_its_shader_as_a_text() {
-    for device in [common::gpu(), Device::cpu()] {
-        let store = ParamStore::new(&device, 0);
-        let parameter = store.root().param("p", &[3], Init::Ones);
-        let mut signs = Stepper::new(&store, Signs(0.5));
-        for _ in 0..2 {
-            let gradient = device.tensor(&[-7.0f32, 0.5, 3.0], &[3]);
-            signs.step(&(parameter.tensor() * gradient).sum_all()).unwrap();
+    let run = |device: &Device| {
+        let store = ParamStore::new(device, 0);
+        let all: Vec<Param> = [3, 37, 131].iter().map(|n| store.root().param(n, &[*n], Init::Ones)).collect();
+        let mut signs = Stepper::new(&store, Signs(0.5)).clip_value(2.0);
+        for step in 0..3 {
+            let product = |(i, p): (usize, &Param)| {
+                let gradient = common::normals(&p.shape().unwrap(), 10 * step + i as u64);
+                (p.tensor() * device.array(&gradient) * 4.0).sum_all()
+            };
+            signs.step(&all.iter().enumerate().map(product).reduce(|a, b| a + b).unwrap()).unwrap();
         }
-        assert_eq!(parameter.values().unwrap(), [1.75, 0.25, 0.25]);
+        let state = signs.state().unwrap();
+        assert_eq!(state.kept.iter().map(|(_, kept)| kept[0]).collect::<Vec<_>>(), [3.0; 3]);
+        let seen: Vec<f64> = state.tensors.iter().flat_map(|(_, _, values)| values.clone()).collect();
+        assert!(seen.iter().all(|x| x.abs() <= 6.0) && seen.iter().any(|x| x.abs() > 2.0), "{seen:?}");
+        (all.iter().flat_map(|p| p.values().unwrap()).collect::<Vec<_>>(), seen)
+    };
+    let (gpu, cpu) = (run(&common::gpu()), run(&Device::cpu()));
+    for (got, want) in gpu.0.iter().zip(&cpu.0).chain(gpu.1.iter().zip(&cpu.1)) {
+        assert!((got - want).abs() < 1e-5, "{got} {want}");
     }
 }

@@ -54,7 +54,7 @@ impl Cnn {
             let x = self.device.tensor(&batch.images, &batch.shape);
             let loss = self.layers.forward(&x, Mode::Train).cross_entropy(&self.device.labels(&batch.labels));
             let progress = self.adamw.steps() as f64 / all;
-            self.adamw.set_lr(3e-3 * (0.1 + 0.45 * (1.0 + (std::f64::consts::PI * progress).cos())));
+            self.adamw.set_lr(3e-3 * (0.1 + 0.45 * (1.0 + (std::f64::consts::PI * progress).cos()))).unwrap();
             self.adamw.step(&loss).unwrap();
             losses.push(loss);
         }

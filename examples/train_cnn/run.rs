@@ -54,12 +54,16 @@ impl Module for Cnn {
 }
 
 fn optimizer(args: &Args, params: &ParamStore) -> Box<dyn Optimizer> {
-    let (lr, weight_decay, clip_norm) = (args.lr, args.weight_decay, args.clip);
+    let (lr, weight_decay) = (args.lr, args.weight_decay);
     match args.optimizer {
-        Rule::Adamw => Box::new(AdamW::new(params, AdamWConfig { lr, weight_decay, clip_norm, ..Default::default() })),
+        Rule::Adamw => {
+            let config = AdamWConfig { lr, weight_decay, ..Default::default() };
+            Box::new(AdamW::new(params, config).clip_norm(args.clip))
+        }
         Rule::Sgd => {
             let momentum = args.momentum;
-            Box::new(Sgd::new(params, SgdConfig { lr, momentum, weight_decay, clip_norm, ..Default::default() }))
+            let config = SgdConfig { lr, momentum, weight_decay, ..Default::default() };
+            Box::new(Sgd::new(params, config).clip_norm(args.clip))
         }
     }
 }
@@ -174,7 +178,7 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
             let loss = logits.cross_entropy(&labels);
             let right = count_right(&logits.detach(), &labels);
             drop(logits);
-            optimizer.set_lr(scheduled(args.lr, optimizer.steps(), steps));
+            optimizer.set_lr(scheduled(args.lr, optimizer.steps(), steps))?;
             optimizer.step(&loss)?;
             dispatches = device.statistics().dispatches;
             pending.push_back(Pending { loss, right, images: batch.len() });

@@ -91,7 +91,7 @@ impl<R: Rule> Model<R> {
         let count = device.tensor(&[16_777_217i32, -3], &[2]);
         let norm = root.child("norm");
         let states = vec![norm.state("running_mean", &device.zeros(&[3])), norm.state("count", &count)];
-        let optimizer = Stepper::new(&store, config).loss_scaling(scale);
+        let optimizer = Stepper::new(&store, config).clip_norm(1.0).loss_scaling(scale);
         let model = Model { store, parameters, states, draws, optimizer };
         model.contents();
         model
@@ -164,7 +164,7 @@ impl<R: Rule> Pair<R> {
 }
 
 fn adamw() -> AdamWConfig {
-    AdamWConfig { lr: 0.01, clip_norm: Some(1.0), ..Default::default() }
+    AdamWConfig { lr: 0.01, ..Default::default() }
 }
 
 fn sgd() -> SgdConfig {

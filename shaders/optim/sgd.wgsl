@@ -1,21 +1,27 @@
-// Stochastic gradient descent without momentum, a rule of `optim/update.wgsl`: theta <- theta - lr (g + wd theta) with g the
-// clipped gradient; each arena is of V. Factors: (lr, wd, ..), (..).
+// Stochastic gradient descent (torch.optim.SGD), a rule of `optim/update.wgsl`:
+//
+//   d <- g + wd theta;  u <- mu u + (1 - dampening) d  (u <- d the first time)
+//   theta <- theta - lr u,  or with Nesterov's momentum  theta - lr (d + mu u)
+//
+// with g the clipped gradient. Host numbers: (lr, wd, factor of the old u, 0), (factor of d in the step, factor of u in the step,
+// factor of d in u, 0). The factor of d in u is the correction of the class. Asks for: `step_of(d, old, f) -> Step`.
 
 struct Factors {
     rates: vec4<f32>,
+    shares: vec4<f32>,
 }
 
-fn factors_at(at: u32, correction: vec2<f32>) -> Factors {
-    return Factors(factor(at));
+// The direction, and what is kept.
+struct Step {
+    d: vec4<f32>,
+    kept: Moments,
 }
 
-fn apply(i: u32, clip: f32, f: Factors) {
-    let old = theta[i];
-    let gradient = gradients[i];
-    var x: array<vec4<f32>, PARTS>;
-    for (var k = 0u; k < PARTS; k++) {
-        x[k] = part(old, k);
-        x[k] -= f.rates.x * (part(gradient, k) * clip + f.rates.y * x[k]);
-    }
-    theta[i] = joined(x);
+fn factors_at(at: u32, corrected: vec4<f32>, sums: vec2<f32>) -> Factors {
+    return Factors(vec4<f32>(factor(at).xyz, corrected.x), factor(at + 1u));
+}
+
+fn moved(x: vec4<f32>, g: vec4<f32>, old: Moments, f: Factors) -> Moved {
+    let step = step_of(g + f.rates.y * x, old, f);
+    return Moved(x - f.rates.x * step.d, step.kept);
 }

@@ -1,4 +1,4 @@
-//! Optimizers: [`Sgd`] and [`AdamW`], one dispatch a parameter group.
+//! Optimizers, one dispatch a parameter group.
 //!
 //! An optimizer is a [`Rule`] (its configuration: what it keeps for each scalar, its shader, its f64 form) run by a
 //! [`Stepper`], which knows the store: gradients, clipping, groups, which parameters the loss reached, state. A rule of
@@ -9,52 +9,79 @@
 //! as PyTorch's do, so that bias corrections are right for one that is reached late. The device counts them: a step that it
 //! refuses, of which the host learns later, leaves no trace.
 
-mod adamw;
 mod clip;
+mod configure;
+mod follow;
 mod given;
+mod measure;
 mod pass;
 mod rule;
+mod rules;
 mod scale;
 mod settings;
-mod sgd;
 mod state;
+mod stepper;
 mod tally;
 
-pub use adamw::AdamWConfig;
-pub use rule::{Correction, Factors, Rule};
+pub use rule::{Moment, Now, Numbers, Rule, Update};
+pub use rules::{
+    AdadeltaConfig, AdagradConfig, AdamConfig, AdamWConfig, AdamaxConfig, AdanConfig, AsgdConfig, FtrlConfig,
+    LambConfig, LarsConfig, LionConfig, NAdamConfig, RAdamConfig, RmsPropConfig, RpropConfig, ScheduleFreeAdamWConfig,
+    ScheduleFreeSgdConfig, SgdConfig,
+};
 pub use scale::LossScale;
-pub use settings::{GroupSettings, Settings};
-pub use sgd::SgdConfig;
+pub use settings::GroupSettings;
 pub(crate) use state::InPlace;
 pub use state::OptimizerState;
 #[doc(hidden)]
 pub use state::{StateInPlace, StateTensors};
+pub use stepper::Stepper;
 
-use std::collections::HashMap;
-use std::panic::Location;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use crate::arena::Arena;
-use crate::costs::Costs;
-use crate::dtype::Precision;
-use crate::engine::{self, Author, Gradients};
-use crate::error::{Error, Problem, Result};
+use crate::error::Result;
 use crate::graph::Node;
-use crate::kernel::Capabilities;
-use crate::params::{Chunk, Param, ParamStore};
-use crate::plan::Plan;
-use crate::target::Target;
+use crate::params::{Param, ParamStore};
 use crate::tensor::Tensor;
 
-use pass::Pass;
-use settings::check_number;
-use tally::Tally;
-
-/// AdamW (Loshchilov and Hutter 2019), as PyTorch has it.
+/// Adadelta (Zeiler 2012): see [`AdadeltaConfig`].
+pub type Adadelta = Stepper<AdadeltaConfig>;
+/// Adagrad (Duchi, Hazan and Singer 2011): see [`AdagradConfig`].
+pub type Adagrad = Stepper<AdagradConfig>;
+/// Adam (Kingma and Ba 2015): see [`AdamConfig`].
+pub type Adam = Stepper<AdamConfig>;
+/// AdamW (Loshchilov and Hutter 2019): see [`AdamWConfig`].
 pub type AdamW = Stepper<AdamWConfig>;
-/// Stochastic gradient descent with momentum, as PyTorch has it.
+/// Adamax (Kingma and Ba 2015): see [`AdamaxConfig`].
+pub type Adamax = Stepper<AdamaxConfig>;
+/// Adan (Xie et al. 2022): see [`AdanConfig`].
+pub type Adan = Stepper<AdanConfig>;
+/// Averaged SGD (Polyak and Juditsky 1992): see [`AsgdConfig`].
+pub type Asgd = Stepper<AsgdConfig>;
+/// FTRL-Proximal (McMahan et al. 2013): see [`FtrlConfig`].
+pub type Ftrl = Stepper<FtrlConfig>;
+/// LAMB (You et al. 2020): see [`LambConfig`].
+pub type Lamb = Stepper<LambConfig>;
+/// LARS (You, Gitman and Ginsburg 2017): see [`LarsConfig`].
+pub type Lars = Stepper<LarsConfig>;
+/// Lion (Chen et al. 2023): see [`LionConfig`].
+pub type Lion = Stepper<LionConfig>;
+/// NAdam (Dozat 2016): see [`NAdamConfig`].
+pub type NAdam = Stepper<NAdamConfig>;
+/// RAdam (Liu et al. 2020): see [`RAdamConfig`].
+pub type RAdam = Stepper<RAdamConfig>;
+/// RMSprop (Hinton 2012): see [`RmsPropConfig`].
+pub type RmsProp = Stepper<RmsPropConfig>;
+/// Rprop (Riedmiller and Braun 1993): see [`RpropConfig`].
+pub type Rprop = Stepper<RpropConfig>;
+/// Schedule-free AdamW (Defazio et al. 2024): see [`ScheduleFreeAdamWConfig`].
+pub type ScheduleFreeAdamW = Stepper<ScheduleFreeAdamWConfig>;
+/// Schedule-free SGD (Defazio et al. 2024): see [`ScheduleFreeSgdConfig`].
+pub type ScheduleFreeSgd = Stepper<ScheduleFreeSgdConfig>;
+/// Stochastic gradient descent with momentum: see [`SgdConfig`].
 pub type Sgd = Stepper<SgdConfig>;
+/// Several rules, a group each, in one step.
+pub type Optimizers = Stepper<dyn Rule>;
 
 /// What a training loop does with any optimizer.
 pub trait Optimizer {
@@ -103,7 +130,11 @@ pub trait Optimizer {
     /// The learning rate.
     fn lr(&self) -> f64;
     /// Changes the learning rate from the next step on.
-    fn set_lr(&mut self, lr: f64);
+    ///
+    /// # Errors
+    /// [`Error::Value`] for one that is negative or not finite, while a schedule gives the rate, or if there are several
+    /// rules.
+    fn set_lr(&mut self, lr: f64) -> Result<()>;
     /// Number of steps so far. One that was refused ([`Error::NonFinite`], [`Error::LossScale`]) is none, from the moment
     /// that the host has learnt of it; one that loss scaling skipped without an error is one.
     fn steps(&self) -> u64;
@@ -152,287 +183,4 @@ enum Source<'a> {
     Loss(&'a Tensor),
     /// Given ones, a place for each parameter.
     Given(&'a [Option<Arc<Node>>]),
-}
-
-/// Runs a [`Rule`] over a [`ParamStore`].
-pub struct Stepper<R: Rule> {
-    rule: R,
-    store: ParamStore,
-    at: &'static Location<'static>,
-    /// Steps submitted so far, refused ones included.
-    submitted: u64,
-    /// What steps under way report to.
-    author: Arc<Author>,
-    /// For each parameter a number that is equal for those that the same steps have updated.
-    histories: Vec<usize>,
-    /// For each parameter: whether the gradient arena holds a part of the next step's gradient.
-    gathered: Vec<bool>,
-    /// For each chunk of the store: its moments.
-    moments: Vec<Vec<Arc<Arena>>>,
-    /// Partial sums of the norm.
-    partials: Option<Arc<Arena>>,
-    /// As which kernels are cut up, if not as the device at hand.
-    costs: Option<&'static Costs>,
-    /// How losses are scaled: as chosen, else as the store's precision wants.
-    scaling: Option<Option<LossScale>>,
-    tally: Option<Tally>,
-}
-
-impl<R: Rule> Stepper<R> {
-    /// An optimizer of all parameters of `store`, present and later ones. A setting that cannot be used is reported by
-    /// the first step.
-    #[track_caller]
-    pub fn new(store: &ParamStore, config: R) -> Self {
-        let at = Location::caller();
-        Stepper {
-            author: Arc::new(Author::new(store.state(), config.name(), at)),
-            rule: config,
-            store: store.clone(),
-            at,
-            submitted: 0,
-            histories: vec![],
-            gathered: vec![],
-            moments: vec![],
-            partials: None,
-            costs: None,
-            scaling: None,
-            tally: None,
-        }
-    }
-
-    /// With or without loss scaling, from the first step on. Where this is not called losses are scaled, by the defaults
-    /// of [`LossScale`], if the store's precision is [`crate::Precision::Mixed`].
-    ///
-    /// A step whose scaled gradients are not finite is then no error: its update is skipped and the scale lowered.
-    #[must_use]
-    pub fn loss_scaling(mut self, scale: Option<LossScale>) -> Self {
-        self.scaling = Some(scale);
-        self
-    }
-
-    /// Takes the kernels of a hardware GPU on a software driver too. For tests.
-    #[doc(hidden)]
-    pub fn as_on_hardware(&mut self) {
-        self.costs = Some(Costs::of_a_gpu());
-    }
-
-    /// Its configuration.
-    pub fn config(&self) -> &R {
-        &self.rule
-    }
-
-    fn refuse(&self, problem: Problem) -> Error {
-        problem.at(self.rule.name(), self.at)
-    }
-
-    /// Makes the arenas that are missing.
-    fn prepare(&mut self) -> Result<Vec<Chunk>> {
-        self.rule.check().map_err(|problem| self.refuse(problem))?;
-        let known = self.store.groups();
-        for (name, settings) in self.rule.settings().groups {
-            if !known.iter().any(|group| **group == **name) {
-                let what = format!("settings for group `{name}`, which the store does not have");
-                return Err(self.refuse(Problem::Value(what, "make the group with Path::group, or correct its name")));
-            }
-            let decay = settings.weight_decay.unwrap_or(0.0);
-            check_number("lr_scale", settings.lr_scale).map_err(|problem| self.refuse(problem))?;
-            check_number("weight_decay", decay).map_err(|problem| self.refuse(problem))?;
-        }
-        let chunks = self.store.chunks(true)?;
-        let layout = self.store.layout()?;
-        let device = self.store.device();
-        while let Some(chunk) = chunks.get(self.moments.len()) {
-            let arena = |name: &&str| {
-                let label = format!("{name} of {}", known.get(chunk.group).map_or("", |name| name));
-                device.arena(&label, chunk.values.elements)
-            };
-            self.moments.push(self.rule.moments().iter().map(arena).collect::<Result<_>>()?);
-            self.partials = None;
-        }
-        if self.partials.is_none() {
-            // One for each arena, and for each parameter whose gradient is read where it is.
-            let ranges = chunks.iter().map(|chunk| chunk.values.elements);
-            let count: usize =
-                ranges.chain(layout.iter().map(|place| place.shape.elements())).map(clip::partials).sum();
-            self.partials = Some(device.arena("partial norms", count.max(1) * 2)?);
-        }
-        let mixed = || (self.store.precision() == Precision::Mixed).then(LossScale::default);
-        let scaling = self.scaling.unwrap_or_else(mixed);
-        if let Some(settings) = scaling {
-            settings.check().map_err(|problem| self.refuse(problem))?;
-        }
-        match &mut self.tally {
-            Some(tally) => tally.fit(device, scaling, layout.len())?,
-            None => self.tally = Some(Tally::new(device, scaling, layout.len())?),
-        }
-        self.gathered.resize(layout.len(), false);
-        // Those that are new have a history of their own.
-        let next = self.histories.iter().max().map_or(0, |last| last + 1);
-        self.histories.resize(layout.len(), next);
-        Ok(chunks)
-    }
-
-    /// What `run` makes of one pass.
-    fn with_pass<T>(&mut self, update: bool, run: impl FnOnce(&Pass<'_, R>) -> Result<T>) -> Result<T> {
-        let chunks = self.prepare()?;
-        let layout = self.store.layout()?;
-        let leaves = self.store.leaves()?;
-        let missing = || Error::internal("an optimizer without its arenas");
-        run(&Pass::new(pass::Parts {
-            rule: &self.rule,
-            store: &self.store,
-            layout: &layout,
-            chunks: &chunks,
-            leaves: &leaves,
-            histories: &self.histories,
-            gathered: &self.gathered,
-            moments: &self.moments,
-            partials: self.partials.as_ref().ok_or_else(missing)?,
-            number: self.submitted + 1,
-            author: &self.author,
-            update,
-            costs: self.costs,
-            tally: self.tally.as_ref().ok_or_else(missing)?,
-        }))
-    }
-
-    /// One pass over the gradients of a loss, or over those given for each parameter.
-    #[track_caller]
-    fn pass(&mut self, source: Source<'_>, update: bool) -> Result<()> {
-        let at = Location::caller();
-        let device = match source {
-            Source::Loss(loss) => loss.device().clone(),
-            Source::Given(_) => self.store.device().clone(),
-        };
-        let reached = self.with_pass(update, |pass| {
-            let given;
-            let gradients = match source {
-                Source::Loss(loss) => Gradients::Of(loss),
-                Source::Given(all) => {
-                    given = pass.members(all);
-                    Gradients::Given(&given)
-                }
-            };
-            let reached = pass.step(gradients, |step| engine::step(step, &device, at))?;
-            Ok(pass.by_parameter(&reached))
-        })?;
-        let mut updated = vec![false; self.histories.len()];
-        for (number, reached) in reached {
-            if reached && !update {
-                self.gathered[number] = true;
-            }
-            updated[number] = reached || self.gathered[number];
-        }
-        if update {
-            self.part(&updated);
-            self.gathered.fill(false);
-            self.submitted += 1;
-        }
-        Ok(())
-    }
-
-    /// Parts the histories of parameters that this step has updated from those that it has not. Whether the device refuses it
-    /// makes no difference: it counts for all of them, or for none.
-    fn part(&mut self, updated: &[bool]) {
-        let count = self.histories.iter().max().map_or(0, |last| last + 1);
-        let mut known: Vec<Option<bool>> = vec![None; count];
-        // Most steps part none.
-        if self.histories.iter().zip(updated).all(|(&history, own)| known[history].get_or_insert(*own) == own) {
-            return;
-        }
-        let mut numbers: HashMap<(usize, bool), usize> = HashMap::new();
-        for (history, &updated) in self.histories.iter_mut().zip(updated) {
-            let next = numbers.len();
-            *history = *numbers.entry((*history, updated)).or_insert(next);
-        }
-    }
-
-    /// The plan that a step on `loss` (with `update` false: a pass that only gathers gradients) would take on a device
-    /// with `capabilities`. Nothing is run.
-    ///
-    /// # Errors
-    /// The error that the loss carries, or what planning met.
-    pub fn plan_for(&mut self, loss: &Tensor, update: bool, capabilities: &Capabilities, fusion: bool) -> Result<Plan> {
-        let target = Target { capabilities: capabilities.clone(), ..Target::default() };
-        self.plan_with(loss, update, &target, fusion)
-    }
-
-    /// [`Stepper::plan_for`], with variants forced or chosen.
-    #[doc(hidden)]
-    pub fn plan_with(&mut self, loss: &Tensor, update: bool, target: &Target, fusion: bool) -> Result<Plan> {
-        let plan = |step: &engine::Step<'_>| engine::step_plan(loss, step, target, fusion);
-        self.with_pass(update, |pass| pass.step(Gradients::Of(loss), plan))
-    }
-}
-
-impl<R: Rule> Optimizer for Stepper<R> {
-    #[track_caller]
-    fn step(&mut self, loss: &Tensor) -> Result<()> {
-        self.pass(Source::Loss(loss), true)
-    }
-
-    #[track_caller]
-    fn accumulate(&mut self, loss: &Tensor) -> Result<()> {
-        self.pass(Source::Loss(loss), false)
-    }
-
-    #[track_caller]
-    fn step_with(&mut self, gradients: Vec<(Param, Tensor)>) -> Result<()> {
-        self.prepare()?;
-        let gradients = match &self.tally {
-            // What is gathered is scaled, so these are too.
-            Some(Tally { scaling: Some(_), leaf, .. }) => {
-                gradients.into_iter().map(|(param, gradient)| (param, gradient * leaf)).collect()
-            }
-            _ => gradients,
-        };
-        let given = given::by_parameter(&self.store, gradients, Location::caller())?;
-        self.pass(Source::Given(&given), true)
-    }
-
-    fn lr(&self) -> f64 {
-        self.rule.settings().lr
-    }
-
-    fn set_lr(&mut self, lr: f64) {
-        self.rule.set_lr(lr);
-    }
-
-    fn steps(&self) -> u64 {
-        self.submitted - self.author.refused.load(Ordering::Acquire).min(self.submitted)
-    }
-
-    fn gradient_norm(&self) -> Result<f64> {
-        match &self.tally {
-            Some(tally) => Ok(tally.status.read(0, 1)?[0]),
-            None => Ok(0.0),
-        }
-    }
-
-    fn store(&self) -> &ParamStore {
-        &self.store
-    }
-
-    fn loss_scale(&self) -> Result<Option<f64>> {
-        match &self.tally {
-            Some(Tally { scaling: Some(_), scale, .. }) => Ok(Some(scale.read(0, 1)?[0])),
-            _ => Ok(None),
-        }
-    }
-
-    fn state(&self) -> Result<OptimizerState> {
-        self.saved()
-    }
-
-    fn set_state(&mut self, state: &OptimizerState) -> Result<()> {
-        self.restore(state)
-    }
-
-    fn state_in_place(&self) -> Result<StateInPlace> {
-        self.saved_in_place()
-    }
-
-    fn set_state_packed(&mut self, state: &OptimizerState, tensors: &StateTensors<'_>) -> Result<()> {
-        self.restore_packed(state, tensors)
-    }
 }

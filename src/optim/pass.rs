@@ -4,21 +4,26 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::clip::{self, Classes};
-use super::rule::{Factors, Rule};
-use super::settings::Settings;
-use super::tally::{self, SETTLED, Tally};
+use super::follow::Follower;
+use super::measure::{self, Measured, Measuring};
+use super::rule::{Now, Numbers, Rule, Update as Updated};
+use super::settings::Options;
+use super::stepper::Ruled;
+use super::tally::{self, Members, Tally};
 use crate::arena::Arena;
 use crate::costs::Costs;
 use crate::engine::{ArenaBinding, ArenaKernel, Author, Bound, Found, Gradients, Step, Trained, Update, Wanted};
 use crate::error::{Error, Result};
 use crate::graph::Node;
-use crate::kernel::{Kernel, Vectors};
+use crate::kernel::{Capabilities, Kernel, Vectors};
 use crate::params::{BLOCK, Chunk, ParamStore, Placed};
-use crate::shader::params;
-use crate::shaders::optim::UPDATE;
+use crate::shader::{Item, params};
+use crate::shaders::optim::{NUMBERS, UPDATE};
 
-/// Operand words of a group's factors.
-const GROUP: usize = 8;
+/// Operand words of a group (`GROUP` of `settle.wgsl`, in vectors): those of its rule, and of the options.
+const GROUP: usize = 20;
+/// Operand words of a follower.
+const FOLLOWER: usize = 4;
 
 params! {
     /// Sizes of an update.
@@ -32,8 +37,14 @@ params! {
 }
 
 /// What a pass works on.
-pub(super) struct Parts<'a, R> {
-    pub rule: &'a R,
+pub(super) struct Parts<'a> {
+    pub rules: &'a [Ruled],
+    /// For each group of the store the number of its rule.
+    pub rule_of_group: Vec<Option<usize>>,
+    /// For each group of the store what its numbers depend on.
+    pub now: &'a [Now],
+    pub options: &'a Options,
+    pub followers: &'a [Arc<dyn Follower>],
     pub store: &'a ParamStore,
     pub layout: &'a [Placed],
     pub chunks: &'a [Chunk],
@@ -41,6 +52,8 @@ pub(super) struct Parts<'a, R> {
     pub histories: &'a [usize],
     pub gathered: &'a [bool],
     pub moments: &'a [Vec<Arc<Arena>>],
+    pub kept: Option<&'a Arc<Arena>>,
+    pub measured: Option<&'a Measured>,
     pub partials: &'a Arc<Arena>,
     pub number: u64,
     pub author: &'a Arc<Author>,
@@ -50,28 +63,30 @@ pub(super) struct Parts<'a, R> {
     pub tally: &'a Tally,
 }
 
-pub(super) struct Pass<'a, R> {
-    parts: Parts<'a, R>,
+pub(super) struct Pass<'a> {
+    parts: Parts<'a>,
     /// Parameters that are not frozen.
     members: Vec<usize>,
     /// Class of each parameter, from 1: those of one class take the same factors.
     classes: Vec<usize>,
-    /// Names of the groups.
-    groups: Vec<Arc<str>>,
 }
 
-impl<'a, R: Rule> Pass<'a, R> {
-    pub fn new(parts: Parts<'a, R>) -> Self {
+impl<'a> Pass<'a> {
+    pub fn new(parts: Parts<'a>) -> Self {
         let members: Vec<usize> = (0..parts.layout.len()).filter(|&number| !parts.layout[number].frozen).collect();
-        let counted = parts.rule.correction().is_some();
+        let counted: Vec<bool> = parts
+            .rule_of_group
+            .iter()
+            .map(|rule| rule.is_some_and(|rule| parts.rules[rule].rule.correction().is_some()))
+            .collect();
         let mut classes = vec![0; parts.layout.len()];
         let histories = parts.histories.iter().max().map_or(1, |last| last + 1);
         // For each group and history its class, once it has one.
-        let mut known = vec![0; parts.store.groups().len() * histories];
+        let mut known = vec![0; counted.len() * histories];
         let mut count = 0;
         for &number in &members {
             let group = parts.chunks[parts.layout[number].chunk].group;
-            let history = if counted { parts.histories[number] } else { 0 };
+            let history = if counted[group] { parts.histories[number] } else { 0 };
             let class = &mut known[group * histories + history];
             if *class == 0 {
                 count += 1;
@@ -79,8 +94,7 @@ impl<'a, R: Rule> Pass<'a, R> {
             }
             classes[number] = *class;
         }
-        let groups = parts.store.groups();
-        Pass { parts, members, classes, groups }
+        Pass { parts, members, classes }
     }
 
     /// Of a place for each parameter, those of the parameters that are not frozen.
@@ -117,24 +131,42 @@ impl<'a, R: Rule> Pass<'a, R> {
         })
     }
 
-    fn factors(&self, group: usize, updates: u64) -> Factors {
-        let Settings { lr, weight_decay, groups, .. } = self.parts.rule.settings();
-        let name = self.groups.get(group).map_or("", |name| name);
-        let own = groups.iter().find(|(known, _)| known == name).map(|(_, settings)| *settings).unwrap_or_default();
-        self.parts.rule.factors(lr * own.lr_scale, own.weight_decay.unwrap_or(weight_decay), updates)
+    /// The rule of a group that has parameters: `prepare` has looked.
+    fn rule(&self, group: usize) -> Result<&'a dyn Rule> {
+        let missing = || Error::internal("a group without a rule");
+        let number = self.parts.rule_of_group.get(group).copied().flatten().ok_or_else(missing)?;
+        Ok(&*self.parts.rules[number].rule)
     }
 
-    /// For each parameter 0 if it is not updated, else 1, and for one of each class that number more.
-    fn roles(&self, found: &[Found]) -> Arc<[u32]> {
-        let mut roles = vec![0.0f32; self.parts.layout.len().max(1)];
-        let mut classes = HashSet::new();
-        for chunk in 0..self.parts.chunks.len() {
-            for (number, _) in self.updated(found, |found| found != Found::Nowhere, chunk) {
+    fn group_of(&self, number: usize) -> usize {
+        self.parts.chunks[self.parts.layout[number].chunk].group
+    }
+
+    fn group_numbers(&self, group: usize) -> Result<Numbers> {
+        Ok(self.rule(group)?.numbers(&self.parts.now[group]))
+    }
+
+    /// What settles the parameters of each rule that has any to update: the rule, and its parameters.
+    fn settlings(&self, found: &[Found]) -> Vec<(&'a dyn Rule, Members)> {
+        let chunks = 0..self.parts.chunks.len();
+        let updated: Vec<usize> = chunks
+            .flat_map(|chunk| self.updated(found, |found| found != Found::Nowhere, chunk))
+            .map(|(number, _)| number)
+            .collect();
+        let settling = |(rule, ruled): (usize, &'a Ruled)| {
+            let mut roles = vec![0.0f32; 2 * self.parts.layout.len().max(1)];
+            let mut classes = HashSet::new();
+            let own = |number: &&usize| self.parts.rule_of_group[self.group_of(**number)] == Some(rule);
+            for &number in updated.iter().filter(own) {
                 let class = self.classes[number];
-                roles[number] = if classes.insert(class) { 1.0 + class as f32 } else { 1.0 };
+                roles[2 * number] = if classes.insert(class) { 1.0 + class as f32 } else { 1.0 };
+                roles[2 * number + 1] = self.group_of(number) as f32;
             }
-        }
-        roles.into_iter().map(f32::to_bits).collect()
+            let kept = self.parts.kept.filter(|_| !ruled.rule.kept().is_empty()).cloned();
+            let members = Members { roles: roles.into_iter().map(f32::to_bits).collect(), kept };
+            (!classes.is_empty()).then_some((&*ruled.rule, members))
+        };
+        self.parts.rules.iter().enumerate().filter_map(settling).collect()
     }
 
     /// Parameters to update, by chunk, with what is known of each.
@@ -197,12 +229,15 @@ struct Range {
     classes: Classes,
 }
 
-impl<R: Rule> Pass<'_, R> {
+impl Pass<'_> {
     /// Everything that its kernels depend on besides host numbers.
     fn key(&self) -> Vec<u64> {
         // The arenas of the tally are this optimizer's own, the one for partial norms changes with the arenas.
         let Tally { scaling, scale, counts, status, .. } = self.parts.tally;
-        let mut words = vec![status.id, counts.id, scale.id, self.parts.partials.id];
+        let mut words = vec![status.id, counts.id, scale.id, self.parts.partials.id, self.parts.options.key()];
+        words.extend(self.parts.kept.iter().map(|arena| arena.id));
+        words.extend(self.parts.measured.iter().map(|measured| measured.sums.id));
+        words.extend(self.parts.followers.iter().map(|follower| follower.key()));
         let scaled = u64::from(scaling.is_some());
         words.push(scaled << 2 | u64::from(self.parts.update) << 1 | u64::from(self.parts.costs.is_some()));
         for (number, place) in self.parts.layout.iter().enumerate() {
@@ -226,74 +261,144 @@ impl<R: Rule> Pass<'_, R> {
 
     /// Host numbers of the update, as 32-bit words.
     fn numbers(&self) -> Vec<u32> {
-        let largest = self.parts.rule.settings().clip_norm;
-        let mut numbers = self.parts.tally.head(largest, self.parts.rule.correction()).to_vec();
-        for group in 0..self.groups.len() {
-            numbers.extend(self.factors(group, SETTLED));
+        let mut numbers = self.parts.tally.head(self.parts.options.clip_norm).to_vec();
+        for group in 0..self.parts.now.len() {
+            numbers.extend(self.group_numbers(group).unwrap_or_default());
+            numbers.extend(self.parts.options.numbers());
         }
+        numbers.extend(self.parts.followers.iter().flat_map(|follower| follower.numbers()));
         numbers.into_iter().map(|x| (x as f32).to_bits()).collect()
     }
 
-    /// The kernels of the update: the verdict, then a kernel a range.
+    /// The kernels of the update: the verdict, what rules measure, then a kernel a range.
     fn kernels(&self, Wanted { found, first, beside, capabilities }: Wanted<'_>) -> Result<Vec<ArenaKernel>> {
-        let Parts { rule, chunks, moments, tally, partials, .. } = &self.parts;
+        let Parts { chunks, moments, tally, partials, measured, .. } = &self.parts;
         let costs = self.parts.costs.unwrap_or_else(|| capabilities.costs());
         let (mut norms, mut updates) = (vec![], vec![]);
+        let mut measuring = Measuring::default();
         for (chunk, arenas) in chunks.iter().enumerate() {
-            for Range { first: start, elements, gradients, classes } in self.ranges(found, chunk)? {
+            for range in self.ranges(found, chunk)? {
+                let Range { first: start, elements, gradients, classes } = range;
                 norms.push(clip::Norm { gradients: gradients.clone(), elements, classes: classes.clone() });
-                let form = Vectors::of(elements, capabilities);
-                let vectors = elements / form.width();
-                // Where loads are dear a block shares those of its class and factors.
-                let one = matches!(classes, Classes::One(_));
-                let shares = costs.dear_loads && !one;
-                let each = if shares { BLOCK / form.width() } else { 1 };
-                let shader = rule.shader().into().file(form.file()).file(&UPDATE).with_operands();
-                let shader = shader.constant("VECTORS", each).constant("ONE_CLASS", one);
-                let name = if form.eights { format!("{}.eights", rule.name()) } else { rule.name().into() };
-                let mut kernel = Kernel::own(name, shader);
+                let rule = self.rule(arenas.group)?;
+                let bind = |arena: &Arc<Arena>| (Bound::Range(arena.place.clone(), start, elements), true);
+                let mut bound = vec![bind(&arenas.values), (gradients, false)];
+                bound.extend(moments[chunk].iter().map(bind));
                 let word = first + tally::HEAD + arenas.group * GROUP;
-                kernel.uniform(Sizes { vectors, word, class_number: classes.number() });
-                kernel.workgroups = vectors.div_ceil(64 * each) as u64;
-                kernel.iterations = each as u64;
-                // Values and moments are read and written, gradients read.
-                kernel.bytes = Some(elements as u64 * 4 * (3 + 2 * moments[chunk].len() as u64));
-                let range = |arena: &Arc<Arena>| (Bound::Range(arena.place.clone(), start, elements), true);
-                let mut bound = vec![range(&arenas.values), (gradients, false)];
-                bound.extend(moments[chunk].iter().map(range));
-                let mut kernel = ArenaKernel { kernel, arenas: bound };
-                kernel.bind(ArenaBinding::read(&tally.status, "status", "vec4<f32>"));
-                classes.bind(&mut kernel);
-                updates.push(kernel);
+                let site = Site { rule, bound, classes, word, elements };
+                let measured = measured.filter(|_| rule.measures());
+                if let Some(measured) = measured {
+                    let owners = self.owners(chunk, start, elements);
+                    measuring.add(self.measure(&site, capabilities, costs), measured, owners, costs);
+                }
+                updates.push(self.update(site, measured.map(|m| (m, start, chunk)), capabilities, costs));
             }
         }
-        let verdict = tally.verdict(first, self.roles(found), rule.correction(), beside);
+        let mut settlings = self.settlings(found).into_iter();
+        let (rule, members) = settlings.next().ok_or_else(|| Error::internal("an update of nothing"))?;
+        let verdict = tally.verdict(first, rule, members, beside);
         let mut kernels = clip::kernels(norms, verdict, partials, capabilities, costs);
+        kernels.extend(settlings.map(|(rule, members)| tally.settle(first, rule, members)));
+        if let Some(measured) = measured {
+            kernels.extend(measuring.kernels(measured));
+        }
         kernels.extend(updates);
+        let word = first + tally::HEAD + self.parts.now.len() * GROUP;
+        for (i, follower) in self.parts.followers.iter().enumerate() {
+            kernels.extend(follower.kernels(word + i * FOLLOWER, &tally.status, capabilities)?);
+        }
         Ok(kernels)
+    }
+
+    /// The parameter of each block of a range, as numbers of the layout.
+    fn owners(&self, chunk: usize, start: usize, elements: usize) -> Vec<u32> {
+        let mut owners = vec![0; elements / BLOCK];
+        for (number, place) in self.parts.layout.iter().enumerate().filter(|(_, place)| place.chunk == chunk) {
+            let last = (place.offset + place.shape.elements()).min(start + elements);
+            let blocks = place.offset.max(start)..last;
+            if !blocks.is_empty() {
+                owners[(blocks.start - start) / BLOCK..(blocks.end - start).div_ceil(BLOCK)].fill(number as u32);
+            }
+        }
+        owners
+    }
+
+    /// The shader of a rule over vectors, with what it asks for.
+    fn shader(&self, rule: &dyn Rule, form: Vectors) -> crate::kernel::Shader {
+        let adjust = Item::new("adjust", self.parts.options.adjust());
+        rule.shader().item(adjust).file(form.file()).file(&NUMBERS).with_operands()
+    }
+
+    /// The kernel of an update.
+    fn update(
+        &self,
+        site: Site<'_>,
+        measured: Option<(&Measured, usize, usize)>,
+        capabilities: &Capabilities,
+        costs: &Costs,
+    ) -> ArenaKernel {
+        let Site { rule, bound, classes, word, elements } = site;
+        let form = Vectors::of(elements, capabilities);
+        let vectors = elements / form.width();
+        // Where loads are dear a block shares those of its class and factors.
+        let one = matches!(classes, Classes::One(_)) && measured.is_none();
+        let shares = costs.dear_loads && !one;
+        let each = if shares { BLOCK / form.width() } else { 1 };
+        let shader = self.shader(rule, form).file(&UPDATE).constant("VECTORS", each).constant("ONE_CLASS", one);
+        let name = if form.eights { format!("{}.eights", rule.name()) } else { rule.name().into() };
+        let mut kernel = Kernel::own(name, shader);
+        kernel.uniform(Sizes { vectors, word, class_number: classes.number() });
+        kernel.workgroups = vectors.div_ceil(64 * each) as u64;
+        kernel.iterations = each as u64;
+        // Values and moments are read and written, gradients read.
+        kernel.bytes = Some(elements as u64 * 4 * (2 * bound.len() as u64 - 1));
+        let mut kernel = ArenaKernel { kernel, arenas: bound };
+        kernel.bind(ArenaBinding::read(&self.parts.tally.status, "status", "vec4<f32>"));
+        classes.bind(&mut kernel);
+        let owners = measured.map(|(measured, start, chunk)| (measured, self.owners(chunk, start, elements)));
+        measure::bind_sums(&mut kernel, owners);
+        kernel
+    }
+
+    /// The kernel that measures for an update, but for where its sums go.
+    fn measure(&self, site: &Site<'_>, capabilities: &Capabilities, costs: &Costs) -> measure::Draft {
+        let form = Vectors::of(site.elements, capabilities);
+        let shader = self.shader(site.rule, form);
+        let mut kernel = Kernel::own(format!("{}.measure", site.rule.name()), shader);
+        kernel.bytes = Some(site.elements as u64 * 4 * (2 * site.bound.len() as u64 - 1));
+        let mut kernel = ArenaKernel { kernel, arenas: site.bound.clone() };
+        kernel.bind(ArenaBinding::read(&self.parts.tally.status, "status", "vec4<f32>"));
+        site.classes.clone().bind(&mut kernel);
+        let lanes = costs.dear_barriers;
+        let class_number = site.classes.number();
+        measure::Draft { kernel, form, elements: site.elements, word: site.word, class_number, lanes }
     }
 
     /// The same on the reference's arenas.
     fn reference(&self, reached: &[bool], finite: bool) -> Result<()> {
+        let Parts { chunks, layout, tally, options, .. } = &self.parts;
         let mut square = 0.0;
-        for chunk in 0..self.parts.chunks.len() {
+        for chunk in 0..chunks.len() {
             let gradients = self.gradients(chunk)?.cpu()?;
             for (number, _) in self.updated(reached, |reached| reached, chunk) {
-                let place = &self.parts.layout[number];
+                let place = &layout[number];
                 let range = &gradients[place.offset..][..place.shape.elements()];
                 square += range.iter().map(|g| g * g).sum::<f64>();
             }
         }
         let norm: f64 = f64::sqrt(square);
-        let largest = self.parts.rule.settings().clip_norm;
-        let tally = self.parts.tally;
-        let status = tally.reference(norm, finite, largest)?;
+        let status = tally.reference(norm, finite, options.clip_norm)?;
         tally.status.cpu()?[..4].copy_from_slice(&status);
         let [_, factor, skipped, _] = status;
         if skipped != 0.0 {
             return Ok(());
         }
-        for (chunk, arenas) in self.parts.chunks.iter().enumerate() {
+        for (chunk, arenas) in chunks.iter().enumerate() {
+            let rule = match self.updated(reached, |reached| reached, chunk).next() {
+                Some(_) => self.rule(arenas.group)?,
+                None => continue,
+            };
+            let numbers = self.group_numbers(arenas.group)?;
             let gradients = self.gradients(chunk)?.cpu()?;
             let mut values = arenas.values.cpu()?;
             let mut moments = vec![];
@@ -301,21 +406,47 @@ impl<R: Rule> Pass<'_, R> {
                 moments.push(arena.cpu()?);
             }
             for (number, _) in self.updated(reached, |reached| reached, chunk) {
-                let place = &self.parts.layout[number];
-                let updates = {
+                let place = &layout[number];
+                let count = {
                     let count = &mut tally.counts.cpu()?[number];
                     *count += 1.0;
-                    *count as u64 - 1
+                    *count as u64
                 };
-                let factors = self.factors(arenas.group, updates);
-                for i in place.offset..place.offset + place.shape.elements() {
-                    let mut state = [0.0; 2];
-                    moments.iter().zip(&mut state).for_each(|(moment, state)| *state = moment[i]);
-                    values[i] = self.parts.rule.reference(&factors, values[i], factor * gradients[i], &mut state);
-                    moments.iter_mut().zip(state).for_each(|(moment, state)| moment[i] = state);
+                let range = place.offset..place.offset + place.shape.elements();
+                let values = &mut values[range.clone()];
+                let gradients: Vec<f64> = gradients[range.clone()]
+                    .iter()
+                    .zip(&*values)
+                    .map(|(g, x)| options.adjusted(factor * g, *x))
+                    .collect();
+                let mut kept = [0.0; 4];
+                if let Some(arena) = self.parts.kept {
+                    kept.copy_from_slice(&arena.cpu()?[4 * number..][..4]);
+                }
+                rule.reference(&mut Updated {
+                    numbers: &numbers,
+                    count,
+                    kept: &mut kept,
+                    shape: place.shape,
+                    values,
+                    gradients: &gradients,
+                    moments: &mut moments.iter_mut().map(|moment| &mut moment[range.clone()]).collect::<Vec<_>>(),
+                });
+                if let Some(arena) = self.parts.kept {
+                    arena.cpu()?[4 * number..][..4].copy_from_slice(&kept);
                 }
             }
         }
-        Ok(())
+        self.parts.followers.iter().try_for_each(|follower| follower.reference())
     }
+}
+
+/// A range of an arena as the kernels of its rule see it.
+struct Site<'a> {
+    rule: &'a dyn Rule,
+    bound: Vec<(Bound, bool)>,
+    classes: Classes,
+    /// First word of its group's numbers.
+    word: usize,
+    elements: usize,
 }

@@ -1,58 +1,237 @@
 //! The mathematics of an optimizer: what [`Stepper`](super::Stepper) runs over a store.
 
-use super::settings::Settings;
+use std::fmt;
+
 use crate::error::Problem;
 use crate::kernel::Shader;
-use crate::shader::File;
+use crate::shader::Item;
+use crate::shape::Shape;
 
-/// Numbers of a rule for the parameters with one count of updates: two vectors in the shader.
-pub type Factors = [f64; 8];
+/// Host numbers of a rule: four vectors in its shaders, `factor(at)` to `factor(at + 3u)`.
+pub type Numbers = [f64; 16];
 
-/// How a rule's factors depend on the number of updates, which only the device knows.
+/// What a rule's numbers depend on besides its configuration.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Correction {
-    /// WGSL of `fn correction(constants: vec4<f32>, count: u32) -> vec2<f32>`: what the rule's shader needs besides the
-    /// factors of t = infinity to form those of update number `count`, from 1. It may call `one_minus_power(log, count)`,
-    /// 1 - b^count for b in [0, 1) with `log.x + log.y` its logarithm.
-    pub wgsl: &'static str,
-    /// Numbers that it takes.
-    pub constants: [f64; 4],
+pub struct Now {
+    /// The learning rate of this step and group.
+    pub lr: f64,
+    /// The weight decay of the group.
+    pub weight_decay: f64,
+    /// The momentum (for rules with betas: the first one) where a schedule gives it.
+    pub momentum: Option<f64>,
 }
 
-/// The shader of a rule in `file`, which keeps arenas of these names.
-pub(super) fn shader(file: &File, kept: &[&'static str]) -> Shader {
-    let names = [("theta", true), ("gradients", false)].into_iter().chain(kept.iter().map(|&name| (name, true)));
-    names
-        .zip(0..)
-        .fold(Shader::of(&[file]), |shader, ((name, write), binding)| shader.bound(binding, write, name, "$V$"))
+/// What a rule keeps for each scalar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Its name in checkpoints.
+    pub name: &'static str,
+    /// True if it is never below 0, as a mean of squares: a file where it is, is damaged.
+    pub never_negative: bool,
 }
 
-/// The mathematics of an optimizer, an element at a time.
-pub trait Rule: Send + Sync + 'static {
+impl Moment {
+    /// One that may be any number. It is 0 before the first update.
+    pub const fn new(name: &'static str) -> Moment {
+        Moment { name, never_negative: false }
+    }
+
+    /// One that is never below 0.
+    pub const fn square(name: &'static str) -> Moment {
+        Moment { name, never_negative: true }
+    }
+}
+
+/// The update of one parameter in f64, as the reference does it.
+pub struct Update<'a> {
+    /// What [`Rule::numbers`] gave.
+    pub numbers: &'a Numbers,
+    /// The number of this update of the parameter, from 1.
+    pub count: u64,
+    /// What [`Rule::kept`] names, 0 before the first update.
+    pub kept: &'a mut [f64; 4],
+    /// The parameter's shape.
+    pub shape: Shape,
+    /// The parameter.
+    pub values: &'a mut [f64],
+    /// Its gradient, clipped.
+    pub gradients: &'a [f64],
+    /// What [`Rule::moments`] names, each as long as the parameter.
+    pub moments: &'a mut [&'a mut [f64]],
+}
+
+impl Update<'_> {
+    /// Goes over the scalars: `each` takes value, gradient and moments, changes the moments in place, and gives the new
+    /// value.
+    pub fn each<const N: usize>(&mut self, mut each: impl FnMut(f64, f64, &mut [f64; N]) -> f64) {
+        for (i, value) in self.values.iter_mut().enumerate() {
+            let mut own = std::array::from_fn(|k| self.moments[k][i]);
+            *value = each(*value, self.gradients[i], &mut own);
+            self.moments.iter_mut().zip(own).for_each(|(moment, own)| moment[i] = own);
+        }
+    }
+}
+
+/// The mathematics of an optimizer: one update of a parameter.
+///
+/// A rule of your own is one `impl` and one shader; `tests/rules.rs` has one in sixty lines. A shader may be a text
+/// (`"..".into()`), which declares
+///
+/// - bindings 0 `theta`, 1 `gradients`, then the moments in their order, arrays of `V`, a vector of floats of which
+///   `part(x, k)` are `PARTS` times four and `joined(parts)` is the reverse;
+/// - a struct `Factors`, and `factors_at(at: u32, corrected: vec4<f32>, sums: vec2<f32>) -> Factors`, which makes it from
+///   [`Rule::numbers`] (`factor(at)` and the three after it), [`Rule::correction`] and, if the rule measures, the sums
+///   over the parameter;
+/// - `apply(i: u32, clip: f32, f: Factors)`, the update of vector `i`. It takes the gradient through
+///   `adjust(part(gradients[i], k), x, clip)`, with `x` the parameter: there clipping and penalties are done.
+pub trait Rule: fmt::Debug + Send + Sync + 'static {
     /// Name for dumps and checkpoints.
     fn name(&self) -> &'static str;
-    /// What every optimizer has.
-    fn settings(&self) -> Settings<'_>;
-    /// Changes the learning rate.
-    fn set_lr(&mut self, lr: f64);
-    /// Names of what is kept for each scalar (at most two).
-    fn moments(&self) -> &'static [&'static str];
-    /// True for one of [`Rule::moments`] that is never below 0, as a mean of squares: a file where it is, is damaged.
-    fn is_never_negative(&self, moment: &str) -> bool;
-    /// The shader of a rule (see `shaders/optim/adamw.wgsl`), a `&'static str` for one of your own. It declares bindings 0 `theta`,
-    /// 1 `gradients`, 2 and 3 moments, arrays of `V`; a struct `Factors` with `factors_at(at, correction)`, which calls
-    /// `factor(at)` for a vector of four and takes what [`Correction::wgsl`] gave; `apply(i, clip, factors)`, the update of
-    /// vector `i` of type `V`, of which `part(x, k)` are `PARTS` times four floats and `joined(parts)` is the reverse.
-    fn shader(&self) -> impl Into<Shader>;
-    /// How the factors depend on the number of updates; `None` if they do not.
-    fn correction(&self) -> Option<Correction>;
-    /// Factors for parameters with so many updates before this one.
-    fn factors(&self, lr: f64, weight_decay: f64, updates: u64) -> Factors;
-    /// The update of one scalar in f64: its new value, with the moments changed in place.
-    fn reference(&self, factors: &Factors, value: f64, gradient: f64, moments: &mut [f64; 2]) -> f64;
+    /// The learning rate to begin with.
+    fn lr(&self) -> f64;
+    /// Weight decay, for groups that have none of their own.
+    fn weight_decay(&self) -> f64 {
+        0.0
+    }
+    /// What is kept for each scalar.
+    fn moments(&self) -> Vec<Moment> {
+        vec![]
+    }
+    /// Names of what is kept for each parameter besides its count of updates; at most four, 0 before the first update.
+    fn kept(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// The shader of the update.
+    fn shader(&self) -> Shader;
+    /// What depends on the number of updates, which only the device knows: `fn correction(at: u32, count: u32, kept:
+    /// vec4<f32>) -> Corrected`, with `Corrected(corrected, kept)` what `factors_at` takes and what is kept from now on.
+    /// `factor(at)` gives host numbers as in [`Rule::shader`], `count` begins with 1, and `one_minus_power(log, count)` is
+    /// 1 - b^count for b in [0, 1) with `log.x + log.y` its logarithm. `None`: ones.
+    fn correction(&self) -> Option<Shader> {
+        None
+    }
+    /// True if `apply` needs sums over the whole parameter. The shader then has `measure(i, clip, f) -> vec2<f32>` too, what
+    /// vector `i` adds to them; it runs over the whole parameter first, may change the moments, and sees sums of 0.
+    fn measures(&self) -> bool {
+        false
+    }
+    /// Host numbers of a step.
+    fn numbers(&self, now: &Now) -> Numbers;
+    /// The update in f64.
+    fn reference(&self, update: &mut Update<'_>);
     /// The setting that cannot be used, if there is one.
     ///
     /// # Errors
     /// What is wrong with it.
     fn check(&self) -> Result<(), Problem>;
+}
+
+/// How `apply` of an elementwise rule, and its `measure`, treat the moments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writes {
+    /// They become what comes out.
+    Yes,
+    /// They are read alone.
+    No,
+}
+
+/// A shader whose mathematics are `fn moved(x, g, old, f) -> Moved` for four elements with parameter x, gradient g (adjusted)
+/// and moments `old`: `Moved(x, kept)` with the new ones. `Moments` has the moments of these names.
+pub(super) fn elementwise(mathematics: Shader, moments: &[&'static str]) -> Shader {
+    let shader = vectors(mathematics, moments);
+    let shader = shader.item(Item::new("Moved", "struct $Moved$ {\n    x: vec4<f32>,\n    kept: $Moments$,\n}\n"));
+    shader.item(Item::new("apply", apply(moments, Writes::Yes)))
+}
+
+/// The same for a rule that measures first, by `fn observed(x, g, old, f) -> Observed`: `Observed(first, second, kept)` with what
+/// four elements add to the two sums, and the moments, which are changed there or in `moved`.
+pub(super) fn elementwise_measured(mathematics: Shader, moments: &[&'static str], in_measure: Writes) -> Shader {
+    let shader = vectors(mathematics, moments);
+    let observed = "struct $Observed$ {\n    first: vec4<f32>,\n    second: vec4<f32>,\n    kept: $Moments$,\n}\n";
+    let moved = "struct $Moved$ {\n    x: vec4<f32>,\n    kept: $Moments$,\n}\n";
+    let in_apply = if in_measure == Writes::Yes { Writes::No } else { Writes::Yes };
+    let shader = shader.item(Item::new("Observed", observed)).item(Item::new("Moved", moved));
+    let shader = shader.item(Item::new("apply", apply(moments, in_apply)));
+    shader.item(Item::new("measure", measure(moments, in_measure)))
+}
+
+/// Bindings and the struct of the moments, which has a member more where there are none.
+fn vectors(shader: Shader, moments: &[&'static str]) -> Shader {
+    let names = ["theta".to_string(), "gradients".to_string()].into_iter();
+    let names = names.chain(moments.iter().map(|name| format!("{name}_values")));
+    let shader = names.zip(0..).fold(shader, |shader, (name, binding)| {
+        let write = name != "gradients";
+        shader.bound(binding, write, name, "$V$")
+    });
+    let members = match moments {
+        [] => "    none: vec4<f32>,\n".into(),
+        _ => moments.iter().map(|name| format!("    {name}: vec4<f32>,\n")).collect::<String>(),
+    };
+    shader.item(Item::new("Moments", format!("struct $Moments$ {{\n{members}}}\n")))
+}
+
+/// The lines that load a vector of each arena, and the moments of its part k.
+fn loads(moments: &[&'static str]) -> (String, String) {
+    let load = |name: &&str| format!("    let old_{name} = ${name}_values$[i];\n");
+    let part = |name: &&str| format!("$part$(old_{name}, k)");
+    let lines: String = "    let old = $theta$[i];\n    let gradient = $gradients$[i];\n".to_string();
+    let parts: Vec<String> = moments.iter().map(part).collect();
+    let parts = if parts.is_empty() { "vec4<f32>(0.0)".into() } else { parts.join(", ") };
+    (lines + &moments.iter().map(load).collect::<String>(), parts)
+}
+
+/// The lines that declare, fill and store new moments.
+fn stores(moments: &[&'static str], from: &str) -> [String; 3] {
+    let each = |line: &dyn Fn(&str) -> String| moments.iter().map(|name| line(name)).collect::<String>();
+    [
+        each(&|name| format!("    var new_{name}: array<vec4<f32>, $PARTS$>;\n")),
+        each(&|name| format!("        new_{name}[k] = {from}.kept.{name};\n")),
+        each(&|name| format!("    ${name}_values$[i] = $joined$(new_{name});\n")),
+    ]
+}
+
+fn apply(moments: &[&'static str], writes: Writes) -> String {
+    let (lines, parts) = loads(moments);
+    let [declare, fill, store] = stores(if writes == Writes::Yes { moments } else { &[] }, "result");
+    format!(
+        "fn $apply$(i: u32, clip: f32, f: $Factors$) {{
+{lines}    var x: array<vec4<f32>, $PARTS$>;
+{declare}    for (var k = 0u; k < $PARTS$; k++) {{
+        let own = $part$(old, k);
+        let result = $moved$(own, $adjust$($part$(gradient, k), own, clip), $Moments$({parts}), f);
+        x[k] = result.x;
+{fill}    }}
+{store}    $theta$[i] = $joined$(x);
+}}
+"
+    )
+}
+
+fn measure(moments: &[&'static str], writes: Writes) -> String {
+    let (lines, parts) = loads(moments);
+    let [declare, fill, store] = stores(if writes == Writes::Yes { moments } else { &[] }, "seen");
+    format!(
+        "fn $measure$(i: u32, clip: f32, f: $Factors$) -> vec2<f32> {{
+{lines}    var sums = vec2<f32>(0.0);
+{declare}    for (var k = 0u; k < $PARTS$; k++) {{
+        let own = $part$(old, k);
+        let seen = $observed$(own, $adjust$($part$(gradient, k), own, clip), $Moments$({parts}), f);
+        sums += vec2<f32>(dot(seen.first, vec4<f32>(1.0)), dot(seen.second, vec4<f32>(1.0)));
+{fill}    }}
+{store}    return sums;
+}}
+"
+    )
+}
+
+/// ln b in two parts for `one_minus_power`: the first has twelve bits, so that counts below 4096 multiply it exactly.
+pub(super) fn logarithm(b: f64) -> [f64; 2] {
+    let log = b.ln().max(-100.0);
+    let high = f64::from(f32::from_bits((log as f32).to_bits() & !0xfff));
+    [high, log - high]
+}
+
+/// Numbers as the vectors of the shader.
+pub(super) fn numbers(vectors: [[f64; 4]; 4]) -> Numbers {
+    std::array::from_fn(|i| vectors[i / 4][i % 4])
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::rule::Rule;
+use super::rule::Moment;
 use super::tally::MOST_UPDATES;
 use super::{Optimizer, Stepper};
 use crate::dtype::DType;
@@ -17,14 +17,18 @@ use crate::transfer::{Place, Reader, Writer};
 /// State of an optimizer on the host.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct OptimizerState {
-    /// Name of the optimizer's rule.
+    /// Name of the optimizer's rule; of several, joined by `+`.
     pub rule: String,
-    /// Learning rate.
+    /// Learning rate of the first rule.
     pub lr: f64,
+    /// Learning rates of the others.
+    pub more_lrs: Vec<f64>,
     /// Number of steps.
     pub steps: u64,
     /// Number of updates of each parameter that has had any.
     pub updates: Vec<(String, u64)>,
+    /// What rules keep for each parameter besides tensors, where they do.
+    pub kept: Vec<(String, [f64; 4])>,
     /// The loss scale and the good steps since it changed, where losses are scaled.
     pub loss_scale: Option<(f64, u64)>,
     /// What is kept for each parameter: name (`m.conv1.weight`), shape, values.
@@ -72,7 +76,11 @@ pub(super) fn with_tensors(state: &OptimizerState, tensors: &StateTensors<'_>) -
     OptimizerState { tensors, ..state.clone() }
 }
 
-impl<R: Rule> Stepper<R> {
+fn demand(moment: Moment) -> Demand {
+    if moment.never_negative { Demand::FiniteNotNegative } else { Demand::Finite }
+}
+
+impl<R: ?Sized + Send + Sync> Stepper<R> {
     pub(super) fn saved(&self) -> Result<OptimizerState> {
         let StateInPlace { mut state, tensors } = self.saved_in_place()?;
         let mut reader = Reader::new(self.store.device());
@@ -104,36 +112,60 @@ impl<R: Rule> Stepper<R> {
             None => (vec![0; layout.len()], None),
         };
         let mut state = OptimizerState {
-            rule: self.rule.name().into(),
+            rule: self.name(),
             lr: self.lr(),
+            more_lrs: self.rules.iter().skip(1).map(|ruled| ruled.lr(self.steps_done())).collect(),
             steps: self.steps(),
             updates: vec![],
+            kept: vec![],
             loss_scale,
             tensors: vec![],
         };
         let updated = || layout.iter().zip(&counts).filter(|(_, updates)| **updates > 0);
         state.updates.extend(updated().map(|(place, &updates)| (place.name.to_string(), updates)));
+        if let Some(kept) = &self.kept {
+            let numbers = kept.read(0, kept.elements)?;
+            let keeps = self.keeps(&layout)?;
+            let of = |number: usize| std::array::from_fn(|k| numbers.get(4 * number + k).copied().unwrap_or(0.0));
+            let own = (0..layout.len()).filter(|&number| counts[number] > 0 && keeps[number]);
+            state.kept = own.map(|number| (layout[number].name.to_string(), of(number))).collect();
+        }
         // As they lie, so that they are read in one go.
-        let mut kept: Vec<_> = (0..self.rule.moments().len())
-            .flat_map(|moment| updated().map(move |(place, _)| (place.chunk, moment, place)))
+        let moments = self.moments_of_chunks()?;
+        let mut kept: Vec<_> = updated()
+            .flat_map(|(place, _)| {
+                moments[place.chunk].iter().enumerate().map(move |(k, moment)| (place.chunk, k, *moment, place))
+            })
             .collect();
-        kept.sort_by_key(|&(chunk, moment, place)| (chunk, moment, place.offset));
-        let tensor = |(chunk, moment, place): (usize, usize, &Placed)| {
-            let name = self.rule.moments()[moment];
-            let arena = self.moments.get(chunk)?.get(moment)?;
+        kept.sort_by_key(|&(chunk, k, _, place)| (chunk, k, place.offset));
+        let tensor = |(chunk, k, moment, place): (usize, usize, Moment, &Placed)| {
+            let arena = self.moments.get(chunk)?.get(k)?;
             Some(InPlace {
-                name: format!("{name}.{}", place.name),
+                name: format!("{}.{}", moment.name, place.name),
                 shape: place.shape,
                 place: Place::Arena(arena.clone(), place.offset),
-                demand: self.demand(name),
+                demand: demand(moment),
             })
         };
         let tensors = kept.into_iter().filter_map(tensor).collect();
         Ok(StateInPlace { state, tensors })
     }
 
-    fn demand(&self, moment: &str) -> Demand {
-        if self.rule.is_never_negative(moment) { Demand::FiniteNotNegative } else { Demand::Finite }
+    /// For each chunk of the store what its rule keeps.
+    fn moments_of_chunks(&self) -> Result<Vec<Vec<Moment>>> {
+        let rules = self.rules_of_groups();
+        let of = |group: usize| rules[group].map_or(vec![], |rule| self.rules[rule].rule.moments());
+        Ok(self.store.chunks(false)?.iter().map(|chunk| of(chunk.group)).collect())
+    }
+
+    /// For each parameter whether its rule keeps numbers.
+    fn keeps(&self, layout: &[Placed]) -> Result<Vec<bool>> {
+        let rules = self.rules_of_groups();
+        let chunks = self.store.chunks(false)?;
+        let keeps = |place: &Placed| {
+            rules[chunks[place.chunk].group].is_some_and(|rule| !self.rules[rule].rule.kept().is_empty())
+        };
+        Ok(layout.iter().map(keeps).collect())
     }
 
     pub(super) fn restore(&mut self, state: &OptimizerState) -> Result<()> {
@@ -154,7 +186,7 @@ impl<R: Rule> Stepper<R> {
 
     /// [`Stepper::restore`], with the tensors apart from the rest.
     pub(super) fn restore_packed(&mut self, state: &OptimizerState, tensors: &StateTensors<'_>) -> Result<()> {
-        if state.rule != self.rule.name() {
+        if state.rule != self.name() {
             return Err(self.foreign(format!("the state is one of {}", state.rule)));
         }
         if state.steps >= MOST_UPDATES {
@@ -182,34 +214,51 @@ impl<R: Rule> Stepper<R> {
         // Everything is checked before anything is written.
         let exact = self.store.device().is_exact();
         let mut writes = vec![];
-        for (moment, prefix) in self.rule.moments().iter().enumerate() {
-            for (number, place) in layout.iter().enumerate() {
+        let moments = self.moments_of_chunks()?;
+        for (number, place) in layout.iter().enumerate() {
+            for (k, moment) in moments[place.chunk].iter().enumerate() {
                 if updates[number] == 0 {
-                    writes.push((moment, number, None));
+                    writes.push((k, number, None));
                     continue;
                 }
-                let name = format!("{prefix}.{}", place.name);
+                let name = format!("{}.{}", moment.name, place.name);
                 let (shape, values) = tensors.get(&*name).ok_or_else(|| self.foreign(format!("it lacks `{name}`")))?;
                 if *shape != place.shape {
                     return Err(self.foreign(format!("`{name}` has shape {shape}, not {}", place.shape)));
                 }
-                let sound = values.check(DType::F32, exact, self.demand(prefix), 0);
+                let sound = values.check(DType::F32, exact, demand(*moment), 0);
                 sound.map_err(|why| self.foreign(format!("`{name}` {why}")))?;
-                writes.push((moment, number, Some(values)));
+                writes.push((k, number, Some(values)));
             }
         }
         if writes.iter().filter(|write| write.2.is_some()).count() < tensors.len() {
             return Err(self.foreign(self.unknown(&numbers, &updates, tensors)));
         }
-        let lr = self.lr();
-        self.rule.set_lr(state.lr);
+        let keeps = self.keeps(&layout)?;
+        let mut kept = vec![None; layout.len()];
+        for (name, own) in &state.kept {
+            let number = numbers.get(&**name).filter(|number| keeps[**number] && updates[**number] > 0);
+            let number = *number.ok_or_else(|| self.foreign(format!("nothing is kept for a parameter `{name}`")))?;
+            if own.iter().any(|x| !x.is_finite()) || kept[number].replace(*own).is_some() {
+                return Err(self.foreign(format!("what is kept for `{name}` is not finite, or there twice")));
+            }
+        }
+        if let Some(number) = (0..layout.len()).find(|&i| keeps[i] && updates[i] > 0 && kept[i].is_none()) {
+            return Err(self.foreign(format!("it lacks what is kept for `{}`", layout[number].name)));
+        }
+        let lrs: Vec<f64> = std::iter::once(state.lr).chain(state.more_lrs.iter().copied()).collect();
+        if lrs.len() != self.rules.len() {
+            return Err(self.foreign(format!("it has {} learning rates", lrs.len())));
+        }
+        let before: Vec<f64> = self.rules.iter().map(|ruled| ruled.lr).collect();
+        self.rules.iter_mut().zip(lrs).for_each(|(ruled, lr)| ruled.lr = lr);
         // What steps before this one have still to report is undone with them.
         let settled = self.prepare().and_then(|_| match self.store.settled() {
             Err(Error::NonFinite { .. } | Error::LossScale { .. }) => Ok(()),
             other => other,
         });
         if let Err(error) = settled {
-            self.rule.set_lr(lr);
+            self.rules.iter_mut().zip(before).for_each(|(ruled, lr)| ruled.lr = lr);
             return Err(error);
         }
         let device = &self.store.device().clone();
@@ -224,6 +273,9 @@ impl<R: Rule> Stepper<R> {
             }
         }
         writer.finish()?;
+        if let Some(arena) = &self.kept {
+            arena.write(0, &kept.into_iter().flat_map(Option::unwrap_or_default).collect::<Vec<_>>())?;
+        }
         if let Some(tally) = &mut self.tally {
             tally.write_counts(device, &updates)?;
             if let Some((scale, good)) = state.loss_scale
@@ -240,7 +292,8 @@ impl<R: Rule> Stepper<R> {
         }
         self.gathered = vec![false; layout.len()];
         self.submitted = state.steps;
-        self.author = Arc::new(Author::new(self.store.state(), self.rule.name(), self.at));
+        let name = self.rules.first().map_or("optimizer", |ruled| ruled.rule.name());
+        self.author = Arc::new(Author::new(self.store.state(), name, self.at));
         Ok(())
     }
 
@@ -249,16 +302,15 @@ impl<R: Rule> Stepper<R> {
         let mut names: Vec<&str> = tensors.keys().copied().collect();
         names.sort_unstable();
         for name in names {
-            let known = |moment: &&str| {
-                let parameter = name.strip_prefix(moment)?.strip_prefix('.')?;
+            let known = |moment: &Moment| {
+                let parameter = name.strip_prefix(moment.name)?.strip_prefix('.')?;
                 numbers.get(parameter).map(|&number| updates[number])
             };
-            match self.rule.moments().iter().find_map(known) {
+            let moments = self.rules.iter().flat_map(|ruled| ruled.rule.moments());
+            match moments.collect::<Vec<_>>().iter().find_map(known) {
                 Some(0) => return format!("it has `{name}`, but no updates of that parameter"),
                 Some(_) => {}
-                None => {
-                    return format!("it has `{name}`, which {} with these settings does not keep", self.rule.name());
-                }
+                None => return format!("it has `{name}`, which {} with these settings does not keep", self.name()),
             }
         }
         "it has tensors that nothing is made of".into()

@@ -9,31 +9,52 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use super::clip::{self, Verdict};
-use super::rule::Correction;
+use super::rule::Rule;
 use super::scale::LossScale;
 use crate::arena::Arena;
 use crate::device::Device;
 use crate::dtype::DType;
-use crate::engine::{ArenaBinding, Beside, Bound};
+use crate::engine::{ArenaBinding, ArenaKernel, Beside, Bound};
 use crate::error::Result;
 use crate::graph::{Node, ParameterLeaf, Source};
 use crate::history::Flow;
-use crate::kernel::Shader;
+use crate::kernel::{Kernel, Shader};
 use crate::layout::Meta;
-use crate::shader::Item;
-use crate::shaders::optim::TALLY;
+use crate::shader::{Item, params};
+use crate::shaders::optim::{NUMBERS, SETTLE, SETTLE_ALONE, TALLY};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
-/// Operand words of a step before the factors of its groups.
-pub(super) const HEAD: usize = 12;
+/// Operand words of a step before those of its groups (`HEAD` of `settle.wgsl`, in vectors).
+pub(super) const HEAD: usize = 8;
 /// A count that no run reaches: beyond it the words on the device would not be numbers.
 pub(super) const MOST_UPDATES: u64 = 0x7f00_0000;
-/// A number of updates after which no factor changes.
-pub(super) const SETTLED: u64 = 1 << 60;
-/// The correction of a rule whose factors do not depend on the count.
-const UNCORRECTED: &str =
-    "fn $correction$(constants: vec4<f32>, count: u32) -> vec2<f32> {\n    return vec2<f32>(1.0);\n}\n";
+/// The correction of a rule whose numbers do not depend on the count.
+const UNCORRECTED: &str = "fn $correction$(at: u32, count: u32, kept: vec4<f32>) -> $Corrected$ {
+    return $Corrected$(vec4<f32>(1.0), kept);
+}
+";
+/// What a rule keeps that keeps nothing.
+const NOTHING: &str = "fn $kept_of$(number: u32) -> vec4<f32> {
+    return vec4<f32>(0.0);
+}
+";
+
+params! {
+    /// Sizes of the settling of a rule's parameters.
+    struct Sizes {
+        word,
+        parameters,
+    }
+}
+
+/// The parameters of a rule as its settling needs them.
+pub(super) struct Members {
+    /// For each parameter 0: it is not updated, 1: it is, 1 + c: it is, and stands for class c; and the number of its group.
+    pub roles: Arc<[u32]>,
+    /// What is kept for each parameter, if the rule keeps anything.
+    pub kept: Option<Arc<Arena>>,
+}
 
 /// The tally of an optimizer, on the device.
 pub(super) struct Tally {
@@ -99,34 +120,56 @@ impl Tally {
         self.counts.write(0, &updates.iter().map(word).collect::<Vec<_>>())
     }
 
-    /// Host numbers of a step: the largest norm (0: no clipping), the settings, the constants of the rule's correction.
-    pub fn head(&self, largest: Option<f64>, correction: Option<Correction>) -> [f64; HEAD] {
-        let [a, b, c, d] = correction.map_or([0.0; 4], |correction| correction.constants);
+    /// Host numbers of a step: the largest norm (0: no clipping), and the settings of loss scaling.
+    pub fn head(&self, largest: Option<f64>) -> [f64; HEAD] {
         let largest = largest.unwrap_or(0.0);
         match self.scaling {
             Some(LossScale { growth, backoff, interval, floor, .. }) => {
-                [largest, growth, backoff, f64::from(interval), floor, 0.0, 0.0, 0.0, a, b, c, d]
+                [largest, growth, backoff, f64::from(interval), floor, 0.0, 0.0, 0.0]
             }
-            None => [largest, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, a, b, c, d],
+            None => [largest, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0],
         }
     }
 
-    /// What a kernel needs to pass the verdict of a step whose host numbers begin at `word`. `members` says of each
-    /// parameter 0: it is not updated, 1: it is, 1 + c: it is, and stands for class c.
+    /// The parts that count the updates of a rule's parameters, and what they bind besides `status`.
+    fn settling(&self, rule: &dyn Rule, members: Members) -> (Shader, Vec<ArenaBinding>) {
+        let mut bound = vec![
+            ArenaBinding::write(&self.counts, "counts", "u32"),
+            ArenaBinding::read(Bound::Table(members.roles), "members", "f32"),
+        ];
+        let shader = rule.correction().unwrap_or_else(|| Shader::default().item(Item::new("correction", UNCORRECTED)));
+        let keeps = members.kept.is_some();
+        let (kept_of, keep) = match members.kept {
+            Some(kept) => {
+                bound.push(ArenaBinding::write(&kept, "kept_numbers", "vec4<f32>"));
+                (
+                    "fn $kept_of$(number: u32) -> vec4<f32> {\n    return $kept_numbers$[number];\n}\n",
+                    "    $kept_numbers$[number] = kept;\n",
+                )
+            }
+            None => (NOTHING, ""),
+        };
+        let keep = format!("fn $keep$(number: u32, kept: vec4<f32>) {{\n{keep}}}\n");
+        let shader = shader.item(Item::new("kept_of", kept_of)).item(Item::new("keep", keep)).constant("KEEPS", keeps);
+        (shader.file(&NUMBERS).file(&SETTLE).with_operands(), bound)
+    }
+
+    /// What a kernel needs to pass the verdict of a step whose host numbers begin at `word`, and to settle the parameters
+    /// of its first rule.
     pub fn verdict(
         &self,
         word: usize,
-        members: Arc<[u32]>,
-        correction: Option<Correction>,
+        rule: &dyn Rule,
+        members: Members,
         Beside { loss, accepted }: Beside,
     ) -> Verdict {
-        let parameters = members.len();
+        let parameters = members.roles.len() / 2;
+        let (mut shader, settling) = self.settling(rule, members);
         let mut bound = vec![
             ArenaBinding::write(&self.status, "status", "vec4<f32>"),
             ArenaBinding::write(&self.scale, "scaling", "f32"),
-            ArenaBinding::write(&self.counts, "counts", "u32"),
-            ArenaBinding::read(Bound::Table(members), "members", "f32"),
         ];
+        bound.extend(settling);
         let (mut accept, mut refuses) = ("", "false".to_string());
         if let Some(accepted) = accepted {
             accept = "    $accepted$[0] = u32(yes);\n";
@@ -138,13 +181,21 @@ impl Tally {
         }
         let accept = format!("fn $accept$(yes: bool) {{\n{accept}}}\n");
         let refuses = format!("fn $refuses_loss$() -> bool {{\n    return {refuses};\n}}\n");
-        let shader = match correction {
-            Some(Correction { wgsl, .. }) => Shader::foreign(wgsl.into()),
-            None => Shader::default().item(Item::new("correction", UNCORRECTED)),
-        };
-        let shader = shader.item(Item::new("accept", accept)).item(Item::new("refuses_loss", refuses));
-        let shader = shader.file(&TALLY).with_operands();
-        Verdict { shader, bound, word, parameters, iterations: parameters.div_ceil(64) as u64 * 12 }
+        shader = shader.item(Item::new("accept", accept)).item(Item::new("refuses_loss", refuses)).file(&TALLY);
+        Verdict { shader, bound, word, parameters, iterations: iterations(parameters) }
+    }
+
+    /// The kernel that settles the parameters of a further rule, once the verdict is passed.
+    pub fn settle(&self, word: usize, rule: &dyn Rule, members: Members) -> ArenaKernel {
+        let parameters = members.roles.len() / 2;
+        let (shader, bound) = self.settling(rule, members);
+        let mut kernel = Kernel::own("settle", shader.file(&SETTLE_ALONE));
+        kernel.uniform(Sizes { word, parameters });
+        kernel.iterations = iterations(parameters);
+        let mut kernel = ArenaKernel { kernel, arenas: vec![] };
+        kernel.bind(ArenaBinding::write(&self.status, "status", "vec4<f32>"));
+        bound.into_iter().for_each(|binding| kernel.bind(binding));
+        kernel
     }
 
     /// The same in f64 for gradients of this norm, scaled, and a loss that is `finite` or not: the status (norm, factor of the gradients, 1 if the update is
@@ -181,4 +232,9 @@ impl Tally {
 fn arenas(device: &Device, parameters: usize) -> Result<(Arc<Arena>, Arc<Arena>)> {
     let room = parameters.max(1).next_multiple_of(64);
     Ok((device.arena("counts of updates", room)?, device.arena("status", 4 * (1 + room))?))
+}
+
+/// Rounds of the loops that settle so many parameters.
+fn iterations(parameters: usize) -> u64 {
+    parameters.div_ceil(64) as u64 * 12
 }

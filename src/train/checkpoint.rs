@@ -284,7 +284,7 @@ impl Parts {
                 pair => Some(loss_scale(pair).ok_or_else(|| missing("loss_scale"))?),
             },
             updates: updates().ok_or_else(|| missing("updates"))?,
-            tensors: vec![],
+            ..OptimizerState::default()
         })
     }
 }

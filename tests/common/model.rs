@@ -36,5 +36,5 @@ impl Model {
 }
 
 pub fn adamw(model: &Model) -> AdamW {
-    AdamW::new(&model.store, AdamWConfig { lr: 0.013, clip_norm: Some(0.7), ..Default::default() })
+    AdamW::new(&model.store, AdamWConfig { lr: 0.013, ..Default::default() }).clip_norm(0.7)
 }

@@ -43,11 +43,11 @@ pub fn batch(device: &Device, rows: usize, i: u64) -> (Tensor, Tensor) {
 pub fn train(device: &Device, net: &Net, optimizer: &mut AdamW, rows: usize, step: u64) -> Tensor {
     let (x, labels) = batch(device, rows, step % 50);
     let loss = net.forward(&x).cross_entropy(&labels);
-    optimizer.set_lr(1e-3 / (1.0 + step as f64));
+    optimizer.set_lr(1e-3 / (1.0 + step as f64)).expect("a rate");
     optimizer.step(&loss).expect("a step");
     loss
 }
 
 pub fn adamw(net: &Net) -> AdamW {
-    AdamW::new(&net.params, AdamWConfig { weight_decay: 1e-2, clip_norm: Some(1.0), ..Default::default() })
+    AdamW::new(&net.params, AdamWConfig { weight_decay: 1e-2, ..Default::default() }).clip_norm(1.0)
 }

@@ -1,0 +1,28 @@
+// For software drivers alone: `optim/measure.wgsl` without barriers. An invocation sums a block of 64 elements to
+// partial[p.first + block].
+//
+// Asks for the same. Iterations: vectors of a block.
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let block = (group.x + group.y * groups.x) * 64u + lane;
+    let first = block * (16u / PARTS);
+    if first >= p.vectors {
+        return;
+    }
+    let class_number = class_of(block);
+    let verdict = status[0];
+    var sum = vec2<f32>(0.0);
+    if class_number != 0u && verdict.z == 0.0 {
+        let f = factors_at(p.word / 4u, status[class_number], vec2<f32>(0.0));
+        let end = min(first + 16u / PARTS, p.vectors);
+        for (var i = first; i < end; i++) {
+            sum += measure(i, verdict.y, f);
+        }
+    }
+    partial[p.first + block] = sum;
+}

@@ -1,0 +1,115 @@
+//! What can be said of an optimizer besides its rule.
+
+use super::scale::LossScale;
+use super::settings::GroupSettings;
+use super::stepper::{Ruled, Stepper};
+use crate::error::{Problem, Result};
+use crate::schedule::Schedule;
+
+impl<R: ?Sized> Stepper<R> {
+    /// Settings of the group `name` that differ from the rule's.
+    #[must_use]
+    pub fn group_settings(mut self, name: &str, settings: GroupSettings) -> Self {
+        self.groups.retain(|(known, _)| known != name);
+        self.groups.push((name.into(), settings));
+        self
+    }
+
+    /// Scales all gradients together so that their norm is at most `norm` (`torch.nn.utils.clip_grad_norm_`; Pascanu, Mikolov
+    /// and Bengio 2013).
+    #[must_use]
+    pub fn clip_norm(mut self, norm: impl Into<Option<f64>>) -> Self {
+        self.options.clip_norm = norm.into();
+        self
+    }
+
+    /// Clips each element of the gradients to [-value, value] (`torch.nn.utils.clip_grad_value_`).
+    #[must_use]
+    pub fn clip_value(mut self, value: impl Into<Option<f64>>) -> Self {
+        self.options.clip_value = value.into();
+        self
+    }
+
+    /// Adds `factor` times the sign of each parameter to its gradient: the penalty factor |theta|, which pulls weights to 0.
+    #[must_use]
+    pub fn l1(mut self, factor: f64) -> Self {
+        self.options.penalties[0] = factor;
+        self
+    }
+
+    /// Adds `factor` times each parameter to its gradient: the penalty factor theta^2 / 2, whatever the rule. It enters the
+    /// moments, unlike the decay of AdamW.
+    #[must_use]
+    pub fn l2(mut self, factor: f64) -> Self {
+        self.options.penalties[1] = factor;
+        self
+    }
+
+    /// Goes up the gradient instead of down (PyTorch's `maximize`). Decay and penalties still pull to 0.
+    #[must_use]
+    pub fn maximize(mut self) -> Self {
+        self.options.maximize = true;
+        self
+    }
+
+    /// The learning rate as a function of [`Optimizer::steps`], from the next step on, for all rules. Group factors multiply it.
+    #[must_use]
+    pub fn schedule(mut self, schedule: impl Into<Schedule>) -> Self {
+        self.set_schedule(schedule);
+        self
+    }
+
+    /// [`Stepper::schedule`] of an optimizer that runs. A changed schedule makes no new plan.
+    pub fn set_schedule(&mut self, schedule: impl Into<Schedule>) {
+        let schedule = schedule.into();
+        self.rules.iter_mut().for_each(|ruled| ruled.schedule = Some(schedule.clone()));
+    }
+
+    /// The schedule of the rule of one group alone.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if no rule was given for a group of this name.
+    pub fn set_group_schedule(&mut self, group: &str, schedule: impl Into<Schedule>) -> Result<()> {
+        let named = |ruled: &&mut Ruled| ruled.groups.iter().flatten().any(|own| own == group);
+        match self.rules.iter_mut().find(named) {
+            Some(ruled) => ruled.schedule = Some(schedule.into()),
+            None => {
+                let what = format!("a schedule for group `{group}`, which has no rule of its own");
+                return Err(self.refuse(Problem::Value(what, "give the group a rule by Optimizers::group")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends [`Stepper::schedule`]: the rate stays as it is at this step, and [`Optimizer::set_lr`] may change it.
+    pub fn end_schedule(&mut self) {
+        let steps = self.steps_done();
+        for ruled in &mut self.rules {
+            ruled.lr = ruled.lr(steps);
+            (ruled.schedule, ruled.momentum) = (None, None);
+        }
+    }
+
+    /// The momentum (of rules with betas the first one) as a function of [`Optimizer::steps`], from the next step on.
+    #[must_use]
+    pub fn momentum_schedule(mut self, schedule: impl Into<Schedule>) -> Self {
+        self.set_momentum_schedule(schedule);
+        self
+    }
+
+    /// [`Stepper::momentum_schedule`] of an optimizer that runs.
+    pub fn set_momentum_schedule(&mut self, schedule: impl Into<Schedule>) {
+        let schedule = schedule.into();
+        self.rules.iter_mut().for_each(|ruled| ruled.momentum = Some(schedule.clone()));
+    }
+
+    /// With or without loss scaling, from the first step on. Where this is not called losses are scaled, by the defaults
+    /// of [`LossScale`], if the store's precision is [`crate::Precision::Mixed`].
+    ///
+    /// A step whose scaled gradients are not finite is then no error: its update is skipped and the scale lowered.
+    #[must_use]
+    pub fn loss_scaling(mut self, scale: Option<LossScale>) -> Self {
+        self.scaling = Some(scale);
+        self
+    }
+}

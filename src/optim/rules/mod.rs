@@ -1,0 +1,54 @@
+//! The rules, each in a file with its formula, its source and its f64 form; the shaders are in `shaders/optim/`.
+
+mod adadelta;
+mod adagrad;
+mod adam;
+mod adamax;
+mod adan;
+mod asgd;
+mod ftrl;
+mod lamb;
+mod lars;
+mod lion;
+mod nadam;
+mod radam;
+mod rmsprop;
+mod rprop;
+mod schedule_free;
+mod sgd;
+
+pub use adadelta::AdadeltaConfig;
+pub use adagrad::AdagradConfig;
+pub use adam::{AdamConfig, AdamWConfig};
+pub use adamax::AdamaxConfig;
+pub use adan::AdanConfig;
+pub use asgd::AsgdConfig;
+pub use ftrl::FtrlConfig;
+pub use lamb::LambConfig;
+pub use lars::LarsConfig;
+pub use lion::LionConfig;
+pub use nadam::NAdamConfig;
+pub use radam::RAdamConfig;
+pub use rmsprop::RmsPropConfig;
+pub use rprop::RpropConfig;
+pub use schedule_free::{ScheduleFreeAdamWConfig, ScheduleFreeSgdConfig};
+pub use sgd::SgdConfig;
+
+/// What is the same of all rules with a field `lr` and a field `weight_decay`.
+macro_rules! common {
+    ($name:literal) => {
+        fn name(&self) -> &'static str {
+            $name
+        }
+
+        fn lr(&self) -> f64 {
+            self.lr
+        }
+
+        fn weight_decay(&self) -> f64 {
+            self.weight_decay
+        }
+    };
+}
+
+use common;

@@ -1,0 +1,527 @@
+//! Runs rules over a store: gradients, clipping, groups, which parameters a loss has reached.
+
+use std::collections::HashMap;
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::clip;
+use super::follow::Follower;
+use super::given;
+use super::measure;
+use super::pass::{self, Pass};
+use super::rule::{Now, Rule};
+use super::scale::LossScale;
+use super::settings::{GroupSettings, Options, check_number};
+use super::state::{OptimizerState, StateInPlace, StateTensors};
+use super::tally::Tally;
+use super::{Optimizer, Source};
+use crate::arena::Arena;
+use crate::costs::Costs;
+use crate::dtype::Precision;
+use crate::engine::{self, Author, Gradients};
+use crate::error::{Error, Problem, Result};
+use crate::kernel::Capabilities;
+use crate::params::{Chunk, Param, ParamStore};
+use crate::plan::Plan;
+use crate::schedule::Schedule;
+use crate::target::Target;
+use crate::tensor::Tensor;
+
+/// A rule of a step, and what steps change of it.
+pub(super) struct Ruled {
+    pub rule: Arc<dyn Rule>,
+    /// Names of its groups; `None` for all that no other rule has.
+    pub(super) groups: Option<Vec<String>>,
+    /// The learning rate, where no schedule gives it.
+    pub lr: f64,
+    pub(super) schedule: Option<Schedule>,
+    pub(super) momentum: Option<Schedule>,
+}
+
+impl Ruled {
+    fn new(rule: Arc<dyn Rule>, groups: Option<Vec<String>>) -> Ruled {
+        Ruled { lr: rule.lr(), rule, groups, schedule: None, momentum: None }
+    }
+
+    /// The rate of a step after so many.
+    pub fn lr(&self, steps: u64) -> f64 {
+        self.schedule.as_ref().map_or(self.lr, |schedule| schedule.at(steps))
+    }
+
+    /// How early it takes this group: `None` if it does not.
+    fn takes(&self, group: &str) -> Option<usize> {
+        let is_below = |own: &&String| {
+            group.strip_prefix(own.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        match &self.groups {
+            Some(groups) => groups.iter().filter(is_below).map(|own| 1 + own.len()).max(),
+            None => Some(0),
+        }
+    }
+}
+
+/// Runs a [`Rule`], or several, over a [`ParamStore`].
+pub struct Stepper<R: ?Sized> {
+    /// The only rule, if its type is known.
+    own: Option<Arc<R>>,
+    pub(super) rules: Vec<Ruled>,
+    pub(super) options: Options,
+    /// Settings of groups, by name.
+    pub(super) groups: Vec<(String, GroupSettings)>,
+    followers: Vec<Arc<dyn Follower>>,
+    pub(super) store: ParamStore,
+    pub(super) at: &'static Location<'static>,
+    /// Steps submitted so far, refused ones included.
+    pub(super) submitted: u64,
+    /// What steps under way report to.
+    pub(super) author: Arc<Author>,
+    /// For each parameter a number that is equal for those that the same steps have updated.
+    pub(super) histories: Vec<usize>,
+    /// For each parameter: whether the gradient arena holds a part of the next step's gradient.
+    pub(super) gathered: Vec<bool>,
+    /// For each chunk of the store: its moments.
+    pub(super) moments: Vec<Vec<Arc<Arena>>>,
+    /// Four numbers a parameter that rules keep, if one does.
+    pub(super) kept: Option<Arc<Arena>>,
+    /// Sums that rules measure, if one does.
+    measured: Option<measure::Measured>,
+    /// Partial sums of the norm.
+    partials: Option<Arc<Arena>>,
+    /// As which kernels are cut up, if not as the device at hand.
+    costs: Option<&'static Costs>,
+    /// How losses are scaled: as chosen, else as the store's precision wants.
+    pub(super) scaling: Option<Option<LossScale>>,
+    pub(super) tally: Option<Tally>,
+}
+
+impl<R: Rule> Stepper<R> {
+    /// An optimizer of all parameters of `store`, present and later ones. A setting that cannot be used is reported by
+    /// the first step.
+    #[track_caller]
+    pub fn new(store: &ParamStore, config: R) -> Self {
+        let own = Arc::new(config);
+        let rules = vec![Ruled::new(own.clone(), None)];
+        Stepper { own: Some(own), ..Stepper::with(store, rules, Location::caller()) }
+    }
+
+    /// Its configuration. The learning rate there is the one that it began with.
+    pub fn config(&self) -> &R {
+        match &self.own {
+            Some(own) => own,
+            // `new` has set it.
+            None => unreachable!("an optimizer of one rule has it"),
+        }
+    }
+}
+
+impl Stepper<dyn Rule> {
+    /// An optimizer of several rules, a group each, that does one step with all of them:
+    ///
+    /// ```
+    /// # use kiln::prelude::*;
+    /// # use kiln::optim::{AdamWConfig, Optimizers, SgdConfig};
+    /// # let device = Device::cpu();
+    /// # let params = ParamStore::new(&device, 1);
+    /// let encoder = params.root().child("encoder").group("encoder").param("weight", &[3], Init::Ones);
+    /// let head = params.root().child("head").param("weight", &[3], Init::Ones);
+    /// let mut optimizer = Optimizers::of(&params)
+    ///     .group("encoder", SgdConfig { lr: 0.5, ..Default::default() })
+    ///     .rest(AdamWConfig::default());
+    /// optimizer.step(&(encoder.tensor() * head.tensor()).sum_all())?;
+    /// assert_eq!(encoder.values()?, [0.5; 3]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// Gradients are clipped together, and a step is refused as a whole. A group that no rule takes is reported by the
+    /// first step.
+    #[track_caller]
+    pub fn of(store: &ParamStore) -> Self {
+        Stepper::with(store, vec![], Location::caller())
+    }
+
+    /// The rule of the group `name`, and of those below it (`name.no_decay`).
+    #[must_use]
+    pub fn group(mut self, name: &str, rule: impl Rule) -> Self {
+        self.rules.push(Ruled::new(Arc::new(rule), Some(vec![name.into()])));
+        self
+    }
+
+    /// The rule of all groups that no other has.
+    #[must_use]
+    pub fn rest(mut self, rule: impl Rule) -> Self {
+        self.rules.push(Ruled::new(Arc::new(rule), None));
+        self
+    }
+}
+
+impl<R: ?Sized> Stepper<R> {
+    fn with(store: &ParamStore, rules: Vec<Ruled>, at: &'static Location<'static>) -> Self {
+        let name = rules.first().map_or("optimizer", |ruled| ruled.rule.name());
+        Stepper {
+            author: Arc::new(Author::new(store.state(), name, at)),
+            own: None,
+            rules,
+            options: Options::default(),
+            groups: vec![],
+            followers: vec![],
+            store: store.clone(),
+            at,
+            submitted: 0,
+            histories: vec![],
+            gathered: vec![],
+            moments: vec![],
+            kept: None,
+            partials: None,
+            measured: None,
+            costs: None,
+            scaling: None,
+            tally: None,
+        }
+    }
+
+    pub(super) fn add_follower(&mut self, follower: Arc<dyn Follower>) {
+        self.followers.push(follower);
+    }
+
+    pub(super) fn steps_done(&self) -> u64 {
+        self.submitted - self.author.refused.load(Ordering::Acquire).min(self.submitted)
+    }
+
+    /// Names of its rules.
+    pub(super) fn name(&self) -> String {
+        let names: Vec<&str> = self.rules.iter().map(|ruled| ruled.rule.name()).collect();
+        names.join("+")
+    }
+
+    fn label(&self) -> &'static str {
+        self.rules.first().map_or("optimizer", |ruled| ruled.rule.name())
+    }
+
+    /// For each group of the store the number of its rule.
+    pub(super) fn rules_of_groups(&self) -> Vec<Option<usize>> {
+        let rule_of = |group: &Arc<str>| {
+            let takers = self.rules.iter().enumerate().filter_map(|(i, ruled)| Some((ruled.takes(group)?, i)));
+            takers.max_by_key(|&(early, i)| (early, std::cmp::Reverse(i))).map(|(_, i)| i)
+        };
+        self.store.groups().iter().map(rule_of).collect()
+    }
+
+    /// The settings of a group: its own, else those of the group above it.
+    fn settings_of(&self, group: &str) -> GroupSettings {
+        let of = |name: &str| self.groups.iter().find(|(known, _)| known == name).map(|(_, settings)| *settings);
+        let mut name = group;
+        loop {
+            if let Some(settings) = of(name) {
+                return settings;
+            }
+            match name.rsplit_once('.') {
+                Some((above, _)) => name = above,
+                None => return GroupSettings::default(),
+            }
+        }
+    }
+
+    /// What the numbers of each group of the store depend on.
+    fn now(&self) -> Vec<Now> {
+        let steps = self.steps_done();
+        let now = |(group, rule): (&Arc<str>, Option<usize>)| {
+            let settings = self.settings_of(group);
+            let Some(ruled) = rule.map(|rule| &self.rules[rule]) else {
+                return Now { lr: 0.0, weight_decay: 0.0, momentum: None };
+            };
+            Now {
+                lr: ruled.lr(steps) * settings.lr_scale,
+                weight_decay: settings.weight_decay.unwrap_or(ruled.rule.weight_decay()),
+                momentum: ruled.momentum.as_ref().map(|schedule| schedule.at(steps)),
+            }
+        };
+        self.store.groups().iter().zip(self.rules_of_groups()).map(now).collect()
+    }
+
+    /// Takes the kernels of a hardware GPU on a software driver too. For tests.
+    #[doc(hidden)]
+    pub fn as_on_hardware(&mut self) {
+        self.costs = Some(Costs::of_a_gpu());
+    }
+
+    pub(super) fn refuse(&self, problem: Problem) -> Error {
+        problem.at(self.label(), self.at)
+    }
+
+    /// The first setting that cannot be used.
+    fn check(&self) -> Result<(), Problem> {
+        if self.rules.is_empty() {
+            let what = "an optimizer without a rule".into();
+            return Err(Problem::Value(
+                what,
+                "give each group one by Optimizers::group, and the others by Optimizers::rest",
+            ));
+        }
+        self.options.check()?;
+        for Ruled { rule, lr, schedule, momentum, .. } in &self.rules {
+            rule.check()?;
+            check_number("lr", *lr)?;
+            check_number("weight_decay", rule.weight_decay())?;
+            schedule.iter().chain(momentum).try_for_each(Schedule::check)?;
+        }
+        let known = self.store.groups();
+        let is_known = |name: &str| known.iter().any(|group| **group == *name);
+        let named = self.rules.iter().filter_map(|ruled| ruled.groups.as_ref()).flatten();
+        for name in self.groups.iter().map(|(name, _)| name).chain(named) {
+            if !is_known(name) {
+                let what = format!("settings for group `{name}`, which the store does not have");
+                return Err(Problem::Value(what, "make the group with Path::group, or correct its name"));
+            }
+        }
+        for (_, settings) in &self.groups {
+            check_number("lr_scale", settings.lr_scale)?;
+            check_number("weight_decay", settings.weight_decay.unwrap_or(0.0))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the arenas that are missing.
+    pub(super) fn prepare(&mut self) -> Result<Vec<Chunk>> {
+        self.check().map_err(|problem| self.refuse(problem))?;
+        let known = self.store.groups();
+        let chunks = self.store.chunks(true)?;
+        let layout = self.store.layout()?;
+        let rules = self.rules_of_groups();
+        let device = self.store.device().clone();
+        while let Some(chunk) = chunks.get(self.moments.len()) {
+            let group = known.get(chunk.group).map_or("", |name| name);
+            let Some(rule) = rules.get(chunk.group).copied().flatten() else {
+                let what = format!("no rule takes the parameters of group `{group}`");
+                return Err(self.refuse(Problem::Value(what, "give the group one, or all others by Optimizers::rest")));
+            };
+            let moments = self.rules[rule].rule.moments();
+            let arena = |moment: &super::rule::Moment| {
+                device.arena(&format!("{} of {group}", moment.name), chunk.values.elements)
+            };
+            self.moments.push(moments.iter().map(arena).collect::<Result<_>>()?);
+            self.partials = None;
+        }
+        if self.partials.is_none() {
+            // One for each arena, and for each parameter whose gradient is read where it is.
+            let ranges = chunks.iter().map(|chunk| chunk.values.elements);
+            let count: usize =
+                ranges.chain(layout.iter().map(|place| place.shape.elements())).map(clip::partials).sum();
+            self.partials = Some(device.arena("partial norms", count.max(1) * 2)?);
+        }
+        if self.rules.iter().any(|ruled| ruled.rule.measures()) {
+            measure::Measured::fit(&mut self.measured, &device, &chunks, layout.len())?;
+        }
+        if self.rules.iter().any(|ruled| !ruled.rule.kept().is_empty()) {
+            let room = 4 * layout.len().max(1).next_multiple_of(64);
+            match &self.kept {
+                Some(kept) if kept.elements >= room => {}
+                Some(kept) => {
+                    let old = kept.read(0, kept.elements)?;
+                    let new = device.arena("kept numbers", room)?;
+                    new.write(0, &old)?;
+                    self.kept = Some(new);
+                }
+                None => self.kept = Some(device.arena("kept numbers", room)?),
+            }
+        }
+        let mixed = || (self.store.precision() == Precision::Mixed).then(LossScale::default);
+        let scaling = self.scaling.unwrap_or_else(mixed);
+        if let Some(settings) = scaling {
+            settings.check().map_err(|problem| self.refuse(problem))?;
+        }
+        match &mut self.tally {
+            Some(tally) => tally.fit(&device, scaling, layout.len())?,
+            None => self.tally = Some(Tally::new(&device, scaling, layout.len())?),
+        }
+        self.gathered.resize(layout.len(), false);
+        // Those that are new have a history of their own.
+        let next = self.histories.iter().max().map_or(0, |last| last + 1);
+        self.histories.resize(layout.len(), next);
+        Ok(chunks)
+    }
+
+    /// What `run` makes of one pass.
+    fn with_pass<T>(&mut self, update: bool, run: impl FnOnce(&Pass<'_>) -> Result<T>) -> Result<T> {
+        let chunks = self.prepare()?;
+        let layout = self.store.layout()?;
+        let leaves = self.store.leaves()?;
+        let missing = || Error::internal("an optimizer without its arenas");
+        for follower in &self.followers {
+            follower.prepare(&chunks)?;
+        }
+        let now = self.now();
+        run(&Pass::new(pass::Parts {
+            rules: &self.rules,
+            rule_of_group: self.rules_of_groups(),
+            now: &now,
+            options: &self.options,
+            followers: &self.followers,
+            store: &self.store,
+            layout: &layout,
+            chunks: &chunks,
+            leaves: &leaves,
+            histories: &self.histories,
+            gathered: &self.gathered,
+            moments: &self.moments,
+            kept: self.kept.as_ref(),
+            measured: self.measured.as_ref(),
+            partials: self.partials.as_ref().ok_or_else(missing)?,
+            number: self.submitted + 1,
+            author: &self.author,
+            update,
+            costs: self.costs,
+            tally: self.tally.as_ref().ok_or_else(missing)?,
+        }))
+    }
+
+    /// One pass over the gradients of a loss, or over those given for each parameter.
+    #[track_caller]
+    fn pass(&mut self, source: Source<'_>, update: bool) -> Result<()> {
+        let at = Location::caller();
+        let device = match source {
+            Source::Loss(loss) => loss.device().clone(),
+            Source::Given(_) => self.store.device().clone(),
+        };
+        let reached = self.with_pass(update, |pass| {
+            let given;
+            let gradients = match source {
+                Source::Loss(loss) => Gradients::Of(loss),
+                Source::Given(all) => {
+                    given = pass.members(all);
+                    Gradients::Given(&given)
+                }
+            };
+            let reached = pass.step(gradients, |step| engine::step(step, &device, at))?;
+            Ok(pass.by_parameter(&reached))
+        })?;
+        let mut updated = vec![false; self.histories.len()];
+        for (number, reached) in reached {
+            if reached && !update {
+                self.gathered[number] = true;
+            }
+            updated[number] = reached || self.gathered[number];
+        }
+        if update {
+            self.part(&updated);
+            self.gathered.fill(false);
+            self.submitted += 1;
+        }
+        Ok(())
+    }
+
+    /// Parts the histories of parameters that this step has updated from those that it has not. Whether the device refuses it
+    /// makes no difference: it counts for all of them, or for none.
+    fn part(&mut self, updated: &[bool]) {
+        let count = self.histories.iter().max().map_or(0, |last| last + 1);
+        let mut known: Vec<Option<bool>> = vec![None; count];
+        // Most steps part none.
+        if self.histories.iter().zip(updated).all(|(&history, own)| known[history].get_or_insert(*own) == own) {
+            return;
+        }
+        let mut numbers: HashMap<(usize, bool), usize> = HashMap::new();
+        for (history, &updated) in self.histories.iter_mut().zip(updated) {
+            let next = numbers.len();
+            *history = *numbers.entry((*history, updated)).or_insert(next);
+        }
+    }
+
+    /// The plan that a step on `loss` (with `update` false: a pass that only gathers gradients) would take on a device
+    /// with `capabilities`. Nothing is run.
+    ///
+    /// # Errors
+    /// The error that the loss carries, or what planning met.
+    pub fn plan_for(&mut self, loss: &Tensor, update: bool, capabilities: &Capabilities, fusion: bool) -> Result<Plan> {
+        let target = Target { capabilities: capabilities.clone(), ..Target::default() };
+        self.plan_with(loss, update, &target, fusion)
+    }
+
+    /// [`Stepper::plan_for`], with variants forced or chosen.
+    #[doc(hidden)]
+    pub fn plan_with(&mut self, loss: &Tensor, update: bool, target: &Target, fusion: bool) -> Result<Plan> {
+        let plan = |step: &engine::Step<'_>| engine::step_plan(loss, step, target, fusion);
+        self.with_pass(update, |pass| pass.step(Gradients::Of(loss), plan))
+    }
+}
+
+impl<R: ?Sized + Send + Sync> Optimizer for Stepper<R> {
+    #[track_caller]
+    fn step(&mut self, loss: &Tensor) -> Result<()> {
+        self.pass(Source::Loss(loss), true)
+    }
+
+    #[track_caller]
+    fn accumulate(&mut self, loss: &Tensor) -> Result<()> {
+        self.pass(Source::Loss(loss), false)
+    }
+
+    #[track_caller]
+    fn step_with(&mut self, gradients: Vec<(Param, Tensor)>) -> Result<()> {
+        self.prepare()?;
+        let gradients = match &self.tally {
+            // What is gathered is scaled, so these are too.
+            Some(Tally { scaling: Some(_), leaf, .. }) => {
+                gradients.into_iter().map(|(param, gradient)| (param, gradient * leaf)).collect()
+            }
+            _ => gradients,
+        };
+        let given = given::by_parameter(&self.store, gradients, Location::caller())?;
+        self.pass(Source::Given(&given), true)
+    }
+
+    fn lr(&self) -> f64 {
+        self.rules.first().map_or(0.0, |ruled| ruled.lr(self.steps_done()))
+    }
+
+    #[track_caller]
+    fn set_lr(&mut self, lr: f64) -> Result<()> {
+        let refuse = |what: &str, next| Err(Problem::Value(what.into(), next).at("set_lr", Location::caller()));
+        if self.rules.iter().any(|ruled| ruled.schedule.is_some()) {
+            return refuse("the learning rate follows a schedule", "change the schedule, or call end_schedule first");
+        }
+        check_number("lr", lr).map_err(|problem| problem.at("set_lr", Location::caller()))?;
+        match &mut self.rules[..] {
+            [ruled] => ruled.lr = lr,
+            _ => return refuse("an optimizer of several rules has several rates", "give each a schedule"),
+        }
+        Ok(())
+    }
+
+    fn steps(&self) -> u64 {
+        self.steps_done()
+    }
+
+    fn gradient_norm(&self) -> Result<f64> {
+        match &self.tally {
+            Some(tally) => Ok(tally.status.read(0, 1)?[0]),
+            None => Ok(0.0),
+        }
+    }
+
+    fn store(&self) -> &ParamStore {
+        &self.store
+    }
+
+    fn loss_scale(&self) -> Result<Option<f64>> {
+        match &self.tally {
+            Some(Tally { scaling: Some(_), scale, .. }) => Ok(Some(scale.read(0, 1)?[0])),
+            _ => Ok(None),
+        }
+    }
+
+    fn state(&self) -> Result<OptimizerState> {
+        self.saved()
+    }
+
+    fn set_state(&mut self, state: &OptimizerState) -> Result<()> {
+        self.restore(state)
+    }
+
+    fn state_in_place(&self) -> Result<StateInPlace> {
+        self.saved_in_place()
+    }
+
+    fn set_state_packed(&mut self, state: &OptimizerState, tensors: &StateTensors<'_>) -> Result<()> {
+        self.restore_packed(state, tensors)
+    }
+}
