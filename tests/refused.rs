@@ -167,8 +167,8 @@ fn bias_corrections_keep_their_digits_at_any_count() {
                 lr: 1.0,
                 steps: before,
                 updates: vec![("w".into(), before)],
-                loss_scale: None,
                 tensors: vec![zeros("m.w"), zeros("v.w")],
+                ..Default::default()
             };
             if before == 0 {
                 (state.updates, state.tensors) = (vec![], vec![]);
