@@ -9,6 +9,11 @@ fn part(x: V, k: u32) -> vec4<f32> {
     return x;
 }
 
+// The number of element l of part k of vector i.
+fn element(i: u32, k: u32, l: u32) -> u32 {
+    return 4u * i + l;
+}
+
 fn joined(parts: array<vec4<f32>, PARTS>) -> V {
     return parts[0];
 }

@@ -42,12 +42,12 @@ pub fn plan_step(
     let mut found = vec![Found::Nowhere; step.targets.len()];
     let with_gradient = (0..step.targets.len()).filter(|&target| reached[target]);
     for (target, &root) in with_gradient.zip(roots) {
-        let (root, Trained { arena, offset, adds, .. }) = (root as usize, &step.targets[target]);
+        let (root, Trained { arena, offset, adds, in_arena, .. }) = (root as usize, &step.targets[target]);
         let elements = snapshot.nodes[root].meta.elements();
         let stored = snapshot.leaves[root] == Some(LeafKind::Stored);
         let whole = elements >= DIRECT && elements % 4 == 0;
         found[target] = match adds {
-            false if stored && whole => Found::InLeaf(root),
+            false if stored && whole && !in_arena => Found::InLeaf(root),
             false => {
                 wanted.push((root, Destination::Arena(arena.place.clone(), *offset)));
                 Found::InArena

@@ -15,6 +15,22 @@ impl<R: ?Sized> Stepper<R> {
         self
     }
 
+    /// Leaves biases and the scales and shifts of norms, all parameters of one axis, out of the weight decay. They become the group
+    /// `no_decay` (of a group of its own, `name.no_decay`). It must be said before the parameters are used.
+    #[must_use]
+    pub fn no_decay_for_vectors(mut self) -> Self {
+        let moved = self.store.regroup(|_, shape| (shape.len() < 2).then(|| "no_decay".into()));
+        self.refused = self.refused.or(moved.err());
+        for name in self.store.groups() {
+            if name.split('.').next_back() == Some("no_decay") {
+                let above = name.strip_suffix("no_decay").map_or("", |above| above.trim_end_matches('.'));
+                let settings = GroupSettings { weight_decay: Some(0.0), ..self.settings_of(above) };
+                self = self.group_settings(&name, settings);
+            }
+        }
+        self
+    }
+
     /// Scales all gradients together so that their norm is at most `norm` (`torch.nn.utils.clip_grad_norm_`; Pascanu, Mikolov
     /// and Bengio 2013).
     #[must_use]

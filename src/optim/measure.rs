@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use crate::arena::Arena;
-use crate::costs::Costs;
 use crate::device::Device;
 use crate::engine::{ArenaBinding, ArenaKernel, Bound};
 use crate::error::Result;
@@ -50,6 +49,8 @@ pub(super) struct Draft {
     pub class_number: u32,
     /// True if each invocation leaves a sum, without a barrier.
     pub lanes: bool,
+    /// The table of a rule that has sites.
+    pub sites: Option<Vec<u32>>,
 }
 
 params! {
@@ -60,6 +61,9 @@ params! {
         class_number: u32,
         /// Number of its first partial sum.
         first,
+        /// Workgroups, where each takes a span, and the first word of the spans.
+        groups,
+        spans,
     }
 }
 
@@ -75,12 +79,11 @@ pub(super) struct Measuring {
 
 impl Measuring {
     /// Adds the kernel of a range whose blocks are of these parameters.
-    pub fn add(&mut self, draft: Draft, measured: &Measured, owners: Vec<u32>, _costs: &Costs) {
-        let Draft { mut kernel, form, elements, word, class_number, lanes } = draft;
+    pub fn add(&mut self, draft: Draft, measured: &Measured, owners: &[u32]) {
+        let Draft { mut kernel, form, elements, word, class_number, lanes, mut sites } = draft;
         let vectors = elements / form.width();
         let block = BLOCK / form.width();
         let first = self.partials;
-        let sizes = Sizes { vectors, word, class_number, first };
         let shader = std::mem::take(&mut kernel.kernel.shader);
         // Parameters begin at blocks, so runs of equal owners are whole parameters.
         let mut spans = vec![];
@@ -96,20 +99,31 @@ impl Measuring {
             }
             start += run.len();
         }
-        let shader = shader.file(if lanes { &MEASURE_LANES } else { &MEASURE });
+        let groups = spans.len() / 2;
+        let mut sizes = Sizes { vectors, word, class_number, first, groups, spans: 0 };
+        let mut shader = shader.file(if lanes { &MEASURE_LANES } else { &MEASURE });
+        if !lanes {
+            // In the table of the sites, where there is one: bindings are few.
+            let table = match &mut sites {
+                Some(words) => {
+                    sizes.spans = words.len();
+                    words.extend(&spans);
+                    "sites"
+                }
+                None => "spans",
+            };
+            let text = format!("fn $span_word$(at: u32) -> u32 {{\n    return ${table}$[$p$.spans + at];\n}}\n");
+            shader = shader.item(Item::new("span_word", text));
+        }
         kernel.kernel.shader = shader;
         kernel.kernel.uniform(sizes);
+        kernel.kernel.workgroups = if lanes { owners.len().div_ceil(64) } else { groups } as u64;
+        kernel.kernel.iterations = if lanes { block } else { (SPAN * block).div_ceil(64) } as u64;
         kernel.bind(ArenaBinding::write(&measured.partials, "partial", "vec2<f32>"));
-        match lanes {
-            true => {
-                kernel.kernel.workgroups = owners.len().div_ceil(64) as u64;
-                kernel.kernel.iterations = block as u64;
-            }
-            false => {
-                kernel.kernel.workgroups = (spans.len() / 2) as u64;
-                kernel.kernel.iterations = (SPAN * block).div_ceil(64) as u64;
-                kernel.bind(ArenaBinding::read(Bound::Table(spans.into()), "spans", "u32"));
-            }
+        match sites {
+            Some(words) => kernel.bind(ArenaBinding::read(Bound::Table(words.into()), "sites", "u32")),
+            None if !lanes => kernel.bind(ArenaBinding::read(Bound::Table(spans.into()), "spans", "u32")),
+            None => {}
         }
         self.kernels.push(kernel);
     }

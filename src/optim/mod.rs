@@ -11,9 +11,11 @@
 
 mod clip;
 mod configure;
+mod factors;
 mod follow;
 mod given;
 mod measure;
+mod orthogonal;
 mod pass;
 mod rule;
 mod rules;
@@ -25,8 +27,8 @@ mod tally;
 
 pub use rule::{Moment, Now, Numbers, Rule, Update};
 pub use rules::{
-    AdadeltaConfig, AdagradConfig, AdamConfig, AdamWConfig, AdamaxConfig, AdanConfig, AsgdConfig, FtrlConfig,
-    LambConfig, LarsConfig, LionConfig, NAdamConfig, RAdamConfig, RmsPropConfig, RpropConfig, ScheduleFreeAdamWConfig,
+    AdadeltaConfig, AdafactorConfig, AdagradConfig, AdamConfig, AdamWConfig, AdamaxConfig, AdanConfig, AsgdConfig, FtrlConfig,
+    LambConfig, LarsConfig, LionConfig, MuonConfig, MuonRate, NAdamConfig, RAdamConfig, RmsPropConfig, RpropConfig, ScheduleFreeAdamWConfig,
     ScheduleFreeSgdConfig, SgdConfig,
 };
 pub use scale::LossScale;
@@ -46,6 +48,8 @@ use crate::tensor::Tensor;
 
 /// Adadelta (Zeiler 2012): see [`AdadeltaConfig`].
 pub type Adadelta = Stepper<AdadeltaConfig>;
+/// Adafactor (Shazeer and Stern 2018): see [`AdafactorConfig`].
+pub type Adafactor = Stepper<AdafactorConfig>;
 /// Adagrad (Duchi, Hazan and Singer 2011): see [`AdagradConfig`].
 pub type Adagrad = Stepper<AdagradConfig>;
 /// Adam (Kingma and Ba 2015): see [`AdamConfig`].
@@ -66,6 +70,8 @@ pub type Lamb = Stepper<LambConfig>;
 pub type Lars = Stepper<LarsConfig>;
 /// Lion (Chen et al. 2023): see [`LionConfig`].
 pub type Lion = Stepper<LionConfig>;
+/// Muon (Jordan et al. 2024): see [`MuonConfig`].
+pub type Muon = Stepper<MuonConfig>;
 /// NAdam (Dozat 2016): see [`NAdamConfig`].
 pub type NAdam = Stepper<NAdamConfig>;
 /// RAdam (Liu et al. 2020): see [`RAdamConfig`].

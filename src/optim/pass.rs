@@ -4,11 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::clip::{self, Classes};
+use super::factors::{self, Own};
 use super::follow::Follower;
 use super::measure::{self, Measured, Measuring};
-use super::rule::{Now, Numbers, Rule, Update as Updated};
+use super::orthogonal;
+use super::rule::{Beside, Now, Numbers, Rule, Update as Updated};
 use super::settings::Options;
-use super::stepper::Ruled;
+use super::stepper::{MomentPlace, Ruled};
 use super::tally::{self, Members, Tally};
 use crate::arena::Arena;
 use crate::costs::Costs;
@@ -52,8 +54,11 @@ pub(super) struct Parts<'a> {
     pub histories: &'a [usize],
     pub gathered: &'a [bool],
     pub moments: &'a [Vec<Arc<Arena>>],
+    pub places: &'a [Vec<Option<MomentPlace>>],
     pub kept: Option<&'a Arc<Arena>>,
     pub measured: Option<&'a Measured>,
+    /// For each chunk what its rule computes in.
+    pub scratch: &'a [Option<Arc<Arena>>],
     pub partials: &'a Arc<Arena>,
     pub number: u64,
     pub author: &'a Arc<Author>,
@@ -254,7 +259,8 @@ impl Pass<'_> {
             // `prepare` has made every gradient arena.
             let arena = self.parts.chunks[place.chunk].gradients.clone()?;
             let (node, adds) = (self.parts.leaves[number].clone(), self.parts.gathered[number]);
-            Some(Trained { node, arena, offset: place.offset, adds })
+            let in_arena = self.rule(self.group_of(number)).is_ok_and(|rule| rule.beside() != Beside::Nothing);
+            Some(Trained { node, arena, offset: place.offset, adds, in_arena })
         };
         self.members.iter().filter_map(target).collect()
     }
@@ -276,22 +282,53 @@ impl Pass<'_> {
         let costs = self.parts.costs.unwrap_or_else(|| capabilities.costs());
         let (mut norms, mut updates) = (vec![], vec![]);
         let mut measuring = Measuring::default();
+        let (mut before, mut between) = (vec![], vec![]);
         for (chunk, arenas) in chunks.iter().enumerate() {
             for range in self.ranges(found, chunk)? {
                 let Range { first: start, elements, gradients, classes } = range;
                 norms.push(clip::Norm { gradients: gradients.clone(), elements, classes: classes.clone() });
                 let rule = self.rule(arenas.group)?;
                 let bind = |arena: &Arc<Arena>| (Bound::Range(arena.place.clone(), start, elements), true);
-                let mut bound = vec![bind(&arenas.values), (gradients, false)];
-                bound.extend(moments[chunk].iter().map(bind));
                 let word = first + tally::HEAD + arenas.group * GROUP;
-                let site = Site { rule, bound, classes, word, elements };
-                let measured = measured.filter(|_| rule.measures());
-                if let Some(measured) = measured {
+                let mut bound = vec![bind(&arenas.values), (gradients.clone(), false)];
+                let own = measured.filter(|_| rule.measures());
+                let (sites, scratch) = match (rule.beside(), own, &self.parts.scratch[chunk]) {
+                    (Beside::Nothing, ..) | (_, None, _) | (_, _, None) => {
+                        bound.extend(moments[chunk].iter().map(bind));
+                        (Sites::None, None)
+                    }
+                    (beside, Some(measured), Some(scratch)) => {
+                        let members = self.owned(found, chunk);
+                        let site = factors::Site {
+                            start,
+                            theta: bind(&arenas.values),
+                            gradients,
+                            moments: &moments[chunk],
+                            status: &tally.status,
+                            scratch,
+                            word,
+                            blocks: elements / BLOCK,
+                            options: self.parts.options,
+                        };
+                        if let Beside::Orthogonal(rounds) = beside {
+                            bound[1].1 = true;
+                            bound.extend(moments[chunk].iter().map(bind));
+                            let (kernels, sites) = orthogonal::kernels(&members, &site, rule, rounds, &measured.sums);
+                            between.extend(kernels);
+                            (Sites::Orthogonal(sites), Some(scratch))
+                        } else {
+                            let (kernels, sites) = factors::kernels(&members, &site);
+                            before.extend(kernels);
+                            (Sites::Factors(sites), Some(scratch))
+                        }
+                    }
+                };
+                let site = Site { rule, bound, classes, word, elements, sites, scratch, moments: &moments[chunk] };
+                if let Some(measured) = own {
                     let owners = self.owners(chunk, start, elements);
-                    measuring.add(self.measure(&site, capabilities, costs), measured, owners, costs);
+                    measuring.add(self.measure(&site, capabilities, costs), measured, &owners);
                 }
-                updates.push(self.update(site, measured.map(|m| (m, start, chunk)), capabilities, costs));
+                updates.push(self.update(site, own.map(|m| (m, start, chunk)), capabilities, costs));
             }
         }
         let mut settlings = self.settlings(found).into_iter();
@@ -299,15 +336,31 @@ impl Pass<'_> {
         let verdict = tally.verdict(first, rule, members, beside);
         let mut kernels = clip::kernels(norms, verdict, partials, capabilities, costs);
         kernels.extend(settlings.map(|(rule, members)| tally.settle(first, rule, members)));
+        kernels.extend(before);
         if let Some(measured) = measured {
             kernels.extend(measuring.kernels(measured));
         }
+        kernels.extend(between);
         kernels.extend(updates);
         let word = first + tally::HEAD + self.parts.now.len() * GROUP;
         for (i, follower) in self.parts.followers.iter().enumerate() {
             kernels.extend(follower.kernels(word + i * FOLLOWER, &tally.status, capabilities)?);
         }
         Ok(kernels)
+    }
+
+    /// The parameters of a chunk that are updated, in the order in which they lie.
+    fn owned(&self, found: &[Found], chunk: usize) -> Vec<Own<'a>> {
+        let (layout, places) = (self.parts.layout, self.parts.places);
+        let own = |(number, _): (usize, Found)| Own {
+            number,
+            place: &layout[number],
+            moments: &places[number],
+            class: self.classes[number],
+        };
+        let mut all: Vec<Own<'a>> = self.updated(found, |found| found != Found::Nowhere, chunk).map(own).collect();
+        all.sort_by_key(|own| own.place.offset);
+        all
     }
 
     /// The parameter of each block of a range, as numbers of the layout.
@@ -337,7 +390,7 @@ impl Pass<'_> {
         capabilities: &Capabilities,
         costs: &Costs,
     ) -> ArenaKernel {
-        let Site { rule, bound, classes, word, elements } = site;
+        let Site { rule, bound, classes, word, elements, sites, scratch, moments } = site;
         let form = Vectors::of(elements, capabilities);
         let vectors = elements / form.width();
         // Where loads are dear a block shares those of its class and factors.
@@ -354,9 +407,22 @@ impl Pass<'_> {
         kernel.bytes = Some(elements as u64 * 4 * (2 * bound.len() as u64 - 1));
         let mut kernel = ArenaKernel { kernel, arenas: bound };
         kernel.bind(ArenaBinding::read(&self.parts.tally.status, "status", "vec4<f32>"));
-        classes.bind(&mut kernel);
-        let owners = measured.map(|(measured, start, chunk)| (measured, self.owners(chunk, start, elements)));
-        measure::bind_sums(&mut kernel, owners);
+        match (sites, scratch, measured) {
+            (Sites::Factors(sites), Some(scratch), Some((measured, ..))) => {
+                factors::bind(&mut kernel, moments, scratch);
+                factors::bind_sums(&mut kernel, &measured.sums, sites);
+            }
+            (Sites::Orthogonal(sites), Some(scratch), Some((measured, ..))) => {
+                orthogonal::bind(&mut kernel, scratch);
+                factors::bind_class(&mut kernel);
+                factors::bind_sums(&mut kernel, &measured.sums, sites);
+            }
+            (.., measured) => {
+                classes.bind(&mut kernel);
+                let owners = measured.map(|(measured, start, chunk)| (measured, self.owners(chunk, start, elements)));
+                measure::bind_sums(&mut kernel, owners);
+            }
+        }
         kernel
     }
 
@@ -368,10 +434,19 @@ impl Pass<'_> {
         kernel.bytes = Some(site.elements as u64 * 4 * (2 * site.bound.len() as u64 - 1));
         let mut kernel = ArenaKernel { kernel, arenas: site.bound.clone() };
         kernel.bind(ArenaBinding::read(&self.parts.tally.status, "status", "vec4<f32>"));
-        site.classes.clone().bind(&mut kernel);
+        let sites = match (&site.sites, site.scratch) {
+            (Sites::Factors(sites), Some(scratch)) => {
+                factors::bind(&mut kernel, site.moments, scratch);
+                Some(sites.clone())
+            }
+            _ => {
+                site.classes.clone().bind(&mut kernel);
+                None
+            }
+        };
         let lanes = costs.dear_barriers;
         let class_number = site.classes.number();
-        measure::Draft { kernel, form, elements: site.elements, word: site.word, class_number, lanes }
+        measure::Draft { kernel, form, elements: site.elements, word: site.word, class_number, lanes, sites }
     }
 
     /// The same on the reference's arenas.
@@ -430,7 +505,14 @@ impl Pass<'_> {
                     shape: place.shape,
                     values,
                     gradients: &gradients,
-                    moments: &mut moments.iter_mut().map(|moment| &mut moment[range.clone()]).collect::<Vec<_>>(),
+                    moments: &mut moments
+                        .iter_mut()
+                        .zip(&self.parts.places[number])
+                        .map(|(moment, place)| match place {
+                            Some((offset, shape)) => &mut moment[*offset..][..shape.elements()],
+                            None => &mut [],
+                        })
+                        .collect::<Vec<_>>(),
                 });
                 if let Some(arena) = self.parts.kept {
                     arena.cpu()?[4 * number..][..4].copy_from_slice(&kept);
@@ -449,4 +531,14 @@ struct Site<'a> {
     /// First word of its group's numbers.
     word: usize,
     elements: usize,
+    sites: Sites,
+    scratch: Option<&'a Arc<Arena>>,
+    moments: &'a [Arc<Arena>],
+}
+
+/// What a rule that does more than go over the scalars knows of the parameters of a range.
+enum Sites {
+    None,
+    Factors(Vec<u32>),
+    Orthogonal(Vec<u32>),
 }

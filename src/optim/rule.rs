@@ -42,6 +42,18 @@ impl Moment {
     }
 }
 
+/// What a rule does besides going over the scalars.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// Nothing.
+    Nothing,
+    /// Means of squares over rows and columns (Adafactor).
+    Factors,
+    /// So many rounds that make a matrix orthogonal (Muon).
+    Orthogonal(usize),
+}
+
 /// The update of one parameter in f64, as the reference does it.
 pub struct Update<'a> {
     /// What [`Rule::numbers`] gave.
@@ -56,7 +68,7 @@ pub struct Update<'a> {
     pub values: &'a mut [f64],
     /// Its gradient, clipped.
     pub gradients: &'a [f64],
-    /// What [`Rule::moments`] names, each as long as the parameter.
+    /// What [`Rule::moments`] names, each as long as the parameter (or as the rule says).
     pub moments: &'a mut [&'a mut [f64]],
 }
 
@@ -96,6 +108,29 @@ pub trait Rule: fmt::Debug + Send + Sync + 'static {
     /// What is kept for each scalar.
     fn moments(&self) -> Vec<Moment> {
         vec![]
+    }
+    /// The shape that the moment with this number has for a parameter of `shape`; `None` if there is none for it. The
+    /// parameter's own, unless a rule says otherwise.
+    #[doc(hidden)]
+    fn moment_shape(&self, _moment: usize, shape: Shape) -> Option<Shape> {
+        Some(shape)
+    }
+    /// Why it cannot update a parameter of this shape, if so.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn takes(&self, _shape: &Shape) -> Result<(), Problem> {
+        Ok(())
+    }
+    /// What it does besides going over the scalars.
+    #[doc(hidden)]
+    fn beside(&self) -> Beside {
+        Beside::Nothing
+    }
+    /// Of a rule that makes matrices orthogonal: the factor of the rate of a parameter of this shape.
+    #[doc(hidden)]
+    fn ratio(&self, _shape: &Shape) -> f64 {
+        1.0
     }
     /// Names of what is kept for each parameter besides its count of updates; at most four, 0 before the first update.
     fn kept(&self) -> &'static [&'static str] {
@@ -153,6 +188,14 @@ pub(super) fn elementwise_measured(mathematics: Shader, moments: &[&'static str]
     let shader = shader.item(Item::new("Observed", observed)).item(Item::new("Moved", moved));
     let shader = shader.item(Item::new("apply", apply(moments, in_apply)));
     shader.item(Item::new("measure", measure(moments, in_measure)))
+}
+
+/// A shader that binds arenas of these names from 0 on, all but `gradients` writable.
+pub(super) fn arenas(shader: Shader, names: &[&'static str]) -> Shader {
+    let bind = |shader: Shader, (&name, binding): (&&'static str, u32)| {
+        shader.bound(binding, name != "gradients", name, "$V$")
+    };
+    names.iter().zip(0..).fold(shader, bind)
 }
 
 /// Bindings and the struct of the moments, which has a member more where there are none.

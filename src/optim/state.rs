@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::rule::Moment;
 use super::tally::MOST_UPDATES;
+use super::stepper::MomentPlace;
 use super::{Optimizer, Stepper};
 use crate::dtype::DType;
 use crate::engine::Author;
@@ -132,18 +133,21 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
         }
         // As they lie, so that they are read in one go.
         let moments = self.moments_of_chunks()?;
-        let mut kept: Vec<_> = updated()
-            .flat_map(|(place, _)| {
-                moments[place.chunk].iter().enumerate().map(move |(k, moment)| (place.chunk, k, *moment, place))
+        let mut kept: Vec<_> = (0..layout.len())
+            .filter(|&number| counts[number] > 0)
+            .flat_map(|number| {
+                let chunk = layout[number].chunk;
+                let own = moments[chunk].iter().zip(&self.places[number]).enumerate();
+                own.filter_map(move |(k, (moment, place))| place.map(|place| ((chunk, k, place.0), *moment, place, number)))
             })
             .collect();
-        kept.sort_by_key(|&(chunk, k, _, place)| (chunk, k, place.offset));
-        let tensor = |(chunk, k, moment, place): (usize, usize, Moment, &Placed)| {
-            let arena = self.moments.get(chunk)?.get(k)?;
+        kept.sort_by_key(|&(order, ..)| order);
+        let tensor = |((chunk, k, _), moment, (offset, shape), number): (_, Moment, MomentPlace, usize)| {
+            let arena = self.moments.get::<usize>(chunk)?.get::<usize>(k)?;
             Some(InPlace {
-                name: format!("{}.{}", moment.name, place.name),
-                shape: place.shape,
-                place: Place::Arena(arena.clone(), place.offset),
+                name: format!("{}.{}", moment.name, layout[number].name),
+                shape,
+                place: Place::Arena(arena.clone(), offset),
                 demand: demand(moment),
             })
         };
@@ -215,16 +219,19 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
         let exact = self.store.device().is_exact();
         let mut writes = vec![];
         let moments = self.moments_of_chunks()?;
+        // Where they are is known once the arenas are.
+        self.prepare()?;
         for (number, place) in layout.iter().enumerate() {
-            for (k, moment) in moments[place.chunk].iter().enumerate() {
+            for (k, (moment, at)) in moments[place.chunk].iter().zip(&self.places[number]).enumerate() {
+                let Some((_, own)) = at else { continue };
                 if updates[number] == 0 {
                     writes.push((k, number, None));
                     continue;
                 }
                 let name = format!("{}.{}", moment.name, place.name);
                 let (shape, values) = tensors.get(&*name).ok_or_else(|| self.foreign(format!("it lacks `{name}`")))?;
-                if *shape != place.shape {
-                    return Err(self.foreign(format!("`{name}` has shape {shape}, not {}", place.shape)));
+                if shape != own {
+                    return Err(self.foreign(format!("`{name}` has shape {shape}, not {own}")));
                 }
                 let sound = values.check(DType::F32, exact, demand(*moment), 0);
                 sound.map_err(|why| self.foreign(format!("`{name}` {why}")))?;
@@ -262,14 +269,16 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
             return Err(error);
         }
         let device = &self.store.device().clone();
-        writes.sort_by_key(|&(moment, number, _)| (layout[number].chunk, moment, layout[number].offset));
+        let at = |moment: usize, number: usize| self.places[number][moment].unwrap_or((0, layout[number].shape));
+        writes.sort_by_key(|&(moment, number, _)| (layout[number].chunk, moment, at(moment, number).0));
         let mut writer = Writer::new(device, BLOCK);
         for (moment, number, values) in writes {
             let place = &layout[number];
             let arena = &self.moments[place.chunk][moment];
+            let (offset, shape) = at(moment, number);
             match values {
-                Some(values) => writer.put(arena, place.offset, values)?,
-                None => writer.put_zeros(arena, place.offset, place.shape.elements())?,
+                Some(values) => writer.put(arena, offset, values)?,
+                None => writer.put_zeros(arena, offset, shape.elements())?,
             }
         }
         writer.finish()?;

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::clip;
+use super::factors;
 use super::follow::Follower;
 use super::given;
 use super::measure;
 use super::pass::{self, Pass};
-use super::rule::{Now, Rule};
+use super::orthogonal;
+use super::rule::{Beside, Moment, Now, Rule};
 use super::scale::LossScale;
 use super::settings::{GroupSettings, Options, check_number};
 use super::state::{OptimizerState, StateInPlace, StateTensors};
@@ -22,9 +24,10 @@ use crate::dtype::Precision;
 use crate::engine::{self, Author, Gradients};
 use crate::error::{Error, Problem, Result};
 use crate::kernel::Capabilities;
-use crate::params::{Chunk, Param, ParamStore};
+use crate::params::{BLOCK, Chunk, Param, ParamStore, Placed};
 use crate::plan::Plan;
 use crate::schedule::Schedule;
+use crate::shape::Shape;
 use crate::target::Target;
 use crate::tensor::Tensor;
 
@@ -67,6 +70,8 @@ pub struct Stepper<R: ?Sized> {
     own: Option<Arc<R>>,
     pub(super) rules: Vec<Ruled>,
     pub(super) options: Options,
+    /// What was wrong with how it was made.
+    pub(super) refused: Option<Error>,
     /// Settings of groups, by name.
     pub(super) groups: Vec<(String, GroupSettings)>,
     followers: Vec<Arc<dyn Follower>>,
@@ -82,6 +87,10 @@ pub struct Stepper<R: ?Sized> {
     pub(super) gathered: Vec<bool>,
     /// For each chunk of the store: its moments.
     pub(super) moments: Vec<Vec<Arc<Arena>>>,
+    /// For each parameter: where its moments are.
+    pub(super) places: Vec<Vec<Option<MomentPlace>>>,
+    /// For each chunk what its rule computes in.
+    scratch: Vec<Option<Arc<Arena>>>,
     /// Four numbers a parameter that rules keep, if one does.
     pub(super) kept: Option<Arc<Arena>>,
     /// Sums that rules measure, if one does.
@@ -93,6 +102,40 @@ pub struct Stepper<R: ?Sized> {
     /// How losses are scaled: as chosen, else as the store's precision wants.
     pub(super) scaling: Option<Option<LossScale>>,
     pub(super) tally: Option<Tally>,
+}
+
+/// Where a moment of a parameter is: its first element, and its shape.
+pub(super) type MomentPlace = (usize, Shape);
+
+/// For each of these parameters of a chunk where its moments are, and how long the arena of each moment is. Where all moments
+/// have their parameter's shape they lie as the parameters do.
+fn moment_places(
+    rule: &dyn Rule,
+    own: &[usize],
+    layout: &[Placed],
+    elements: usize,
+) -> (Vec<Vec<Option<MomentPlace>>>, Vec<usize>) {
+    let count = rule.moments().len();
+    let shape = |number: usize, moment: usize| rule.moment_shape(moment, layout[number].shape);
+    let mut places = vec![vec![None; count]; own.len()];
+    let mut lengths = vec![elements; count];
+    for moment in 0..count {
+        if own.iter().all(|&number| shape(number, moment) == Some(layout[number].shape)) {
+            for (places, &number) in places.iter_mut().zip(own) {
+                places[moment] = Some((layout[number].offset, layout[number].shape));
+            }
+            continue;
+        }
+        let mut next = 0;
+        for (places, &number) in places.iter_mut().zip(own) {
+            if let Some(shape) = shape(number, moment) {
+                places[moment] = Some((next, shape));
+                next += shape.elements().next_multiple_of(BLOCK);
+            }
+        }
+        lengths[moment] = next.max(BLOCK);
+    }
+    (places, lengths)
 }
 
 impl<R: Rule> Stepper<R> {
@@ -155,6 +198,17 @@ impl Stepper<dyn Rule> {
     }
 }
 
+impl Stepper<dyn Rule> {
+    /// The rule of all matrices (parameters of two axes or more) that are in no group of their own: they become the group
+    /// `matrices`. It must be said before the parameters are used.
+    #[must_use]
+    pub fn matrices(mut self, rule: impl Rule) -> Self {
+        let moved = self.store.regroup(|_, shape| (shape.len() >= 2).then(|| "matrices".into()));
+        self.refused = self.refused.or(moved.err());
+        self.group("matrices", rule)
+    }
+}
+
 impl<R: ?Sized> Stepper<R> {
     fn with(store: &ParamStore, rules: Vec<Ruled>, at: &'static Location<'static>) -> Self {
         let name = rules.first().map_or("optimizer", |ruled| ruled.rule.name());
@@ -163,6 +217,7 @@ impl<R: ?Sized> Stepper<R> {
             own: None,
             rules,
             options: Options::default(),
+            refused: None,
             groups: vec![],
             followers: vec![],
             store: store.clone(),
@@ -171,6 +226,8 @@ impl<R: ?Sized> Stepper<R> {
             histories: vec![],
             gathered: vec![],
             moments: vec![],
+            places: vec![],
+            scratch: vec![],
             kept: None,
             partials: None,
             measured: None,
@@ -208,7 +265,7 @@ impl<R: ?Sized> Stepper<R> {
     }
 
     /// The settings of a group: its own, else those of the group above it.
-    fn settings_of(&self, group: &str) -> GroupSettings {
+    pub(super) fn settings_of(&self, group: &str) -> GroupSettings {
         let of = |name: &str| self.groups.iter().find(|(known, _)| known == name).map(|(_, settings)| *settings);
         let mut name = group;
         loop {
@@ -283,6 +340,9 @@ impl<R: ?Sized> Stepper<R> {
 
     /// Makes the arenas that are missing.
     pub(super) fn prepare(&mut self) -> Result<Vec<Chunk>> {
+        if let Some(error) = &self.refused {
+            return Err(error.clone());
+        }
         self.check().map_err(|problem| self.refuse(problem))?;
         let known = self.store.groups();
         let chunks = self.store.chunks(true)?;
@@ -295,11 +355,25 @@ impl<R: ?Sized> Stepper<R> {
                 let what = format!("no rule takes the parameters of group `{group}`");
                 return Err(self.refuse(Problem::Value(what, "give the group one, or all others by Optimizers::rest")));
             };
-            let moments = self.rules[rule].rule.moments();
-            let arena = |moment: &super::rule::Moment| {
-                device.arena(&format!("{} of {group}", moment.name), chunk.values.elements)
+            let (at, rule) = (self.moments.len(), self.rules[rule].rule.clone());
+            let own: Vec<usize> = (0..layout.len()).filter(|&number| layout[number].chunk == at).collect();
+            for &number in &own {
+                rule.takes(&layout[number].shape).map_err(|problem| self.refuse(problem))?;
+            }
+            let moments = rule.moments();
+            let (places, lengths) = moment_places(&*rule, &own, &layout, chunk.values.elements);
+            self.places.resize(layout.len(), vec![]);
+            own.iter().zip(places).for_each(|(&number, places)| self.places[number] = places);
+            let all = || own.iter().map(|&number| &layout[number]);
+            let room = match rule.beside() {
+                Beside::Nothing => None,
+                Beside::Factors => Some(factors::room(all())),
+                Beside::Orthogonal(_) => Some(orthogonal::room(all())),
             };
-            self.moments.push(moments.iter().map(arena).collect::<Result<_>>()?);
+            let scratch = room.map(|room| device.arena(&format!("scratch of {group}"), room.next_multiple_of(BLOCK)));
+            self.scratch.push(scratch.transpose()?);
+            let arena = |(moment, length): (&Moment, usize)| device.arena(&format!("{} of {group}", moment.name), length);
+            self.moments.push(moments.iter().zip(lengths).map(arena).collect::<Result<_>>()?);
             self.partials = None;
         }
         if self.partials.is_none() {
@@ -364,6 +438,8 @@ impl<R: ?Sized> Stepper<R> {
             histories: &self.histories,
             gathered: &self.gathered,
             moments: &self.moments,
+            places: &self.places,
+            scratch: &self.scratch,
             kept: self.kept.as_ref(),
             measured: self.measured.as_ref(),
             partials: self.partials.as_ref().ok_or_else(missing)?,

@@ -1,6 +1,7 @@
 //! The rules, each in a file with its formula, its source and its f64 form; the shaders are in `shaders/optim/`.
 
 mod adadelta;
+mod adafactor;
 mod adagrad;
 mod adam;
 mod adamax;
@@ -10,6 +11,7 @@ mod ftrl;
 mod lamb;
 mod lars;
 mod lion;
+mod muon;
 mod nadam;
 mod radam;
 mod rmsprop;
@@ -18,6 +20,8 @@ mod schedule_free;
 mod sgd;
 
 pub use adadelta::AdadeltaConfig;
+pub use adafactor::AdafactorConfig;
+pub(super) use adafactor::matrices;
 pub use adagrad::AdagradConfig;
 pub use adam::{AdamConfig, AdamWConfig};
 pub use adamax::AdamaxConfig;
@@ -27,6 +31,8 @@ pub use ftrl::FtrlConfig;
 pub use lamb::LambConfig;
 pub use lars::LarsConfig;
 pub use lion::LionConfig;
+pub(super) use muon::sides;
+pub use muon::{MuonConfig, MuonRate};
 pub use nadam::NAdamConfig;
 pub use radam::RAdamConfig;
 pub use rmsprop::RmsPropConfig;

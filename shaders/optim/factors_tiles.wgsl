@@ -1,0 +1,55 @@
+// Sums of squares over the rows and columns of large matrices of gradients (see `optim/adafactor.wgsl`): a workgroup takes 64 rows and 64
+// columns, and leaves what they add to each.
+//
+// tiles     [workgroups, 3]: a matrix, the number of the tile along the rows and along the columns
+// matrices  [matrices, 8]: first element, rows, columns, where its rows and columns begin, its class, where its partial sums of rows and of
+//           columns begin
+// partial   per tile column a sum a row, per tile row a sum a column
+
+var<workgroup> tile: array<f32, 4160>;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let number = 3u * (group.x + group.y * groups.x);
+    let some = number < arrayLength(&tiles);
+    var matrix = 0u;
+    var along_rows = 0u;
+    var along_columns = 0u;
+    if some {
+        matrix = 8u * tiles[number];
+        along_rows = tiles[number + 1u];
+        along_columns = tiles[number + 2u];
+    }
+    let rows = matrices[matrix + 1u];
+    let columns = matrices[matrix + 2u];
+    let column = along_columns * 64u + lane;
+    let clip = status[0].y;
+    var sum = 0.0;
+    for (var r = 0u; r < 64u; r++) {
+        let row = along_rows * 64u + r;
+        var square = 0.0;
+        if some && row < rows && column < columns {
+            let at = matrices[matrix] + row * columns + column;
+            let g = adjust(vec4<f32>(gradients[at]), vec4<f32>(theta[at]), clip).x;
+            square = g * g;
+        }
+        tile[r * 65u + lane] = square;
+        sum += square;
+    }
+    workgroupBarrier();
+    if some && column < columns {
+        partial[matrices[matrix + 7u] + along_rows * columns + column] = sum;
+    }
+    let row = along_rows * 64u + lane;
+    var across = 0.0;
+    for (var c = 0u; c < 64u; c++) {
+        across += tile[lane * 65u + c];
+    }
+    if some && row < rows {
+        partial[matrices[matrix + 6u] + along_columns * rows + row] = across;
+    }
+}
