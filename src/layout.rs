@@ -50,6 +50,17 @@ pub struct Strided {
     pub dynamic: Vec<(usize, usize)>,
 }
 
+/// What consecutive elements of a view are in its buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    /// Side by side, from a multiple of their number on.
+    SideBySide,
+    /// One element.
+    Same,
+    /// Neither.
+    Scattered,
+}
+
 impl Strided {
     /// The map of a tensor stored row-major.
     pub fn contiguous(shape: Shape) -> Strided {
@@ -61,20 +72,22 @@ impl Strided {
         self.offset == 0 && self.dynamic.is_empty() && self.is_linear()
     }
 
-    /// What `lanes` consecutive elements of the view are: `Some(true)` if they lie side by side at a multiple of `lanes`,
-    /// `Some(false)` if they are one element, `None` if neither holds.
-    pub fn lanes(&self, lanes: usize) -> Option<bool> {
+    /// What `count` consecutive elements of the view, from a multiple of `count` on, are.
+    pub fn run(&self, count: usize) -> Run {
         let axes = self.merged();
-        if axes.last().is_some_and(|&(dim, _)| dim % lanes != 0) {
-            return None;
+        if axes.last().is_some_and(|&(dim, _)| dim % count != 0) {
+            return Run::Scattered;
         }
         if axes.last().is_none_or(|&(_, stride)| stride == 0) {
-            return Some(false);
+            return Run::Same;
         }
-        let aligned = axes.iter().rev().skip(1).all(|&(_, stride)| stride % lanes == 0)
-            && self.offset.is_multiple_of(lanes)
+        let aligned = axes.iter().rev().skip(1).all(|&(_, stride)| stride % count == 0)
+            && self.offset.is_multiple_of(count)
             && self.dynamic.is_empty();
-        (aligned && axes.last().is_some_and(|&(_, stride)| stride == 1)).then_some(true)
+        match aligned && axes.last().is_some_and(|&(_, stride)| stride == 1) {
+            true => Run::SideBySide,
+            false => Run::Scattered,
+        }
     }
 
     fn is_linear(&self) -> bool {

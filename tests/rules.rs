@@ -4,7 +4,7 @@ mod common;
 
 use kiln::kernel::Shader;
 use kiln::ops::Problem;
-use kiln::optim::{Moment, Now, Numbers, Rule, Stepper, Update};
+use kiln::optim::{Adafactor, AdafactorConfig, Moment, Muon, MuonConfig, Now, Numbers, Rule, Stepper, Update};
 use kiln::prelude::*;
 
 /// theta <- theta - lr sign(g) n / |theta|, with n the number of updates, and half of lr in the first one.
@@ -129,4 +129,68 @@ fn a_rule_of_ones_own_brings_its_shader_as_a_text() {
     for (got, want) in gpu.0.iter().zip(&cpu.0).chain(gpu.1.iter().zip(&cpu.1)) {
         assert!((got - want).abs() < 1e-5, "{got} {want}");
     }
+}
+
+/// Twelve steps of an optimizer over parameters of these shapes: their values, and the state's.
+fn twelve_steps(device: &Device, shapes: &[&[usize]], make: &dyn Fn(&ParamStore) -> Box<dyn Optimizer>) -> Vec<f64> {
+    let store = ParamStore::new(device, 7);
+    let init = Init::Normal { mean: 0.1, deviation: 1.0 };
+    let all: Vec<Param> = shapes.iter().enumerate().map(|(i, shape)| store.root().param(i, shape, init)).collect();
+    let mut optimizer = make(&store);
+    for step in 0..12 {
+        let product = |(i, p): (usize, &Param)| {
+            let gradient = common::normals(&p.shape().unwrap(), 100 * step + i as u64);
+            (p.tensor() * device.array(&gradient)).sum_all()
+        };
+        // A parameter that is reached later counts its own updates.
+        let reached = if step < 3 { all.len() - 1 } else { all.len() };
+        let loss = all[..reached].iter().enumerate().map(product).reduce(|a, b| a + b).unwrap();
+        optimizer.step(&loss).unwrap();
+    }
+    let state = optimizer.state().unwrap();
+    let kept = state.tensors.into_iter().flat_map(|(_, _, values)| values);
+    all.iter().flat_map(|p| p.values().unwrap()).chain(kept).collect()
+}
+
+fn same_on_both(shapes: &[&[usize]], make: &dyn Fn(&ParamStore) -> Box<dyn Optimizer>) {
+    let (got, want) = (twelve_steps(&common::gpu(), shapes, make), twelve_steps(&Device::cpu(), shapes, make));
+    assert_eq!(got.len(), want.len());
+    for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+        assert!((got - want).abs() <= 2e-5 * want.abs().max(0.1), "{i}: {got} {want}");
+    }
+}
+
+#[test]
+fn adafactor_keeps_rows_and_columns() {
+    let shapes: [&[usize]; 6] = [&[5, 7], &[3], &[70, 90], &[2, 3, 4], &[131], &[131, 37]];
+    let config = || AdafactorConfig { lr: 0.1, weight_decay: 0.05, ..Default::default() };
+    same_on_both(&shapes, &|store| Box::new(Adafactor::new(store, config()).clip_norm(20.0)));
+    let store = ParamStore::new(&Device::cpu(), 0);
+    let weight = store.root().param("weight", &[30, 40], Init::Ones);
+    let mut adafactor = Adafactor::new(&store, config());
+    adafactor.step(&weight.tensor().square().sum_all()).unwrap();
+    let kept: usize = adafactor.state().unwrap().tensors.iter().map(|(.., values)| values.len()).sum();
+    assert_eq!(kept, 70, "rows and columns alone");
+}
+
+#[test]
+fn muon_makes_matrices_orthogonal_and_leaves_vectors_to_another_rule() {
+    let shapes: [&[usize]; 6] = [&[5, 7], &[3], &[70, 90], &[90, 33], &[131, 37], &[4, 3, 3, 3]];
+    let muon = || MuonConfig { lr: 0.1, ..Default::default() };
+    same_on_both(&shapes, &|store| {
+        Box::new(Optimizers::of(store).matrices(muon()).rest(AdamWConfig::default()).clip_norm(20.0))
+    });
+    // Without decay and momentum one step moves by a matrix whose singular values are near 1.
+    let store = ParamStore::new(&common::gpu(), 0);
+    let weight = store.root().param("weight", &[3, 3], Init::Zeros);
+    let mut own = Muon::new(&store, MuonConfig { lr: 1.0, weight_decay: 0.0, momentum: 0.0, ..Default::default() });
+    let gradient = common::normals(&[3, 3], 1);
+    own.step(&(weight.tensor() * store.device().array(&gradient)).sum_all()).unwrap();
+    let moved = weight.values().unwrap();
+    let squares: f64 = moved.iter().map(|x| x * x).sum();
+    assert!((1.5..4.0).contains(&squares), "{moved:?}");
+    let store = ParamStore::new(&Device::cpu(), 0);
+    let bias = store.root().param("bias", &[3], Init::Zeros);
+    let error = Muon::new(&store, muon()).step(&bias.tensor().sum_all()).unwrap_err();
+    assert!(error.to_string().contains("matrices(muon)"), "{error}");
 }

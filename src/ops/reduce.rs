@@ -14,7 +14,7 @@ use crate::costs::{Costs, Parts};
 use crate::dtype::DType;
 use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel, Shader};
-use crate::layout::{Meta, Strided};
+use crate::layout::{Meta, Run, Strided};
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
 use crate::ops::shared::{check_axis, each};
 use crate::shader::{Item, params};
@@ -173,7 +173,7 @@ impl Op for Reduce {
 
     /// What cannot be read four elements at a time is read where it is, one at a time.
     fn strided(&self, _: usize, view: &Strided) -> bool {
-        view.lanes(4).is_none()
+        view.run(4) == Run::Scattered
     }
 
     fn lowering_strided(

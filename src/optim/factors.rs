@@ -55,11 +55,8 @@ pub(super) struct Site<'a> {
 pub(super) fn room<'a>(layout: impl Iterator<Item = &'a Placed>) -> usize {
     let of = |place: &Placed| match matrices(&place.shape) {
         Some([count, rows, columns]) => {
-            let tiles = if rows * columns > SMALL {
-                rows * columns.div_ceil(TILE) + columns * rows.div_ceil(TILE)
-            } else {
-                0
-            };
+            let tiles =
+                if rows * columns > SMALL { rows * columns.div_ceil(TILE) + columns * rows.div_ceil(TILE) } else { 0 };
             count * (1 + tiles)
         }
         None => 0,

@@ -27,9 +27,9 @@ mod tally;
 
 pub use rule::{Moment, Now, Numbers, Rule, Update};
 pub use rules::{
-    AdadeltaConfig, AdafactorConfig, AdagradConfig, AdamConfig, AdamWConfig, AdamaxConfig, AdanConfig, AsgdConfig, FtrlConfig,
-    LambConfig, LarsConfig, LionConfig, MuonConfig, MuonRate, NAdamConfig, RAdamConfig, RmsPropConfig, RpropConfig, ScheduleFreeAdamWConfig,
-    ScheduleFreeSgdConfig, SgdConfig,
+    AdadeltaConfig, AdafactorConfig, AdagradConfig, AdamConfig, AdamWConfig, AdamaxConfig, AdanConfig, AsgdConfig,
+    FtrlConfig, LambConfig, LarsConfig, LionConfig, MuonConfig, MuonRate, NAdamConfig, RAdamConfig, RmsPropConfig,
+    RpropConfig, ScheduleFreeAdamWConfig, ScheduleFreeSgdConfig, SgdConfig,
 };
 pub use scale::LossScale;
 pub use settings::GroupSettings;
@@ -184,7 +184,7 @@ pub trait Optimizer {
 
 /// Where the gradients of a pass come from.
 #[derive(Clone, Copy)]
-enum Source<'a> {
+enum GradientSource<'a> {
     /// The backward pass of a loss.
     Loss(&'a Tensor),
     /// Given ones, a place for each parameter.

@@ -234,7 +234,7 @@ struct Range {
     classes: Classes,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     /// Everything that its kernels depend on besides host numbers.
     fn key(&self) -> Vec<u64> {
         // The arenas of the tally are this optimizer's own, the one for partial norms changes with the arenas.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::rule::Moment;
-use super::tally::MOST_UPDATES;
 use super::stepper::MomentPlace;
+use super::tally::MOST_UPDATES;
 use super::{Optimizer, Stepper};
 use crate::dtype::DType;
 use crate::engine::Author;
@@ -138,7 +138,9 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
             .flat_map(|number| {
                 let chunk = layout[number].chunk;
                 let own = moments[chunk].iter().zip(&self.places[number]).enumerate();
-                own.filter_map(move |(k, (moment, place))| place.map(|place| ((chunk, k, place.0), *moment, place, number)))
+                own.filter_map(move |(k, (moment, place))| {
+                    place.map(|place| ((chunk, k, place.0), *moment, place, number))
+                })
             })
             .collect();
         kept.sort_by_key(|&(order, ..)| order);

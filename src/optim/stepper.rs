@@ -10,14 +10,14 @@ use super::factors;
 use super::follow::Follower;
 use super::given;
 use super::measure;
-use super::pass::{self, Pass};
 use super::orthogonal;
+use super::pass::{self, Pass};
 use super::rule::{Beside, Moment, Now, Rule};
 use super::scale::LossScale;
 use super::settings::{GroupSettings, Options, check_number};
 use super::state::{OptimizerState, StateInPlace, StateTensors};
 use super::tally::Tally;
-use super::{Optimizer, Source};
+use super::{GradientSource, Optimizer};
 use crate::arena::Arena;
 use crate::costs::Costs;
 use crate::dtype::Precision;
@@ -372,7 +372,8 @@ impl<R: ?Sized> Stepper<R> {
             };
             let scratch = room.map(|room| device.arena(&format!("scratch of {group}"), room.next_multiple_of(BLOCK)));
             self.scratch.push(scratch.transpose()?);
-            let arena = |(moment, length): (&Moment, usize)| device.arena(&format!("{} of {group}", moment.name), length);
+            let arena =
+                |(moment, length): (&Moment, usize)| device.arena(&format!("{} of {group}", moment.name), length);
             self.moments.push(moments.iter().zip(lengths).map(arena).collect::<Result<_>>()?);
             self.partials = None;
         }
@@ -453,17 +454,17 @@ impl<R: ?Sized> Stepper<R> {
 
     /// One pass over the gradients of a loss, or over those given for each parameter.
     #[track_caller]
-    fn pass(&mut self, source: Source<'_>, update: bool) -> Result<()> {
+    fn pass(&mut self, source: GradientSource<'_>, update: bool) -> Result<()> {
         let at = Location::caller();
         let device = match source {
-            Source::Loss(loss) => loss.device().clone(),
-            Source::Given(_) => self.store.device().clone(),
+            GradientSource::Loss(loss) => loss.device().clone(),
+            GradientSource::Given(_) => self.store.device().clone(),
         };
         let reached = self.with_pass(update, |pass| {
             let given;
             let gradients = match source {
-                Source::Loss(loss) => Gradients::Of(loss),
-                Source::Given(all) => {
+                GradientSource::Loss(loss) => Gradients::Of(loss),
+                GradientSource::Given(all) => {
                     given = pass.members(all);
                     Gradients::Given(&given)
                 }
@@ -523,12 +524,12 @@ impl<R: ?Sized> Stepper<R> {
 impl<R: ?Sized + Send + Sync> Optimizer for Stepper<R> {
     #[track_caller]
     fn step(&mut self, loss: &Tensor) -> Result<()> {
-        self.pass(Source::Loss(loss), true)
+        self.pass(GradientSource::Loss(loss), true)
     }
 
     #[track_caller]
     fn accumulate(&mut self, loss: &Tensor) -> Result<()> {
-        self.pass(Source::Loss(loss), false)
+        self.pass(GradientSource::Loss(loss), false)
     }
 
     #[track_caller]
@@ -542,7 +543,7 @@ impl<R: ?Sized + Send + Sync> Optimizer for Stepper<R> {
             _ => gradients,
         };
         let given = given::by_parameter(&self.store, gradients, Location::caller())?;
-        self.pass(Source::Given(&given), true)
+        self.pass(GradientSource::Given(&given), true)
     }
 
     fn lr(&self) -> f64 {

@@ -7,7 +7,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::{LeafKind, Snapshot};
 use crate::kernel::{Capabilities, Kernel, Operand};
-use crate::layout::{Meta, Strided, ViewKind};
+use crate::layout::{Meta, Run, Strided, ViewKind};
 use crate::op::Lowering;
 use crate::shader::{Algebra, Expression};
 use crate::shape::Shape;
@@ -94,7 +94,7 @@ impl PlanNode {
     /// True if it may lie anywhere as input 0 of `kernels`, all of which read it by their prologues.
     fn is_read_by_prologue(&self, kernels: &[Kernel]) -> bool {
         let binds = |kernel: &&Kernel| kernel.bindings.iter().any(|binding| binding.operand == Operand::Input(0));
-        let fits = |kernel: &Kernel| kernel.prologue && self.map.lanes(kernel.width()).is_some();
+        let fits = |kernel: &Kernel| kernel.prologue && self.map.run(kernel.width()) != Run::Scattered;
         kernels[0].prologue && kernels.iter().filter(binds).all(fits)
     }
 }

@@ -3,7 +3,7 @@
 
 use super::depthwise;
 use super::geometry::Geometry;
-use super::site::{Pass, Site, bind};
+use super::site::{Direction, Site, bind};
 use crate::kernel::{Capabilities, Kernel};
 use crate::op::Lowering;
 use crate::ops::shared::split_sum;
@@ -28,12 +28,14 @@ params! {
 }
 
 /// Sizes of the product that a pass is: one a group, and one a phase of the data gradient.
-fn sizes(g: &Geometry, pass: Pass) -> Sizes {
+fn sizes(g: &Geometry, pass: Direction) -> Sizes {
     let (taps, groups) = (g.kernel[0] * g.kernel[1], g.options.groups);
     let positions = g.batch * g.output[0] * g.output[1];
     match pass {
-        Pass::Forward => Sizes { rows: g.filters(), columns: positions, depth: g.channels() * taps, batches: groups },
-        Pass::DataGrad => {
+        Direction::Forward => {
+            Sizes { rows: g.filters(), columns: positions, depth: g.channels() * taps, batches: groups }
+        }
+        Direction::DataGrad => {
             let stride = g.options.stride;
             let [height, width] = [0, 1].map(|axis| g.input[axis].div_ceil(stride[axis]));
             // No phase has more taps than the first that has any.
@@ -41,7 +43,7 @@ fn sizes(g: &Geometry, pass: Pass) -> Sizes {
             let batches = groups * stride[0] * stride[1];
             Sizes { rows: g.channels(), columns: g.batch * height * width, depth: g.filters() * up * across, batches }
         }
-        Pass::WeightGrad => {
+        Direction::WeightGrad => {
             Sizes { rows: g.filters(), columns: g.channels() * taps, depth: positions, batches: groups }
         }
     }
@@ -86,21 +88,21 @@ pub(super) fn lowering<const SIDE: usize>(site: &Site, name: &'static str, capab
     let most = ((16 << 20) / output.elements()).max(1);
     let (splits, split_depth) = sizes.splits(SIDE, most, capabilities);
     let (area, width) = match pass {
-        Pass::DataGrad => (sizes.columns / g.batch, g.input[1].div_ceil(g.options.stride[1])),
+        Direction::DataGrad => (sizes.columns / g.batch, g.input[1].div_ceil(g.options.stride[1])),
         _ => (g.output[0] * g.output[1], g.output[1]),
     };
     // What is read as quads starts and ends with whole ones.
     let whole = match pass {
-        Pass::Forward => sizes.depth.is_multiple_of(4),
-        Pass::DataGrad => false,
-        Pass::WeightGrad => area.is_multiple_of(4),
+        Direction::Forward => sizes.depth.is_multiple_of(4),
+        Direction::DataGrad => false,
+        Direction::WeightGrad => area.is_multiple_of(4),
     };
     let small = sizes.columns.max(sizes.depth).max(g.batch * area) + SIDE < SMALL;
     let options = &g.options;
     let file = match pass {
-        Pass::Forward => &shaders::conv2d::BLOCKS,
-        Pass::DataGrad => &shaders::conv2d::DATA_GRAD_BLOCKS,
-        Pass::WeightGrad => &shaders::conv2d::WEIGHT_GRAD_BLOCKS,
+        Direction::Forward => &shaders::conv2d::BLOCKS,
+        Direction::DataGrad => &shaders::conv2d::DATA_GRAD_BLOCKS,
+        Direction::WeightGrad => &shaders::conv2d::WEIGHT_GRAD_BLOCKS,
     };
     let shader = tiles::block(SIDE).file(&shaders::conv2d::BLOCKS_COMMON).file(file);
     let constants = [
@@ -116,7 +118,7 @@ pub(super) fn lowering<const SIDE: usize>(site: &Site, name: &'static str, capab
     let shader = constants.into_iter().fold(shader, |shader, (name, number)| shader.constant(name, number));
     let shader = shader.constant("WHOLE", whole).constant("SMALL", small).join(site.types(capabilities));
     let mut kernel = Kernel::own(name, shader);
-    let b_element = if pass == Pass::DataGrad { "$B_TYPE$" } else { "vec4<$B_TYPE$>" };
+    let b_element = if pass == Direction::DataGrad { "$B_TYPE$" } else { "vec4<$B_TYPE$>" };
     bind(&mut kernel, pass.names(), ["$A_TYPE$", b_element, "$OUT$"]);
     kernel.uniform(Blocks {
         batch: g.batch,
@@ -140,7 +142,7 @@ pub(super) fn lowering<const SIDE: usize>(site: &Site, name: &'static str, capab
     kernel.epilogue = true;
     kernel.flops = g.flops();
     // The weight gradient always has its second kernel: another batch size, with another number of parts, finds both made.
-    match splits == 1 && pass != Pass::WeightGrad {
+    match splits == 1 && pass != Direction::WeightGrad {
         true => Lowering::kernel(kernel),
         false => split_sum(vec![kernel], splits, output),
     }

@@ -1,7 +1,7 @@
 //! Gradient of a convolution with respect to its images, as a gather: each element of the result has one owner.
 
 use super::geometry::{self, Geometry, Tile};
-use super::site::{Pass, Site};
+use super::site::{Direction, Site};
 use super::{Conv2d, Conv2dOptions, Conv2dWeightGrad, blocks, cases, depthwise, one_by_one};
 use crate::array::Array;
 use crate::error::Problem;
@@ -119,7 +119,7 @@ impl Op for Conv2dDataGrad {
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
         let geometry = self.geometry(&inputs[0].shape, &inputs[1].shape, output);
         let (precision, inputs) = (self.product, inputs.to_vec());
-        let site = Site { pass: Pass::DataGrad, geometry, precision, inputs, output: *output };
+        let site = Site { pass: Direction::DataGrad, geometry, precision, inputs, output: *output };
         one_of(VARIANTS, site, capabilities, |_, lowering| lowering)
     }
 

@@ -2,7 +2,7 @@
 //! each element once and four at a time; see `shaders/conv2d/depthwise_common.wgsl`.
 
 use super::geometry::Geometry;
-use super::site::{Pass, Site, bind};
+use super::site::{Direction, Site, bind};
 use crate::kernel::{Capabilities, Kernel};
 use crate::layout::Meta;
 use crate::op::Lowering;
@@ -46,11 +46,13 @@ pub(super) fn needs(site: &Site, _: &Capabilities) -> Option<Rank> {
 }
 
 /// True where they can.
-pub(super) fn fits(g: &Geometry, pass: Pass) -> bool {
+pub(super) fn fits(g: &Geometry, pass: Direction) -> bool {
     let options = &g.options;
     let plain = options.groups == g.in_channels && options.groups == g.out_channels && options.dilation == [1, 1];
     let small = (0..2).all(|axis| g.kernel[axis] <= 7 && options.stride[axis] <= 4 && options.padding[axis] <= 64);
-    plain && small && (pass != Pass::WeightGrad || (g.output[0] + 9) * per_row(g, columns(g, g.output[1])) < ITERATIONS)
+    plain
+        && small
+        && (pass != Direction::WeightGrad || (g.output[0] + 9) * per_row(g, columns(g, g.output[1])) < ITERATIONS)
 }
 
 /// Columns of an invocation over rows of `width`: 8 where few are wasted and the taps leave room for them.
@@ -101,15 +103,15 @@ pub(super) fn lowering(site: &Site, name: &'static str, capabilities: &Capabilit
     let (mut input, mut result, mut padding) = (g.input, g.output, options.padding);
     // With a stride of 1 the gradient is the convolution of dy with the filter turned round.
     let is_flipped =
-        pass == Pass::DataGrad && options.stride == [1, 1] && (0..2).all(|axis| padding[axis] < g.kernel[axis]);
+        pass == Direction::DataGrad && options.stride == [1, 1] && (0..2).all(|axis| padding[axis] < g.kernel[axis]);
     if is_flipped {
         (input, result) = (g.output, g.input);
         padding = [0, 1].map(|axis| g.kernel[axis] - 1 - padding[axis]);
     }
-    let scatters = pass == Pass::DataGrad && !is_flipped;
+    let scatters = pass == Direction::DataGrad && !is_flipped;
     let group = capabilities.costs().group;
     let (strips, splits) = match pass {
-        Pass::WeightGrad => Strips::add(g, output, capabilities),
+        Direction::WeightGrad => Strips::add(g, output, capabilities),
         _ if scatters => {
             let columns = if options.stride[1] == 3 { 12 } else { columns(g, input[1]) };
             (Strips::slide(g, input, columns, capabilities), 1)
@@ -120,7 +122,7 @@ pub(super) fn lowering(site: &Site, name: &'static str, capabilities: &Capabilit
     let is_whole = stored.is_multiple_of(4);
     let store = if is_whole { &DEPTHWISE_QUADS } else { &DEPTHWISE_ELEMENTS };
     let files: &[&File] = match pass {
-        Pass::WeightGrad => &[&DEPTHWISE_WINDOW, &DEPTHWISE_WEIGHT_GRAD],
+        Direction::WeightGrad => &[&DEPTHWISE_WINDOW, &DEPTHWISE_WEIGHT_GRAD],
         _ if scatters => &[&DEPTHWISE_DATA_GRAD, store],
         _ => &[&DEPTHWISE_WINDOW, &DEPTHWISE, store],
     };
@@ -139,7 +141,7 @@ pub(super) fn lowering(site: &Site, name: &'static str, capabilities: &Capabilit
     let shader = shader.constant("WHOLE_X", whole[0]).constant("WHOLE_Y", whole[1]).constant("FLIPPED", is_flipped);
     let mut kernel = Kernel::own(name, shader.join(site.types(capabilities)));
     let (names, b_element, out) = match pass {
-        Pass::WeightGrad => (pass.names(), "vec4<$B_TYPE$>", "$OUT$"),
+        Direction::WeightGrad => (pass.names(), "vec4<$B_TYPE$>", "$OUT$"),
         _ => {
             let first = if scatters { "dy" } else { "x" };
             ([first, "w", "result"], "$B_TYPE$", if is_whole { "vec4<$OUT$>" } else { "$OUT$" })
@@ -163,7 +165,7 @@ pub(super) fn lowering(site: &Site, name: &'static str, capabilities: &Capabilit
     kernel.flops = g.flops();
     match pass {
         // The second kernel is always there: another batch size, with another number of parts, finds both made.
-        Pass::WeightGrad => split_sum(vec![kernel], splits, output),
+        Direction::WeightGrad => split_sum(vec![kernel], splits, output),
         _ => Lowering::kernel(kernel),
     }
 }

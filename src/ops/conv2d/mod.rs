@@ -23,7 +23,7 @@ mod weight_grad;
 pub use data_grad::Conv2dDataGrad;
 pub use geometry::Conv2dOptions;
 use geometry::{Geometry, Tile};
-use site::{Pass, Site};
+use site::{Direction, Site};
 pub use weight_grad::Conv2dWeightGrad;
 
 use crate::array::Array;
@@ -147,7 +147,7 @@ impl Op for Conv2d {
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
         let geometry = Geometry::known(&inputs[0].shape, &inputs[1].shape, &output.shape, &self.options);
         let (precision, inputs) = (self.product, inputs.to_vec());
-        let site = Site { pass: Pass::Forward, geometry, precision, inputs, output: *output };
+        let site = Site { pass: Direction::Forward, geometry, precision, inputs, output: *output };
         one_of(VARIANTS, site, capabilities, |_, lowering| lowering)
     }
 

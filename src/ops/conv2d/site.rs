@@ -8,19 +8,19 @@ use crate::shader::Shader;
 
 /// Which of the three products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pass {
+pub(super) enum Direction {
     Forward,
     DataGrad,
     WeightGrad,
 }
 
-impl Pass {
+impl Direction {
     /// What its shaders call the two operands and the result.
     pub fn names(self) -> [&'static str; 3] {
         match self {
-            Pass::Forward => ["x", "w", "y"],
-            Pass::DataGrad => ["dy", "w", "dx"],
-            Pass::WeightGrad => ["x", "dy", "dw"],
+            Direction::Forward => ["x", "w", "y"],
+            Direction::DataGrad => ["dy", "w", "dx"],
+            Direction::WeightGrad => ["x", "dy", "dw"],
         }
     }
 }
@@ -38,7 +38,7 @@ pub(super) fn bind(kernel: &mut Kernel, names: [&'static str; 3], elements: [&'s
 
 /// A pass, with what it reads and writes.
 pub(super) struct Site {
-    pub pass: Pass,
+    pub pass: Direction,
     pub geometry: Geometry,
     pub precision: Product,
     pub inputs: Vec<Meta>,

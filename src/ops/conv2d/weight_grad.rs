@@ -5,7 +5,7 @@
 //! another batch size, with another number of parts, finds both compiled.
 
 use super::geometry::{self, Geometry};
-use super::site::{Pass, SINGLE, Site, bind};
+use super::site::{Direction, SINGLE, Site, bind};
 use super::{Conv2d, Conv2dDataGrad, Conv2dOptions, blocks, cases, depthwise, one_by_one};
 use crate::array::Array;
 use crate::error::Problem;
@@ -164,7 +164,7 @@ impl Op for Conv2dWeightGrad {
     fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
         let geometry = Geometry::known(&inputs[0].shape, &output.shape, &inputs[1].shape, &self.options);
         let (precision, inputs) = (self.product, inputs.to_vec());
-        let site = Site { pass: Pass::WeightGrad, geometry, precision, inputs, output: *output };
+        let site = Site { pass: Direction::WeightGrad, geometry, precision, inputs, output: *output };
         one_of(VARIANTS, site, capabilities, |_, lowering| lowering)
     }
 

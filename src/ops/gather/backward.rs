@@ -37,7 +37,7 @@ pub struct GatherBackward {
 
 params! {
     /// Sizes of a pass over a part of an index tensor.
-    struct Pass {
+    struct Part {
         elements,
         /// Number of the axis in `axes`.
         axis,
@@ -162,7 +162,7 @@ impl Op for GatherBackward {
             kernel.bind(Binding::input(0), "index", "u32");
             kernel.bind(Binding::input(1), "grad", "f32");
             kernel.bind(Binding::output(), "result", "f32");
-            kernel.uniform(Pass {
+            kernel.uniform(Part {
                 elements,
                 axis: rank - 1 - self.axis,
                 index_stride: places[self.axis],

@@ -1,6 +1,6 @@
 //! The kernel of a product: its shader and its tile.
 
-use super::site::{Operand, Site};
+use super::site::{Axis, Matrix, Site};
 use crate::costs::Parts;
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::ops::shared::TEAM_FILE;
@@ -53,7 +53,7 @@ pub(super) struct Form {
 /// The kernel of a product, and the number of parts that it leaves to be added.
 pub(super) fn form(site: &Site, name: &'static str, form: &Form, capabilities: &Capabilities) -> (Kernel, usize) {
     let (precision, mut sizes, [mut a, mut b]) = (site.precision, site.sizes, [site.a, site.b]);
-    let fours = site.along_k(4);
+    let fours = site.contiguous(4);
     let mut form = *form;
     if form.method == Method::Vector && sizes.rows > 1 {
         // One column: the product is formed transposed.
@@ -115,9 +115,9 @@ pub(super) fn matrix_side(site: &Site, capabilities: &Capabilities) -> Option<us
 impl Form {
     /// The shader for these operands, without how they are read and how a method of fours stores. A product with a vector
     /// takes its tile from the matrix' layout.
-    fn shader(&mut self, a: &Operand, b: &Operand, fours: [Option<bool>; 2]) -> Shader {
+    fn shader(&mut self, a: &Matrix, b: &Matrix, fours: [Option<Axis>; 2]) -> Shader {
         let ([rows, columns], [y, x]) = (self.each, self.group);
-        let [a_along_k, b_along_k] = fours.map(Option::unwrap_or_default);
+        let [a_along_k, b_along_k] = fours.map(|axis| axis == Some(Axis::Depth));
         let shader = match self.method {
             Method::Eights => Shader::of(&[TEAM_FILE, &FOURS, &EIGHTS]).constant("B_ALONG_K", b_along_k),
             Method::Wide => {
@@ -141,8 +141,8 @@ impl Form {
             Method::Tiled | Method::Cooperative => {
                 // Neighbours load neighbouring elements: along k where that is the contiguous axis.
                 let strides = [a.strides[3] == 1, b.strides[2] == 1 && b.strides[3] != 1];
-                let [a_along, b_along] = [0, 1].map(|k| fours[k].unwrap_or(strides[k]));
-                let [a_whole, b_whole] = fours.map(|along| along.is_some());
+                let [a_along, b_along] = [0, 1].map(|k| fours[k].map_or(strides[k], |axis| axis == Axis::Depth));
+                let [a_whole, b_whole] = fours.map(|axis| axis.is_some());
                 let block = match self.method {
                     Method::Tiled => tiles::block(rows * y),
                     _ => matrices(rows),

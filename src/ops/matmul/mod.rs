@@ -19,7 +19,7 @@ mod kernel;
 mod site;
 mod variants;
 
-pub(crate) use site::{Operand, Site};
+pub(crate) use site::{Matrix, Site};
 use variants::VARIANTS;
 
 use crate::array::{Array, parallel};
@@ -210,7 +210,7 @@ impl Op for Matmul {
                 _ => 0,
             };
             let strides = [stride(4), stride(3), stride(2), stride(1)];
-            Operand { input: k, meta: inputs[k], start: view.offset, strides }
+            Matrix { input: k, meta: inputs[k], start: view.offset, strides }
         };
         let batch = [4, 3].map(|back| if rank >= back { output.shape[rank - back] } else { 1 });
         let sizes = Sizes {

@@ -5,20 +5,29 @@ use crate::layout::Meta;
 use crate::ops::product::Product;
 use crate::ops::tiles::Sizes;
 
-/// An operand of a product: the input that it is, its first element, and the strides of its two batch axes, its rows and its
+/// An axis of a matrix of a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Axis {
+    /// The one that is summed over.
+    Depth,
+    /// Its rows of the left, its columns of the right.
+    Own,
+}
+
+/// A matrix that is multiplied: the input that it is, its first element, and the strides of its two batch axes, its rows and its
 /// columns.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Operand {
+pub(crate) struct Matrix {
     pub input: usize,
     pub meta: Meta,
     pub start: usize,
     pub strides: [usize; 4],
 }
 
-impl Operand {
-    pub(super) fn turned(self) -> Operand {
+impl Matrix {
+    pub(super) fn turned(self) -> Matrix {
         let [outer, inner, row, column] = self.strides;
-        Operand { strides: [outer, inner, column, row], ..self }
+        Matrix { strides: [outer, inner, column, row], ..self }
     }
 }
 
@@ -27,31 +36,31 @@ pub(crate) struct Site {
     pub precision: Product,
     pub sizes: Sizes,
     pub batch: [usize; 2],
-    pub a: Operand,
-    pub b: Operand,
+    pub a: Matrix,
+    pub b: Matrix,
     pub output: Meta,
 }
 
 impl Site {
-    /// Whether the contiguous axis of each operand is k (true) or its own (false), if it can be read `width` elements at a time.
-    pub(super) fn along_k(&self, width: usize) -> [Option<bool>; 2] {
+    /// The contiguous axis of each operand, if it can be read `width` elements at a time.
+    pub(super) fn contiguous(&self, width: usize) -> [Option<Axis>; 2] {
         let Site { a, b, sizes, .. } = self;
-        let along = |of: &Operand, own: usize, length: usize, k: usize| {
+        let along = |of: &Matrix, own: usize, length: usize, k: usize| {
             let [outer, inner, ..] = of.strides;
-            along_k(width, of.start, [outer, inner], [(length, of.strides[own]), (sizes.depth, of.strides[k])])
+            contiguous(width, of.start, [outer, inner], [(length, of.strides[own]), (sizes.depth, of.strides[k])])
         };
         [along(a, 2, sizes.rows, 3), along(b, 3, sizes.columns, 2)]
     }
 
     /// True if both operands can be read four elements at a time.
     pub(super) fn is_in_fours(&self) -> bool {
-        self.along_k(4).iter().all(Option::is_some)
+        self.contiguous(4).iter().all(Option::is_some)
     }
 
     /// True if the operands are f32, and both can be read eight elements at a time, the left along k.
     pub(super) fn is_in_eights(&self) -> bool {
-        let full = !self.precision.half && [&self.a, &self.b].iter().all(|operand| operand.meta.dtype == DType::F32);
-        full && matches!(self.along_k(8), [Some(true), Some(_)])
+        let full = !self.precision.half && [&self.a, &self.b].iter().all(|matrix| matrix.meta.dtype == DType::F32);
+        full && matches!(self.contiguous(8), [Some(Axis::Depth), Some(_)])
     }
 
     /// The shorter side of the result.
@@ -73,15 +82,15 @@ impl Site {
     }
 }
 
-/// As [`Site::along_k`], of one operand: `axes` are (length, stride) of its own axis and of k.
-fn along_k(width: usize, start: usize, batches: [usize; 2], axes: [(usize, usize); 2]) -> Option<bool> {
+/// As [`Site::contiguous`], of one operand: `axes` are (length, stride) of its own axis and of the depth.
+fn contiguous(width: usize, start: usize, batches: [usize; 2], axes: [(usize, usize); 2]) -> Option<Axis> {
     let even = |x: usize| x.is_multiple_of(width);
     if !(even(start) && batches.into_iter().all(even)) {
         return None;
     }
     match axes {
-        [(_, stride), (depth, 1)] if even(depth) && even(stride) => Some(true),
-        [(length, 1), (_, stride)] if even(length) && even(stride) => Some(false),
+        [(_, stride), (depth, 1)] if even(depth) && even(stride) => Some(Axis::Depth),
+        [(length, 1), (_, stride)] if even(length) && even(stride) => Some(Axis::Own),
         _ => None,
     }
 }

@@ -145,12 +145,7 @@ impl Rule for MuonConfig {
         let mu = now.momentum.unwrap_or(self.momentum);
         let (a, b, c) = self.coefficients;
         let nesterov = f64::from(u8::from(self.nesterov));
-        numbers([
-            [now.lr, now.weight_decay, self.eps, 0.0],
-            [mu, 1.0 - mu, nesterov, 0.0],
-            [a, b, c, 0.0],
-            [0.0; 4],
-        ])
+        numbers([[now.lr, now.weight_decay, self.eps, 0.0], [mu, 1.0 - mu, nesterov, 0.0], [a, b, c, 0.0], [0.0; 4]])
     }
 
     fn reference(&self, update: &mut Update<'_>) {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{Emitter, Index, Refused};
 use crate::dtype::DType;
-use crate::layout::Strided;
+use crate::layout::{Run, Strided};
 
 impl Emitter<'_> {
     /// The index that an emitted function takes, and its parameters.
@@ -144,7 +144,11 @@ impl Emitter<'_> {
         let axes = map.merged();
         let mut spread = from.spread;
         if self.lanes > 1 && from.spread {
-            spread = map.lanes(if self.pairs { 8 } else { self.lanes }).ok_or(Refused)?;
+            spread = match map.run(if self.pairs { 8 } else { self.lanes }) {
+                Run::SideBySide => true,
+                Run::Same => false,
+                Run::Scattered => return Err(Refused),
+            };
         }
         let mut terms = vec![];
         if map.offset > 0 {
