@@ -10,6 +10,9 @@
 // sites        of each block the word where its parameter's site begins, then the sites: first element, elements, length of a row (0: no
 //              matrix), elements of a matrix, where its rows, columns and means begin, its class, its number
 
+// Asks for: `const WHOLE`, true if a vector is never of two rows; then `column_part(at, k)`, part k of the vector of columns at element
+// `at`, else `column_at(at)`, a column.
+
 struct Factors {
     rates: vec4<f32>,
     more: vec4<f32>,
@@ -21,19 +24,42 @@ fn factors_at(at: u32, corrected: vec4<f32>, sums: vec2<f32>) -> Factors {
     return Factors(factor(at), factor(at + 1u), corrected, sums);
 }
 
-// s at the element with number `own` of the parameter at `site`.
-fn estimate(site: u32, own: u32, f: Factors) -> f32 {
-    let length = sites[site + 2u];
+// s at the element with number `own` of the parameter at `site`; 1 behind its end.
+fn estimate(site: u32, own: u32, length: u32, f: Factors) -> f32 {
+    if own >= sites[site + 1u] {
+        return 1.0;
+    }
     if length == 0u {
         return row[sites[site + 4u] + own];
     }
     let matrix = own / sites[site + 3u];
     let mean = max(row_means[sites[site + 6u] + matrix], f.rates.z);
-    return row[sites[site + 4u] + own / length] * column[sites[site + 5u] + matrix * length + own % length] / mean;
+    return row[sites[site + 4u] + own / length] * column_at(sites[site + 5u] + matrix * length + own % length) / mean;
 }
 
-fn direction(g: f32, site: u32, own: u32, f: Factors) -> f32 {
-    return g / sqrt(max(estimate(site, own, f), f.rates.z * f.rates.z));
+// 1 / sqrt(s) of part k of vector i, whose first element has number `own` in the parameter at `site`.
+fn scales(i: u32, k: u32, site: u32, f: Factors) -> vec4<f32> {
+    let own = element(i, 0u, 0u) - sites[site];
+    let length = sites[site + 2u];
+    var s = vec4<f32>(1.0);
+    if WHOLE && length != 0u {
+        // All of the vector is in one row.
+        let matrix = own / sites[site + 3u];
+        let mean = max(row_means[sites[site + 6u] + matrix], f.rates.z);
+        let at = sites[site + 5u] + matrix * length + own % length;
+        s = column_part(at, k) * (row[sites[site + 4u] + own / length] / mean);
+    } else {
+        for (var l = 0u; l < 4u; l++) {
+            s[l] = estimate(site, element(i, k, l) - sites[site], length, f);
+        }
+    }
+    return 1.0 / sqrt(max(s, vec4<f32>(f.rates.z * f.rates.z)));
+}
+
+// 1 where part k of vector i is of the parameter at `site`, 0 behind its end.
+fn inside(i: u32, k: u32, site: u32) -> vec4<f32> {
+    let own = vec4<u32>(element(i, k, 0u), element(i, k, 1u), element(i, k, 2u), element(i, k, 3u)) - vec4<u32>(sites[site]);
+    return select(vec4<f32>(0.0), vec4<f32>(1.0), own < vec4<u32>(sites[site + 1u]));
 }
 
 fn measure(i: u32, clip: f32, f: Factors) -> vec2<f32> {
@@ -42,20 +68,20 @@ fn measure(i: u32, clip: f32, f: Factors) -> vec2<f32> {
     for (var k = 0u; k < PARTS; k++) {
         let x = part(theta[i], k);
         let g = adjust(part(gradients[i], k), x, clip);
-        for (var l = 0u; l < 4u; l++) {
-            let own = element(i, k, l) - sites[site];
-            if own < sites[site + 1u] {
-                if sites[site + 2u] == 0u {
+        if sites[site + 2u] == 0u {
+            for (var l = 0u; l < 4u; l++) {
+                let own = element(i, k, l) - sites[site];
+                if own < sites[site + 1u] {
                     let at = sites[site + 4u] + own;
                     let old = row[at];
                     let square = g[l] * g[l];
                     let c = f.corrected.x;
                     row[at] = select(old + c * (square - old), square - (1.0 - c) * (square - old), c >= 0.5);
                 }
-                let u = direction(g[l], site, own, f);
-                sums += vec2<f32>(u * u, x[l] * x[l]);
             }
         }
+        let u = g * scales(i, k, site, f) * inside(i, k, site);
+        sums += vec2<f32>(dot(u, u), dot(x, x));
     }
     return sums;
 }
@@ -67,15 +93,8 @@ fn apply(i: u32, clip: f32, f: Factors) {
     var x: array<vec4<f32>, PARTS>;
     for (var k = 0u; k < PARTS; k++) {
         let old = part(theta[i], k);
-        let g = adjust(part(gradients[i], k), old, clip);
-        var u = vec4<f32>(0.0);
-        for (var l = 0u; l < 4u; l++) {
-            let own = element(i, k, l) - sites[site];
-            if own < sites[site + 1u] {
-                u[l] = direction(g[l], site, own, f);
-            }
-        }
-        x[k] = old * (1.0 - f.rates.x * f.rates.y) - scale * u;
+        let u = adjust(part(gradients[i], k), old, clip) * scales(i, k, site, f);
+        x[k] = old * (1.0 - f.rates.x * f.rates.y) - scale * u * inside(i, k, site);
     }
     theta[i] = joined(x);
 }

@@ -12,8 +12,8 @@ fn square_at(at: u32, clip: f32) -> f32 {
     return g * g;
 }
 
-fn nearer(old: f32, new: f32, c: f32) -> f32 {
-    return select(old + c * (new - old), new - (1.0 - c) * (new - old), c >= 0.5);
+fn nearer(old: f32, fresh: f32, c: f32) -> f32 {
+    return select(old + c * (fresh - old), fresh - (1.0 - c) * (fresh - old), c >= 0.5);
 }
 
 @compute @workgroup_size(64)

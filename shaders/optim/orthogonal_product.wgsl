@@ -4,7 +4,7 @@
 //   SQUARE B = b A + c A A
 //   STEP   X' = a X + B X
 //
-// matrices  as in `optim/orthogonal_start.wgsl`; X is at its word p.old, X' at p.new
+// matrices  as in `optim/orthogonal_start.wgsl`; X is at its word p.last, X' at p.next
 // tiles     [workgroups, 3]: a matrix, the first row and column
 //
 // Asks for: `const MODE`, 0 for GRAM, 1 for SQUARE, 2 for STEP. Iterations: inner length / 16 * 24.
@@ -30,17 +30,17 @@ fn main(
     }
     let rows = matrices[matrix];
     let long = matrices[matrix + 1u];
-    let x = matrices[matrix + p.old];
+    let x = matrices[matrix + p.last];
     let a = matrices[matrix + 4u];
     let b = matrices[matrix + 5u];
     let columns = select(rows, long, MODE == 2u);
     // Workgroups without a tile wait with the others of their dispatch, one round.
     let inner = select(0u, select(rows, long, MODE == 0u), some);
-    var from = a;
+    var source = a;
     if MODE == 0u {
-        from = x;
+        source = x;
     } else if MODE == 2u {
-        from = b;
+        source = b;
     }
     var sums: array<vec4<f32>, 4>;
     let rounds = (inner + 15u) / 16u;
@@ -51,7 +51,7 @@ fn main(
             let row = first_row + slot / 16u;
             var value = 0.0;
             if row < rows && depth < inner {
-                value = matrices_now[from + row * inner + depth];
+                value = matrices_now[source + row * inner + depth];
             }
             left[slot] = value;
             // Of the right factor, rows of 32; for A = X X^T it is read along the rows of X.
@@ -96,7 +96,7 @@ fn main(
                 } else if MODE == 1u {
                     matrices_now[b + at] = shares.y * matrices_now[a + at] + shares.z * sums[r][k];
                 } else {
-                    matrices_now[matrices[matrix + p.new] + at] = shares.x * matrices_now[x + at] + sums[r][k];
+                    matrices_now[matrices[matrix + p.next] + at] = shares.x * matrices_now[x + at] + sums[r][k];
                 }
             }
         }

@@ -24,8 +24,8 @@ fn main(
         if own < rows * columns {
             let row = own / columns;
             let column = own % columns;
-            let from = select(own, column * rows + row, matrices[matrix + 7u] != 0u);
-            matrices_now[matrices[matrix + 2u] + own] = gradients[matrices[matrix + 6u] + from] / norm;
+            let source = select(own, column * rows + row, matrices[matrix + 7u] != 0u);
+            matrices_now[matrices[matrix + 2u] + own] = gradients[matrices[matrix + 6u] + source] / norm;
         }
     }
 }

@@ -25,8 +25,8 @@ params! {
     /// The first word of the group's numbers, and where a matrix is and goes.
     struct Sizes {
         word,
-        old,
-        new,
+        last,
+        next,
     }
 }
 
@@ -79,9 +79,9 @@ pub(super) fn kernels(
     }
     let matrices: Arc<[u32]> = matrices.into();
     let (squares, steps): (Arc<[u32]>, Arc<[u32]>) = (squares.into(), steps.into());
-    let base = |name: &'static str, shader: Shader, [old, new]: [usize; 2], workgroups: usize, iterations: usize| {
+    let base = |name: &'static str, shader: Shader, [last, next]: [usize; 2], workgroups: usize, iterations: usize| {
         let mut kernel = Kernel::own(name, shader.file(&NUMBERS).with_operands());
-        kernel.uniform(Sizes { word: site.word, old, new });
+        kernel.uniform(Sizes { word: site.word, last, next });
         kernel.workgroups = workgroups as u64;
         kernel.iterations = iterations as u64;
         let mut kernel = ArenaKernel { kernel, arenas: vec![] };

@@ -319,7 +319,8 @@ impl<'a> Pass<'a> {
                         } else {
                             let (kernels, sites) = factors::kernels(&members, &site);
                             before.extend(kernels);
-                            (Sites::Factors(sites), Some(scratch))
+                            let whole = factors::is_whole(&members, Vectors::of(elements, capabilities).width());
+                            (Sites::Factors(sites, whole), Some(scratch))
                         }
                     }
                 };
@@ -408,8 +409,8 @@ impl<'a> Pass<'a> {
         let mut kernel = ArenaKernel { kernel, arenas: bound };
         kernel.bind(ArenaBinding::read(&self.parts.tally.status, "status", "vec4<f32>"));
         match (sites, scratch, measured) {
-            (Sites::Factors(sites), Some(scratch), Some((measured, ..))) => {
-                factors::bind(&mut kernel, moments, scratch);
+            (Sites::Factors(sites, whole), Some(scratch), Some((measured, ..))) => {
+                factors::bind(&mut kernel, moments, scratch, whole);
                 factors::bind_sums(&mut kernel, &measured.sums, sites);
             }
             (Sites::Orthogonal(sites), Some(scratch), Some((measured, ..))) => {
@@ -435,8 +436,8 @@ impl<'a> Pass<'a> {
         let mut kernel = ArenaKernel { kernel, arenas: site.bound.clone() };
         kernel.bind(ArenaBinding::read(&self.parts.tally.status, "status", "vec4<f32>"));
         let sites = match (&site.sites, site.scratch) {
-            (Sites::Factors(sites), Some(scratch)) => {
-                factors::bind(&mut kernel, site.moments, scratch);
+            (Sites::Factors(sites, whole), Some(scratch)) => {
+                factors::bind(&mut kernel, site.moments, scratch, *whole);
                 Some(sites.clone())
             }
             _ => {
@@ -539,6 +540,7 @@ struct Site<'a> {
 /// What a rule that does more than go over the scalars knows of the parameters of a range.
 enum Sites {
     None,
-    Factors(Vec<u32>),
+    /// True if vectors are never of two rows.
+    Factors(Vec<u32>, bool),
     Orthogonal(Vec<u32>),
 }

@@ -8,6 +8,7 @@
 //! finds the same texts. Not everything that is independent is joined: each combination of tile kernels is a text of its own,
 //! and such a text takes long to compile (`docs/software-drivers.md`, "merging").
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
 use std::ops::Deref;
@@ -69,7 +70,10 @@ pub fn merge(plan: &mut Plan, waits: &[(usize, usize)], capabilities: &Capabilit
     let mut joined = HashMap::new();
     let merged = |group: &Vec<usize>| match group.len() {
         2.. if !stay.contains(group) => {
-            vec![join(&group.iter().filter_map(|&i| parts[i].as_ref()).collect::<Vec<_>>(), &mut joined)]
+            let mut members: Vec<&Part> = group.iter().filter_map(|&i| parts[i].as_ref()).collect();
+            // What writes most goes first, so that workers end together (`docs/software-drivers.md`, "merging").
+            members.sort_by_key(|part| Reverse(part.writes()));
+            vec![join(&members, &mut joined)]
         }
         _ => group.iter().map(alone).collect(),
     };
@@ -169,6 +173,11 @@ impl<'a> Part<'a> {
             && (shader.fusion > 0) != dispatch.fusion.is_empty();
         let part = Part { dispatch, form: form.clone(), small: is_small(plan, dispatch) };
         (complete && !dispatch.checked).then_some(part)
+    }
+
+    /// How many slots it writes.
+    fn writes(&self) -> usize {
+        self.dispatch.bindings.iter().filter(|binding| binding.2).count()
     }
 
     /// Slots that it only reads.
