@@ -27,7 +27,7 @@ fn factors_at(at: u32, corrected: vec4<f32>, sums: vec2<f32>) -> Factors {
 fn measure(i: u32, clip: f32, f: Factors) -> vec2<f32> {
     var sum = 0.0;
     for (var k = 0u; k < PARTS; k++) {
-        let x = part(theta[i], k);
+        let x = select(vec4<f32>(0.0), part(theta[i], k), inside(i, k));
         sum += dot(x, x);
     }
     return vec2<f32>(sum, 0.0);

@@ -42,6 +42,9 @@ fn scales(i: u32, k: u32, site: u32, f: Factors) -> vec4<f32> {
     let own = element(i, 0u, 0u) - sites[site];
     let length = sites[site + 2u];
     var s = vec4<f32>(1.0);
+    if own >= sites[site + 1u] {
+        return s;
+    }
     if WHOLE && length != 0u {
         // All of the vector is in one row.
         let matrix = own / sites[site + 3u];
@@ -54,12 +57,6 @@ fn scales(i: u32, k: u32, site: u32, f: Factors) -> vec4<f32> {
         }
     }
     return 1.0 / sqrt(max(s, vec4<f32>(f.rates.z * f.rates.z)));
-}
-
-// 1 where part k of vector i is of the parameter at `site`, 0 behind its end.
-fn inside(i: u32, k: u32, site: u32) -> vec4<f32> {
-    let own = vec4<u32>(element(i, k, 0u), element(i, k, 1u), element(i, k, 2u), element(i, k, 3u)) - vec4<u32>(sites[site]);
-    return select(vec4<f32>(0.0), vec4<f32>(1.0), own < vec4<u32>(sites[site + 1u]));
 }
 
 fn measure(i: u32, clip: f32, f: Factors) -> vec2<f32> {
@@ -80,8 +77,9 @@ fn measure(i: u32, clip: f32, f: Factors) -> vec2<f32> {
                 }
             }
         }
-        let u = g * scales(i, k, site, f) * inside(i, k, site);
-        sums += vec2<f32>(dot(u, u), dot(x, x));
+        let own = select(vec4<f32>(0.0), vec4<f32>(1.0), inside(i, k));
+        let u = g * scales(i, k, site, f) * own;
+        sums += vec2<f32>(dot(u, u), dot(x, x * own));
     }
     return sums;
 }
@@ -94,7 +92,7 @@ fn apply(i: u32, clip: f32, f: Factors) {
     for (var k = 0u; k < PARTS; k++) {
         let old = part(theta[i], k);
         let u = adjust(part(gradients[i], k), old, clip) * scales(i, k, site, f);
-        x[k] = old * (1.0 - f.rates.x * f.rates.y) - scale * u * inside(i, k, site);
+        x[k] = old * (1.0 - f.rates.x * f.rates.y) - scale * u;
     }
     theta[i] = joined(x);
 }

@@ -4,7 +4,7 @@ fn correction(at: u32, count: u32, kept: vec4<f32>) -> Corrected {
     let rates = factor(at);
     let t = f32(count);
     let own = select(kept.xy, vec2<f32>(rates.x, 1.0), count == 1u);
-    let eta = rates.x * exp(-rates.w * log(1.0 + rates.z * rates.x * t));
+    let eta = rates.x * power_of_size(1.0 + rates.z * rates.x * t, -rates.w);
     let mu = 1.0 / max(1.0, t - factor(at + 1u).x);
     return Corrected(vec4<f32>(own, 0.0, 0.0), vec4<f32>(eta, mu, 0.0, 0.0));
 }

@@ -3,7 +3,7 @@
 //   n' = n + g^2;  z <- z + g + 2 shrinkage theta - (sqrt(n') - sqrt(n)) / lr theta
 //   theta <- (clip(z, -l1, l1) - z) / (sqrt(n') / lr + 2 l2 + beta / lr);  n <- n'
 //
-// Host numbers: (1 / lr, l1, 2 l2 + beta / lr, 2 shrinkage), (n before the first update, 0, 0, 0). The correction: 1 in the first update.
+// Host numbers: (1 / lr, or 0 where nothing moves, l1, 2 l2 + beta / lr, 2 shrinkage), (n before the first update, 0, 0, 0). The correction: 1 in the first update.
 
 struct Factors {
     rates: vec4<f32>,
@@ -16,6 +16,9 @@ fn factors_at(at: u32, corrected: vec4<f32>, sums: vec2<f32>) -> Factors {
 
 fn moved(x: vec4<f32>, g: vec4<f32>, old: Moments, f: Factors) -> Moved {
     let n = old.n + vec4<f32>(f.initial);
+    if f.rates.x == 0.0 {
+        return Moved(x, Moments(n, old.z));
+    }
     let next = n + g * g;
     // The difference of the roots, without losing the digits of a small g.
     let sum = sqrt(next) + sqrt(n);

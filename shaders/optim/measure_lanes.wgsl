@@ -1,7 +1,8 @@
 // For software drivers alone: `optim/measure.wgsl` without barriers. An invocation sums a block of 64 elements to
 // partial[p.first + block].
 //
-// Asks for the same. Iterations: vectors of a block.
+// Asks for the same, but for spans `end_of(block)`, the element behind the last of a block's parameter. Workgroups: ceil(blocks / 64).
+// Iterations: vectors of a block.
 
 const BLOCK: u32 = 16u / PARTS;
 
@@ -21,6 +22,7 @@ fn main(
     var sum = vec2<f32>(0.0);
     if class_number != 0u && verdict.z == 0.0 {
         let f = factors_at(p.word / 4u, status[class_number], vec2<f32>(0.0));
+        measured_end = end_of(block);
         // Whole blocks are unrolled (docs/software-drivers.md, "optimizers").
         if first + BLOCK <= p.vectors {
             for (var k = 0u; k < BLOCK; k++) {

@@ -2,9 +2,9 @@
 //
 // partial  partial sums
 // sums     [parameters], the sum of each
-// parts    [workgroups, 3]: a parameter, its first partial sum, how many there are
+// parts    [p.parameters, 3]: a parameter, its first partial sum, how many there are
 //
-// Iterations: partial sums of a parameter / 64.
+// Workgroups: p.parameters. Iterations: partial sums of a parameter / 64.
 
 var<workgroup> joined_sums: array<vec2<f32>, 64>;
 
@@ -14,8 +14,10 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let own = 3u * (group.x + group.y * groups.x);
-    let some = own < arrayLength(&parts);
+    let number = group.x + group.y * groups.x;
+    let own = 3u * number;
+    // Workgroups are folded to two dimensions: some are too many.
+    let some = number < p.parameters;
     var sum = vec2<f32>(0.0);
     if some {
         for (var i = lane; i < parts[own + 2u]; i += 64u) {

@@ -29,7 +29,7 @@ fn measure(i: u32, clip: f32, f: Factors) -> vec2<f32> {
         if f.shares.z > 0.0 {
             u[k] = f.shares.x * m[k] + f.shares.y * g;
         }
-        sum += dot(u[k], u[k]);
+        sum += dot(u[k], select(vec4<f32>(0.0), u[k], inside(i, k)));
     }
     momentum[i] = joined(m);
     gradients[i] = joined(u);

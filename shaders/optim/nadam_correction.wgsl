@@ -4,8 +4,8 @@ fn correction(at: u32, count: u32, kept: vec4<f32>) -> Corrected {
     let b1 = factor(at + 1u).x;
     let constants = factor(at + 2u);
     let t = f32(count);
-    let mu = b1 * (1.0 - 0.5 * exp(t * constants.z));
-    let next = b1 * (1.0 - 0.5 * exp((t + 1.0) * constants.z));
+    let mu = b1 * (1.0 - 0.5 * exp_full(t * constants.z));
+    let next = b1 * (1.0 - 0.5 * exp_full((t + 1.0) * constants.z));
     let product = mu * select(kept.x, 1.0, count == 1u);
     let root = 1.0 / sqrt(one_minus_power(constants.xy, count));
     return Corrected(

@@ -44,6 +44,14 @@ impl Classes {
         }
     }
 
+    /// Whether a block is updated.
+    pub fn updates(&self, block: usize) -> bool {
+        match self {
+            Classes::One(class) => *class != 0,
+            Classes::Each(classes) => classes[block] != 0,
+        }
+    }
+
     /// Gives a kernel the function that looks them up, and what that reads.
     pub fn bind(self, kernel: &mut ArenaKernel) {
         let value = match self {
@@ -183,8 +191,10 @@ pub(super) fn kernels(
     costs: &Costs,
 ) -> Vec<ArenaKernel> {
     let vectors = |elements| Vectors::of(elements, capabilities);
-    if let [Norm { elements, .. }] = &norms[..]
+    if let [Norm { elements, classes, .. }] = &norms[..]
         && *elements <= costs.one_group_sum
+        // What the sum and the verdict bind is too much for some devices.
+        && 1 + usize::from(matches!(classes, Classes::Each(_))) + verdict.bound.len() <= capabilities.storage_buffers
     {
         let sum = Sum::tree(*elements, 1, vectors(*elements));
         return vec![sum.kernel("clip", norms.remove(0), Taker::Verdict(verdict.into()))];

@@ -1,10 +1,65 @@
 //! What can be said of an optimizer besides its rule.
 
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::rule::Rule;
+use super::ruled::Ruled;
 use super::scale::LossScale;
 use super::settings::GroupSettings;
-use super::stepper::{Ruled, Stepper};
+use super::stepper::Stepper;
 use crate::error::{Problem, Result};
+use crate::params::ParamStore;
 use crate::schedule::Schedule;
+
+impl Stepper<dyn Rule> {
+    /// An optimizer of several rules, a group each, that does one step with all of them:
+    ///
+    /// ```
+    /// # use kiln::prelude::*;
+    /// # use kiln::optim::{AdamWConfig, Optimizers, SgdConfig};
+    /// # let device = Device::cpu();
+    /// # let params = ParamStore::new(&device, 1);
+    /// let encoder = params.root().child("encoder").group("encoder").param("weight", &[3], Init::Ones);
+    /// let head = params.root().child("head").param("weight", &[3], Init::Ones);
+    /// let mut optimizer = Optimizers::of(&params)
+    ///     .group("encoder", SgdConfig { lr: 0.5, ..Default::default() })
+    ///     .rest(AdamWConfig::default());
+    /// optimizer.step(&(encoder.tensor() * head.tensor()).sum_all())?;
+    /// assert_eq!(encoder.values()?, [0.5; 3]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// Gradients are clipped together, and a step is refused as a whole. A group that no rule takes is reported by the
+    /// first step.
+    #[track_caller]
+    pub fn of(store: &ParamStore) -> Self {
+        Stepper::with(store, vec![], Location::caller())
+    }
+
+    /// The rule of the group `name`, and of those below it (`name.no_decay`).
+    #[must_use]
+    pub fn group(mut self, name: &str, rule: impl Rule) -> Self {
+        self.rules.push(Ruled::new(Arc::new(rule), Some(vec![name.into()])));
+        self
+    }
+
+    /// The rule of all groups that no other has.
+    #[must_use]
+    pub fn rest(mut self, rule: impl Rule) -> Self {
+        self.rules.push(Ruled::new(Arc::new(rule), None));
+        self
+    }
+
+    /// The rule of all matrices (parameters of two axes or more) that are in no group of their own: they become the group
+    /// `matrices`. It must be said before the parameters are used.
+    #[must_use]
+    pub fn matrices(mut self, rule: impl Rule) -> Self {
+        let moved = self.store.regroup(|_, shape| (shape.len() >= 2).then(|| "matrices".into()));
+        self.refused = self.refused.or(moved.err());
+        self.group("matrices", rule)
+    }
+}
 
 impl<R: ?Sized> Stepper<R> {
     /// Settings of the group `name` that differ from the rule's.

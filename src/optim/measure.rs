@@ -12,6 +12,15 @@ use crate::params::{BLOCK, Chunk};
 use crate::shader::{Item, Shader, params};
 use crate::shaders::optim::{MEASURE, MEASURE_LANES, MEASURE_SUM};
 
+/// The parameter that a block of 64 elements is of, where it is updated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// Its number in the layout.
+    pub number: u32,
+    /// The element behind its last, counted from where the range begins: padding follows.
+    pub end: u32,
+}
+
 /// Blocks of 64 elements that a workgroup sums.
 const SPAN: usize = 64;
 
@@ -27,9 +36,10 @@ impl Measured {
     /// Makes room for so many parameters in these arenas.
     pub fn fit(own: &mut Option<Measured>, device: &Device, chunks: &[Chunk], parameters: usize) -> Result<()> {
         let sums = 2 * parameters.max(1).next_multiple_of(64);
-        // A partial sum a block at most; a range of its own begins where its parameter does.
+        // A partial sum a block at most. A parameter may be in two ranges: in that of its arena, where it is passed over, and
+        // in one of its own.
         let blocks: usize = chunks.iter().map(|chunk| chunk.values.elements / BLOCK).sum();
-        let room = 2 * blocks.max(64);
+        let room = 4 * blocks.max(64);
         if own.as_ref().is_some_and(|own| own.sums.elements >= sums && own.partials.elements >= room) {
             return Ok(());
         }
@@ -61,9 +71,16 @@ params! {
         class_number: u32,
         /// Number of its first partial sum.
         first,
-        /// Workgroups, where each takes a span, and the first word of the spans.
-        groups,
+        /// How many there are, and the first word of them.
         spans,
+        spans_at,
+    }
+}
+
+params! {
+    /// Sizes of the joining of partial sums.
+    struct Join {
+        parameters,
     }
 }
 
@@ -78,52 +95,64 @@ pub(super) struct Measuring {
 }
 
 impl Measuring {
-    /// Adds the kernel of a range whose blocks are of these parameters.
-    pub fn add(&mut self, draft: Draft, measured: &Measured, owners: &[u32]) {
+    /// Adds the kernel of a range whose blocks have these owners.
+    pub fn add(&mut self, draft: Draft, measured: &Measured, owners: &[Option<Owner>]) {
         let Draft { mut kernel, form, elements, word, class_number, lanes, mut sites } = draft;
         let vectors = elements / form.width();
         let block = BLOCK / form.width();
         let first = self.partials;
-        let shader = std::mem::take(&mut kernel.kernel.shader);
-        // Parameters begin at blocks, so runs of equal owners are whole parameters.
+        // Of a span the first vector, the one behind its last, and where its parameter ends.
         let mut spans = vec![];
         let mut start = 0;
+        // Parameters begin at blocks, so runs of equal owners are whole parameters.
         for run in owners.chunk_by(|left, right| left == right) {
-            let parts = if lanes { run.len() } else { run.len().div_ceil(SPAN) };
-            self.parts.push([run[0], self.partials as u32, parts as u32]);
-            self.partials += parts;
-            for span in 0..run.len().div_ceil(SPAN) {
-                let begin = start + span * SPAN;
-                let end = (begin + SPAN).min(start + run.len());
-                spans.extend([begin * block, (end * block).min(vectors)].map(|at| at as u32));
+            let own = if lanes { run.len() } else { run.len().div_ceil(SPAN) };
+            if let Some(owner) = run[0] {
+                self.parts.push([owner.number, self.partials as u32, own as u32]);
+                self.partials += own;
+                let ends = (0..run.len()).step_by(SPAN).map(|at| (start + at, start + (at + SPAN).min(run.len())));
+                let span = |(begin, end): (usize, usize)| {
+                    [(begin * block) as u32, (end * block).min(vectors) as u32, owner.end]
+                };
+                spans.extend(ends.flat_map(span));
+            } else if lanes {
+                // A lane is as far from the first as its block.
+                self.partials += own;
             }
             start += run.len();
         }
-        let groups = spans.len() / 2;
-        let mut sizes = Sizes { vectors, word, class_number, first, groups, spans: 0 };
-        let mut shader = shader.file(if lanes { &MEASURE_LANES } else { &MEASURE });
-        if !lanes {
-            // In the table of the sites, where there is one: bindings are few.
-            let table = match &mut sites {
-                Some(words) => {
-                    sizes.spans = words.len();
-                    words.extend(&spans);
-                    "sites"
-                }
-                None => "spans",
-            };
-            let text = format!("fn $span_word$(at: u32) -> u32 {{\n    return ${table}$[$p$.spans + at];\n}}\n");
-            shader = shader.item(Item::new("span_word", text));
-        }
-        kernel.kernel.shader = shader;
+        let groups = spans.len() / 3;
+        let mut sizes = Sizes { vectors, word, class_number, first, spans: groups, spans_at: 0 };
+        // In the table of the sites, where there is one: bindings are few.
+        let (hook, table) = match (lanes, &mut sites) {
+            (true, Some(_)) => {
+                let value = "$sites$[$sites$[block]] + $sites$[$sites$[block] + 1u]";
+                (format!("fn $end_of$(block: u32) -> u32 {{\n    return {value};\n}}\n"), None)
+            }
+            (true, None) => {
+                let ends: Vec<u32> = owners.iter().map(|owner| owner.map_or(0, |owner| owner.end)).collect();
+                ("fn $end_of$(block: u32) -> u32 {\n    return $ends$[block];\n}\n".into(), Some(("ends", ends)))
+            }
+            (false, Some(words)) => {
+                sizes.spans_at = words.len();
+                words.extend(&spans);
+                ("fn $span_word$(at: u32) -> u32 {\n    return $sites$[$p$.spans_at + at];\n}\n".into(), None)
+            }
+            (false, None) => {
+                let text = "fn $span_word$(at: u32) -> u32 {\n    return $spans$[at];\n}\n";
+                (text.to_string(), Some(("spans", spans)))
+            }
+        };
+        let shader = std::mem::take(&mut kernel.kernel.shader);
+        let shader = shader.item(Item::new(if lanes { "end_of" } else { "span_word" }, hook));
+        kernel.kernel.shader = shader.file(if lanes { &MEASURE_LANES } else { &MEASURE });
         kernel.kernel.uniform(sizes);
         kernel.kernel.workgroups = if lanes { owners.len().div_ceil(64) } else { groups } as u64;
         kernel.kernel.iterations = if lanes { block } else { (SPAN * block).div_ceil(64) } as u64;
         kernel.bind(ArenaBinding::write(&measured.partials, "partial", "vec2<f32>"));
-        match sites {
-            Some(words) => kernel.bind(ArenaBinding::read(Bound::Table(words.into()), "sites", "u32")),
-            None if !lanes => kernel.bind(ArenaBinding::read(Bound::Table(spans.into()), "spans", "u32")),
-            None => {}
+        let sites = sites.map(|words| ("sites", words));
+        for (name, words) in sites.into_iter().chain(table) {
+            kernel.bind(ArenaBinding::read(Bound::Table(words.into()), name, "u32"));
         }
         self.kernels.push(kernel);
     }
@@ -135,6 +164,7 @@ impl Measuring {
         }
         let most = self.parts.iter().map(|part| part[2]).max().unwrap_or(0);
         let mut kernel = Kernel::own("measure_sum", Shader::of(&[&MEASURE_SUM]));
+        kernel.uniform(Join { parameters: self.parts.len() });
         kernel.workgroups = self.parts.len() as u64;
         kernel.iterations = u64::from(most.div_ceil(64)) + 6;
         let mut kernel = ArenaKernel { kernel, arenas: vec![] };
@@ -148,9 +178,10 @@ impl Measuring {
 }
 
 /// Gives an update the function `sums_of`: what was measured of a block's parameter, where blocks are of these.
-pub(super) fn bind_sums(kernel: &mut ArenaKernel, measured: Option<(&Measured, Vec<u32>)>) {
+pub(super) fn bind_sums(kernel: &mut ArenaKernel, measured: Option<(&Measured, &[Option<Owner>])>) {
     let value = match measured {
         Some((measured, owners)) => {
+            let owners: Vec<u32> = owners.iter().map(|owner| owner.map_or(0, |owner| owner.number)).collect();
             kernel.bind(ArenaBinding::read(&measured.sums, "sums", "vec2<f32>"));
             kernel.bind(ArenaBinding::read(Bound::Table(owners.into()), "owners", "u32"));
             "$sums$[$owners$[block]]"

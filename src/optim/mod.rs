@@ -18,6 +18,7 @@ mod measure;
 mod orthogonal;
 mod pass;
 mod rule;
+mod ruled;
 mod rules;
 mod scale;
 mod settings;

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::clip::{self, Classes};
 use super::factors::{self, Own};
 use super::follow::Follower;
-use super::measure::{self, Measured, Measuring};
+use super::measure::{self, Measured, Measuring, Owner};
 use super::orthogonal;
 use super::rule::{Beside, Now, Numbers, Rule, Update as Updated};
+use super::ruled::Ruled;
 use super::settings::Options;
-use super::stepper::{MomentPlace, Ruled};
+use super::stepper::MomentPlace;
 use super::tally::{self, Members, Tally};
 use crate::arena::Arena;
 use crate::costs::Costs;
@@ -20,7 +21,7 @@ use crate::graph::Node;
 use crate::kernel::{Capabilities, Kernel, Vectors};
 use crate::params::{BLOCK, Chunk, ParamStore, Placed};
 use crate::shader::{Item, params};
-use crate::shaders::optim::{NUMBERS, UPDATE};
+use crate::shaders::optim::{MEASURED, NUMBERS, UPDATE};
 
 /// Operand words of a group (`GROUP` of `settle.wgsl`, in vectors): those of its rule, and of the options.
 const GROUP: usize = 20;
@@ -325,11 +326,11 @@ impl<'a> Pass<'a> {
                     }
                 };
                 let site = Site { rule, bound, classes, word, elements, sites, scratch, moments: &moments[chunk] };
+                let owners = self.owners(chunk, start, elements, &site.classes);
                 if let Some(measured) = own {
-                    let owners = self.owners(chunk, start, elements);
                     measuring.add(self.measure(&site, capabilities, costs), measured, &owners);
                 }
-                updates.push(self.update(site, own.map(|m| (m, start, chunk)), capabilities, costs));
+                updates.push(self.update(site, own.map(|measured| (measured, &owners[..])), capabilities, costs));
             }
         }
         let mut settlings = self.settlings(found).into_iter();
@@ -364,15 +365,16 @@ impl<'a> Pass<'a> {
         all
     }
 
-    /// The parameter of each block of a range, as numbers of the layout.
-    fn owners(&self, chunk: usize, start: usize, elements: usize) -> Vec<u32> {
-        let mut owners = vec![0; elements / BLOCK];
+    /// The parameter of each block of a range, where it is updated.
+    fn owners(&self, chunk: usize, start: usize, elements: usize, classes: &Classes) -> Vec<Option<Owner>> {
+        let mut owners = vec![None; elements.div_ceil(BLOCK)];
         for (number, place) in self.parts.layout.iter().enumerate().filter(|(_, place)| place.chunk == chunk) {
             let last = (place.offset + place.shape.elements()).min(start + elements);
-            let blocks = place.offset.max(start)..last;
-            if !blocks.is_empty() {
-                owners[(blocks.start - start) / BLOCK..(blocks.end - start).div_ceil(BLOCK)].fill(number as u32);
+            if place.offset < start || place.offset >= last || !classes.updates((place.offset - start) / BLOCK) {
+                continue;
             }
+            let (begin, end) = (place.offset - start, last - start);
+            owners[begin / BLOCK..end.div_ceil(BLOCK)].fill(Some(Owner { number: number as u32, end: end as u32 }));
         }
         owners
     }
@@ -380,14 +382,15 @@ impl<'a> Pass<'a> {
     /// The shader of a rule over vectors, with what it asks for.
     fn shader(&self, rule: &dyn Rule, form: Vectors) -> crate::kernel::Shader {
         let adjust = Item::new("adjust", self.parts.options.adjust());
-        rule.shader().item(adjust).file(form.file()).file(&NUMBERS).with_operands()
+        let shader = rule.shader().item(adjust).file(form.file()).file(&NUMBERS).with_operands();
+        if rule.measures() { shader.file(&MEASURED) } else { shader }
     }
 
     /// The kernel of an update.
     fn update(
         &self,
         site: Site<'_>,
-        measured: Option<(&Measured, usize, usize)>,
+        measured: Option<(&Measured, &[Option<Owner>])>,
         capabilities: &Capabilities,
         costs: &Costs,
     ) -> ArenaKernel {
@@ -420,8 +423,7 @@ impl<'a> Pass<'a> {
             }
             (.., measured) => {
                 classes.bind(&mut kernel);
-                let owners = measured.map(|(measured, start, chunk)| (measured, self.owners(chunk, start, elements)));
-                measure::bind_sums(&mut kernel, owners);
+                measure::bind_sums(&mut kernel, measured);
             }
         }
         kernel

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::error::Problem;
 use crate::kernel::Shader;
+use crate::plan::complete;
 use crate::shader::Item;
 use crate::shape::Shape;
 
@@ -146,7 +147,9 @@ pub trait Rule: fmt::Debug + Send + Sync + 'static {
         None
     }
     /// True if `apply` needs sums over the whole parameter. The shader then has `measure(i, clip, f) -> vec2<f32>` too, what
-    /// vector `i` adds to them; it runs over the whole parameter first, may change the moments, and sees sums of 0.
+    /// vector `i` adds to them; it runs over the whole parameter first, may change the moments, and sees sums of 0. Behind a
+    /// parameter's end there may be anything: `inside(i, k)` tells which of the four elements of part `k` are the
+    /// parameter's.
     fn measures(&self) -> bool {
         false
     }
@@ -259,12 +262,23 @@ fn measure(moments: &[&'static str], writes: Writes) -> String {
 {declare}    for (var k = 0u; k < $PARTS$; k++) {{
         let own = $part$(old, k);
         let seen = $observed$(own, $adjust$($part$(gradient, k), own, clip), $Moments$({parts}), f);
-        sums += vec2<f32>(dot(seen.first, vec4<f32>(1.0)), dot(seen.second, vec4<f32>(1.0)));
+        let first = select(vec4<f32>(0.0), seen.first, $inside$(i, k));
+        let second = select(vec4<f32>(0.0), seen.second, $inside$(i, k));
+        sums += vec2<f32>(dot(first, vec4<f32>(1.0)), dot(second, vec4<f32>(1.0)));
 {fill}    }}
 {store}    return sums;
 }}
 "
     )
+}
+
+/// A correction with what it calls of the functions of pointwise expressions, whose logarithms and powers keep all digits where
+/// drivers' do not.
+pub(super) fn with_powers(correction: Shader) -> Shader {
+    let kinds = [("F", "f32"), ("I", "i32"), ("U", "u32"), ("B", "bool")];
+    let mut shader = kinds.into_iter().fold(correction, |shader, (name, kind)| shader.alias(name, kind));
+    complete(&mut shader);
+    shader
 }
 
 /// ln b in two parts for `one_minus_power`: the first has twelve bits, so that counts below 4096 multiply it exactly.

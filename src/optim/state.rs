@@ -285,7 +285,7 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
         }
         writer.finish()?;
         if let Some(arena) = &self.kept {
-            arena.write(0, &kept.into_iter().flat_map(Option::unwrap_or_default).collect::<Vec<_>>())?;
+            arena.write(0, &kept.iter().flat_map(|own| own.unwrap_or_default()).collect::<Vec<_>>())?;
         }
         if let Some(tally) = &mut self.tally {
             tally.write_counts(device, &updates)?;
@@ -296,10 +296,12 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
                 tally.scale.write(0, &[scale, good as f64])?;
             }
         }
+        // Equal counts may have come at different steps, with other rates: what is kept tells them apart.
         let mut known = HashMap::new();
-        for (history, count) in self.histories.iter_mut().zip(&updates) {
+        for (number, history) in self.histories.iter_mut().enumerate() {
             let next = known.len();
-            *history = *known.entry(*count).or_insert(next);
+            let kept = kept[number].unwrap_or_default().map(f64::to_bits);
+            *history = *known.entry((updates[number], kept)).or_insert(next);
         }
         self.gathered = vec![false; layout.len()];
         self.submitted = state.steps;

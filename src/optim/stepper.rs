@@ -1,6 +1,6 @@
 //! Runs rules over a store: gradients, clipping, groups, which parameters a loss has reached.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,6 +13,7 @@ use super::measure;
 use super::orthogonal;
 use super::pass::{self, Pass};
 use super::rule::{Beside, Moment, Now, Rule};
+use super::ruled::Ruled;
 use super::scale::LossScale;
 use super::settings::{GroupSettings, Options, check_number};
 use super::state::{OptimizerState, StateInPlace, StateTensors};
@@ -31,44 +32,13 @@ use crate::shape::Shape;
 use crate::target::Target;
 use crate::tensor::Tensor;
 
-/// A rule of a step, and what steps change of it.
-pub(super) struct Ruled {
-    pub rule: Arc<dyn Rule>,
-    /// Names of its groups; `None` for all that no other rule has.
-    pub(super) groups: Option<Vec<String>>,
-    /// The learning rate, where no schedule gives it.
-    pub lr: f64,
-    pub(super) schedule: Option<Schedule>,
-    pub(super) momentum: Option<Schedule>,
-}
-
-impl Ruled {
-    fn new(rule: Arc<dyn Rule>, groups: Option<Vec<String>>) -> Ruled {
-        Ruled { lr: rule.lr(), rule, groups, schedule: None, momentum: None }
-    }
-
-    /// The rate of a step after so many.
-    pub fn lr(&self, steps: u64) -> f64 {
-        self.schedule.as_ref().map_or(self.lr, |schedule| schedule.at(steps))
-    }
-
-    /// How early it takes this group: `None` if it does not.
-    fn takes(&self, group: &str) -> Option<usize> {
-        let is_below = |own: &&String| {
-            group.strip_prefix(own.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        match &self.groups {
-            Some(groups) => groups.iter().filter(is_below).map(|own| 1 + own.len()).max(),
-            None => Some(0),
-        }
-    }
-}
-
 /// Runs a [`Rule`], or several, over a [`ParamStore`].
 pub struct Stepper<R: ?Sized> {
     /// The only rule, if its type is known.
     own: Option<Arc<R>>,
     pub(super) rules: Vec<Ruled>,
+    /// How many of them there were at the first step; 0 before it.
+    begun: usize,
     pub(super) options: Options,
     /// What was wrong with how it was made.
     pub(super) refused: Option<Error>,
@@ -158,64 +128,14 @@ impl<R: Rule> Stepper<R> {
     }
 }
 
-impl Stepper<dyn Rule> {
-    /// An optimizer of several rules, a group each, that does one step with all of them:
-    ///
-    /// ```
-    /// # use kiln::prelude::*;
-    /// # use kiln::optim::{AdamWConfig, Optimizers, SgdConfig};
-    /// # let device = Device::cpu();
-    /// # let params = ParamStore::new(&device, 1);
-    /// let encoder = params.root().child("encoder").group("encoder").param("weight", &[3], Init::Ones);
-    /// let head = params.root().child("head").param("weight", &[3], Init::Ones);
-    /// let mut optimizer = Optimizers::of(&params)
-    ///     .group("encoder", SgdConfig { lr: 0.5, ..Default::default() })
-    ///     .rest(AdamWConfig::default());
-    /// optimizer.step(&(encoder.tensor() * head.tensor()).sum_all())?;
-    /// assert_eq!(encoder.values()?, [0.5; 3]);
-    /// # Ok::<(), Error>(())
-    /// ```
-    ///
-    /// Gradients are clipped together, and a step is refused as a whole. A group that no rule takes is reported by the
-    /// first step.
-    #[track_caller]
-    pub fn of(store: &ParamStore) -> Self {
-        Stepper::with(store, vec![], Location::caller())
-    }
-
-    /// The rule of the group `name`, and of those below it (`name.no_decay`).
-    #[must_use]
-    pub fn group(mut self, name: &str, rule: impl Rule) -> Self {
-        self.rules.push(Ruled::new(Arc::new(rule), Some(vec![name.into()])));
-        self
-    }
-
-    /// The rule of all groups that no other has.
-    #[must_use]
-    pub fn rest(mut self, rule: impl Rule) -> Self {
-        self.rules.push(Ruled::new(Arc::new(rule), None));
-        self
-    }
-}
-
-impl Stepper<dyn Rule> {
-    /// The rule of all matrices (parameters of two axes or more) that are in no group of their own: they become the group
-    /// `matrices`. It must be said before the parameters are used.
-    #[must_use]
-    pub fn matrices(mut self, rule: impl Rule) -> Self {
-        let moved = self.store.regroup(|_, shape| (shape.len() >= 2).then(|| "matrices".into()));
-        self.refused = self.refused.or(moved.err());
-        self.group("matrices", rule)
-    }
-}
-
 impl<R: ?Sized> Stepper<R> {
-    fn with(store: &ParamStore, rules: Vec<Ruled>, at: &'static Location<'static>) -> Self {
+    pub(super) fn with(store: &ParamStore, rules: Vec<Ruled>, at: &'static Location<'static>) -> Self {
         let name = rules.first().map_or("optimizer", |ruled| ruled.rule.name());
         Stepper {
             author: Arc::new(Author::new(store.state(), name, at)),
             own: None,
             rules,
+            begun: 0,
             options: Options::default(),
             refused: None,
             groups: vec![],
@@ -280,18 +200,11 @@ impl<R: ?Sized> Stepper<R> {
     }
 
     /// What the numbers of each group of the store depend on.
-    fn now(&self) -> Vec<Now> {
+    fn now(&self) -> Result<Vec<Now>> {
         let steps = self.steps_done();
-        let now = |(group, rule): (&Arc<str>, Option<usize>)| {
-            let settings = self.settings_of(group);
-            let Some(ruled) = rule.map(|rule| &self.rules[rule]) else {
-                return Now { lr: 0.0, weight_decay: 0.0, momentum: None };
-            };
-            Now {
-                lr: ruled.lr(steps) * settings.lr_scale,
-                weight_decay: settings.weight_decay.unwrap_or(ruled.rule.weight_decay()),
-                momentum: ruled.momentum.as_ref().map(|schedule| schedule.at(steps)),
-            }
+        let now = |(group, rule): (&Arc<str>, Option<usize>)| match rule {
+            Some(rule) => self.rules[rule].now(&self.settings_of(group), steps).map_err(|problem| self.refuse(problem)),
+            None => Ok(Now { lr: 0.0, weight_decay: 0.0, momentum: None }),
         };
         self.store.groups().iter().zip(self.rules_of_groups()).map(now).collect()
     }
@@ -325,6 +238,14 @@ impl<R: ?Sized> Stepper<R> {
         let known = self.store.groups();
         let is_known = |name: &str| known.iter().any(|group| **group == *name);
         let named = self.rules.iter().filter_map(|ruled| ruled.groups.as_ref()).flatten();
+        let mut taken = HashSet::new();
+        if self.rules.iter().any(|ruled| !taken.insert(&ruled.groups)) {
+            return Err(Problem::Value("two rules for the same groups".into(), "give each group one rule"));
+        }
+        if self.begun != 0 && self.begun != self.rules.len() {
+            let what = "a rule that was added after the first step".into();
+            return Err(Problem::Value(what, "give all rules before it, or make a new optimizer"));
+        }
         for name in self.groups.iter().map(|(name, _)| name).chain(named) {
             if !is_known(name) {
                 let what = format!("settings for group `{name}`, which the store does not have");
@@ -344,6 +265,7 @@ impl<R: ?Sized> Stepper<R> {
             return Err(error.clone());
         }
         self.check().map_err(|problem| self.refuse(problem))?;
+        self.begun = self.rules.len();
         let known = self.store.groups();
         let chunks = self.store.chunks(true)?;
         let layout = self.store.layout()?;
@@ -425,7 +347,7 @@ impl<R: ?Sized> Stepper<R> {
         for follower in &self.followers {
             follower.prepare(&chunks)?;
         }
-        let now = self.now();
+        let now = self.now()?;
         run(&Pass::new(pass::Parts {
             rules: &self.rules,
             rule_of_group: self.rules_of_groups(),

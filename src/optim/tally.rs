@@ -234,7 +234,8 @@ fn arenas(device: &Device, parameters: usize) -> Result<(Arc<Arena>, Arc<Arena>)
     Ok((device.arena("counts of updates", room)?, device.arena("status", 4 * (1 + room))?))
 }
 
-/// Rounds of the loops that settle so many parameters.
+/// Rounds of the loops that settle so many parameters: a correction has at most three powers of twelve rounds, or two and a
+/// series of sixteen.
 fn iterations(parameters: usize) -> u64 {
-    parameters.div_ceil(64) as u64 * 12
+    parameters.div_ceil(64) as u64 * (1 + 2 * 12 + 16)
 }

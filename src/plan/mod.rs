@@ -18,6 +18,7 @@ mod simplify;
 mod units;
 
 pub use graph::{Destination, Request};
+pub(crate) use prelude::complete;
 
 pub use crate::dispatch::{ArenaRef, Dispatch, Name, Numbers, OPERAND_WORDS, Open, Plan, Rival, Slot, SlotKind};
 pub use crate::layout::Strided;

@@ -116,20 +116,14 @@ impl Checkpoint {
         }
         let state = optimizer.map(|optimizer| optimizer.state_in_place()).transpose()?;
         let (state, tensors) = state.map_or((None, vec![]), |saved| (Some(saved.state), saved.tensors));
-        if let Some(lr) = state.as_ref().map(|state| state.lr).filter(|lr| !(lr.is_finite() && *lr >= 0.0)) {
+        let lrs = state.iter().flat_map(|state| std::iter::once(&state.lr).chain(&state.more_lrs));
+        if let Some(lr) = lrs.copied().find(|lr| !(lr.is_finite() && *lr >= 0.0)) {
             return refuse(format!("the learning rate is {lr}"), "set one that is finite and not negative");
         }
         let (seed, draw) = store.draws().position();
         let text = json!({
             "version": VERSION,
-            "optimizer": state.map(|state| json!({
-                "rule": state.rule,
-                // As text, which Rust reads back to the same bits.
-                "lr": state.lr.to_string(),
-                "steps": state.steps,
-                "updates": state.updates,
-                "loss_scale": state.loss_scale.map(|(scale, good)| (scale.to_string(), good)),
-            })),
+            "optimizer": state.map(written),
             "draws": [seed, draw],
             "position": position.map(|position| [position.epoch, position.batch]),
             "kernels": store.device().kernel_choices().map(|(owner, choices)| json!({"owner": owner, "choices": choices})),
@@ -185,6 +179,25 @@ impl Checkpoint {
         let steps = parts.optimizer["steps"].as_u64().unwrap_or(0);
         Ok(Checkpoint { steps, position: parts.position, metadata: parts.metadata })
     }
+}
+
+/// An optimizer's state without its tensors. Numbers are texts, which Rust reads back to the same bits.
+fn written(state: OptimizerState) -> Value {
+    let mut value = json!({
+        "rule": state.rule,
+        "lr": state.lr.to_string(),
+        "steps": state.steps,
+        "updates": state.updates,
+        "loss_scale": state.loss_scale.map(|(scale, good)| (scale.to_string(), good)),
+    });
+    let texts = |numbers: &[f64]| -> Vec<String> { numbers.iter().map(f64::to_string).collect() };
+    if !state.more_lrs.is_empty() {
+        value["more_lrs"] = json!(texts(&state.more_lrs));
+    }
+    if !state.kept.is_empty() {
+        value["kept"] = state.kept.iter().map(|(name, own)| json!([name, texts(own)])).collect();
+    }
+    value
 }
 
 /// What the metadata of a checkpoint say.
@@ -260,7 +273,7 @@ impl Parts {
     /// The optimizer's state without its tensors; `Err` with what is wrong with it.
     fn state(&self) -> Result<OptimizerState, String> {
         let saved = self.optimizer.as_object().ok_or("the optimizer's state is no object")?;
-        if let Some(name) = unknown(saved, &["rule", "lr", "steps", "updates", "loss_scale"]) {
+        if let Some(name) = unknown(saved, &["rule", "lr", "more_lrs", "steps", "updates", "kept", "loss_scale"]) {
             return Err(format!("the optimizer's state has a part `{name}` that this version of Kiln does not know"));
         }
         let missing = |name: &'static str| format!("the part `{name}` of the optimizer's state is missing or damaged");
@@ -275,6 +288,15 @@ impl Parts {
             _ => None,
         };
         let lr = || part("lr").as_str()?.parse().ok();
+        let number = |text: &Value| text.as_str()?.parse::<f64>().ok();
+        let numbers = |all: &Value| all.as_array()?.iter().map(number).collect::<Option<Vec<f64>>>();
+        let kept = |entry: &Value| match &entry.as_array()?[..] {
+            [name, own] => Some((name.as_str()?.to_string(), numbers(own)?.try_into().ok()?)),
+            _ => None,
+        };
+        let all_kept = |all: &Value| all.as_array()?.iter().map(kept).collect::<Option<_>>();
+        // Optimizers without them save none.
+        let optional = |name: &'static str| Some(part(name)).filter(|value| !value.is_null());
         Ok(OptimizerState {
             rule: part("rule").as_str().ok_or_else(|| missing("rule"))?.into(),
             lr: lr().ok_or_else(|| missing("lr"))?,
@@ -284,7 +306,15 @@ impl Parts {
                 pair => Some(loss_scale(pair).ok_or_else(|| missing("loss_scale"))?),
             },
             updates: updates().ok_or_else(|| missing("updates"))?,
-            ..OptimizerState::default()
+            more_lrs: match optional("more_lrs") {
+                Some(all) => numbers(all).ok_or_else(|| missing("more_lrs"))?,
+                None => vec![],
+            },
+            kept: match optional("kept") {
+                Some(all) => all_kept(all).ok_or_else(|| missing("kept"))?,
+                None => vec![],
+            },
+            tensors: vec![],
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Values that PyTorch computed in f64 (`scripts/pytorch_values.py` says what is in the file).
+//! Values that PyTorch computed in f64; `scripts/pytorch_values.py` and `scripts/optimizers.py` say what is in the files.
 #![allow(dead_code)]
 
 use serde_json::Value;
@@ -21,8 +21,13 @@ pub struct Case {
 
 impl File {
     pub fn open() -> File {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/pytorch.safetensors");
-        let bytes = std::fs::read(path).expect("the values of PyTorch");
+        File::named("pytorch.safetensors")
+    }
+
+    /// The file of this name in `tests/data/`.
+    pub fn named(name: &str) -> File {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/");
+        let bytes = std::fs::read(format!("{path}{name}")).expect("the values of PyTorch");
         let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let header: Value = serde_json::from_slice(&bytes[8..8 + length]).expect("a header");
         let cases: Value = serde_json::from_str(header["__metadata__"]["cases"].as_str().unwrap()).unwrap();
@@ -38,6 +43,11 @@ impl File {
         };
         let cases = cases.as_array().unwrap().iter().map(case).collect();
         File { data: bytes[8 + length..].to_vec(), header, cases }
+    }
+
+    /// What the file says of itself under this name, as JSON.
+    pub fn metadata(&self, name: &str) -> Value {
+        serde_json::from_str(self.header["__metadata__"][name].as_str().unwrap()).unwrap()
     }
 
     /// The elements of a float tensor.

@@ -4,7 +4,7 @@
 use super::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
-use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, numbers};
+use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, numbers, with_powers};
 use crate::optim::settings::check_number;
 use crate::shaders::optim::{ASGD, ASGD_CORRECTION};
 
@@ -48,7 +48,7 @@ impl Rule for AsgdConfig {
     }
 
     fn correction(&self) -> Option<Shader> {
-        Some(Shader::of(&[&ASGD_CORRECTION]))
+        Some(with_powers(Shader::of(&[&ASGD_CORRECTION])))
     }
 
     fn numbers(&self, now: &Now) -> Numbers {

@@ -10,7 +10,7 @@ use crate::shaders::optim::{FIRST_CORRECTION, FTRL};
 /// Configuration of [`Ftrl`](crate::optim::Ftrl). The defaults are Keras'.
 ///
 /// n' = n + g^2; z <- z + g + 2 shrinkage theta - (sqrt(n') - sqrt(n)) / lr theta; theta <- ( clip(z, -l1, l1) - z ) / ( (sqrt(n') + beta) / lr
-/// + 2 l2 ); n <- n'
+/// + 2 l2 ); n <- n'; at a rate of 0 nothing changes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FtrlConfig {
     /// Learning rate; above 0.
@@ -55,8 +55,9 @@ impl Rule for FtrlConfig {
     }
 
     fn numbers(&self, now: &Now) -> Numbers {
-        let pull = 2.0 * self.l2 + self.beta / now.lr;
-        let rates = [1.0 / now.lr, self.l1, pull, 2.0 * self.l2_shrinkage];
+        // At a rate of 0 the formula has no value; nothing moves then, which a slope of 0 says.
+        let slope = if now.lr == 0.0 { 0.0 } else { 1.0 / now.lr.max(1e-30) };
+        let rates = [slope, self.l1, 2.0 * self.l2 + self.beta * slope, 2.0 * self.l2_shrinkage];
         numbers([rates, [self.initial_accumulator, 0.0, 0.0, 0.0], [0.0; 4], [0.0; 4]])
     }
 
@@ -65,6 +66,10 @@ impl Rule for FtrlConfig {
         let initial = if update.count == 1 { initial } else { 0.0 };
         update.each(|x, g, [n, z]| {
             let before = *n + initial;
+            if slope == 0.0 {
+                *n = before;
+                return x;
+            }
             *n = before + g * g;
             *z += g + shrinkage * x - (n.sqrt() - before.sqrt()) * slope * x;
             (z.clamp(-l1, l1) - *z) / (n.sqrt() * slope + pull)

@@ -75,9 +75,10 @@ impl Rule for LambConfig {
     fn check(&self) -> Result<(), Problem> {
         check_share("the first beta", self.betas.0)?;
         check_share("the second beta", self.betas.1)?;
-        if self.eps.is_finite() && self.eps > 0.0 {
+        // The device has it in f32.
+        if self.eps.is_finite() && self.eps as f32 >= f32::MIN_POSITIVE {
             return Ok(());
         }
-        Err(Problem::Value(format!("eps is {}", self.eps), "pass a positive number"))
+        Err(Problem::Value(format!("eps is {}", self.eps), "pass a positive number of at least 1.2e-38"))
     }
 }

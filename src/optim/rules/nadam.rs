@@ -3,7 +3,7 @@
 use super::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
-use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, logarithm, numbers};
+use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, logarithm, numbers, with_powers};
 use crate::optim::settings::{check_number, check_share};
 use crate::shaders::optim::{NADAM, NADAM_CORRECTION};
 
@@ -56,7 +56,7 @@ impl Rule for NAdamConfig {
     }
 
     fn correction(&self) -> Option<Shader> {
-        Some(Shader::of(&[&NADAM_CORRECTION]))
+        Some(with_powers(Shader::of(&[&NADAM_CORRECTION])))
     }
 
     fn numbers(&self, now: &Now) -> Numbers {

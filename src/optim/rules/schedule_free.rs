@@ -7,7 +7,7 @@
 use super::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
-use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, logarithm, numbers};
+use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, logarithm, numbers, with_powers};
 use crate::optim::settings::{check_number, check_share};
 use crate::shaders::optim::{SCHEDULE_FREE, SCHEDULE_FREE_ADAMW, SCHEDULE_FREE_CORRECTION, SCHEDULE_FREE_SGD};
 
@@ -172,7 +172,7 @@ macro_rules! rule {
             }
 
             fn correction(&self) -> Option<Shader> {
-                Some(Shader::of(&[&SCHEDULE_FREE_CORRECTION]))
+                Some(with_powers(Shader::of(&[&SCHEDULE_FREE_CORRECTION])))
             }
 
             fn numbers(&self, now: &Now) -> Numbers {
