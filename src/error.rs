@@ -309,7 +309,7 @@ impl Error {
 }
 
 /// A broken rule of an op; recording adds the op's name and the source line.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
     /// Shapes do not fit: what is wrong, what to do.
     Shape(String, &'static str),

@@ -93,6 +93,7 @@
 //! | `settings` | the environment's variables |
 //! | `file` | files that are replaced as a whole |
 //! | `cache` | files kept between programs |
+//! | [`plot`] | line charts as SVG |
 //! | `gpu` | the driver's side, and the only `use wgpu` |
 //! | `engine` | collect, find or make the plan, run it, hand out values |
 //! | `open` | [`Device::best`] and its kin: choosing a device |
@@ -100,6 +101,7 @@
 //! | [`init`] | initial values of parameters |
 //! | [`params`] | parameters as ranges of a few arenas on the device |
 //! | [`nn`] | layers |
+//! | [`schedule`] | learning rates as functions of the step |
 //! | [`optim`] | optimizers, one dispatch a parameter group |
 //! | [`data`] | data sets and loaders |
 //! | [`train`] | checkpoints and metrics |

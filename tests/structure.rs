@@ -192,7 +192,7 @@ const FLOORS: &str = "\
 | 2 | `error` `array` `rng` `layout` `host` `shader` `costs` `target` | numbers, how they lie, shaders, what they cost |
 | 3 | `shaders` `dispatch` `profile` `packed` `init` | the texts of shaders, plans as data, spans of time |
 | 4 | `kernel` `settings` `device` | kernels; the environment; a device as nodes hold it, with one seam to what runs |
-| 5 | `arena` `file` `data` | memory that outlives plans; files; data sets |
+| 5 | `arena` `file` `data` `plot` | memory that outlives plans; files; data sets; charts |
 | 6 | `cache` | what is kept between programs |
 | 7 | `gpu` | the driver's side: it runs plans and sees neither graph nor device |
 | 8 | `graph` `history` `results` `version` `op` `tensor` | the knot: they import each other |
@@ -200,7 +200,7 @@ const FLOORS: &str = "\
 | 10 | `plan` `create` | from a graph to a plan; tensors from host data |
 | 11 | `engine` | running what is recorded |
 | 12 | `open` `transfer` | devices, and the way of numbers between them and files |
-| 13 | `params` | parameters |
+| 13 | `params` `schedule` | parameters; learning rates as functions of the step |
 | 14 | `nn` `optim` | layers and optimizers |
 | 15 | `train` | checkpoints and metrics |
 | 16 | `lib` | the public names |
