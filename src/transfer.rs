@@ -30,23 +30,30 @@ pub(crate) enum Place {
     Host(Vec<f64>),
 }
 
-/// Reads from a device; ranges of one arena that follow each other come in one go.
-pub(crate) struct Reader<'a> {
-    device: &'a Device,
+impl Place {
+    /// True if the numbers have all their f64 bits there.
+    pub fn is_exact(&self) -> bool {
+        match self {
+            Place::Arena(arena, _) => arena.is_cpu(),
+            Place::Tensor(tensor) => tensor.device().is_exact(),
+            Place::Host(_) => true,
+        }
+    }
+}
+
+/// Reads from devices; ranges of one arena that follow each other come in one go.
+#[derive(Default)]
+pub(crate) struct Reader {
     /// Number of the arena that the window is a part of, and its first element.
     window: Option<(u64, usize, HostData)>,
 }
 
-impl<'a> Reader<'a> {
-    pub fn new(device: &'a Device) -> Reader<'a> {
-        Reader { device, window: None }
-    }
-
-    /// Hands `length` numbers on in order, some at a time. Waits for the device.
+impl Reader {
+    /// Hands `length` numbers on in order, some at a time. Waits for the device that they are on.
     pub fn read(&mut self, place: &Place, length: usize, take: &mut dyn FnMut(&HostData) -> Result<()>) -> Result<()> {
         match place {
             Place::Arena(arena, offset) => self.arena(arena, *offset, length, take),
-            Place::Tensor(tensor) => self.tensor(tensor, take),
+            Place::Tensor(tensor) => read_tensor(tensor, take),
             Place::Host(values) => values.chunks(WINDOW).try_for_each(|part| take(&HostData::F64(part.to_vec()))),
         }
     }
@@ -75,22 +82,23 @@ impl<'a> Reader<'a> {
         }
         Ok(())
     }
+}
 
-    fn tensor(&self, tensor: &Tensor, take: &mut dyn FnMut(&HostData) -> Result<()>) -> Result<()> {
-        self.device.eval(&[tensor])?;
-        let parts = |data: &HostData, take: &mut dyn FnMut(&HostData) -> Result<()>| {
-            (0..data.len()).step_by(WINDOW).try_for_each(|first| take(&part(data, first, first + WINDOW)))
-        };
-        match (tensor.node().value(), self.device.gpu()) {
-            (Some(Value::Cpu(array)), _) => {
-                array.data.chunks(WINDOW).try_for_each(|part| take(&HostData::F64(part.to_vec())))
-            }
-            (Some(Value::Gpu(value)), Some(gpu)) => (0..value.elements).step_by(WINDOW).try_for_each(|first| {
-                let length = WINDOW.min(value.elements - first);
-                take(&gpu.read_part(&value, first, length)?)
-            }),
-            _ => parts(&*engine::read(tensor.node())?, take),
+fn read_tensor(tensor: &Tensor, take: &mut dyn FnMut(&HostData) -> Result<()>) -> Result<()> {
+    let device = tensor.device();
+    device.eval(&[tensor])?;
+    let parts = |data: &HostData, take: &mut dyn FnMut(&HostData) -> Result<()>| {
+        (0..data.len()).step_by(WINDOW).try_for_each(|first| take(&part(data, first, first + WINDOW)))
+    };
+    match (tensor.node().value(), device.gpu()) {
+        (Some(Value::Cpu(array)), _) => {
+            array.data.chunks(WINDOW).try_for_each(|part| take(&HostData::F64(part.to_vec())))
         }
+        (Some(Value::Gpu(value)), Some(gpu)) => (0..value.elements).step_by(WINDOW).try_for_each(|first| {
+            let length = WINDOW.min(value.elements - first);
+            take(&gpu.read_part(&value, first, length)?)
+        }),
+        _ => parts(&*engine::read(tensor.node())?, take),
     }
 }
 

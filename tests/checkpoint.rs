@@ -5,12 +5,13 @@ mod common;
 mod model;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use kiln::data::Position;
 use kiln::prelude::*;
 use kiln::train::checkpoint::Checkpoint;
+use serde_json::json;
 
 use model::{Model, adamw};
 
@@ -240,6 +241,67 @@ fn a_checkpoint_of_the_first_layout_loads() {
             let error = store.load(&path).unwrap_err();
             assert!(error.to_string().contains(why), "{error}");
         }
+    }
+}
+
+#[test]
+fn a_file_of_version_1_loads_by_the_short_form_and_by_its_parts() {
+    // Written by the first version: three steps of AdamW on the reference, dropout, a state, a position, metadata.
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/checkpoint-v1.safetensors");
+    let weights = [
+        [-0.3050515285450381, 0.20188102561343912, 0.14589714710367155],
+        [0.2528670994277028, -0.058532035881579125, 0.14536300603282595],
+    ];
+    let m = [
+        [-0.3498259581096564, 0.17023369372601888, 0.04968869109384193],
+        [-0.36122369376902996, 0.1289939975989284, 0.07115625793814687],
+    ];
+    let position = Position { epoch: 2, batch: 7 };
+    let metadata = json!({ "note": "first", "rate": 0.1 });
+    for device in [Device::cpu(), common::gpu()] {
+        let rounded = |x: f64| if device.is_cpu() { x } else { f64::from(x as f32) };
+        let build = || {
+            let store = ParamStore::new(&device, 99);
+            let root = store.root();
+            let weight = root.child("fc").param("weight", &[2, 3], Init::Ones);
+            root.group("biases").child("fc").param("bias", &[2], Init::Ones);
+            let mean = root.child("norm").state("running_mean", &device.zeros(&[3]));
+            (AdamW::new(&store, AdamWConfig::default()), store, weight, mean)
+        };
+        let check = |(adam, store, weight, mean): &(AdamW, ParamStore, Param, kiln::State)| {
+            assert_eq!(weight.values().unwrap(), weights.concat().into_iter().map(rounded).collect::<Vec<_>>());
+            assert_eq!(mean.get().to_vec::<f32>().unwrap(), [1.25, -0.4375, -0.25]);
+            assert_eq!(store.draws().position(), (5, 3));
+            let state = adam.state().unwrap();
+            assert_eq!((state.lr, state.steps, state.tensors.len()), (0.0625, 3, 4));
+            assert_eq!(state.updates, [("fc.weight".to_string(), 3), ("fc.bias".to_string(), 3)]);
+            assert_eq!(state.tensors[0].2, m.concat().into_iter().map(rounded).collect::<Vec<_>>());
+        };
+        let mut short = build();
+        let loaded = Checkpoint::load(&path, &short.1, Some(&mut short.0)).unwrap();
+        check(&short);
+        assert_eq!((loaded.steps, loaded.position), (3, Some(position)));
+        assert_eq!(serde_json::Value::Object(loaded.metadata), metadata);
+
+        let (mut long, mut found) = (build(), (Position::default(), serde_json::Value::Null));
+        let file = Checkpoint::open(&path).unwrap();
+        let parts: Vec<_> = file.parts().collect();
+        assert_eq!(parts, [("optimizer", "model"), ("position", "train"), ("store", "model"), ("value", "metadata")]);
+        let load = file.load().store("model", &long.1).optimizer("model", &mut long.0);
+        load.position("train", &mut found.0).value("metadata", &mut found.1).finish().unwrap();
+        check(&long);
+        assert_eq!(found, (position, metadata.clone()));
+
+        let other = build();
+        other.1.load(&path).unwrap();
+        assert_eq!(other.2.values().unwrap(), long.2.values().unwrap());
+        // Saved again, it is of the present version.
+        let again = folder("again").join("run.safetensors");
+        Checkpoint::save(&again, &long.1, Some(&long.0), None).unwrap();
+        assert!(String::from_utf8_lossy(&fs::read(&again).unwrap()).contains(r#"\"version\":2"#));
+        let mut last = build();
+        Checkpoint::load(&again, &last.1, Some(&mut last.0)).unwrap();
+        check(&last);
     }
 }
 

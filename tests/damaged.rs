@@ -10,6 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use kiln::data::Position;
 use kiln::prelude::*;
 use kiln::rng::Philox;
 use kiln::train::checkpoint::Checkpoint;
@@ -108,9 +109,9 @@ fn names_shapes_and_contents_must_be_the_model_s() {
     }
     // Whole as weights, not as a checkpoint: its optimizer's state or its metadata is not right.
     for (from, to) in [
-        ("optimizer/m.scale", "optimizer/x.scale"),
+        ("optimizer/model/m.scale", "optimizer/model/x.scale"),
         ("adamw", "other"),
-        ("version\\\":1", "version\\\":9"),
+        ("version\\\":2", "version\\\":9"),
         ("steps\\\":1", "steps\\\":18446744073709551615"),
         ("fc.weight\\\",1", "fc.weight\\\",18446744073709551615"),
         ("loss_scale\\\":null", "loss_scale\\\":[\\\"NaN\\\",0]"),
@@ -171,12 +172,14 @@ fn refused_whole(bytes: &[u8], why: &str) {
 #[test]
 fn numbers_that_no_run_leaves_are_refused_by_name() {
     let good = good();
-    for (name, value) in [("fc.weight", f64::NAN), ("scale", f64::INFINITY), ("optimizer/m.scale", f64::NEG_INFINITY)] {
-        let bare = name.trim_start_matches("optimizer/");
+    for (name, value) in
+        [("fc.weight", f64::NAN), ("scale", f64::INFINITY), ("optimizer/model/m.scale", f64::NEG_INFINITY)]
+    {
+        let bare = name.trim_start_matches("optimizer/model/");
         refused_whole(&with_element(&good, name, 3, value), &format!("`{bare}` is {value} at element 3"));
     }
     refused_whole(
-        &with_element(&good, "optimizer/v.fc.weight", 31, -1e-9),
+        &with_element(&good, "optimizer/model/v.fc.weight", 31, -1e-9),
         "`v.fc.weight` is -0.000000001 at element 31",
     );
     for lr in ["NaN", "inf", "-inf", "-0.1"] {
@@ -184,7 +187,7 @@ fn numbers_that_no_run_leaves_are_refused_by_name() {
     }
     // A momentum may be negative, and so may a weight.
     let path = folder("negative").join("run.safetensors");
-    fs::write(&path, with_element(&with_element(&good, "optimizer/m.scale", 1, -2.0), "scale", 1, -3.0)).unwrap();
+    fs::write(&path, with_element(&with_element(&good, "optimizer/model/m.scale", 1, -2.0), "scale", 1, -3.0)).unwrap();
     let model = Model::new(&Device::cpu(), 1);
     Checkpoint::load(&path, &model.store, Some(&mut adamw(&model))).unwrap();
     assert_eq!(model.scale.values().unwrap()[1], -3.0);
@@ -219,13 +222,19 @@ fn files_whose_parts_do_not_fit_together_are_refused() {
     }
     let moved = [&data[..place(last)], &[0; 8], &data[place(last)..]].concat();
     refused_whole(&joined(&holed.to_string(), &moved), "of the data");
-    let m = header["optimizer/m.scale"]["data_offsets"].to_string();
-    let v = header["optimizer/v.scale"]["data_offsets"].to_string();
+    let m = header["optimizer/model/m.scale"]["data_offsets"].to_string();
+    let v = header["optimizer/model/v.scale"]["data_offsets"].to_string();
     refused_whole(&joined(&text.replace(&m, &v), &data), "begins at byte");
     // Unknown parts.
-    let from = "\\\"position\\\":null";
-    let to = format!("{from},\\\"schedule\\\":7");
+    let from = "\\\"version\\\":2";
+    let to = format!("\\\"schedule\\\":7,{from}");
     refused_whole(&edited(&good, from, &to), "`schedule`");
+    let from = "\\\"parts\\\":{";
+    refused_whole(&edited(&good, from, &format!("{from}\\\"value/schedule\\\":7,")), "value `schedule`, which");
+    refused_whole(&edited(&good, from, &format!("{from}\\\"value/a/b\\\":7,")), "`value/a/b`");
+    refused_whole(&edited(&good, from, &format!("{from}\\\"schedule\\\":7,")), "`schedule`");
+    let twice = format!("{from}\\\"store/model\\\":7,");
+    refused_whole(&edited(&good, from, &twice), "`store/model` is there twice");
     refused_whole(&edited(&good, "\\\"rule", "\\\"mood\\\":1,\\\"rule"), "`mood`");
     refused_whole(&edited(&good, "\\\"draws\\\":[", "\\\"draws\\\":[[1],"), "`draws`");
     refused_whole(
@@ -423,5 +432,30 @@ fn a_bad_file_changes_nothing_while_a_refused_step_is_pending() {
         assert!(matches!(device.synchronize(), Err(Error::NonFinite { step: 3, .. })));
         assert_eq!(model.weight.values().unwrap(), before.0);
         assert_eq!(model.optimizer.state().unwrap().tensors, before.1.tensors);
+    }
+}
+
+#[test]
+fn a_bad_part_behind_a_good_optimizer_leaves_a_refused_step_pending() {
+    let Some(folder) = inside() else {
+        let folder = Folder::new("behind");
+        return pass_alone("a_bad_part_behind_a_good_optimizer_leaves_a_refused_step_pending", &folder.0);
+    };
+    let path = folder.join("run.safetensors");
+    let digits = kiln::data::digits().train;
+    for device in [Device::cpu(), common::gpu()] {
+        let mut model = Single::new(&device);
+        model.step(1.0);
+        let parts = Checkpoint::parts().store("model", &model.store).optimizer("model", &model.optimizer);
+        parts.position("train", Position { epoch: 0, batch: 99 }).save(&path).unwrap();
+        model.step(1.0);
+        let before = model.everything();
+        model.step(f64::NAN);
+        let (mut loader, file) = (digits.batches(64), Checkpoint::open(&path).unwrap());
+        let load = file.load().store("model", &model.store).optimizer("model", &mut model.optimizer);
+        let error = load.part("train", &mut loader).finish().unwrap_err();
+        assert!(error.to_string().contains("batch 99 of an epoch that has 23"), "{error}");
+        assert!(matches!(device.synchronize(), Err(Error::NonFinite { step: 3, .. })));
+        assert_eq!(model.everything(), before);
     }
 }

@@ -189,34 +189,60 @@ fn growth(body: impl FnOnce()) -> Option<u64> {
 /// Bytes that are no more than a part of the file: pieces, allocators, the driver's own.
 const FIXED: u64 = 20 << 20;
 
-/// Saving and loading a checkpoint of AdamW with 64 MB of tensors (KILN_TEST_MEGABYTES for others) on `device`.
-fn takes_little_memory(device: &Device, folder: &Path) {
+/// Saving and loading a checkpoint of AdamW with 64 MB of tensors (KILN_TEST_MEGABYTES for others) on `device`, of one model
+/// or of several.
+fn takes_little_memory(device: &Device, models: usize, folder: &Path) {
     let megabytes = std::env::var("KILN_TEST_MEGABYTES").map_or(64, |text| text.parse().unwrap());
     // Weights and two moments, in F32 or F64.
-    let elements = megabytes * 1_000_000 / 3 / if device.is_cpu() { 8 } else { 4 };
-    let store = ParamStore::new(device, 1);
+    let elements = megabytes * 1_000_000 / 3 / models / if device.is_cpu() { 8 } else { 4 };
     let each = 37_111;
-    for number in 0..elements / each {
-        store.root().child(number).param("weight", &[each], Init::Constant(0.5));
-    }
-    let mut optimizer = AdamW::new(&store, AdamWConfig::default());
-    let step = |optimizer: &mut AdamW, store: &ParamStore| {
-        let gradients = store.parameters().into_iter().map(|weight| (weight, device.full(&[each], 0.1, DType::F32)));
-        optimizer.step_with(gradients.collect()).unwrap();
+    let model = |name: usize| {
+        let store = ParamStore::new(device, 1);
+        for number in 0..elements / each {
+            store.root().child(number).param("weight", &[each], Init::Constant(0.5));
+        }
+        let optimizer = AdamW::new(&store, AdamWConfig::default());
+        (name.to_string(), store, optimizer)
+    };
+    let mut all: Vec<(String, ParamStore, AdamW)> = (0..models).map(model).collect();
+    let step = |all: &mut Vec<(String, ParamStore, AdamW)>| {
+        for (_, store, optimizer) in all {
+            let gradient = || device.full(&[each], 0.1, DType::F32);
+            optimizer.step_with(store.parameters().into_iter().map(|weight| (weight, gradient())).collect()).unwrap();
+        }
         device.synchronize().unwrap();
     };
-    step(&mut optimizer, &store);
+    step(&mut all);
     let path = folder.join("run.safetensors");
-    let save = growth(|| Checkpoint::save(&path, &store, Some(&optimizer), None).unwrap());
-    let before = store.parameters()[3].values().unwrap();
-    step(&mut optimizer, &store);
-    let load = growth(|| {
-        Checkpoint::load(&path, &store, Some(&mut optimizer)).unwrap();
+    let save = growth(|| match &all[..] {
+        [(_, store, optimizer)] => Checkpoint::save(&path, store, Some(optimizer), None).unwrap(),
+        all => {
+            let parts = all.iter().fold(Checkpoint::parts(), |parts, (name, store, optimizer)| {
+                parts.store(name, store).optimizer(name, optimizer)
+            });
+            parts.save(&path).unwrap();
+        }
     });
-    assert_eq!(store.parameters()[3].values().unwrap(), before);
+    let some = |all: &[(String, ParamStore, AdamW)]| {
+        all.iter().map(|(_, store, _)| store.parameters()[3].values().unwrap()).collect::<Vec<_>>()
+    };
+    let before = some(&all);
+    step(&mut all);
+    assert_ne!(some(&all), before);
+    let load = growth(|| match &mut all[..] {
+        [(_, store, optimizer)] => drop(Checkpoint::load(&path, store, Some(optimizer)).unwrap()),
+        all => {
+            let file = Checkpoint::open(&path).unwrap();
+            let parts = all.iter_mut().fold(file.load(), |parts, (name, store, optimizer)| {
+                parts.store(name, store).optimizer(name, optimizer)
+            });
+            parts.finish().unwrap();
+        }
+    });
+    assert_eq!(some(&all), before);
     let size = fs::metadata(&path).unwrap().len();
     let (Some(save), Some(load)) = (save, load) else { return };
-    println!("measured {}: file {size}, saving {save}, loading {load} bytes", device.name());
+    println!("measured {}: {models} models, file {size}, saving {save}, loading {load} bytes", device.name());
     assert!(size > megabytes as u64 * 900_000);
     assert!(save <= size / 2 + FIXED, "saving {size} bytes took {save}");
     assert!(load <= size * 3 / 2 + FIXED, "loading {size} bytes took {load}");
@@ -225,7 +251,7 @@ fn takes_little_memory(device: &Device, folder: &Path) {
 #[test]
 fn a_checkpoint_takes_little_more_than_itself_on_the_reference() {
     match inside() {
-        Some(folder) => takes_little_memory(&Device::cpu(), &folder),
+        Some(folder) => takes_little_memory(&Device::cpu(), 1, &folder),
         None => {
             pass_alone("a_checkpoint_takes_little_more_than_itself_on_the_reference", &Folder::new("memory-cpu").0);
         }
@@ -235,8 +261,26 @@ fn a_checkpoint_takes_little_more_than_itself_on_the_reference() {
 #[test]
 fn a_checkpoint_takes_little_more_than_itself_on_a_gpu() {
     match inside() {
-        Some(folder) => takes_little_memory(&common::gpu(), &folder),
+        Some(folder) => takes_little_memory(&common::gpu(), 1, &folder),
         None => pass_alone("a_checkpoint_takes_little_more_than_itself_on_a_gpu", &Folder::new("memory-gpu").0),
+    }
+}
+
+#[test]
+fn a_checkpoint_of_two_models_takes_little_more_than_itself_on_the_reference() {
+    let test = "a_checkpoint_of_two_models_takes_little_more_than_itself_on_the_reference";
+    match inside() {
+        Some(folder) => takes_little_memory(&Device::cpu(), 2, &folder),
+        None => pass_alone(test, &Folder::new("memory-two-cpu").0),
+    }
+}
+
+#[test]
+fn a_checkpoint_of_two_models_takes_little_more_than_itself_on_a_gpu() {
+    let test = "a_checkpoint_of_two_models_takes_little_more_than_itself_on_a_gpu";
+    match inside() {
+        Some(folder) => takes_little_memory(&common::gpu(), 2, &folder),
+        None => pass_alone(test, &Folder::new("memory-two-gpu").0),
     }
 }
 

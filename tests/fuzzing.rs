@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use kiln::rng::Philox;
 use targets::programs::{self, Drivers};
-use targets::{files, memory, mutate};
+use targets::{files, memory, mutate, parts};
 
 #[global_allocator]
 static COUNTING: memory::Counting = memory::Counting;
@@ -147,7 +147,7 @@ fn every_file(target: &str, check: impl Fn(&[u8]) -> bool) {
 #[ignore = "writes fuzz/seeds anew, for formats that have changed"]
 fn seeds_are_written() {
     let programs = (0..16).map(|number| any_bytes(&mut Philox::new(7, number))).collect();
-    let all = ["weights", "checkpoint", "idx", "cache"].map(|target| (target, files::seeds(target)));
+    let all = ["weights", "checkpoint", "parts", "idx", "cache"].map(|target| (target, files::seeds(target)));
     for (target, seeds) in all.into_iter().chain([("program", programs)]) {
         std::fs::create_dir_all(kept(target)).expect("a folder");
         for (number, seed) in seeds.iter().enumerate() {
@@ -164,6 +164,11 @@ fn damaged_weights_are_refused_whole_or_taken() {
 #[test]
 fn damaged_checkpoints_are_refused_whole_or_taken() {
     every_file("checkpoint", files::checkpoint);
+}
+
+#[test]
+fn damaged_checkpoints_of_several_parts_are_refused_whole_or_taken() {
+    every_file("parts", parts::parts);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Files of a run: trying them before it, checkpoints within it, and what a checkpoint must fit.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -78,18 +78,6 @@ fn settings(args: &Args, splits: &Splits) -> [Vec<(&'static str, String)>; 2] {
     [fixed, free]
 }
 
-/// The settings in the header of a checkpoint, if it has some.
-fn saved_settings(path: &Path) -> Option<Value> {
-    let mut file = File::open(path).ok()?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length).ok()?;
-    let mut header = vec![];
-    file.take(u64::from_le_bytes(length).min(1 << 24)).read_to_end(&mut header).ok()?;
-    let header: Value = serde_json::from_slice(&header).ok()?;
-    let kiln: Value = serde_json::from_str(header["__metadata__"]["kiln"].as_str()?).ok()?;
-    kiln["metadata"].get(SETTINGS).cloned()
-}
-
 /// Loads the checkpoint that the run goes on from; where the next batch is.
 pub fn resume(
     path: &Path,
@@ -99,10 +87,11 @@ pub fn resume(
     optimizer: &mut dyn Optimizer,
 ) -> Result<Position> {
     // Before anything is loaded: of two settings the user is told more than of what they change in a model.
-    let saved = saved_settings(path);
+    let file = Checkpoint::open(path)?;
+    let saved = file.value("metadata").and_then(|all| all.get(SETTINGS));
     let [fixed, free] = settings(args, splits);
     let differs = |(name, now): (&'static str, String)| {
-        let before = saved.as_ref()?.get(name)?.as_str()?;
+        let before = saved?.get(name)?.as_str()?;
         (before != now).then(|| (name, before.to_string(), now))
     };
     let wrong: Vec<_> = fixed.into_iter().filter_map(differs).collect();
@@ -111,9 +100,14 @@ pub fn resume(
             wrong.iter().map(|(name, before, now)| format!("{name} {before} there, {now} here")).collect();
         bail!("{}: it is of another run: {}; give the options of that run", path.display(), list.join("; "));
     }
-    let loaded = Checkpoint::load(path, params, Some(optimizer))?;
-    let position = loaded.position.context("the checkpoint holds no position in the data")?;
-    println!("resumed  {} after {} steps", path.display(), loaded.steps);
+    let (mut position, mut rest) = (Position::default(), Value::Null);
+    let mut load = file.load().store("model", params).optimizer("model", &mut *optimizer);
+    load = load.position("train", &mut position);
+    if saved.is_some() {
+        load = load.value("metadata", &mut rest);
+    }
+    load.finish()?;
+    println!("resumed  {} after {} steps", path.display(), optimizer.steps());
     for (name, before, now) in free.into_iter().filter_map(differs) {
         println!("changed  {name} from {before} to {now}");
     }

@@ -13,18 +13,18 @@ use kiln::prelude::*;
 use kiln::train::checkpoint::Checkpoint;
 use kiln::{Draws, State, data, fuzzing};
 
-use super::memory;
+use super::{memory, parts};
 
 /// What a reader may take whatever the file says: error texts, buffers of a file and of a decompressor, small models.
-const ALWAYS: usize = 512 << 10;
+pub(super) const ALWAYS: usize = 512 << 10;
 /// Bytes that a reader may take for each byte of a safetensors file: a byte of its header can be a value of its JSON.
-const A_BYTE: usize = 64;
+pub(super) const A_BYTE: usize = 64;
 
 /// A folder of one thread, in memory where the system has a place for that; it goes away with the thread.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn new() -> Folder {
+    pub(super) fn new() -> Folder {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let memory = Path::new("/dev/shm");
         let base = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
@@ -34,7 +34,7 @@ impl Folder {
         Folder(folder)
     }
 
-    fn put(&self, name: &str, bytes: &[u8]) -> PathBuf {
+    pub(super) fn put(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.0.join(name);
         fs::write(&path, bytes).expect("a file to read");
         path
@@ -49,17 +49,17 @@ impl Drop for Folder {
 }
 
 /// A small model with its optimizer.
-struct Model<R: Rule> {
-    store: ParamStore,
+pub(super) struct Model<R: Rule> {
+    pub(super) store: ParamStore,
     parameters: [Param; 2],
     states: Vec<State>,
     draws: Draws,
-    optimizer: Stepper<R>,
+    pub(super) optimizer: Stepper<R>,
 }
 
 /// All that a file can change in a model.
 #[derive(Debug)]
-struct Contents {
+pub(super) struct Contents {
     values: Vec<f64>,
     states: Vec<f64>,
     draws: (u64, u64),
@@ -78,7 +78,7 @@ impl PartialEq for Contents {
 }
 
 impl<R: Rule> Model<R> {
-    fn new(seed: u64, config: R, scale: Option<LossScale>) -> Model<R> {
+    pub(super) fn new(seed: u64, config: R, scale: Option<LossScale>) -> Model<R> {
         let device = Device::cpu();
         let store = ParamStore::new(&device, seed);
         let root = store.root();
@@ -97,7 +97,7 @@ impl<R: Rule> Model<R> {
         model
     }
 
-    fn step(&mut self) -> Result<()> {
+    pub(super) fn step(&mut self) -> Result<()> {
         let [weight, bias] = self.parameters.each_ref().map(Param::tensor);
         let x = self.store.device().tensor(&[0.5f32, -1.0, 0.25, 2.0], &[2, 2]);
         let y = (x.matmul(&weight.transpose(0, 1)) + bias).dropout(0.25, &self.draws);
@@ -106,7 +106,7 @@ impl<R: Rule> Model<R> {
         self.optimizer.step(&(y - 1.0).square().mean_all())
     }
 
-    fn contents(&self) -> Contents {
+    pub(super) fn contents(&self) -> Contents {
         let values = self.parameters.iter().flat_map(|parameter| parameter.values().expect("values")).collect();
         let states = self.states.iter().flat_map(|state| state.get().to_array().expect("a state").data).collect();
         let rest = self.optimizer.state().expect("the optimizer's state");
@@ -115,7 +115,7 @@ impl<R: Rule> Model<R> {
 }
 
 impl Contents {
-    fn check(&self) {
+    pub(super) fn check(&self) {
         assert!(self.values.iter().all(|x| x.is_finite()), "values are not finite: {:?}", self.values);
         // A running minimum starts at infinity.
         assert!(!self.states.iter().any(|x| x.is_nan()), "states are NaN: {:?}", self.states);
@@ -163,11 +163,11 @@ impl<R: Rule> Pair<R> {
     }
 }
 
-fn adamw() -> AdamWConfig {
+pub(super) fn adamw() -> AdamWConfig {
     AdamWConfig { lr: 0.01, ..Default::default() }
 }
 
-fn sgd() -> SgdConfig {
+pub(super) fn sgd() -> SgdConfig {
     SgdConfig { lr: 0.01, momentum: 0.9, ..Default::default() }
 }
 
@@ -362,6 +362,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             }
             all
         }
+        "parts" => parts::seeds(),
         "idx" => {
             let of = |selector: u8, bytes: &[u8]| [&[selector], bytes].concat();
             let good = good_idx();

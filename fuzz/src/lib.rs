@@ -5,4 +5,5 @@
 pub mod files;
 pub mod memory;
 pub mod mutate;
+pub mod parts;
 pub mod programs;

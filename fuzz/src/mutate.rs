@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 const NUMBERS: [u64; 16] =
     [0, 1, 2, 3, 7, 8, 127, 128, 255, 65_535, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 1 << 53, (1 << 63) - 1, u64::MAX];
 /// What a text of a header may be replaced by.
-const TEXTS: [&str; 24] = [
+const TEXTS: [&str; 33] = [
     "",
     "F64",
     "F32",
@@ -21,6 +21,15 @@ const TEXTS: [&str; 24] = [
     "fc.weight",
     "fc.bias",
     "optimizer/m.fc.weight",
+    "optimizer/model/m.fc.weight",
+    "store/second/fc.bias",
+    "record/kept/sums",
+    "version",
+    "parts",
+    "store/model",
+    "store/second",
+    "optimizer/second",
+    "value/note",
     "norm.running_mean",
     "adamw",
     "sgd",
@@ -40,7 +49,7 @@ const FLOATS: [f64; 8] = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -1e
 pub fn file(target: &str, seeds: &[Vec<u8>], rng: &mut Philox) -> Vec<u8> {
     let seed = &seeds[below(rng, seeds.len())];
     match target {
-        "weights" | "checkpoint" if rng.below(4) > 0 => tensors(seed, rng),
+        "weights" | "checkpoint" | "parts" if rng.below(4) > 0 => tensors(seed, rng),
         _ => bytes(seed.clone(), rng),
     }
 }

@@ -176,6 +176,18 @@ pub trait Optimizer {
     fn state_in_place(&self) -> Result<StateInPlace> {
         self.state().map(StateInPlace::on_host)
     }
+    /// What [`Optimizer::set_state_packed`] would refuse; nothing of the state changes. For checkpoints, all of whose
+    /// parts are checked before the first is written.
+    ///
+    /// # Errors
+    /// As [`Optimizer::set_state`].
+    #[doc(hidden)]
+    fn check_state_packed(&mut self, state: &OptimizerState, tensors: &StateTensors<'_>) -> Result<()> {
+        // An optimizer of a program's own is made to take it, and given back what it had.
+        let before = self.state()?;
+        self.set_state(&state::with_tensors(state, tensors))?;
+        self.set_state(&before)
+    }
     /// [`Optimizer::set_state`] with tensors from a file, for checkpoints.
     #[doc(hidden)]
     fn set_state_packed(&mut self, state: &OptimizerState, tensors: &StateTensors<'_>) -> Result<()> {

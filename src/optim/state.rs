@@ -56,6 +56,18 @@ pub(crate) struct InPlace {
 #[doc(hidden)]
 pub type StateTensors<'a> = HashMap<&'a str, (Shape, Packed<'a>)>;
 
+/// A state that fits an optimizer.
+struct Fitting<'a> {
+    /// Updates of each parameter.
+    updates: Vec<u64>,
+    /// A moment, a parameter, and the values; zeros for none.
+    writes: Vec<(usize, usize, Option<&'a Packed<'a>>)>,
+    /// What is kept for each parameter.
+    kept: Vec<Option<[f64; 4]>>,
+    /// The rate of each rule.
+    lrs: Vec<f64>,
+}
+
 impl StateInPlace {
     /// Of a state that is on the host.
     pub(super) fn on_host(mut state: OptimizerState) -> StateInPlace {
@@ -84,7 +96,7 @@ fn demand(moment: Moment) -> Demand {
 impl<R: ?Sized + Send + Sync> Stepper<R> {
     pub(super) fn saved(&self) -> Result<OptimizerState> {
         let StateInPlace { mut state, tensors } = self.saved_in_place()?;
-        let mut reader = Reader::new(self.store.device());
+        let mut reader = Reader::default();
         for InPlace { name, shape, place, .. } in tensors {
             let mut values = Vec::with_capacity(shape.elements());
             reader.read(&place, shape.elements(), &mut |part| {
@@ -190,8 +202,18 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
         self.refuse(Problem::Value(what, "load it into the optimizer and the model that it was saved from"))
     }
 
-    /// [`Stepper::restore`], with the tensors apart from the rest.
-    pub(super) fn restore_packed(&mut self, state: &OptimizerState, tensors: &StateTensors<'_>) -> Result<()> {
+    /// What a state brings, if it fits; nothing has changed then.
+    fn fitting<'a>(&mut self, state: &OptimizerState, tensors: &'a StateTensors<'_>) -> Result<Fitting<'a>> {
+        let is_new = self.tally.is_none();
+        let fitting = self.try_fitting(state, tensors);
+        // A loss scale that no step has used is no state yet.
+        if is_new {
+            self.tally = None;
+        }
+        fitting
+    }
+
+    fn try_fitting<'a>(&mut self, state: &OptimizerState, tensors: &'a StateTensors<'_>) -> Result<Fitting<'a>> {
         if state.rule != self.name() {
             return Err(self.foreign(format!("the state is one of {}", state.rule)));
         }
@@ -217,7 +239,6 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
             }
         }
         let updates: Vec<u64> = updates.into_iter().map(Option::unwrap_or_default).collect();
-        // Everything is checked before anything is written.
         let exact = self.store.device().is_exact();
         let mut writes = vec![];
         let moments = self.moments_of_chunks()?;
@@ -259,6 +280,20 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
         if lrs.len() != self.rules.len() {
             return Err(self.foreign(format!("it has {} learning rates", lrs.len())));
         }
+        Ok(Fitting { updates, writes, kept, lrs })
+    }
+
+    /// What [`Stepper::restore_packed`] would refuse; nothing of the state changes.
+    pub(super) fn check_packed(&mut self, state: &OptimizerState, tensors: &StateTensors<'_>) -> Result<()> {
+        self.fitting(state, tensors)?;
+        self.store.device().finish()
+    }
+
+    /// [`Stepper::restore`], with the tensors apart from the rest.
+    pub(super) fn restore_packed(&mut self, state: &OptimizerState, tensors: &StateTensors<'_>) -> Result<()> {
+        // Everything is checked before anything is written.
+        let Fitting { updates, mut writes, kept, lrs } = self.fitting(state, tensors)?;
+        let layout = self.store.layout()?;
         let before: Vec<f64> = self.rules.iter().map(|ruled| ruled.lr).collect();
         self.rules.iter_mut().zip(lrs).for_each(|(ruled, lr)| ruled.lr = lr);
         // What steps before this one have still to report is undone with them.

@@ -520,6 +520,10 @@ impl<R: ?Sized + Send + Sync> Optimizer for Stepper<R> {
         self.saved_in_place()
     }
 
+    fn check_state_packed(&mut self, state: &OptimizerState, tensors: &StateTensors<'_>) -> Result<()> {
+        self.check_packed(state, tensors)
+    }
+
     fn set_state_packed(&mut self, state: &OptimizerState, tensors: &StateTensors<'_>) -> Result<()> {
         self.restore_packed(state, tensors)
     }

@@ -8,13 +8,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 use serde_json::{Value, json};
 
 use super::json;
-use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::file::{self, Durability};
@@ -32,6 +32,8 @@ const DAMAGED: &str = "take another copy of the file; this one is damaged, or no
 pub(super) struct Item {
     pub name: String,
     pub dtype: DType,
+    /// Whether floats of 32 bits are written with their f64 bits.
+    pub exact: bool,
     pub shape: Shape,
     pub place: Place,
     pub demand: Demand,
@@ -54,25 +56,19 @@ struct Entry {
     end: usize,
 }
 
-/// Writes a file; floats of 32 bits with their f64 bits where `exact` says so.
-pub(super) fn write(
-    path: &Path,
-    device: &Device,
-    mut items: Vec<Item>,
-    exact: bool,
-    (key, text): (&str, String),
-) -> Result<()> {
+/// Writes a file.
+pub(super) fn write(path: &Path, mut items: Vec<Item>, (key, text): (&str, String)) -> Result<()> {
     let refuse = |what: String, next| Error::Checkpoint { path: path.into(), what, next };
     // The widest first, so that every tensor begins at a multiple of its element's size.
-    items.sort_by_key(|item| std::cmp::Reverse(file_dtype(item.dtype, exact).bitsize()));
+    items.sort_by_key(|item| std::cmp::Reverse(file_dtype(item.dtype, item.exact).bitsize()));
     let mut names = HashSet::from([METADATA]);
     let mut header = format!("{{\"{METADATA}\":{}", json!({ key: text }));
     let mut end = 0;
     for item in &items {
         if !names.insert(&item.name) {
-            return Err(refuse(format!("the name `{}` is taken in files", item.name), "rename the parameter"));
+            return Err(refuse(format!("the name `{}` is taken in files", item.name), "give it another name"));
         }
-        let (start, dtype, shape) = (end, file_dtype(item.dtype, exact), Value::from(item.shape.to_vec()));
+        let (start, dtype, shape) = (end, file_dtype(item.dtype, item.exact), Value::from(item.shape.to_vec()));
         end += item.shape.elements() as u64 * dtype.bitsize() as u64 / 8;
         let name = Value::from(item.name.as_str());
         // The members in the order of the format's own library.
@@ -88,14 +84,14 @@ pub(super) fn write(
         let io = |error| Error::io(path, "write", error);
         out.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
         out.write_all(header.as_bytes()).map_err(io)?;
-        let mut reader = Reader::new(device);
+        let mut reader = Reader::default();
         for item in &items {
-            let dtype = file_dtype(item.dtype, exact);
+            let dtype = file_dtype(item.dtype, item.exact);
             let mut first = 0;
             reader.read(&item.place, item.shape.elements(), &mut |part| {
                 let bytes = encode(part, dtype);
                 // What could not be loaded again shall not take the place of what can.
-                let sound = Packed::new(dtype, &bytes).check(item.dtype, exact, item.demand, first);
+                let sound = Packed::new(dtype, &bytes).check(item.dtype, item.exact, item.demand, first);
                 sound.map_err(|why| {
                     let next = "keep the last file; find out with KILN_CHECK=1 where it comes from";
                     refuse(format!("`{}` {why}", item.name), next)
@@ -210,29 +206,20 @@ impl Content {
         self.tensors.iter().map(move |(name, entry)| (name.as_str(), is_float(entry)))
     }
 
-    /// The elements of a tensor, which must be there with this shape and be what `demand` says; `exact` where floats keep
-    /// their f64 bits.
-    pub fn tensor(&self, name: &str, shape: &Shape, dtype: DType, exact: bool, demand: Demand) -> Result<Packed<'_>> {
-        let Some(entry) = self.tensors.get(name) else {
-            let what = format!("there is no tensor `{name}`");
-            return Err(self.refuse(what, "load a file that was saved from the same model"));
-        };
-        if entry.shape[..] != shape[..] {
-            let what = format!("`{name}` has shape {:?}, the model's has {shape}", entry.shape);
-            return Err(self.refuse(what, "build the model with the sizes that the file was saved with"));
-        }
-        let numbers = Packed::new(entry.dtype, &self.bytes[entry.start..entry.end]);
-        let refuse = |next| move |why| self.refuse(format!("`{name}` {why}"), next);
-        numbers.suits(dtype).map_err(refuse("convert it: floats are read as F32, F64, F16 or BF16"))?;
-        let sound = numbers.check(dtype, exact, demand, 0);
-        sound.map_err(refuse("load a file from before this happened, or put the value right"))?;
-        Ok(numbers)
+    /// Names that begin with `prefix`, in order.
+    pub fn names_below(&self, prefix: &str) -> impl Iterator<Item = &str> {
+        let all = self.tensors.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        all.map(|(name, _)| name.as_str()).take_while(move |name| name.starts_with(prefix))
     }
 
-    /// Shape and elements of a tensor that is there; `None` for a shape that no tensor of a model has.
-    pub fn any(&self, name: &str) -> Option<(Shape, Packed<'_>)> {
+    /// Shape and elements of a tensor.
+    pub fn tensor(&self, name: &str) -> Option<(&[usize], Packed<'_>)> {
         let entry = self.tensors.get(name)?;
-        Some((Shape::new(&entry.shape)?, Packed::new(entry.dtype, &self.bytes[entry.start..entry.end])))
+        Some((&entry.shape, Packed::new(entry.dtype, &self.bytes[entry.start..entry.end])))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// An error about what is in this file.
