@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::rules::matrices;
+use super::places::MomentPlace;
+
 use super::settings::Options;
-use super::stepper::MomentPlace;
+use super::shapes::matrices;
 use crate::arena::Arena;
 use crate::engine::{ArenaBinding, ArenaKernel, Bound};
 use crate::kernel::{Kernel, Shader};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::factors::{Own, Site};
 use super::rule::Rule;
-use super::rules::sides;
+use super::shapes::sides;
 use crate::arena::Arena;
 use crate::engine::{ArenaBinding, ArenaKernel, Bound};
 use crate::kernel::{Kernel, Shader};

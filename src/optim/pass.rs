@@ -3,41 +3,25 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::clip::{self, Classes};
-use super::factors::{self, Own};
+use super::clip::Classes;
 use super::follow::Follower;
-use super::measure::{self, Measured, Measuring, Owner};
-use super::orthogonal;
+use super::measure::Measured;
+use super::places::MomentPlace;
 use super::rule::{Beside, Now, Numbers, Rule, Update as Updated};
 use super::ruled::Ruled;
 use super::settings::Options;
-use super::stepper::MomentPlace;
-use super::tally::{self, Members, Tally};
+use super::tally::{Members, Tally};
 use crate::arena::Arena;
 use crate::costs::Costs;
-use crate::engine::{ArenaBinding, ArenaKernel, Author, Bound, Found, Gradients, Step, Trained, Update, Wanted};
+use crate::engine::{Author, Bound, Found, Gradients, Step, Trained, Update, Wanted};
 use crate::error::{Error, Result};
 use crate::graph::Node;
-use crate::kernel::{Capabilities, Kernel, Vectors};
 use crate::params::{BLOCK, Chunk, ParamStore, Placed};
-use crate::shader::{Item, params};
-use crate::shaders::optim::{MEASURED, NUMBERS, UPDATE};
 
 /// Operand words of a group (`GROUP` of `settle.wgsl`, in vectors): those of its rule, and of the options.
-const GROUP: usize = 20;
+pub(super) const GROUP: usize = 20;
 /// Operand words of a follower.
-const FOLLOWER: usize = 4;
-
-params! {
-    /// Sizes of an update.
-    struct Sizes {
-        vectors,
-        /// First word of the factors.
-        word,
-        /// The class of all blocks, if they have one.
-        class_number: u32,
-    }
-}
+pub(super) const FOLLOWER: usize = 4;
 
 /// What a pass works on.
 pub(super) struct Parts<'a> {
@@ -70,11 +54,11 @@ pub(super) struct Parts<'a> {
 }
 
 pub(super) struct Pass<'a> {
-    parts: Parts<'a>,
+    pub(super) parts: Parts<'a>,
     /// Parameters that are not frozen.
     members: Vec<usize>,
     /// Class of each parameter, from 1: those of one class take the same factors.
-    classes: Vec<usize>,
+    pub(super) classes: Vec<usize>,
 }
 
 impl<'a> Pass<'a> {
@@ -138,7 +122,7 @@ impl<'a> Pass<'a> {
     }
 
     /// The rule of a group that has parameters: `prepare` has looked.
-    fn rule(&self, group: usize) -> Result<&'a dyn Rule> {
+    pub(super) fn rule(&self, group: usize) -> Result<&'a dyn Rule> {
         let missing = || Error::internal("a group without a rule");
         let number = self.parts.rule_of_group.get(group).copied().flatten().ok_or_else(missing)?;
         Ok(&*self.parts.rules[number].rule)
@@ -153,7 +137,7 @@ impl<'a> Pass<'a> {
     }
 
     /// What settles the parameters of each rule that has any to update: the rule, and its parameters.
-    fn settlings(&self, found: &[Found]) -> Vec<(&'a dyn Rule, Members)> {
+    pub(super) fn settlings(&self, found: &[Found]) -> Vec<(&'a dyn Rule, Members)> {
         let chunks = 0..self.parts.chunks.len();
         let updated: Vec<usize> = chunks
             .flat_map(|chunk| self.updated(found, |found| found != Found::Nowhere, chunk))
@@ -176,7 +160,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Parameters to update, by chunk, with what is known of each.
-    fn updated<T: Copy>(
+    pub(super) fn updated<T: Copy>(
         &self,
         known: &[T],
         is_reached: impl Fn(T) -> bool,
@@ -196,7 +180,7 @@ impl<'a> Pass<'a> {
 
     /// What the kernels of a chunk work on: the whole of it, for gradients in the arena, and the range of each parameter
     /// whose gradient is somewhere else.
-    fn ranges(&self, found: &[Found], chunk: usize) -> Result<Vec<Range>> {
+    pub(super) fn ranges(&self, found: &[Found], chunk: usize) -> Result<Vec<Range>> {
         let values = &self.parts.chunks[chunk].values;
         let mut blocks = vec![0; values.elements / BLOCK];
         let mut ranges = vec![];
@@ -228,11 +212,11 @@ impl<'a> Pass<'a> {
 }
 
 /// A part of an arena that one kernel updates.
-struct Range {
-    first: usize,
-    elements: usize,
-    gradients: Bound,
-    classes: Classes,
+pub(super) struct Range {
+    pub first: usize,
+    pub elements: usize,
+    pub gradients: Bound,
+    pub classes: Classes,
 }
 
 impl<'a> Pass<'a> {
@@ -275,181 +259,6 @@ impl<'a> Pass<'a> {
         }
         numbers.extend(self.parts.followers.iter().flat_map(|follower| follower.numbers()));
         numbers.into_iter().map(|x| (x as f32).to_bits()).collect()
-    }
-
-    /// The kernels of the update: the verdict, what rules measure, then a kernel a range.
-    fn kernels(&self, Wanted { found, first, beside, capabilities }: Wanted<'_>) -> Result<Vec<ArenaKernel>> {
-        let Parts { chunks, moments, tally, partials, measured, .. } = &self.parts;
-        let costs = self.parts.costs.unwrap_or_else(|| capabilities.costs());
-        let (mut norms, mut updates) = (vec![], vec![]);
-        let mut measuring = Measuring::default();
-        let (mut before, mut between) = (vec![], vec![]);
-        for (chunk, arenas) in chunks.iter().enumerate() {
-            for range in self.ranges(found, chunk)? {
-                let Range { first: start, elements, gradients, classes } = range;
-                norms.push(clip::Norm { gradients: gradients.clone(), elements, classes: classes.clone() });
-                let rule = self.rule(arenas.group)?;
-                let bind = |arena: &Arc<Arena>| (Bound::Range(arena.place.clone(), start, elements), true);
-                let word = first + tally::HEAD + arenas.group * GROUP;
-                let mut bound = vec![bind(&arenas.values), (gradients.clone(), false)];
-                let own = measured.filter(|_| rule.measures());
-                let (sites, scratch) = match (rule.beside(), own, &self.parts.scratch[chunk]) {
-                    (Beside::Nothing, ..) | (_, None, _) | (_, _, None) => {
-                        bound.extend(moments[chunk].iter().map(bind));
-                        (Sites::None, None)
-                    }
-                    (beside, Some(measured), Some(scratch)) => {
-                        let members = self.owned(found, chunk);
-                        let site = factors::Site {
-                            start,
-                            theta: bind(&arenas.values),
-                            gradients,
-                            moments: &moments[chunk],
-                            status: &tally.status,
-                            scratch,
-                            word,
-                            blocks: elements / BLOCK,
-                            options: self.parts.options,
-                        };
-                        if let Beside::Orthogonal(rounds) = beside {
-                            bound[1].1 = true;
-                            bound.extend(moments[chunk].iter().map(bind));
-                            let (kernels, sites) = orthogonal::kernels(&members, &site, rule, rounds, &measured.sums);
-                            between.extend(kernels);
-                            (Sites::Orthogonal(sites), Some(scratch))
-                        } else {
-                            let (kernels, sites) = factors::kernels(&members, &site);
-                            before.extend(kernels);
-                            let whole = factors::is_whole(&members, Vectors::of(elements, capabilities).width());
-                            (Sites::Factors(sites, whole), Some(scratch))
-                        }
-                    }
-                };
-                let site = Site { rule, bound, classes, word, elements, sites, scratch, moments: &moments[chunk] };
-                let owners = self.owners(chunk, start, elements, &site.classes);
-                if let Some(measured) = own {
-                    measuring.add(self.measure(&site, capabilities, costs), measured, &owners);
-                }
-                updates.push(self.update(site, own.map(|measured| (measured, &owners[..])), capabilities, costs));
-            }
-        }
-        let mut settlings = self.settlings(found).into_iter();
-        let (rule, members) = settlings.next().ok_or_else(|| Error::internal("an update of nothing"))?;
-        let verdict = tally.verdict(first, rule, members, beside);
-        let mut kernels = clip::kernels(norms, verdict, partials, capabilities, costs);
-        kernels.extend(settlings.map(|(rule, members)| tally.settle(first, rule, members)));
-        kernels.extend(before);
-        if let Some(measured) = measured {
-            kernels.extend(measuring.kernels(measured));
-        }
-        kernels.extend(between);
-        kernels.extend(updates);
-        let word = first + tally::HEAD + self.parts.now.len() * GROUP;
-        for (i, follower) in self.parts.followers.iter().enumerate() {
-            kernels.extend(follower.kernels(word + i * FOLLOWER, &tally.status, capabilities)?);
-        }
-        Ok(kernels)
-    }
-
-    /// The parameters of a chunk that are updated, in the order in which they lie.
-    fn owned(&self, found: &[Found], chunk: usize) -> Vec<Own<'a>> {
-        let (layout, places) = (self.parts.layout, self.parts.places);
-        let own = |(number, _): (usize, Found)| Own {
-            number,
-            place: &layout[number],
-            moments: &places[number],
-            class: self.classes[number],
-        };
-        let mut all: Vec<Own<'a>> = self.updated(found, |found| found != Found::Nowhere, chunk).map(own).collect();
-        all.sort_by_key(|own| own.place.offset);
-        all
-    }
-
-    /// The parameter of each block of a range, where it is updated.
-    fn owners(&self, chunk: usize, start: usize, elements: usize, classes: &Classes) -> Vec<Option<Owner>> {
-        let mut owners = vec![None; elements.div_ceil(BLOCK)];
-        for (number, place) in self.parts.layout.iter().enumerate().filter(|(_, place)| place.chunk == chunk) {
-            let last = (place.offset + place.shape.elements()).min(start + elements);
-            if place.offset < start || place.offset >= last || !classes.updates((place.offset - start) / BLOCK) {
-                continue;
-            }
-            let (begin, end) = (place.offset - start, last - start);
-            owners[begin / BLOCK..end.div_ceil(BLOCK)].fill(Some(Owner { number: number as u32, end: end as u32 }));
-        }
-        owners
-    }
-
-    /// The shader of a rule over vectors, with what it asks for.
-    fn shader(&self, rule: &dyn Rule, form: Vectors) -> crate::kernel::Shader {
-        let adjust = Item::new("adjust", self.parts.options.adjust());
-        let shader = rule.shader().item(adjust).file(form.file()).file(&NUMBERS).with_operands();
-        if rule.measures() { shader.file(&MEASURED) } else { shader }
-    }
-
-    /// The kernel of an update.
-    fn update(
-        &self,
-        site: Site<'_>,
-        measured: Option<(&Measured, &[Option<Owner>])>,
-        capabilities: &Capabilities,
-        costs: &Costs,
-    ) -> ArenaKernel {
-        let Site { rule, bound, classes, word, elements, sites, scratch, moments } = site;
-        let form = Vectors::of(elements, capabilities);
-        let vectors = elements / form.width();
-        // Where loads are dear a block shares those of its class and factors.
-        let one = matches!(classes, Classes::One(_)) && measured.is_none();
-        let shares = costs.dear_loads && !one;
-        let each = if shares { BLOCK / form.width() } else { 1 };
-        let shader = self.shader(rule, form).file(&UPDATE).constant("VECTORS", each).constant("ONE_CLASS", one);
-        let name = if form.eights { format!("{}.eights", rule.name()) } else { rule.name().into() };
-        let mut kernel = Kernel::own(name, shader);
-        kernel.uniform(Sizes { vectors, word, class_number: classes.number() });
-        kernel.workgroups = vectors.div_ceil(64 * each) as u64;
-        kernel.iterations = each as u64;
-        // Values and moments are read and written, gradients read.
-        kernel.bytes = Some(elements as u64 * 4 * (2 * bound.len() as u64 - 1));
-        let mut kernel = ArenaKernel { kernel, arenas: bound };
-        kernel.bind(ArenaBinding::read(&self.parts.tally.status, "status", "vec4<f32>"));
-        match (sites, scratch, measured) {
-            (Sites::Factors(sites, whole), Some(scratch), Some((measured, ..))) => {
-                factors::bind(&mut kernel, moments, scratch, whole);
-                factors::bind_sums(&mut kernel, &measured.sums, sites);
-            }
-            (Sites::Orthogonal(sites), Some(scratch), Some((measured, ..))) => {
-                orthogonal::bind(&mut kernel, scratch);
-                factors::bind_class(&mut kernel);
-                factors::bind_sums(&mut kernel, &measured.sums, sites);
-            }
-            (.., measured) => {
-                classes.bind(&mut kernel);
-                measure::bind_sums(&mut kernel, measured);
-            }
-        }
-        kernel
-    }
-
-    /// The kernel that measures for an update, but for where its sums go.
-    fn measure(&self, site: &Site<'_>, capabilities: &Capabilities, costs: &Costs) -> measure::Draft {
-        let form = Vectors::of(site.elements, capabilities);
-        let shader = self.shader(site.rule, form);
-        let mut kernel = Kernel::own(format!("{}.measure", site.rule.name()), shader);
-        kernel.bytes = Some(site.elements as u64 * 4 * (2 * site.bound.len() as u64 - 1));
-        let mut kernel = ArenaKernel { kernel, arenas: site.bound.clone() };
-        kernel.bind(ArenaBinding::read(&self.parts.tally.status, "status", "vec4<f32>"));
-        let sites = match (&site.sites, site.scratch) {
-            (Sites::Factors(sites, whole), Some(scratch)) => {
-                factors::bind(&mut kernel, site.moments, scratch, *whole);
-                Some(sites.clone())
-            }
-            _ => {
-                site.classes.clone().bind(&mut kernel);
-                None
-            }
-        };
-        let lanes = costs.dear_barriers;
-        let class_number = site.classes.number();
-        measure::Draft { kernel, form, elements: site.elements, word: site.word, class_number, lanes, sites }
     }
 
     /// The same on the reference's arenas.
@@ -524,25 +333,4 @@ impl<'a> Pass<'a> {
         }
         self.parts.followers.iter().try_for_each(|follower| follower.reference())
     }
-}
-
-/// A range of an arena as the kernels of its rule see it.
-struct Site<'a> {
-    rule: &'a dyn Rule,
-    bound: Vec<(Bound, bool)>,
-    classes: Classes,
-    /// First word of its group's numbers.
-    word: usize,
-    elements: usize,
-    sites: Sites,
-    scratch: Option<&'a Arc<Arena>>,
-    moments: &'a [Arc<Arena>],
-}
-
-/// What a rule that does more than go over the scalars knows of the parameters of a range.
-enum Sites {
-    None,
-    /// True if vectors are never of two rows.
-    Factors(Vec<u32>, bool),
-    Orthogonal(Vec<u32>),
 }

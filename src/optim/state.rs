@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::places::MomentPlace;
 use super::rule::Moment;
-use super::stepper::MomentPlace;
 use super::tally::MOST_UPDATES;
 use super::{Optimizer, Stepper};
 use crate::dtype::DType;
@@ -279,6 +279,9 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
         let lrs: Vec<f64> = std::iter::once(state.lr).chain(state.more_lrs.iter().copied()).collect();
         if lrs.len() != self.rules.len() {
             return Err(self.foreign(format!("it has {} learning rates", lrs.len())));
+        }
+        if let Some(lr) = lrs.iter().find(|lr| !(lr.is_finite() && **lr >= 0.0)) {
+            return Err(self.foreign(format!("lr is {lr}")));
         }
         Ok(Fitting { updates, writes, kept, lrs })
     }

@@ -12,6 +12,7 @@ use super::given;
 use super::measure;
 use super::orthogonal;
 use super::pass::{self, Pass};
+use super::places::{MomentPlace, moment_places};
 use super::rule::{Beside, Moment, Now, Rule};
 use super::ruled::Ruled;
 use super::scale::LossScale;
@@ -25,10 +26,9 @@ use crate::dtype::Precision;
 use crate::engine::{self, Author, Gradients};
 use crate::error::{Error, Problem, Result};
 use crate::kernel::Capabilities;
-use crate::params::{BLOCK, Chunk, Param, ParamStore, Placed};
+use crate::params::{BLOCK, Chunk, Param, ParamStore};
 use crate::plan::Plan;
 use crate::schedule::Schedule;
-use crate::shape::Shape;
 use crate::target::Target;
 use crate::tensor::Tensor;
 
@@ -72,40 +72,6 @@ pub struct Stepper<R: ?Sized> {
     /// How losses are scaled: as chosen, else as the store's precision wants.
     pub(super) scaling: Option<Option<LossScale>>,
     pub(super) tally: Option<Tally>,
-}
-
-/// Where a moment of a parameter is: its first element, and its shape.
-pub(super) type MomentPlace = (usize, Shape);
-
-/// For each of these parameters of a chunk where its moments are, and how long the arena of each moment is. Where all moments
-/// have their parameter's shape they lie as the parameters do.
-fn moment_places(
-    rule: &dyn Rule,
-    own: &[usize],
-    layout: &[Placed],
-    elements: usize,
-) -> (Vec<Vec<Option<MomentPlace>>>, Vec<usize>) {
-    let count = rule.moments().len();
-    let shape = |number: usize, moment: usize| rule.moment_shape(moment, layout[number].shape);
-    let mut places = vec![vec![None; count]; own.len()];
-    let mut lengths = vec![elements; count];
-    for moment in 0..count {
-        if own.iter().all(|&number| shape(number, moment) == Some(layout[number].shape)) {
-            for (places, &number) in places.iter_mut().zip(own) {
-                places[moment] = Some((layout[number].offset, layout[number].shape));
-            }
-            continue;
-        }
-        let mut next = 0;
-        for (places, &number) in places.iter_mut().zip(own) {
-            if let Some(shape) = shape(number, moment) {
-                places[moment] = Some((next, shape));
-                next += shape.elements().next_multiple_of(BLOCK);
-            }
-        }
-        lengths[moment] = next.max(BLOCK);
-    }
-    (places, lengths)
 }
 
 impl<R: Rule> Stepper<R> {

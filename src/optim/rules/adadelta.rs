@@ -1,6 +1,6 @@
 //! Adadelta (Zeiler 2012, "ADADELTA: an adaptive learning rate method"), as `torch.optim.Adadelta` has it.
 
-use super::common;
+use super::common::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
 use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, numbers};

@@ -1,11 +1,12 @@
 //! Adafactor (Shazeer and Stern 2018, "Adafactor: adaptive learning rates with sublinear memory cost"), as `torch.optim.Adafactor`
 //! has it: of the second moment of a matrix it keeps the means of its rows and of its columns alone.
 
-use super::common;
+use super::common::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
 use crate::optim::rule::{Beside, Moment, Now, Numbers, Rule, Update, arenas, numbers};
 use crate::optim::settings::check_number;
+use crate::optim::shapes::matrices;
 use crate::shaders::optim::{ADAFACTOR, ADAFACTOR_CORRECTION};
 use crate::shape::Shape;
 
@@ -33,14 +34,6 @@ pub struct AdafactorConfig {
 impl Default for AdafactorConfig {
     fn default() -> Self {
         AdafactorConfig { lr: 1e-2, beta2_decay: -0.8, eps: (f64::from(f32::EPSILON), 1e-3), d: 1.0, weight_decay: 0.0 }
-    }
-}
-
-/// (matrices, rows, columns) of a parameter that has any.
-pub(in crate::optim) fn matrices(shape: &[usize]) -> Option<[usize; 3]> {
-    match shape {
-        [before @ .., rows, columns] => Some([before.iter().product(), *rows, *columns]),
-        _ => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Adagrad (Duchi, Hazan and Singer 2011, "Adaptive subgradient methods for online learning and stochastic optimization"), as
 //! `torch.optim.Adagrad` has it.
 
-use super::common;
+use super::common::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
 use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, numbers};

@@ -2,7 +2,7 @@
 //! and Hutter 2019, "Decoupled weight decay regularization", algorithm 2), as `torch.optim` has them; both with AMSGrad
 //! (Reddi, Kale and Kumar 2018).
 
-use super::common;
+use super::common::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
 use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, logarithm, numbers};

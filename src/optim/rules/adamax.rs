@@ -1,7 +1,7 @@
 //! Adamax: Adam with the largest gradient, decayed, in place of the mean of squares (Kingma and Ba 2015, section 7.1), as
 //! `torch.optim.Adamax` has it.
 
-use super::common;
+use super::common::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
 use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, logarithm, numbers};

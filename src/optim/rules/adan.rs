@@ -1,6 +1,6 @@
 //! Adan (Xie et al. 2022, "Adan: adaptive Nesterov momentum algorithm for faster optimizing deep models").
 
-use super::common;
+use super::common::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
 use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, logarithm, numbers};

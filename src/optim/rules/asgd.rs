@@ -1,7 +1,7 @@
 //! Averaged SGD (Polyak and Juditsky 1992, "Acceleration of stochastic approximation by averaging"), as `torch.optim.ASGD` has it. The
 //! average is the moment `average` of [`Optimizer::state`](crate::optim::Optimizer::state).
 
-use super::common;
+use super::common::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
 use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, numbers, with_powers};

@@ -1,6 +1,6 @@
 //! LAMB: AdamW whose step in each parameter is as long as the parameter (You et al. 2020, "Large batch optimization for deep learning").
 
-use super::common;
+use super::common::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
 use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, Writes, elementwise_measured, logarithm, numbers};

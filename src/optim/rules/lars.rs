@@ -1,7 +1,7 @@
 //! LARS: SGD with momentum whose rate is scaled in each parameter by the parameter's norm over its gradient's (You, Gitman and Ginsburg
 //! 2017, "Large batch training of convolutional networks").
 
-use super::common;
+use super::common::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
 use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, Writes, elementwise_measured, numbers};

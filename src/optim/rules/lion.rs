@@ -1,6 +1,6 @@
 //! Lion (Chen et al. 2023, "Symbolic discovery of optimization algorithms").
 
-use super::common;
+use super::common::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
 use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, numbers};

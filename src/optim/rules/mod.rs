@@ -7,6 +7,7 @@ mod adam;
 mod adamax;
 mod adan;
 mod asgd;
+mod common;
 mod ftrl;
 mod lamb;
 mod lars;
@@ -21,7 +22,6 @@ mod sgd;
 
 pub use adadelta::AdadeltaConfig;
 pub use adafactor::AdafactorConfig;
-pub(super) use adafactor::matrices;
 pub use adagrad::AdagradConfig;
 pub use adam::{AdamConfig, AdamWConfig};
 pub use adamax::AdamaxConfig;
@@ -31,7 +31,6 @@ pub use ftrl::FtrlConfig;
 pub use lamb::LambConfig;
 pub use lars::LarsConfig;
 pub use lion::LionConfig;
-pub(super) use muon::sides;
 pub use muon::{MuonConfig, MuonRate};
 pub use nadam::NAdamConfig;
 pub use radam::RAdamConfig;
@@ -39,22 +38,3 @@ pub use rmsprop::RmsPropConfig;
 pub use rprop::RpropConfig;
 pub use schedule_free::{ScheduleFreeAdamWConfig, ScheduleFreeSgdConfig};
 pub use sgd::SgdConfig;
-
-/// What is the same of all rules with a field `lr` and a field `weight_decay`.
-macro_rules! common {
-    ($name:literal) => {
-        fn name(&self) -> &'static str {
-            $name
-        }
-
-        fn lr(&self) -> f64 {
-            self.lr
-        }
-
-        fn weight_decay(&self) -> f64 {
-            self.weight_decay
-        }
-    };
-}
-
-use common;

@@ -1,11 +1,12 @@
 //! Muon: momentum whose matrices are made orthogonal (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"), as
 //! `torch.optim.Muon` has it, in f32 where PyTorch computes in bf16.
 
-use super::common;
+use super::common::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
 use crate::optim::rule::{Beside, Moment, Now, Numbers, Rule, Update, numbers};
 use crate::optim::settings::{check_number, check_share};
+use crate::optim::shapes::sides;
 use crate::shaders::optim::MUON;
 use crate::shape::Shape;
 
@@ -59,12 +60,6 @@ impl Default for MuonConfig {
             rate: MuonRate::Original,
         }
     }
-}
-
-/// Rows and columns.
-pub(in crate::optim) fn sides(shape: &[usize]) -> [usize; 2] {
-    let rows = shape.first().copied().unwrap_or(1);
-    [rows, shape.iter().product::<usize>() / rows.max(1)]
 }
 
 /// `left` [m, k] times the transpose of `right` [n, k].

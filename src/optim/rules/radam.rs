@@ -1,7 +1,7 @@
 //! RAdam: Adam whose first steps, where the second moment is of too few gradients, are plain momentum (Liu et al. 2020, "On the
 //! variance of the adaptive learning rate and beyond"), as `torch.optim.RAdam` has it.
 
-use super::common;
+use super::common::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
 use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, logarithm, numbers};

@@ -1,7 +1,7 @@
 //! RMSprop (Hinton 2012, "Neural networks for machine learning", lecture 6), centred and with momentum if asked, as
 //! `torch.optim.RMSprop` has it.
 
-use super::common;
+use super::common::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
 use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, numbers};

@@ -4,7 +4,7 @@
 //! Gradients are taken at y, a point between the iterates z and their average x; the parameters hold y. Evaluate and save with x,
 //! which [`Optimizer::averaged`](crate::optim::Stepper) puts in their place.
 
-use super::common;
+use super::common::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
 use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, logarithm, numbers, with_powers};

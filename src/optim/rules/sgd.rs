@@ -1,7 +1,7 @@
 //! Stochastic gradient descent with momentum, Nesterov's momentum, dampening and weight decay, as `torch.optim.SGD` has
 //! it (its documentation states where it departs from Sutskever et al. 2013).
 
-use super::common;
+use super::common::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
 use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, numbers};

@@ -6,7 +6,7 @@ use std::ops::Bound::{Included, Unbounded};
 
 use serde_json::{Map, Value, json};
 
-use super::{METADATA, MODEL, OPTIMIZER, POSITION, STORE, TRAIN, VALUE};
+use super::names::{METADATA, MODEL, OPTIMIZER, POSITION, STORE, TRAIN, VALUE};
 use crate::error::Result;
 use crate::train::json;
 use crate::train::safetensors::Content;

@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::names::{DRAWS, OPTIMIZER, POSITION, VALUE};
 use super::part::{Commit, Part, PartReader, PartWriter};
-use super::{DRAWS, OPTIMIZER, POSITION, VALUE};
 use crate::data::{Loader, Position};
 use crate::dtype::DType;
 use crate::error::{Error, Result};

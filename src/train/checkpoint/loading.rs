@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::VALUE;
+use super::names::VALUE;
 use super::index::{self, Index};
 use super::part::{Commit, Part, PartReader};
 use super::store::read_store;

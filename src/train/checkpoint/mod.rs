@@ -84,6 +84,7 @@
 mod index;
 mod kinds;
 mod loading;
+mod names;
 mod part;
 mod saving;
 mod store;
@@ -96,21 +97,11 @@ use crate::data::Position;
 use crate::error::Result;
 use crate::optim::Optimizer;
 use crate::params::ParamStore;
+use names::{METADATA, MODEL, OPTIMIZER, POSITION, TRAIN, VALUE};
 
 pub use loading::{Loading, Opened};
 pub use part::{Commit, Part, PartReader, PartWriter};
 pub use saving::Parts;
-
-// Kinds of Kiln's own parts.
-const STORE: &str = "store";
-const OPTIMIZER: &str = "optimizer";
-const POSITION: &str = "position";
-const VALUE: &str = "value";
-const DRAWS: &str = "draws";
-// Names of the parts of `Checkpoint::save`.
-const MODEL: &str = "model";
-const TRAIN: &str = "train";
-const METADATA: &str = "metadata";
 
 /// What a checkpoint of [`Checkpoint::save`] says besides weights and optimizer state; and the way to all others.
 #[derive(Debug, Clone, PartialEq, Default)]

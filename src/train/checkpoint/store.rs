@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::STORE;
+use super::names::STORE;
 use super::index::{Index, KEY, labels};
 use super::kinds::{entry, object, pair};
 use super::part::{Commit, Part, PartReader, PartWriter};
