@@ -10,7 +10,7 @@
 // sites        of each block the word where its parameter's site begins, then the sites: first element, elements, length of a row (0: no
 //              matrix), elements of a matrix, where its rows, columns and means begin, its class, its number
 
-// Asks for: `const WHOLE`, true if a vector is never of two rows; then `column_part(at, k)`, part k of the vector of columns at element
+// Asks for: `const SOME_FLAT`, true if there is a parameter that is no matrix; `const WHOLE`, true if a vector is never of two rows; then `column_part(at, k)`, part k of the vector of columns at element
 // `at`, else `column_at(at)`, a column.
 
 struct Factors {
@@ -45,7 +45,7 @@ fn scales(i: u32, k: u32, site: u32, f: Factors) -> vec4<f32> {
     if own >= sites[site + 1u] {
         return s;
     }
-    if WHOLE && length != 0u {
+    if WHOLE && !(SOME_FLAT && length == 0u) {
         // All of the vector is in one row.
         let matrix = own / sites[site + 3u];
         let mean = max(row_means[sites[site + 6u] + matrix], f.rates.z);
@@ -65,7 +65,7 @@ fn measure(i: u32, clip: f32, f: Factors) -> vec2<f32> {
     for (var k = 0u; k < PARTS; k++) {
         let x = part(theta[i], k);
         let g = adjust(part(gradients[i], k), x, clip);
-        if sites[site + 2u] == 0u {
+        if SOME_FLAT && sites[site + 2u] == 0u {
             for (var l = 0u; l < 4u; l++) {
                 let own = element(i, k, l) - sites[site];
                 if own < sites[site + 1u] {

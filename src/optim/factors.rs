@@ -65,9 +65,22 @@ pub(super) fn room<'a>(layout: impl Iterator<Item = &'a Placed>) -> usize {
     layout.map(of).sum::<usize>().max(1)
 }
 
-/// True if vectors of so many elements are never of two rows of a matrix.
-pub(super) fn is_whole(own: &[Own<'_>], width: usize) -> bool {
-    own.iter().filter_map(|own| matrices(&own.place.shape)).all(|[.., columns]| columns.is_multiple_of(width))
+/// How the factors of some parameters may be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form {
+    /// True if vectors are never of two rows of a matrix.
+    whole: bool,
+    /// True if there is a parameter that is no matrix.
+    some_flat: bool,
+}
+
+impl Form {
+    /// Of these parameters, in vectors of so many elements.
+    pub fn of(own: &[Own<'_>], width: usize) -> Form {
+        let all = || own.iter().map(|own| matrices(&own.place.shape));
+        let whole = all().flatten().all(|[.., columns]| columns.is_multiple_of(width));
+        Form { whole, some_flat: all().any(|own| own.is_none()) }
+    }
 }
 
 /// The kernels, and the words of `sites` (`shaders/optim/adafactor.wgsl`).
@@ -146,18 +159,21 @@ pub(super) fn kernels(own: &[Own<'_>], site: &Site<'_>) -> (Vec<ArenaKernel>, Ve
 }
 
 /// What the kernels of the rule bind besides `sites`: the factors and the means. A block that is not updated has no site.
-pub(super) fn bind(kernel: &mut ArenaKernel, moments: &[Arc<Arena>], scratch: &Arc<Arena>, whole: bool) {
+pub(super) fn bind(kernel: &mut ArenaKernel, moments: &[Arc<Arena>], scratch: &Arc<Arena>, form: Form) {
     kernel.bind(ArenaBinding::write(&moments[0], "row", "f32"));
-    kernel.bind(ArenaBinding::read(&moments[1], "column", if whole { "$V$" } else { "f32" }));
-    let [one, part] = match whole {
+    kernel.bind(ArenaBinding::read(&moments[1], "column", if form.whole { "$V$" } else { "f32" }));
+    let [one, part] = match form.whole {
         true => ["0.0", "$part$($column$[at / (4u * $PARTS$)], k)"],
         false => ["$column$[at]", "vec4<f32>(0.0)"],
     };
     let one = format!("fn $column_at$(at: u32) -> f32 {{\n    return {one};\n}}\n");
     let part = format!("fn $column_part$(at: u32, k: u32) -> vec4<f32> {{\n    return {part};\n}}\n");
     let shader = std::mem::take(&mut kernel.kernel.shader);
-    kernel.kernel.shader =
-        shader.constant("WHOLE", whole).item(Item::new("column_at", one)).item(Item::new("column_part", part));
+    kernel.kernel.shader = shader
+        .constant("WHOLE", form.whole)
+        .constant("SOME_FLAT", form.some_flat)
+        .item(Item::new("column_at", one))
+        .item(Item::new("column_part", part));
     kernel.bind(ArenaBinding::read(scratch, "row_means", "f32"));
     bind_class(kernel);
 }

@@ -45,8 +45,7 @@ struct Site<'a> {
 /// What a rule that does more than go over the scalars knows of the parameters of a range.
 enum Sites {
     None,
-    /// True if vectors are never of two rows.
-    Factors(Vec<u32>, bool),
+    Factors(Vec<u32>, factors::Form),
     Orthogonal(Vec<u32>),
 }
 
@@ -97,8 +96,8 @@ impl<'a> Pass<'a> {
                         } else {
                             let (kernels, sites) = factors::kernels(&members, &site);
                             before.extend(kernels);
-                            let whole = factors::is_whole(&members, Vectors::of(elements, capabilities).width());
-                            (Sites::Factors(sites, whole), Some(scratch))
+                            let form = factors::Form::of(&members, Vectors::of(elements, capabilities).width());
+                            (Sites::Factors(sites, form), Some(scratch))
                         }
                     }
                 };
@@ -189,8 +188,8 @@ impl<'a> Pass<'a> {
         let mut kernel = ArenaKernel { kernel, arenas: bound };
         kernel.bind(ArenaBinding::read(&self.parts.tally.status, "status", "vec4<f32>"));
         match (sites, scratch, measured) {
-            (Sites::Factors(sites, whole), Some(scratch), Some((measured, ..))) => {
-                factors::bind(&mut kernel, moments, scratch, whole);
+            (Sites::Factors(sites, form), Some(scratch), Some((measured, ..))) => {
+                factors::bind(&mut kernel, moments, scratch, form);
                 factors::bind_sums(&mut kernel, &measured.sums, sites);
             }
             (Sites::Orthogonal(sites), Some(scratch), Some((measured, ..))) => {
@@ -215,8 +214,8 @@ impl<'a> Pass<'a> {
         let mut kernel = ArenaKernel { kernel, arenas: site.bound.clone() };
         kernel.bind(ArenaBinding::read(&self.parts.tally.status, "status", "vec4<f32>"));
         let sites = match (&site.sites, site.scratch) {
-            (Sites::Factors(sites, whole), Some(scratch)) => {
-                factors::bind(&mut kernel, site.moments, scratch, *whole);
+            (Sites::Factors(sites, form), Some(scratch)) => {
+                factors::bind(&mut kernel, site.moments, scratch, *form);
                 Some(sites.clone())
             }
             _ => {
