@@ -58,7 +58,7 @@ impl<'a> Parts<'a> {
     /// A program's own: its numbers come back to the bit. JSON has none that are not finite; write those as text.
     pub fn value(self, name: &str, value: impl Into<Value>) -> Parts<'a> {
         let value = value.into();
-        self.with(&value.kind().to_string(), name, None, Box::new(move |to| value.write(to)))
+        self.with(value.kind(), name, None, Box::new(move |to| value.write(to)))
     }
 
     fn with(mut self, kind: &str, name: &str, store: Option<&ParamStore>, write: Write<'a>) -> Parts<'a> {
