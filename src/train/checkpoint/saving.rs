@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::index::{self, KEY, Owners};
+use super::names::VALUE;
 use super::part::{Part, PartWriter};
 use crate::data::Position;
 use crate::error::{Error, Result};
@@ -58,7 +59,7 @@ impl<'a> Parts<'a> {
     /// A program's own: its numbers come back to the bit. JSON has none that are not finite; write those as text.
     pub fn value(self, name: &str, value: impl Into<Value>) -> Parts<'a> {
         let value = value.into();
-        self.with(value.kind(), name, None, Box::new(move |to| value.write(to)))
+        self.with(VALUE, name, None, Box::new(move |to| value.write(to)))
     }
 
     fn with(mut self, kind: &str, name: &str, store: Option<&ParamStore>, write: Write<'a>) -> Parts<'a> {
