@@ -142,6 +142,7 @@ def torch_cases():
         lambda o: one(o, 0.5, 1017, pct_start=0.37, three_phase=True, base_momentum=0.7, max_momentum=0.99),
         around(375, 751), True,
     )  # fmt: skip
+    torch_case("one_cycle_fall", 0.1, lambda o: one(o, 0.5, 1001, pct_start=0.0), [1, 2, 1000], True)
 
     cyclic = S.CyclicLR
     torch_case("cyclic", 0.1, lambda o: cyclic(o, 0.01, 0.1, 60), around(60, 120, 180, 960), True)

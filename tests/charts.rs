@@ -142,13 +142,17 @@ fn odd_numbers_give_charts_too() {
 
 #[test]
 fn a_long_line_has_a_short_text_and_keeps_its_peaks() {
-    let points = (0..1_000_000).map(|n| (f64::from(n), if n == 345_678 { 100.0 } else { f64::from(n % 10) }));
-    let text = Chart::new("").line("loss", points).svg();
+    let number = |n| match n {
+        345_678 => 100.0,
+        543_210 => -100.0,
+        _ => f64::from(n % 10),
+    };
+    let text = Chart::new("").line("loss", (0..1_000_000).map(|n| (f64::from(n), number(n)))).svg();
     elements(&text);
     let path = lines(&text)[0].1;
     assert!(path.len() < 60_000, "{} bytes", path.len());
-    // The peak is the top of the chart.
-    assert!(path.contains(" 44.0L"), "{path}");
+    // Top and bottom of the chart.
+    assert!(path.contains(" 44.0L") && path.contains(" 368.0L"), "{path}");
 }
 
 #[test]

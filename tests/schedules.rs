@@ -36,6 +36,7 @@ fn ours(case: &str) -> (Schedule, Option<Schedule>) {
                 OneCycleConfig { rise: 0.37, three_phase: true, base_momentum, max_momentum, ..Default::default() };
             one_cycle(0.5, 1017, config)
         }
+        "one_cycle_fall" => one_cycle(0.5, 1001, OneCycleConfig { rise: 0.0, ..Default::default() }),
         "cyclic" => cyclic(0.01, 0.1, 60, CyclicConfig::default()),
         "cyclic_2" => {
             let config = CyclicConfig { down: Some(80), mode: CyclicMode::Triangular2, ..Default::default() };
@@ -108,8 +109,8 @@ fn values_are_pytorchs_and_keras() {
             let peak = values.iter().copied().fold(0.0, f64::max);
             for (&step, &value) in at.iter().zip(&values) {
                 let ours = schedule.at(step);
-                // Cosines that end near 0 lose digits in (1 + cos) / 2, as PyTorch and Keras form it: four roundings of
-                // the peak.
+                // A cosine that ends at 0 loses digits of its last values in (1 + cos) / 2, as PyTorch forms it: some
+                // roundings of the peak.
                 let bound = 1e-12 * value.abs() + 1e-15 * peak;
                 assert!((ours - value).abs() <= bound, "{name} at {step}: {ours:e}, not {value:e}");
             }
@@ -303,6 +304,18 @@ fn restarts_start_at_the_top_however_many_there_were() {
             start += length * periods;
             length *= growth as u64;
         }
+    }
+}
+
+#[test]
+fn the_last_steps_of_a_cosine_have_all_digits() {
+    let steps = 10_000_000;
+    let schedule = schedule::cosine(1.0, steps);
+    for left in [1, 2, 3] {
+        // sin(x)^2 = x^2 - x^4 / 3 + ..
+        let x = std::f64::consts::FRAC_PI_2 * left as f64 / steps as f64;
+        let rate = schedule.at(steps - left);
+        assert!((rate / (x * x) - 1.0 + x * x / 3.0).abs() < 1e-15, "{rate:e}");
     }
 }
 

@@ -235,14 +235,14 @@ fn left(t: u64, steps: u64, past: Past) -> f64 {
     rest as f64 / of as f64
 }
 
-/// Value in phases whose ends may lie between two steps. A phase that ends before it starts has no steps.
+/// Value in phases whose ends may lie between two steps. One that ends before it starts has no steps, as in PyTorch.
 fn in_phases(start: f64, phases: &[(f64, f64)], shape: Shape, t: f64) -> f64 {
     let (mut began, mut from) = (0.0, start);
     for &(end, to) in phases {
         if t < end {
             return shape.between(from, to, (end - t) / (end - began));
         }
-        (began, from) = (end.max(began), to);
+        (began, from) = (end, to);
     }
     from
 }
