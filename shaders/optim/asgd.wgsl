@@ -16,7 +16,8 @@ fn factors_at(at: u32, corrected: vec4<f32>, sums: vec2<f32>) -> Factors {
 fn moved(x: vec4<f32>, g: vec4<f32>, old: Moments, f: Factors) -> Moved {
     let d = g + f.rates.y * x;
     let eta = f.corrected.x;
-    let next = x * (1.0 - f.rates.z * eta) - eta * d;
+    // 1 - lambda eta, formed first, would lose the digits of lambda eta.
+    let next = x - eta * (f.rates.z * x + d);
     let average = select(old.average + f.corrected.y * (next - old.average), next, f.corrected.y == 1.0);
     return Moved(next, Moments(average));
 }
