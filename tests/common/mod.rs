@@ -4,6 +4,7 @@
 pub mod choose;
 pub mod net;
 pub mod programs;
+pub mod rules;
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
