@@ -1,11 +1,12 @@
 //! Versions of a parameter store: an update ends one, and what was recorded before it belongs to the past.
 
 use std::collections::HashSet;
+use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use crate::dtype::Precision;
-use crate::error::{Error, Result};
+use crate::error::{Error, Problem, Result};
 use crate::graph::Node;
 use crate::history::this_thread;
 
@@ -20,6 +21,8 @@ pub struct StoreState {
     failure: Mutex<Option<Error>>,
     /// The first parameter, and how many there are.
     parameters: Mutex<(Option<Arc<str>>, usize)>,
+    /// Who has put other values in the parameters' place, for a while, and the call.
+    exchanged: Mutex<Option<(usize, &'static Location<'static>)>>,
 }
 
 /// Held while a store is updated, and by what must come before an update or after it. A thread may enter again.
@@ -124,6 +127,23 @@ impl StoreState {
     /// The noted failure, once.
     pub(crate) fn take_failure(&self) -> Result<()> {
         lock(&self.failure).take().map_or(Ok(()), Err)
+    }
+
+    /// Notes who has put other values in the parameters' place, and the call; `None`: they have their own again.
+    pub(crate) fn set_exchanged(&self, by: Option<(usize, &'static Location<'static>)>) {
+        *lock(&self.exchanged) = by;
+    }
+
+    /// True while what `owner` has put there stands in the parameters' place.
+    pub(crate) fn is_exchanged_by(&self, owner: usize) -> bool {
+        lock(&self.exchanged).is_some_and(|(by, _)| by == owner)
+    }
+
+    /// `Err` of `op`, called at `at`, while other values stand in the parameters' place. The caller has entered the store.
+    pub(crate) fn check_own(&self, op: &'static str, at: &'static Location<'static>) -> Result<()> {
+        let Some((_, by)) = *lock(&self.exchanged) else { return Ok(()) };
+        let what = format!("an average stands in the place of the parameters since {by}");
+        Err(Problem::Value(what, "drop what that call gave first, which puts the weights back").at(op, at))
     }
 
     /// Notes a parameter.

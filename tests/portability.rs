@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use common::net::{Net, batch};
 use kiln::kernel::Capabilities;
-use kiln::optim::{Rule, Stepper};
+use kiln::optim::{Ema, LastN, Rule, Stepper};
 use kiln::plan::Dispatch;
 use kiln::prelude::*;
 
@@ -158,7 +158,8 @@ fn kernels_of_steps(
     let net = Net::new(&cpu);
     net.params.limit_arenas(arena);
     net.params.set_precision(precision);
-    let mut optimizer = Stepper::new(&net.params, config).clip_norm(clip);
+    let (ema, last) = (Ema::new(&net.params, 0.9), LastN::new(&net.params, 3, 1));
+    let mut optimizer = Stepper::new(&net.params, config).clip_norm(clip).average(&ema).average(&last);
     let (x, labels) = batch(&cpu, 37, 0);
     let mut names = HashSet::new();
     for gathered in [false, true] {
@@ -208,5 +209,21 @@ fn every_shader_of_a_training_step_translates_for_every_kind_of_device() {
             assert!(names.contains(name), "no {name} in {names:?}");
         }
     }
+    tint::browsers_take(&texts.for_browsers);
+}
+
+#[test]
+fn every_shader_that_forms_an_average_translates_for_every_kind_of_device() {
+    let net = Net::new(&Device::cpu());
+    let (ema, last) = (Ema::new(&net.params, 0.9), LastN::new(&net.params, 3, 1));
+    let mut texts = Texts::default();
+    for capabilities in kinds() {
+        let target = common::forcing(&capabilities, &[]);
+        let plans = [ema.plan_with(&target), last.plan_with(&target)];
+        for dispatch in plans.into_iter().flat_map(|plan| plan.unwrap().dispatches) {
+            texts.check(&dispatch, &capabilities).unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+    assert!(texts.seen.len() >= 4, "only {} texts", texts.seen.len());
     tint::browsers_take(&texts.for_browsers);
 }

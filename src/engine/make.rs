@@ -109,8 +109,8 @@ pub fn plan_step(
     Ok(Made { plan, leaves, reached })
 }
 
-/// Adds a kernel of the update to a plan; those that are alike share a program.
-fn append(plan: &mut Plan, kernel: Kernel, bound: Vec<(Bound, bool)>, programs: &mut Programs) -> Result<()> {
+/// Adds a kernel over arenas to a plan; those that are alike share a program.
+pub(super) fn append(plan: &mut Plan, kernel: Kernel, bound: Vec<(Bound, bool)>, programs: &mut Programs) -> Result<()> {
     let mut bindings = vec![];
     for (binding, (bound, write)) in bound.into_iter().enumerate() {
         let (kind, elements) = match bound {

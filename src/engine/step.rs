@@ -61,6 +61,7 @@ fn run_step(
     }
     let scale = if device.is_checked() { check::scale(step)? } else { None };
     let _gate = store.enter();
+    store.check_own("step", at)?;
     let (accepted, reached) = submit(step, device, at, assigned)?;
     let mut outcome = match accepted {
         _ if step.update.is_none() => Outcome::Gathered,

@@ -6,12 +6,12 @@ use crate::arena::Arena;
 use crate::engine::ArenaKernel;
 use crate::error::Result;
 use crate::kernel::Capabilities;
-use crate::params::Chunk;
+use crate::params::ParamStore;
 
 /// Follows the weights of a store, in the same submission as the update, and not where that is skipped.
 pub(crate) trait Follower: Send + Sync {
-    /// Makes the arenas that are missing.
-    fn prepare(&self, chunks: &[Chunk]) -> Result<()>;
+    /// Makes the arenas that are missing, for steps of this store.
+    fn prepare(&self, store: &ParamStore) -> Result<()>;
     /// A word that changes whenever its kernels do.
     fn key(&self) -> u64;
     /// Host numbers of a step.

@@ -9,6 +9,7 @@
 //! as PyTorch's do, so that bias corrections are right for one that is reached late. The device counts them: a step that it
 //! refuses, of which the host learns later, leaves no trace.
 
+mod average;
 mod clip;
 mod configure;
 mod factors;
@@ -29,6 +30,7 @@ mod state;
 mod stepper;
 mod tally;
 
+pub use average::{Average, AverageState, Ema, LastN, Swa};
 pub use rule::{Moment, Now, Numbers, Rule, Update};
 pub use rules::{
     AdadeltaConfig, AdafactorConfig, AdagradConfig, AdamConfig, AdamWConfig, AdamaxConfig, AdanConfig, AsgdConfig,

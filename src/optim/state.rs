@@ -113,6 +113,7 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
             let what = "the state was asked for between accumulate and step".into();
             return Err(self.refuse(Problem::Value(what, "ask for it after a step")));
         }
+        self.store.state().check_own("state", self.at)?;
         let layout = self.store.layout()?;
         let device = self.store.device();
         // What the device has refused is known then, and told.

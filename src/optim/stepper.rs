@@ -124,7 +124,10 @@ impl<R: ?Sized> Stepper<R> {
     }
 
     pub(super) fn add_follower(&mut self, follower: Arc<dyn Follower>) {
-        self.followers.push(follower);
+        let same = |known: &Arc<dyn Follower>| std::ptr::addr_eq(Arc::as_ptr(known), Arc::as_ptr(&follower));
+        if !self.followers.iter().any(same) {
+            self.followers.push(follower);
+        }
     }
 
     pub(super) fn steps_done(&self) -> u64 {
@@ -231,6 +234,7 @@ impl<R: ?Sized> Stepper<R> {
             return Err(error.clone());
         }
         self.check().map_err(|problem| self.refuse(problem))?;
+        self.store.return_weights()?;
         self.begun = self.rules.len();
         let known = self.store.groups();
         let chunks = self.store.chunks(true)?;
@@ -311,7 +315,7 @@ impl<R: ?Sized> Stepper<R> {
         let leaves = self.store.leaves()?;
         let missing = || Error::internal("an optimizer without its arenas");
         for follower in &self.followers {
-            follower.prepare(&chunks)?;
+            follower.prepare(&self.store)?;
         }
         let now = self.now()?;
         run(&Pass::new(pass::Parts {

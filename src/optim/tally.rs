@@ -108,16 +108,11 @@ impl Tally {
     /// Updates of each parameter so far. Waits for the device.
     pub fn counts(&self, device: &Device, parameters: usize) -> Result<Vec<u64>> {
         let known = self.counts.read(0, parameters.min(self.counts.elements))?;
-        let count = |&word: &f64| if device.is_cpu() { word as u64 } else { u64::from((word as f32).to_bits()) };
-        Ok((0..parameters).map(|number| known.get(number).map_or(0, count)).collect())
+        Ok((0..parameters).map(|number| known.get(number).map_or(0, |&word| count_of(device, word))).collect())
     }
 
     pub fn write_counts(&self, device: &Device, updates: &[u64]) -> Result<()> {
-        let word = |&count: &u64| match device.is_cpu() {
-            true => count as f64,
-            false => f64::from(f32::from_bits(count as u32)),
-        };
-        self.counts.write(0, &updates.iter().map(word).collect::<Vec<_>>())
+        self.counts.write(0, &updates.iter().map(|&count| word_of(device, count)).collect::<Vec<_>>())
     }
 
     /// Host numbers of a step: the largest norm (0: no clipping), and the settings of loss scaling.
@@ -227,6 +222,16 @@ impl Tally {
         state[0] = scale * backoff;
         Ok([norm, 0.0, 1.0, 0.0])
     }
+}
+
+/// A count, from how an arena of counts has it: a GPU has the words of integers there.
+pub(super) fn count_of(device: &Device, word: f64) -> u64 {
+    if device.is_cpu() { word as u64 } else { u64::from((word as f32).to_bits()) }
+}
+
+/// [`count_of`] the other way round.
+pub(super) fn word_of(device: &Device, count: u64) -> f64 {
+    if device.is_cpu() { count as f64 } else { f64::from(f32::from_bits(count as u32)) }
 }
 
 fn arenas(device: &Device, parameters: usize) -> Result<(Arc<Arena>, Arc<Arena>)> {

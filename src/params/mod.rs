@@ -8,6 +8,7 @@
 //! A [`Param`] is a name for a range; [`Param::tensor`] is its present value as a leaf of the graph: one node for each
 //! version of the store, a new one after each update. What was recorded before an update keeps the values from before.
 
+mod exchange;
 mod store;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use crate::shape::Shape;
 use crate::state::State;
 use crate::tensor::{Tensor, records_gradients};
 
+pub use exchange::Kept;
 pub(crate) use store::{BLOCK, Chunk, Placed};
 pub use store::{DEFAULT_GROUP, ParamStore};
 

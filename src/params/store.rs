@@ -5,6 +5,7 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
+use super::exchange::Pair;
 use super::{Param, Path};
 use crate::arena::Arena;
 use crate::device::Device;
@@ -54,6 +55,8 @@ pub(super) struct Contents {
     placed: usize,
     /// Elements of an arena at most, if set by a test.
     limit: Option<usize>,
+    /// Weights that an average could not be made to give their place back to.
+    pub unreturned: Vec<Pair>,
 }
 
 /// One parameter.
@@ -218,6 +221,12 @@ impl ParamStore {
         Ok(moves.len())
     }
 
+    /// Arenas of values, and parameters, those without a place too.
+    pub(crate) fn extent(&self) -> (usize, usize) {
+        let contents = self.lock();
+        (contents.chunks.len(), contents.entries.len())
+    }
+
     pub(crate) fn same(&self, other: &ParamStore) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -298,14 +307,24 @@ impl ParamStore {
         self.lock().states.clone()
     }
 
+    /// Elements of an arena at most.
+    fn limit(&self, contents: &Contents) -> usize {
+        let bytes = self.0.device.backend().binding_bytes();
+        contents.limit.unwrap_or(usize::try_from(bytes / 4).unwrap_or(usize::MAX)).min(u32::MAX as usize)
+    }
+
+    /// Elements of an arena at most.
+    pub(crate) fn arena_limit(&self) -> usize {
+        self.limit(&self.lock())
+    }
+
     /// Makes arenas for the parameters that have none, and writes their initial values.
     pub(super) fn place(&self, contents: &mut Contents) -> Result<()> {
         if contents.placed == contents.entries.len() {
             return Ok(());
         }
         let device = &self.0.device;
-        let bytes = device.backend().binding_bytes();
-        let limit = contents.limit.unwrap_or(usize::try_from(bytes / 4).unwrap_or(usize::MAX)).min(u32::MAX as usize);
+        let limit = self.limit(contents);
         let new = contents.placed..contents.entries.len();
         let mut places = vec![(0, 0); new.len()];
         let mut chunks: Vec<(usize, usize)> = vec![];
@@ -445,8 +464,11 @@ impl ParamStore {
     }
 
     /// Overwrites parameters: what is held and was recorded before keeps its value.
+    #[track_caller]
     pub(crate) fn overwrite(&self, values: &[(usize, &[f64])]) -> Result<()> {
         let _gate = self.0.state.enter();
+        self.return_weights()?;
+        self.0.state.check_own("set", Location::caller())?;
         self.0.state.take_failure()?;
         let layout = self.layout()?;
         let chunks = self.chunks(false)?;
@@ -460,8 +482,11 @@ impl ParamStore {
     }
 
     /// Overwrites all parameters with these, in the order of [`ParamStore::layout`].
+    #[track_caller]
     pub(crate) fn overwrite_all(&self, values: &[Packed<'_>]) -> Result<()> {
         let _gate = self.0.state.enter();
+        self.return_weights()?;
+        self.0.state.check_own("load", Location::caller())?;
         let layout = self.layout()?;
         let chunks = self.chunks(false)?;
         self.settle_held()?;

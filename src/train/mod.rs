@@ -1,5 +1,6 @@
 //! What surrounds the optimizer in a training run.
 
+mod average;
 pub mod checkpoint;
 mod json;
 pub mod metrics;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::names::VALUE;
 use super::index::{self, Index};
+use super::names::VALUE;
 use super::part::{Commit, Part, PartReader};
 use super::store::read_store;
 use crate::data::Position;

@@ -88,6 +88,7 @@ mod names;
 mod part;
 mod saving;
 mod store;
+pub(super) use store::save_weights;
 
 use std::path::Path;
 

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::names::STORE;
 use super::index::{Index, KEY, labels};
 use super::kinds::{entry, object, pair};
+use super::names::STORE;
 use super::part::{Commit, Part, PartReader, PartWriter};
 use crate::dtype::DType;
 use crate::error::Result;
@@ -15,7 +15,7 @@ use crate::packed::{Demand, Packed};
 use crate::params::{ParamStore, Placed};
 use crate::state::State;
 use crate::tensor::Tensor;
-use crate::train::safetensors::{self, Content};
+use crate::train::safetensors::{self, Content, Item};
 use crate::transfer::{self, Place};
 
 impl ParamStore {
@@ -26,13 +26,9 @@ impl ParamStore {
     /// [`Error::Checkpoint`](crate::Error::Checkpoint) for a weight that is not finite, or
     /// [`Error::Io`](crate::Error::Io); an old file is then still whole.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
         // Other threads update before it or after it.
         let _gate = self.state().enter();
-        let mut weights = PartWriter::new(path, String::new(), "");
-        write_weights(self, &mut weights)?;
-        weights.items.iter_mut().for_each(|item| item.exact = false);
-        safetensors::write(path, weights.items, ("format", "pt".into()))
+        save_weights(self, path.as_ref(), |_| {})
     }
 
     /// Loads weights that [`ParamStore::save`] or PyTorch has saved, or those of a checkpoint's only store. Tensors
@@ -54,6 +50,17 @@ impl ParamStore {
         let own = only_store(&content, &index)?;
         load_weights(self, &own, |_| false)
     }
+}
+
+/// Writes a file of weights, with each item as `change` leaves it.
+pub(in crate::train) fn save_weights(store: &ParamStore, path: &Path, mut change: impl FnMut(&mut Item)) -> Result<()> {
+    let mut weights = PartWriter::new(path, String::new(), "");
+    write_weights(store, &mut weights)?;
+    for item in &mut weights.items {
+        item.exact = false;
+        change(item);
+    }
+    safetensors::write(path, weights.items, ("format", "pt".into()))
 }
 
 /// The one store of a checkpoint.

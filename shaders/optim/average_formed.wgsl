@@ -1,0 +1,3 @@
+// For `optim/average_form.wgsl`: the average is there.
+
+fn form(i: u32, count: u32) {}
