@@ -244,6 +244,7 @@ fn weights_that_are_away_cannot_be_changed() {
         is_refused(sgd.step_with(vec![(model.all[0].clone(), device.ones(&[37]))]));
         is_refused(sgd.state().map(drop));
         is_refused(model.all[0].set(&[0.0; 37]));
+        is_refused(model.params.copy_from(&Model::new(&device, None).params, 0.5));
         is_refused(ema.swap_in().map(drop));
         is_refused(swa.swap_in().map(drop));
         is_refused(ema.state().map(drop));
@@ -285,5 +286,56 @@ fn what_cannot_be_used_is_refused_by_the_first_step() {
         assert!(matches!(error, Error::Value { op: "average", .. }), "{error}");
     }
     assert!(wrong[4]().swap_in().is_err());
+    assert_eq!(model.weights(), before);
+}
+
+#[test]
+fn a_target_follows() {
+    for device in devices() {
+        for limits in [[None, None], [Some(192), None], [None, Some(256)]] {
+            let [online, target] = limits.map(|limit| Model::new(&device, limit));
+            let mut sgd = online.sgd();
+            run(&online, &mut sgd, 0..2);
+            let (from, to) = (online.weights(), target.weights());
+            let held = target.all[1].tensor() * 3.0;
+            target.params.copy_from(&online.params, 0.25).unwrap();
+            close(&target.weights(), &mix(&[(0.75, &to), (0.25, &from)]), &format!("{limits:?}"));
+            let before: Vec<f64> = to[37..][..131].iter().map(|x| x * 3.0).collect();
+            close(&held.to_array().unwrap().data, &before, "held");
+            let next = target.weights();
+            target.params.copy_from(&online.params, 0.0).unwrap();
+            assert_eq!(target.weights(), next);
+            target.params.copy_from(&online.params, 1.0).unwrap();
+            let bits = |weights: &[f64]| weights.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&target.weights()), bits(&from));
+            // The other way nothing has changed, and a step goes on from the copy.
+            assert_eq!(online.weights(), from);
+            let mut following = target.sgd();
+            following.step(&target.loss(2, false)).unwrap();
+            assert_ne!(target.weights(), from);
+            online.params.copy_from(&online.params, 0.5).unwrap();
+            assert_eq!(online.weights(), from);
+        }
+    }
+}
+
+#[test]
+fn stores_that_do_not_fit_are_refused() {
+    let device = Device::cpu();
+    let [model, other] = [0, 1].map(|_| Model::new(&device, None));
+    let before = model.weights();
+    let refused = |other: &ParamStore, tau: f64| model.params.copy_from(other, tau).unwrap_err();
+    for tau in [-0.5, 1.5, f64::NAN] {
+        assert!(matches!(refused(&other.params, tau), Error::Value { op: "copy_from", .. }));
+    }
+    let more = Model::new(&device, None);
+    more.params.root().param("more", &[2], Init::Ones);
+    assert!(matches!(refused(&more.params, 0.5), Error::Value { op: "copy_from", .. }));
+    assert!(matches!(more.params.copy_from(&model.params, 0.5), Err(Error::Value { op: "copy_from", .. })));
+    let shaped = ParamStore::new(&device, 0);
+    (0..4).for_each(|i| drop(shaped.root().param(format!("p{i}"), &[37], Init::Ones)));
+    assert!(matches!(refused(&shaped, 0.5), Error::Shape { op: "copy_from", .. }));
+    let elsewhere = Model::new(&common::gpu(), None);
+    assert!(matches!(refused(&elsewhere.params, 0.5), Error::Device { op: "copy_from", .. }));
     assert_eq!(model.weights(), before);
 }

@@ -8,6 +8,7 @@
 //! A [`Param`] is a name for a range; [`Param::tensor`] is its present value as a leaf of the graph: one node for each
 //! version of the store, a new one after each update. What was recorded before an update keeps the values from before.
 
+mod copy;
 mod exchange;
 mod store;
 
