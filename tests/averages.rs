@@ -4,7 +4,10 @@ mod common;
 #[path = "averages/saved.rs"]
 mod saved;
 
-use kiln::optim::{Average, AverageState, Ema, LastN, LossScale, Swa};
+use kiln::optim::{
+    Asgd, AsgdConfig, Average, AverageState, Ema, LastN, LossScale, Rule, ScheduleFreeAdamW, ScheduleFreeAdamWConfig,
+    ScheduleFreeSgd, ScheduleFreeSgdConfig, Stepper, Swa,
+};
 use kiln::params::Kept;
 use kiln::prelude::*;
 
@@ -287,6 +290,81 @@ fn what_cannot_be_used_is_refused_by_the_first_step() {
     }
     assert!(wrong[4]().swap_in().is_err());
     assert_eq!(model.weights(), before);
+}
+
+/// Five steps, then the average that the rule keeps: theta + share (moment - theta), and theta where there was no update.
+/// Gives the moments behind each step.
+fn keeps<R: Rule>(model: &Model, mut optimizer: Stepper<R>, name: &str, share: f64) -> (Vec<Vec<f64>>, Vec<f64>) {
+    let start = model.weights();
+    drop(optimizer.averaged().unwrap());
+    assert_eq!(model.weights(), start);
+    let moments = |optimizer: &Stepper<R>| {
+        let state = optimizer.state().unwrap();
+        let moment = |param: &Param| {
+            let name = format!("{name}.{}", param.name());
+            let kept = state.tensors.iter().find(|tensor| tensor.0 == name).map(|tensor| tensor.2.clone());
+            kept.unwrap_or_else(|| param.values().unwrap())
+        };
+        model.all.iter().flat_map(moment).collect::<Vec<f64>>()
+    };
+    let mut behind = vec![];
+    for step in 0..5 {
+        optimizer.step(&model.loss(step, false)).unwrap();
+        behind.push(moments(&optimizer));
+    }
+    let (weights, state) = (model.weights(), optimizer.state().unwrap());
+    let mixed = weights.iter().zip(&behind[4]).map(|(x, m)| x + share * (m - x)).collect::<Vec<f64>>();
+    let kept = optimizer.averaged().unwrap();
+    let got = model.weights();
+    assert!(optimizer.step(&model.loss(5, false)).is_err());
+    drop(kept);
+    close(&got, &mixed, name);
+    assert_ne!(got, weights);
+    assert_eq!(model.weights(), weights);
+    assert_eq!(optimizer.state().unwrap(), state);
+    (behind, got)
+}
+
+#[test]
+fn averages_that_rules_keep_come_in_the_weights_place() {
+    for device in devices() {
+        let model = Model::new(&device, Some(192));
+        let config = ScheduleFreeSgdConfig { lr: 0.1, ..Default::default() };
+        let sgd = ScheduleFreeSgd::new(&model.params, config);
+        let (z, x) = keeps(&model, sgd, "z", 1.0 - 1.0 / 0.9);
+        // With a constant rate x is the mean of all z.
+        close(&x, &mix(&z.iter().map(|z| (0.2, z)).collect::<Vec<_>>()), "the mean of z");
+        let model = Model::new(&device, None);
+        let config = ScheduleFreeAdamWConfig { lr: 0.1, ..Default::default() };
+        keeps(&model, ScheduleFreeAdamW::new(&model.params, config), "z", 1.0 - 1.0 / 0.9);
+        let model = Model::new(&device, None);
+        let config = AsgdConfig { lr: 0.1, t0: 2.0, ..Default::default() };
+        keeps(&model, Asgd::new(&model.params, config), "average", 1.0);
+    }
+}
+
+#[test]
+fn only_rules_that_keep_an_average_have_one() {
+    for device in devices() {
+        let model = Model::new(&device, None);
+        assert!(matches!(model.sgd().averaged(), Err(Error::Value { op: "averaged", .. })));
+        let config = ScheduleFreeSgdConfig { momentum: 0.0, ..Default::default() };
+        let mut flat = ScheduleFreeSgd::new(&model.params, config);
+        assert!(matches!(flat.averaged(), Err(Error::Value { op: "averaged", .. })));
+        // Of several rules one is enough: the others' parameters stay.
+        let mut both = Optimizers::of(&model.params)
+            .group("other", AsgdConfig { lr: 0.1, t0: 0.0, ..Default::default() })
+            .rest(SgdConfig { lr: 0.1, ..Default::default() });
+        for step in 0..4 {
+            both.step(&model.loss(step, false)).unwrap();
+        }
+        let weights: Vec<Vec<f64>> = model.all.iter().map(|param| param.values().unwrap()).collect();
+        let kept = both.averaged().unwrap();
+        let averaged: Vec<Vec<f64>> = model.all.iter().map(|param| param.values().unwrap()).collect();
+        drop(kept);
+        assert_ne!(averaged[2], weights[2]);
+        assert_eq!([&averaged[0], &averaged[1], &averaged[3]], [&weights[0], &weights[1], &weights[3]]);
+    }
 }
 
 #[test]

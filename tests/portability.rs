@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use common::net::{Net, batch};
 use kiln::kernel::Capabilities;
-use kiln::optim::{Ema, LastN, Rule, Stepper};
+use kiln::optim::{Ema, LastN, Rule, ScheduleFreeSgd, ScheduleFreeSgdConfig, Stepper};
 use kiln::plan::Dispatch;
 use kiln::prelude::*;
 
@@ -216,14 +216,15 @@ fn every_shader_of_a_training_step_translates_for_every_kind_of_device() {
 fn every_shader_that_forms_an_average_translates_for_every_kind_of_device() {
     let net = Net::new(&Device::cpu());
     let (ema, last) = (Ema::new(&net.params, 0.9), LastN::new(&net.params, 3, 1));
+    let mut optimizer = ScheduleFreeSgd::new(&net.params, ScheduleFreeSgdConfig::default());
     let mut texts = Texts::default();
     for capabilities in kinds() {
         let target = common::forcing(&capabilities, &[]);
-        let plans = [ema.plan_with(&target), last.plan_with(&target)];
+        let plans = [ema.plan_with(&target), last.plan_with(&target), optimizer.plan_averaged(&target)];
         for dispatch in plans.into_iter().flat_map(|plan| plan.unwrap().dispatches) {
             texts.check(&dispatch, &capabilities).unwrap_or_else(|error| panic!("{error}"));
         }
     }
-    assert!(texts.seen.len() >= 4, "only {} texts", texts.seen.len());
+    assert!(texts.seen.len() >= 6, "only {} texts", texts.seen.len());
     tint::browsers_take(&texts.for_browsers);
 }

@@ -10,6 +10,7 @@
 //! refuses, of which the host learns later, leaves no trace.
 
 mod average;
+mod averaged;
 mod clip;
 mod configure;
 mod factors;
@@ -31,7 +32,7 @@ mod stepper;
 mod tally;
 
 pub use average::{Average, AverageState, Ema, LastN, Swa};
-pub use rule::{Moment, Now, Numbers, Rule, Update};
+pub use rule::{Averaged, Moment, Now, Numbers, Rule, Update};
 pub use rules::{
     AdadeltaConfig, AdafactorConfig, AdagradConfig, AdamConfig, AdamWConfig, AdamaxConfig, AdanConfig, AsgdConfig,
     FtrlConfig, LambConfig, LarsConfig, LionConfig, MuonConfig, MuonRate, NAdamConfig, RAdamConfig, RmsPropConfig,

@@ -55,6 +55,15 @@ pub enum Beside {
     Orthogonal(usize),
 }
 
+/// The average of the weights that a rule keeps, or that follows from what it keeps: theta + share (moment - theta).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Averaged {
+    /// The number of the moment.
+    pub moment: usize,
+    /// Its share; 1 where the moment is the average.
+    pub share: f64,
+}
+
 /// The update of one parameter in f64, as the reference does it.
 pub struct Update<'a> {
     /// What [`Rule::numbers`] gave.
@@ -152,6 +161,10 @@ pub trait Rule: fmt::Debug + Send + Sync + 'static {
     /// parameter's.
     fn measures(&self) -> bool {
         false
+    }
+    /// The average of the weights that it keeps, if it does, for [`Stepper::averaged`](super::Stepper::averaged).
+    fn averaged(&self, _now: &Now) -> Option<Averaged> {
+        None
     }
     /// Host numbers of a step.
     fn numbers(&self, now: &Now) -> Numbers;

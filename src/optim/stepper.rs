@@ -63,6 +63,8 @@ pub struct Stepper<R: ?Sized> {
     scratch: Vec<Option<Arc<Arena>>>,
     /// Four numbers a parameter that rules keep, if one does.
     pub(super) kept: Option<Arc<Arena>>,
+    /// For each chunk of the store room for the average that its rule keeps, once it has been asked for.
+    pub(super) averages: Vec<Arc<Arena>>,
     /// Sums that rules measure, if one does.
     measured: Option<measure::Measured>,
     /// Partial sums of the norm.
@@ -115,6 +117,7 @@ impl<R: ?Sized> Stepper<R> {
             places: vec![],
             scratch: vec![],
             kept: None,
+            averages: vec![],
             partials: None,
             measured: None,
             costs: None,
@@ -169,7 +172,7 @@ impl<R: ?Sized> Stepper<R> {
     }
 
     /// What the numbers of each group of the store depend on.
-    fn now(&self) -> Result<Vec<Now>> {
+    pub(super) fn now(&self) -> Result<Vec<Now>> {
         let steps = self.steps_done();
         let now = |(group, rule): (&Arc<str>, Option<usize>)| match rule {
             Some(rule) => self.rules[rule].now(&self.settings_of(group), steps).map_err(|problem| self.refuse(problem)),

@@ -1,10 +1,10 @@
 //! Averaged SGD (Polyak and Juditsky 1992, "Acceleration of stochastic approximation by averaging"), as `torch.optim.ASGD` has it. The
-//! average is the moment `average` of [`Optimizer::state`](crate::optim::Optimizer::state).
+//! average is the moment `average`, which [`Stepper::averaged`](crate::optim::Stepper::averaged) puts in the place of the weights.
 
 use super::common::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
-use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, numbers, with_powers};
+use crate::optim::rule::{Averaged, Moment, Now, Numbers, Rule, Update, elementwise, numbers, with_powers};
 use crate::optim::settings::check_number;
 use crate::shaders::optim::{ASGD, ASGD_CORRECTION};
 
@@ -41,6 +41,10 @@ impl Rule for AsgdConfig {
 
     fn kept(&self) -> &'static [&'static str] {
         &["eta", "mu"]
+    }
+
+    fn averaged(&self, _now: &Now) -> Option<Averaged> {
+        Some(Averaged { moment: 0, share: 1.0 })
     }
 
     fn shader(&self) -> Shader {

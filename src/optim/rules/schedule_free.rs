@@ -2,12 +2,12 @@
 //! iterates does what a falling rate would, whenever training ends.
 //!
 //! Gradients are taken at y, a point between the iterates z and their average x; the parameters hold y. Evaluate and save with x,
-//! which [`Optimizer::averaged`](crate::optim::Stepper) puts in their place.
+//! which [`Stepper::averaged`](crate::optim::Stepper::averaged) puts in their place.
 
 use super::common::common;
 use crate::error::Problem;
 use crate::kernel::Shader;
-use crate::optim::rule::{Moment, Now, Numbers, Rule, Update, elementwise, logarithm, numbers, with_powers};
+use crate::optim::rule::{Averaged, Moment, Now, Numbers, Rule, Update, elementwise, logarithm, numbers, with_powers};
 use crate::optim::settings::{check_number, check_share};
 use crate::shaders::optim::{SCHEDULE_FREE, SCHEDULE_FREE_ADAMW, SCHEDULE_FREE_CORRECTION, SCHEDULE_FREE_SGD};
 
@@ -96,6 +96,11 @@ impl Both {
         }
     }
 
+    /// x, from y = (1 - b1) z + b1 x.
+    fn averaged(&self, now: &Now) -> Averaged {
+        Averaged { moment: 0, share: 1.0 - 1.0 / now.momentum.unwrap_or(self.beta) }
+    }
+
     fn numbers(&self, now: &Now) -> Numbers {
         let (b2, eps) = self.second.unwrap_or((0.0, 0.0));
         let [high, low] = logarithm(b2);
@@ -165,6 +170,10 @@ macro_rules! rule {
 
             fn kept(&self) -> &'static [&'static str] {
                 &["weight_sum", "largest_lr"]
+            }
+
+            fn averaged(&self, now: &Now) -> Option<Averaged> {
+                Some(self.both().averaged(now))
             }
 
             fn shader(&self) -> Shader {
