@@ -90,7 +90,7 @@ impl<R: ?Sized> Stepper<R> {
     /// What there is to form, a chunk each.
     fn formed(&mut self, layout: &[Placed], at: &'static Location<'static>) -> Result<Vec<Formed>> {
         let chunks = self.prepare()?;
-        let (now, rules) = (self.now(), self.rules_of_groups());
+        let (now, rules) = (self.now()?, self.rules_of_groups());
         let averaged = |chunk: &Chunk| self.rules[rules[chunk.group]?].rule.averaged(&now[chunk.group]);
         let each: Vec<Option<Averaged>> = chunks.iter().map(averaged).collect();
         if each.iter().all(Option::is_none) {
