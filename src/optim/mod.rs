@@ -21,6 +21,8 @@ mod measure;
 mod orthogonal;
 mod pass;
 mod places;
+mod prepare;
+mod reference;
 mod rule;
 mod ruled;
 mod rules;

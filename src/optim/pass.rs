@@ -7,7 +7,7 @@ use super::clip::Classes;
 use super::follow::Follower;
 use super::measure::Measured;
 use super::places::MomentPlace;
-use super::rule::{Beside, Now, Numbers, Rule, Update as Updated};
+use super::rule::{Beside, Now, Numbers, Rule};
 use super::ruled::Ruled;
 use super::settings::Options;
 use super::tally::{Members, Tally};
@@ -132,7 +132,7 @@ impl<'a> Pass<'a> {
         self.parts.chunks[self.parts.layout[number].chunk].group
     }
 
-    fn group_numbers(&self, group: usize) -> Result<Numbers> {
+    pub(super) fn group_numbers(&self, group: usize) -> Result<Numbers> {
         Ok(self.rule(group)?.numbers(&self.parts.now[group]))
     }
 
@@ -173,7 +173,7 @@ impl<'a> Pass<'a> {
         })
     }
 
-    fn gradients(&self, chunk: usize) -> Result<&Arc<Arena>> {
+    pub(super) fn gradients(&self, chunk: usize) -> Result<&Arc<Arena>> {
         let arena = self.parts.chunks[chunk].gradients.as_ref();
         arena.ok_or_else(|| Error::internal("a chunk without gradients"))
     }
@@ -259,79 +259,6 @@ impl<'a> Pass<'a> {
         }
         numbers.extend(self.parts.followers.iter().flat_map(|follower| follower.numbers()));
         numbers.into_iter().map(|x| (x as f32).to_bits()).collect()
-    }
-
-    /// The same on the reference's arenas.
-    fn reference(&self, reached: &[bool], finite: bool) -> Result<()> {
-        let Parts { chunks, layout, tally, options, .. } = &self.parts;
-        let mut square = 0.0;
-        for chunk in 0..chunks.len() {
-            let gradients = self.gradients(chunk)?.cpu()?;
-            for (number, _) in self.updated(reached, |reached| reached, chunk) {
-                let place = &layout[number];
-                let range = &gradients[place.offset..][..place.shape.elements()];
-                square += range.iter().map(|g| g * g).sum::<f64>();
-            }
-        }
-        let norm: f64 = f64::sqrt(square);
-        let status = tally.reference(norm, finite, options.clip_norm)?;
-        tally.status.cpu()?[..4].copy_from_slice(&status);
-        let [_, factor, skipped, _] = status;
-        if skipped != 0.0 {
-            return Ok(());
-        }
-        for (chunk, arenas) in chunks.iter().enumerate() {
-            let rule = match self.updated(reached, |reached| reached, chunk).next() {
-                Some(_) => self.rule(arenas.group)?,
-                None => continue,
-            };
-            let numbers = self.group_numbers(arenas.group)?;
-            let gradients = self.gradients(chunk)?.cpu()?;
-            let mut values = arenas.values.cpu()?;
-            let mut moments = vec![];
-            for arena in &self.parts.moments[chunk] {
-                moments.push(arena.cpu()?);
-            }
-            for (number, _) in self.updated(reached, |reached| reached, chunk) {
-                let place = &layout[number];
-                let count = {
-                    let count = &mut tally.counts.cpu()?[number];
-                    *count += 1.0;
-                    *count as u64
-                };
-                let range = place.offset..place.offset + place.shape.elements();
-                let values = &mut values[range.clone()];
-                let gradients: Vec<f64> = gradients[range.clone()]
-                    .iter()
-                    .zip(&*values)
-                    .map(|(g, x)| options.adjusted(factor * g, *x))
-                    .collect();
-                let mut kept = [0.0; 4];
-                if let Some(arena) = self.parts.kept {
-                    kept.copy_from_slice(&arena.cpu()?[4 * number..][..4]);
-                }
-                rule.reference(&mut Updated {
-                    numbers: &numbers,
-                    count,
-                    kept: &mut kept,
-                    shape: place.shape,
-                    values,
-                    gradients: &gradients,
-                    moments: &mut moments
-                        .iter_mut()
-                        .zip(&self.parts.places[number])
-                        .map(|(moment, place)| match place {
-                            Some((offset, shape)) => &mut moment[*offset..][..shape.elements()],
-                            None => &mut [],
-                        })
-                        .collect::<Vec<_>>(),
-                });
-                if let Some(arena) = self.parts.kept {
-                    arena.cpu()?[4 * number..][..4].copy_from_slice(&kept);
-                }
-            }
-        }
-        self.parts.followers.iter().try_for_each(|follower| follower.reference())
     }
 }
 
