@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::rules::{RULES, every_rule};
-use kiln::optim::{LambConfig, LarsConfig, OptimizerState, Rule, Stepper};
+use kiln::optim::{LambConfig, LarsConfig, OptimizerState, RmsProp, RmsPropConfig, Rule, Stepper};
 use kiln::prelude::*;
 use kiln::train::checkpoint::Checkpoint;
 
@@ -243,5 +243,26 @@ fn what_lies_behind_a_parameter_is_not_measured() {
     let (gpu, cpu) = (run(&common::gpu()), run(&Device::cpu()));
     for (got, want) in gpu.iter().zip(&cpu) {
         assert!((got - want).abs() < 1e-5, "{gpu:?} {cpu:?}");
+    }
+}
+
+#[test]
+fn a_centred_rule_keeps_the_spread_of_gradients_that_hardly_change() {
+    let run = |device: &Device| {
+        let params = ParamStore::new(device, 1);
+        let w = params.root().param("w", &[37], Init::Zeros);
+        let config = RmsPropConfig { lr: 1e-4, centered: true, alpha: 0.9, ..Default::default() };
+        let mut rule = RmsProp::new(&params, config);
+        for i in 0..150 {
+            let mut gradient = common::normals(&[37], i);
+            gradient.data.iter_mut().for_each(|x| *x = f64::from((1.0 + 3e-4 * *x) as f32));
+            rule.step_with(vec![(w.clone(), device.array(&gradient))]).unwrap();
+        }
+        w.values().unwrap()
+    };
+    // A mean of squares less the square of the mean would have one digit left in f32.
+    let (gpu, cpu) = (run(&common::gpu()), run(&Device::cpu()));
+    for (got, want) in gpu.iter().zip(&cpu) {
+        assert!((got / want - 1.0).abs() < 1e-3, "{got} {want}");
     }
 }

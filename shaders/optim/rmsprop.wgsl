@@ -1,11 +1,11 @@
 // RMSprop (Hinton 2012), a rule of `optim/update.wgsl`, as torch.optim.RMSprop has it:
 //
 //   d <- g + wd theta;  s <- alpha s + (1 - alpha) d^2;  u = d / (sqrt(s) + eps);  theta <- theta - lr u
-//   centred:   a <- alpha a + (1 - alpha) d;  s - a^2 in place of s below the root
+//   centred:   s is less a^2, with a the mean of d:  s <- alpha (s + (1 - alpha) (d - a)^2);  a <- a + (1 - alpha) (d - a)
 //   momentum:  b <- mu b + u;  b in place of u in the step
 //
-// Host numbers: (lr, wd, eps, mu), (alpha, 1 - alpha, 0, 0). Asks for: `centred(kept, d, f)`, which moves the mean, `variance(kept)`,
-// `pushed(kept, u, f)`, which moves the momentum, and `step_of(kept, u)`.
+// Host numbers: (lr, wd, eps, mu), (alpha, 1 - alpha, 0, 0). Asks for: `spread(old, d, f)`, which moves s, `size_squared(kept)`,
+// which is s, `pushed(kept, u, f)`, which moves the momentum, and `step_of(kept, u)`.
 
 struct Factors {
     rates: vec4<f32>,
@@ -18,10 +18,8 @@ fn factors_at(at: u32, corrected: vec4<f32>, sums: vec2<f32>) -> Factors {
 
 fn moved(x: vec4<f32>, g: vec4<f32>, old: Moments, f: Factors) -> Moved {
     let d = g + f.rates.y * x;
-    var kept = old;
-    kept.square = f.shares.x * old.square + f.shares.y * (d * d);
-    kept = centred(kept, d, f);
-    let u = d / (sqrt(variance(kept)) + f.rates.z);
-    kept = pushed(kept, u, f);
+    let spread = spread(old, d, f);
+    let u = d / (sqrt(size_squared(spread)) + f.rates.z);
+    let kept = pushed(spread, u, f);
     return Moved(x - f.rates.x * step_of(kept, u), kept);
 }

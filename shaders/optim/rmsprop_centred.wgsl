@@ -1,11 +1,13 @@
-// Centred (`optim/rmsprop.wgsl`). Rounding can make the difference negative where gradients hardly change.
+// Centred (`optim/rmsprop.wgsl`). The difference is kept, not formed: nothing would be left of it where gradients hardly change.
 
-fn centred(kept: Moments, d: vec4<f32>, f: Factors) -> Moments {
-    var moved = kept;
-    moved.mean = f.shares.x * kept.mean + f.shares.y * d;
-    return moved;
+fn spread(old: Moments, d: vec4<f32>, f: Factors) -> Moments {
+    let away = d - old.mean;
+    var kept = old;
+    kept.variance = f.shares.x * (old.variance + f.shares.y * (away * away));
+    kept.mean = old.mean + f.shares.y * away;
+    return kept;
 }
 
-fn variance(kept: Moments) -> vec4<f32> {
-    return max(kept.square - kept.mean * kept.mean, vec4<f32>(0.0));
+fn size_squared(kept: Moments) -> vec4<f32> {
+    return kept.variance;
 }

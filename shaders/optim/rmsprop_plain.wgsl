@@ -1,9 +1,11 @@
 // Not centred (`optim/rmsprop.wgsl`).
 
-fn centred(kept: Moments, d: vec4<f32>, f: Factors) -> Moments {
+fn spread(old: Moments, d: vec4<f32>, f: Factors) -> Moments {
+    var kept = old;
+    kept.square = f.shares.x * old.square + f.shares.y * (d * d);
     return kept;
 }
 
-fn variance(kept: Moments) -> vec4<f32> {
+fn size_squared(kept: Moments) -> vec4<f32> {
     return kept.square;
 }

@@ -10,8 +10,9 @@ use crate::shaders::optim::{RMSPROP, RMSPROP_CENTRED, RMSPROP_DIRECT, RMSPROP_MO
 
 /// Configuration of [`RmsProp`](crate::optim::RmsProp). The defaults are PyTorch's.
 ///
-/// d <- g + wd theta; s <- alpha s + (1-alpha) d^2; u = d / (sqrt(s) + eps), where it is centred with the square of the mean of d taken
-/// from s; b <- momentum b + u; theta <- theta - lr b
+/// d <- g + wd theta; s <- alpha s + (1-alpha) d^2; u = d / (sqrt(s) + eps); b <- momentum b + u; theta <- theta - lr b. Centred, s is less
+/// the square of the mean a of d: that difference is kept, s <- alpha (s + (1-alpha) (d - a)^2), a <- a + (1-alpha) (d - a), because in f32
+/// nothing is left of it where gradients hardly change.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RmsPropConfig {
     /// Learning rate.
@@ -39,8 +40,8 @@ impl RmsPropConfig {
         match (self.centered, self.momentum == 0.0) {
             (false, true) => &["square"],
             (false, false) => &["square", "momentum"],
-            (true, true) => &["square", "mean"],
-            (true, false) => &["square", "mean", "momentum"],
+            (true, true) => &["variance", "mean"],
+            (true, false) => &["variance", "mean", "momentum"],
         }
     }
 }
@@ -49,7 +50,7 @@ impl Rule for RmsPropConfig {
     common!("rmsprop");
 
     fn moments(&self) -> Vec<Moment> {
-        let moment = |&name: &&'static str| Moment { name, never_negative: name == "square" };
+        let moment = |&name: &&'static str| Moment { name, never_negative: ["square", "variance"].contains(&name) };
         self.names().iter().map(moment).collect()
     }
 
@@ -69,12 +70,15 @@ impl Rule for RmsPropConfig {
         let [lr, decay, eps, momentum, alpha, rest, ..] = *update.numbers;
         let step = |x: f64, g: f64, square: &mut f64, mean: Option<&mut f64>, kept: Option<&mut f64>| {
             let d = g + decay * x;
-            *square = alpha * *square + rest * d * d;
-            let variance = mean.map_or(*square, |mean| {
-                *mean = alpha * *mean + rest * d;
-                (*square - *mean * *mean).max(0.0)
-            });
-            let u = d / (variance.sqrt() + eps);
+            match mean {
+                Some(mean) => {
+                    let away = d - *mean;
+                    *square = alpha * (*square + rest * away * away);
+                    *mean += rest * away;
+                }
+                None => *square = alpha * *square + rest * d * d,
+            }
+            let u = d / (square.sqrt() + eps);
             let step = kept.map_or(u, |kept| {
                 *kept = momentum * *kept + u;
                 *kept
