@@ -3,12 +3,13 @@
 //! `cargo bench --bench optimizers` prints for each rule, with 10 M scalars in 1, 20 and 1,000 parameters: the time of its
 //! kernels (the gradient norm aside, by the device's timestamps, the median of some steps in turn with AdamW's), the
 //! bytes that they must move for a scalar, and the ratio of the time a byte to AdamW's; then the host time of a cached
-//! step, on wgpu's no-op back end, beside AdamW's. `-- lion,lamb` runs those alone; `KILN_DEVICE` chooses the device.
+//! step, on wgpu's no-op back end, beside AdamW's, alone and with a schedule, an average of the weights and clipping. `-- lion,lamb` runs those alone; `KILN_DEVICE` chooses the device.
 
 use std::time::{Duration, Instant};
 
 use kiln::optim::*;
 use kiln::prelude::*;
+use kiln::schedule;
 
 const SCALARS: usize = 10_000_000;
 const ROUNDS: usize = 5;
@@ -16,15 +17,32 @@ const ROUNDS: usize = 5;
 /// Makes an optimizer over a store.
 type Make = fn(&ParamStore) -> Box<dyn Optimizer>;
 
+struct Entry {
+    name: &'static str,
+    plain: Make,
+    /// With a schedule, an average and clipping.
+    full: Make,
+    accesses: usize,
+}
+
 /// A rule of this name, and the accesses to memory that it must make for a scalar: gradients are read, values and moments read
 /// and written, what is measured read once more.
 macro_rules! rules {
     ($(($name:literal, $type:ident, $config:expr, $accesses:literal)),+ $(,)?) => {
-        [$(($name, (|store| Box::new($type::new(store, $config))) as Make, $accesses)),+]
+        [$(Entry {
+            name: $name,
+            plain: |store| Box::new($type::new(store, $config)),
+            full: |store| {
+                let schedule = schedule::cosine(1e-3, 100_000).warm_up(10);
+                let ema = Ema::new(store, 0.999).warm_up();
+                Box::new($type::new(store, $config).clip_norm(1.0).schedule(schedule).average(&ema))
+            },
+            accesses: $accesses,
+        }),+]
     };
 }
 
-fn rules() -> Vec<(&'static str, Make, usize)> {
+fn rules() -> Vec<Entry> {
     rules![
         ("sgd", Sgd, SgdConfig::default(), 3),
         ("sgd_momentum", Sgd, SgdConfig { momentum: 0.9, ..Default::default() }, 5),
@@ -94,7 +112,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// The same rule with a schedule, an average and clipping would be a plan of its own; the host's part is that of `step`.
+/// Seconds that a cached step takes the host, recording included.
 fn host_seconds(make: Make) -> f64 {
     let device = Device::noop().expect("wgpu's no-op back end");
     let store = ParamStore::new(&device, 1);
@@ -124,8 +142,8 @@ fn main() {
     for parameters in [1, 20, 1000] {
         let mut base = Site::new(&device, parameters, adamw);
         base.step();
-        for (name, make, accesses) in rules().into_iter().filter(|(name, ..)| is_wanted(name)) {
-            let mut site = Site::new(&device, parameters, make);
+        for Entry { name, plain, accesses, .. } in rules().into_iter().filter(|rule| is_wanted(rule.name)) {
+            let mut site = Site::new(&device, parameters, plain);
             site.step();
             let (own, beside): (Vec<f64>, Vec<f64>) = (0..ROUNDS).map(|_| (site.measured(), base.measured())).unzip();
             let (own, beside) = (median(own), median(beside));
@@ -133,9 +151,9 @@ fn main() {
             println!("{name:20} {parameters:>10} {:>10.2} {:>8} {ratio:>10.2}", own * 1e3, accesses * 4);
         }
     }
-    println!("\n{:20} {:>12} {:>10}", "rule", "host, us", "of AdamW's");
-    for (name, make, _) in rules().into_iter().filter(|(name, ..)| is_wanted(name)) {
-        let (own, beside) = (host_seconds(make), host_seconds(adamw));
-        println!("{name:20} {:>12.1} {:>10.2}", own * 1e6, own / beside);
+    println!("\n{:20} {:>12} {:>10} {:>28}", "rule", "host, us", "of AdamW's", "with schedule, EMA, clipping");
+    for Entry { name, plain, full, .. } in rules().into_iter().filter(|rule| is_wanted(rule.name)) {
+        let [own, all, beside] = [plain, full, adamw].map(host_seconds);
+        println!("{name:20} {:>12.1} {:>10.2} {:>28.2}", own * 1e6, own / beside, all / beside);
     }
 }

@@ -101,7 +101,6 @@ fn optimizer_of(case: &pytorch::Case, store: &ParamStore) -> Box<dyn Optimizer> 
                 momentum: number("momentum"),
                 dampening: number("dampening"),
                 nesterov: case.attrs["nesterov"].as_bool().unwrap(),
-                ..Default::default()
             },
         )),
         _ => {

@@ -123,7 +123,7 @@ impl<R: ?Sized> Stepper<R> {
         self
     }
 
-    /// The learning rate as a function of [`Optimizer::steps`], from the next step on, for all rules. Group factors multiply it.
+    /// The learning rate as a function of [`Optimizer::steps`](crate::optim::Optimizer::steps), from the next step on, for all rules. Group factors multiply it.
     #[must_use]
     pub fn schedule(mut self, schedule: impl Into<Schedule>) -> Self {
         self.set_schedule(schedule);
@@ -139,7 +139,7 @@ impl<R: ?Sized> Stepper<R> {
     /// The schedule of the rule of one group alone.
     ///
     /// # Errors
-    /// [`Error::Value`] if no rule was given for a group of this name.
+    /// [`Error::Value`](crate::Error::Value) if no rule was given for a group of this name.
     pub fn set_group_schedule(&mut self, group: &str, schedule: impl Into<Schedule>) -> Result<()> {
         let named = |ruled: &&mut Ruled| ruled.groups.iter().flatten().any(|own| own == group);
         match self.rules.iter_mut().find(named) {
@@ -152,7 +152,7 @@ impl<R: ?Sized> Stepper<R> {
         Ok(())
     }
 
-    /// Ends [`Stepper::schedule`]: the rate stays as it is at this step, and [`Optimizer::set_lr`] may change it.
+    /// Ends [`Stepper::schedule`]: the rate stays as it is at this step, and [`Optimizer::set_lr`](crate::optim::Optimizer::set_lr) may change it.
     pub fn end_schedule(&mut self) {
         let steps = self.steps_done();
         for ruled in &mut self.rules {
@@ -161,7 +161,7 @@ impl<R: ?Sized> Stepper<R> {
         }
     }
 
-    /// The momentum (of rules with betas the first one) as a function of [`Optimizer::steps`], from the next step on.
+    /// The momentum (of rules with betas the first one) as a function of [`Optimizer::steps`](crate::optim::Optimizer::steps), from the next step on.
     #[must_use]
     pub fn momentum_schedule(mut self, schedule: impl Into<Schedule>) -> Self {
         self.set_momentum_schedule(schedule);

@@ -103,9 +103,9 @@ pub trait Optimizer {
     /// Backward pass of `loss`, clipping and update, in one submission and without waiting.
     ///
     /// # Errors
-    /// The error that the loss carries, [`Error::Shape`] unless it is one float, [`Error::Value`] if no parameter that is
-    /// not frozen would get a gradient, [`Error::NonFinite`] of an earlier step of this store whose update was skipped (this
-    /// step is then not done), [`Error::LossScale`] where the loss scale would have sunk below its floor, or what the device
+    /// The error that the loss carries, [`Error::Shape`](crate::Error::Shape) unless it is one float, [`Error::Value`](crate::Error::Value) if no parameter that is
+    /// not frozen would get a gradient, [`Error::NonFinite`](crate::Error::NonFinite) of an earlier step of this store whose update was skipped (this
+    /// step is then not done), [`Error::LossScale`](crate::Error::LossScale) where the loss scale would have sunk below its floor, or what the device
     /// refuses.
     ///
     /// A step that is refused for what is not finite leaves no trace: parameters, moments, counts of updates and the
@@ -137,8 +137,8 @@ pub trait Optimizer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Value`] for a parameter of another store, one that is named twice, or if there is nothing to update with,
-    /// [`Error::Shape`] or [`Error::DType`]
+    /// [`Error::Value`](crate::Error::Value) for a parameter of another store, one that is named twice, or if there is nothing to update with,
+    /// [`Error::Shape`](crate::Error::Shape) or [`Error::DType`](crate::Error::DType)
     /// unless each gradient is f32 of its parameter's shape, the error that a gradient carries; else as
     /// [`Optimizer::step`].
     fn step_with(&mut self, gradients: Vec<(Param, Tensor)>) -> Result<()>;
@@ -147,10 +147,10 @@ pub trait Optimizer {
     /// Changes the learning rate from the next step on.
     ///
     /// # Errors
-    /// [`Error::Value`] for one that is negative or not finite, while a schedule gives the rate, or if there are several
+    /// [`Error::Value`](crate::Error::Value) for one that is negative or not finite, while a schedule gives the rate, or if there are several
     /// rules.
     fn set_lr(&mut self, lr: f64) -> Result<()>;
-    /// Number of steps so far. One that was refused ([`Error::NonFinite`], [`Error::LossScale`]) is none, from the moment
+    /// Number of steps so far. One that was refused ([`Error::NonFinite`](crate::Error::NonFinite), [`Error::LossScale`](crate::Error::LossScale)) is none, from the moment
     /// that the host has learnt of it; one that loss scaling skipped without an error is one.
     fn steps(&self) -> u64;
     /// The norm of all gradients at the last step, before clipping. Waits for the device.
@@ -168,14 +168,14 @@ pub trait Optimizer {
     /// Everything that a resumed run needs, on the host. Waits for the device.
     ///
     /// # Errors
-    /// [`Error::Value`] between [`Optimizer::accumulate`] and [`Optimizer::step`], [`Error::NonFinite`] of an earlier step,
+    /// [`Error::Value`](crate::Error::Value) between [`Optimizer::accumulate`] and [`Optimizer::step`], [`Error::NonFinite`](crate::Error::NonFinite) of an earlier step,
     /// or what reading met.
     fn state(&self) -> Result<OptimizerState>;
     /// Continues from [`Optimizer::state`]. What steps before it have still to report, that a gradient was not finite, is
     /// forgotten with them.
     ///
     /// # Errors
-    /// [`Error::Value`] if it is another optimizer's or another model's, has what this one does not keep, or what no
+    /// [`Error::Value`](crate::Error::Value) if it is another optimizer's or another model's, has what this one does not keep, or what no
     /// run can have left there: a learning rate or a moment that is not finite, a negative mean of squares. Nothing has
     /// changed then.
     fn set_state(&mut self, state: &OptimizerState) -> Result<()>;
