@@ -12,8 +12,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use common::net::{Net, batch};
+use common::rules::{RULES, every_rule};
 use kiln::kernel::Capabilities;
-use kiln::optim::{Ema, LastN, Rule, ScheduleFreeSgd, ScheduleFreeSgdConfig, Stepper};
+use kiln::optim::{
+    Ema, LambConfig, LarsConfig, LastN, NAdamConfig, Rule, ScheduleFreeSgd, ScheduleFreeSgdConfig, Stepper,
+};
 use kiln::plan::Dispatch;
 use kiln::prelude::*;
 
@@ -227,4 +230,92 @@ fn every_shader_that_forms_an_average_translates_for_every_kind_of_device() {
     }
     assert!(texts.seen.len() >= 6, "only {} texts", texts.seen.len());
     tint::browsers_take(&texts.for_browsers);
+}
+
+/// Parameters of one group or two, some of which were updated before: ranges of one class, and of several. And a state, which
+/// each step assigns to.
+struct Model {
+    params: ParamStore,
+    all: Vec<Param>,
+    state: kiln::State,
+}
+
+impl Model {
+    fn new(device: &Device, second: &str) -> Model {
+        let params = ParamStore::new(device, 1);
+        let other = params.root().group(second);
+        let paths = [params.root(), params.root(), other.clone(), other];
+        let param = |(i, path): (usize, &Path)| path.param(format!("p{i}"), &[[37, 64, 131, 5][i]], Init::Ones);
+        let all = paths.iter().enumerate().map(param).collect();
+        let state = params.root().state("steps", &device.zeros(&[1]));
+        Model { params, all, state }
+    }
+
+    fn loss(&self, parameters: &[usize]) -> Tensor {
+        self.state.assign(&(self.state.get() + 1.0));
+        parameters.iter().map(|&i| self.all[i].tensor().square().sum_all()).reduce(|a, b| a + b).unwrap()
+    }
+}
+
+/// What may be said of an optimizer besides its rules, as far as the kernels depend on it.
+const OPTIONS: [fn(Optimizers) -> Optimizers; 6] = [
+    |optimizer| optimizer,
+    |optimizer| optimizer.clip_norm(1.0).clip_value(0.5).l1(0.1).l2(0.1).maximize(),
+    |optimizer| optimizer.clip_value(0.5),
+    |optimizer| optimizer.l1(0.1),
+    |optimizer| optimizer.l2(0.1),
+    |optimizer| optimizer.maximize(),
+];
+
+#[test]
+fn every_shader_of_every_rule_translates_for_every_kind_of_device() {
+    let cpu = Device::cpu();
+    let mut texts = Texts::default();
+    let mut names = HashSet::new();
+    let mut translate = |what: &str, make: &dyn Fn(&ParamStore) -> Optimizers| {
+        // An arena for all, whose norm one kernel takes; one a group; several.
+        for (second, limit) in [("default", 1 << 20), ("other", 1 << 20), ("other", 192)] {
+            let model = Model::new(&cpu, second);
+            model.params.limit_arenas(limit);
+            let mut optimizer = make(&model.params);
+            // Before a step all histories are one.
+            for (step, reached) in [&[1, 2][..], &[0, 1, 2, 3]].into_iter().enumerate() {
+                let loss = &model.loss(reached);
+                for kind in kinds() {
+                    let plan = optimizer.plan_for(loss, true, &kind, true).unwrap();
+                    for dispatch in plan.dispatches {
+                        let (name, bound) = (dispatch.name(), dispatch.bindings.len());
+                        texts.check(&dispatch, &kind).unwrap_or_else(|error| panic!("{what}: {error}"));
+                        assert!(bound <= kind.storage_buffers, "{what}: {name} binds {bound} buffers");
+                        names.insert(name);
+                    }
+                }
+                if step == 0 {
+                    optimizer.step(loss).unwrap();
+                }
+            }
+        }
+    };
+    every_rule(|name, make| {
+        // What options change is the same for all; each combination with one rule.
+        let options = if name == RULES[0].0 { &OPTIONS[..] } else { &OPTIONS[..2] };
+        for option in options {
+            translate(name, &|params| option(make(params)));
+        }
+    });
+    translate("NAdam beside LAMB", &|params: &ParamStore| {
+        Optimizers::of(params).group("default", NAdamConfig::default()).rest(LambConfig::default())
+    });
+    translate("LARS beside NAdam", &|params: &ParamStore| {
+        Optimizers::of(params).group("default", LarsConfig::default()).rest(NAdamConfig::default())
+    });
+    tint::browsers_take(&texts.for_browsers);
+    if std::env::var_os("KILN_CASE").is_some() {
+        return;
+    }
+    for name in
+        ["settle", "measure_sum", "lamb", "lamb.measure", "lars.eights", "nadam", "clip", "clip_status", "adan.eights"]
+    {
+        assert!(names.contains(name), "no {name} in {names:?}");
+    }
 }
