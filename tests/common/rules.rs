@@ -22,6 +22,7 @@ pub const RULES: &[(&str, Make)] = &[
     ("adagrad", |store| {
         of(store, AdagradConfig { lr: 0.1, lr_decay: 0.1, initial_accumulator: 0.5, ..Default::default() })
     }),
+    ("adafactor", |store| of(store, AdafactorConfig { lr: 0.1, weight_decay: 0.1, ..Default::default() })),
     ("adadelta", |store| of(store, AdadeltaConfig { weight_decay: 0.1, ..Default::default() })),
     ("rmsprop", |store| of(store, RmsPropConfig { weight_decay: 0.1, ..Default::default() })),
     ("rmsprop momentum", |store| of(store, RmsPropConfig { momentum: 0.9, ..Default::default() })),
