@@ -57,6 +57,8 @@ pub struct Update<'a> {
     pub numbers: Vec<u32>,
     /// The arena whose first words say how the step went (see `refusal.rs`).
     pub status: &'a Arc<Arena>,
+    /// True if the kernels change gradients: all of them are then wanted in the arenas.
+    pub changes_gradients: bool,
     /// The kernels, asked for when a plan is made.
     pub kernels: &'a dyn Fn(Wanted<'_>) -> Result<Vec<ArenaKernel>>,
     /// The same on the reference's arenas, for targets that the loss reaches or not and a loss that is finite or not.

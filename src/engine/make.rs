@@ -41,11 +41,12 @@ pub fn plan_step(
     let mut wanted: Vec<(usize, Destination)> = held.iter().map(|&i| (i as usize, Destination::Value)).collect();
     let mut found = vec![Found::Nowhere; step.targets.len()];
     let with_gradient = (0..step.targets.len()).filter(|&target| reached[target]);
+    let in_place = step.update.as_ref().is_none_or(|update| !update.changes_gradients);
     for (target, &root) in with_gradient.zip(roots) {
         let (root, Trained { arena, offset, adds, in_arena, .. }) = (root as usize, &step.targets[target]);
         let elements = snapshot.nodes[root].meta.elements();
         let stored = snapshot.leaves[root] == Some(LeafKind::Stored);
-        let whole = elements >= DIRECT && elements % 4 == 0;
+        let whole = in_place && elements >= DIRECT && elements % 4 == 0;
         found[target] = match adds {
             false if stored && whole && !in_arena => Found::InLeaf(root),
             false => {
@@ -110,7 +111,12 @@ pub fn plan_step(
 }
 
 /// Adds a kernel over arenas to a plan; those that are alike share a program.
-pub(super) fn append(plan: &mut Plan, kernel: Kernel, bound: Vec<(Bound, bool)>, programs: &mut Programs) -> Result<()> {
+pub(super) fn append(
+    plan: &mut Plan,
+    kernel: Kernel,
+    bound: Vec<(Bound, bool)>,
+    programs: &mut Programs,
+) -> Result<()> {
     let mut bindings = vec![];
     for (binding, (bound, write)) in bound.into_iter().enumerate() {
         let (kind, elements) = match bound {

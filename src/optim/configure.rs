@@ -101,6 +101,51 @@ impl<R: ?Sized> Stepper<R> {
         self
     }
 
+    /// Scales the gradient of each parameter alone so that its norm is at most `norm`, before [`Stepper::clip_norm`]
+    /// scales all of them. [`Optimizer::gradient_norm`] is then the norm between the two.
+    #[must_use]
+    pub fn clip_each(mut self, norm: impl Into<Option<f64>>) -> Self {
+        self.options.clip_each = norm.into();
+        self
+    }
+
+    /// Scales the gradient of each row so that its norm is at most `share` of that of the row's weights, which counts as
+    /// `least` at least (adaptive clipping; Brock et al. 2021, "High-performance large-scale image recognition without
+    /// normalization", with 0.01 and 1e-3):
+    ///
+    /// g <- g m / max(|g|, 1e-6) where |g| > m = share max(|theta|, least)
+    ///
+    /// Rows are those of the first axis: the weights of one output, in linear layers as in convolutions. A vector, such as
+    /// a bias, is one row. It comes before [`Stepper::clip_each`].
+    #[must_use]
+    pub fn clip_adaptive(mut self, share: f64, least: f64) -> Self {
+        self.options.clip_adaptive = Some((share, least));
+        self
+    }
+
+    /// Takes the mean of each row of the first axis from its gradient (gradient centralisation; Yong et al. 2020, "Gradient
+    /// centralization: a new optimization technique for deep neural networks"), before anything is clipped. Vectors, and
+    /// rows of one element, are left alone.
+    #[must_use]
+    pub fn centralise(mut self) -> Self {
+        self.options.centralise = true;
+        self
+    }
+
+    /// Adds normal noise of variance `variance` / (1 + t)^`power` to each element of the gradients in the step that t others
+    /// came before (Neelakantan et al. 2015, "Adding gradient noise improves learning for very deep networks", with
+    /// variances of 0.01, 0.3 and 1 and a power of 0.55).
+    ///
+    /// It comes behind the clipping of rows and parameters, and before [`Stepper::clip_norm`]. It is drawn by Philox from the
+    /// seed of the store's [draws](crate::ParamStore::draws), the parameter's name, the step and the element, so a run that
+    /// is resumed, or done on another device, has the same. t is the device's own count of what [`Optimizer::steps`] counts:
+    /// refused steps are none.
+    #[must_use]
+    pub fn gradient_noise(mut self, variance: f64, power: f64) -> Self {
+        self.options.noise = Some((variance, power));
+        self
+    }
+
     /// Adds `factor` times the sign of each parameter to its gradient: the penalty factor |theta|, which pulls weights to 0.
     #[must_use]
     pub fn l1(mut self, factor: f64) -> Self {

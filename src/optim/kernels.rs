@@ -7,6 +7,7 @@ use super::factors::{self, Own};
 use super::measure::{self, Measured, Measuring, Owner};
 use super::orthogonal;
 use super::pass::{FOLLOWER, GROUP, Parts, Pass, Range};
+use super::rounds;
 use super::rule::{Beside, Rule};
 use super::tally;
 use crate::arena::Arena;
@@ -14,7 +15,7 @@ use crate::costs::Costs;
 use crate::engine::{ArenaBinding, ArenaKernel, Bound, Found, Wanted};
 use crate::error::{Error, Result};
 use crate::kernel::{Capabilities, Kernel, Shader, Vectors};
-use crate::params::BLOCK;
+use crate::params::{BLOCK, Placed};
 use crate::shader::{Item, params};
 use crate::shaders::optim::{MEASURED, NUMBERS, UPDATE};
 
@@ -112,8 +113,10 @@ impl<'a> Pass<'a> {
         let mut settlings = self.settlings(found).into_iter();
         let (rule, members) = settlings.next().ok_or_else(|| Error::internal("an update of nothing"))?;
         let verdict = tally.verdict(first, rule, members, beside);
-        let mut kernels = clip::kernels(norms, verdict, partials, capabilities, costs);
+        let mut kernels = self.rounds(found, costs)?;
+        kernels.extend(clip::kernels(norms, verdict, partials, capabilities, costs));
         kernels.extend(settlings.map(|(rule, members)| tally.settle(first, rule, members)));
+        kernels.extend(self.parts.noise.iter().map(|noise| noise.count(&tally.status)));
         kernels.extend(before);
         if let Some(measured) = measured {
             kernels.extend(measuring.kernels(measured));
@@ -123,6 +126,24 @@ impl<'a> Pass<'a> {
         let word = first + tally::HEAD + self.parts.now.len() * GROUP;
         for (i, follower) in self.parts.followers.iter().enumerate() {
             kernels.extend(follower.kernels(word + i * FOLLOWER, &tally.status, capabilities)?);
+        }
+        Ok(kernels)
+    }
+
+    /// The kernels that change gradients before the verdict.
+    fn rounds(&self, found: &[Found], costs: &Costs) -> Result<Vec<ArenaKernel>> {
+        let Parts { chunks, layout, tally, .. } = &self.parts;
+        let updated = |chunk| self.updated(found, |found| found != Found::Nowhere, chunk);
+        let updated: Vec<Vec<&Placed>> =
+            (0..chunks.len()).map(|chunk| updated(chunk).map(|(number, _)| &layout[number]).collect()).collect();
+        let mut kernels = vec![];
+        for round in self.parts.options.rounds() {
+            // There is room wherever a parameter has units.
+            let Some(room) = self.parts.room else { continue };
+            kernels.extend(rounds::kernels(round, chunks, &updated, room, &tally.scale, costs)?);
+        }
+        if let Some(noise) = &self.parts.noise {
+            kernels.extend(noise.kernels(chunks, &updated, &tally.scale, costs)?);
         }
         Ok(kernels)
     }

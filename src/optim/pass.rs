@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::clip::Classes;
 use super::follow::Follower;
 use super::measure::Measured;
+use super::noise::Noise;
 use super::places::MomentPlace;
+use super::rounds::{self, Room, Round};
 use super::rule::{Beside, Now, Numbers, Rule};
 use super::ruled::Ruled;
 use super::settings::Options;
@@ -44,6 +46,9 @@ pub(super) struct Parts<'a> {
     pub measured: Option<&'a Measured>,
     /// For each chunk what its rule computes in.
     pub scratch: &'a [Option<Arc<Arena>>],
+    /// Room for the rounds over gradients, if there are any.
+    pub room: Option<&'a Room>,
+    pub noise: Option<Noise<'a>>,
     pub partials: &'a Arc<Arena>,
     pub number: u64,
     pub author: &'a Arc<Author>,
@@ -115,6 +120,7 @@ impl<'a> Pass<'a> {
             update: self.parts.update.then(|| Update {
                 numbers: self.numbers(),
                 status: &tally.status,
+                changes_gradients: rounds::any(self.parts.options),
                 kernels: &kernels,
                 reference: &reference,
             }),
@@ -227,6 +233,9 @@ impl<'a> Pass<'a> {
         let mut words = vec![status.id, counts.id, scale.id, self.parts.partials.id, self.parts.options.key()];
         words.extend(self.parts.kept.iter().map(|arena| arena.id));
         words.extend(self.parts.measured.iter().map(|measured| measured.sums.id));
+        words.extend(self.parts.room.iter().map(|room| room.key()));
+        words.extend(self.parts.options.rounds().into_iter().flat_map(Round::words));
+        words.extend(self.parts.noise.iter().flat_map(Noise::words));
         words.extend(self.parts.followers.iter().map(|follower| follower.key()));
         let scaled = u64::from(scaling.is_some());
         words.push(scaled << 2 | u64::from(self.parts.update) << 1 | u64::from(self.parts.costs.is_some()));

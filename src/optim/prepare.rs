@@ -7,12 +7,13 @@ use super::factors;
 use super::measure;
 use super::orthogonal;
 use super::places::moment_places;
+use super::rounds::Room;
 use super::rule::{Beside, Moment};
 use super::ruled::Ruled;
 use super::scale::LossScale;
 use super::settings::check_number;
 use super::stepper::Stepper;
-use super::tally::Tally;
+use super::tally::{Tally, word_of};
 use crate::dtype::Precision;
 use crate::error::{Problem, Result};
 use crate::params::{BLOCK, Chunk};
@@ -106,6 +107,16 @@ impl<R: ?Sized> Stepper<R> {
             let count: usize =
                 ranges.chain(layout.iter().map(|place| place.shape.elements())).map(clip::partials).sum();
             self.partials = Some(device.arena("partial norms", count.max(1) * 2)?);
+        }
+        Room::fit(&mut self.room, &device, &self.options, &layout)?;
+        if self.options.noise.is_some() && self.noisy_steps.is_none() {
+            let steps = device.arena("steps with noise", 64)?;
+            // Steps without noise are known to the end before those with it are counted.
+            if self.submitted > 0 {
+                device.finish()?;
+            }
+            steps.write(0, &[word_of(&device, self.steps_done())])?;
+            self.noisy_steps = Some(steps);
         }
         if self.rules.iter().any(|ruled| ruled.rule.measures()) {
             measure::Measured::fit(&mut self.measured, &device, &chunks, layout.len())?;

@@ -9,18 +9,30 @@ impl Pass<'_> {
     pub(super) fn reference(&self, reached: &[bool], finite: bool) -> Result<()> {
         let Parts { chunks, layout, tally, options, .. } = &self.parts;
         let mut square = 0.0;
-        for chunk in 0..chunks.len() {
-            let gradients = self.gradients(chunk)?.cpu()?;
+        let scale = tally.scale.cpu()?[0];
+        for (chunk, arenas) in chunks.iter().enumerate() {
+            let mut gradients = self.gradients(chunk)?.cpu()?;
+            let values = arenas.values.cpu()?;
             for (number, _) in self.updated(reached, |reached| reached, chunk) {
                 let place = &layout[number];
-                let range = &gradients[place.offset..][..place.shape.elements()];
-                square += range.iter().map(|g| g * g).sum::<f64>();
+                let range = place.offset..place.offset + place.shape.elements();
+                let (gradients, values) = (&mut gradients[range.clone()], &values[range]);
+                for round in options.rounds() {
+                    round.reference(&place.shape, values, gradients, scale);
+                }
+                if let Some(noise) = &self.parts.noise {
+                    noise.reference(&place.name, gradients, scale)?;
+                }
+                square += gradients.iter().map(|g| g * g).sum::<f64>();
             }
         }
         let norm: f64 = f64::sqrt(square);
         let status = tally.reference(norm, finite, options.clip_norm)?;
         tally.status.cpu()?[..4].copy_from_slice(&status);
-        let [_, factor, skipped, _] = status;
+        let [_, factor, skipped, error] = status;
+        if let Some(noise) = self.parts.noise.filter(|_| error == 0.0) {
+            noise.steps.cpu()?[0] += 1.0;
+        }
         if skipped != 0.0 {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::places::MomentPlace;
 use super::rule::Moment;
-use super::tally::MOST_UPDATES;
+use super::tally::{MOST_UPDATES, word_of};
 use super::{Optimizer, Stepper};
 use crate::dtype::DType;
 use crate::engine::Author;
@@ -325,6 +325,9 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
         writer.finish()?;
         if let Some(arena) = &self.kept {
             arena.write(0, &kept.iter().flat_map(|own| own.unwrap_or_default()).collect::<Vec<_>>())?;
+        }
+        if let Some(steps) = &self.noisy_steps {
+            steps.write(0, &[word_of(device, state.steps)])?;
         }
         if let Some(tally) = &mut self.tally {
             tally.write_counts(device, &updates)?;

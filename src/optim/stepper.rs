@@ -8,8 +8,10 @@ use std::sync::atomic::Ordering;
 use super::follow::Follower;
 use super::given;
 use super::measure;
+use super::noise::Noise;
 use super::pass::{self, Pass};
 use super::places::MomentPlace;
+use super::rounds::Room;
 use super::rule::{Now, Rule};
 use super::ruled::Ruled;
 use super::scale::LossScale;
@@ -62,6 +64,10 @@ pub struct Stepper<R: ?Sized> {
     pub(super) averages: Vec<Arc<Arena>>,
     /// Sums that rules measure, if one does.
     pub(super) measured: Option<measure::Measured>,
+    /// Sums over rows and parameters of gradients, if an option asks for them.
+    pub(super) room: Option<Room>,
+    /// Steps as the device counts them, where gradients get noise.
+    pub(super) noisy_steps: Option<Arc<Arena>>,
     /// Partial sums of the norm.
     pub(super) partials: Option<Arc<Arena>>,
     /// As which kernels are cut up, if not as the device at hand.
@@ -113,6 +119,8 @@ impl<R: ?Sized> Stepper<R> {
             scratch: vec![],
             kept: None,
             averages: vec![],
+            room: None,
+            noisy_steps: None,
             partials: None,
             measured: None,
             costs: None,
@@ -126,6 +134,13 @@ impl<R: ?Sized> Stepper<R> {
         if !self.followers.iter().any(same) {
             self.followers.push(follower);
         }
+    }
+
+    /// What is added to gradients, if anything is.
+    fn noise(&self) -> Option<Noise<'_>> {
+        let (seed, _) = self.store.draws().position();
+        let steps = self.noisy_steps.as_ref()?;
+        self.options.noise.map(|settings| Noise { settings, seed, steps })
     }
 
     pub(super) fn steps_done(&self) -> u64 {
@@ -213,6 +228,8 @@ impl<R: ?Sized> Stepper<R> {
             scratch: &self.scratch,
             kept: self.kept.as_ref(),
             measured: self.measured.as_ref(),
+            room: self.room.as_ref(),
+            noise: self.noise(),
             partials: self.partials.as_ref().ok_or_else(missing)?,
             number: self.submitted + 1,
             author: &self.author,

@@ -24,7 +24,7 @@ use crate::state::State;
 use crate::tensor::{Tensor, records_gradients};
 
 pub use exchange::Kept;
-pub(crate) use store::{BLOCK, Chunk, Placed};
+pub(crate) use store::{BLOCK, Chunk, Placed, stream};
 pub use store::{DEFAULT_GROUP, ParamStore};
 
 /// A place in the tree of names, and the group of what is added there. Cloning copies the handle.

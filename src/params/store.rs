@@ -516,6 +516,6 @@ impl fmt::Debug for ParamStore {
 }
 
 /// The stream of a parameter's initial values: FNV-1a of its name, so that the order of creation does not matter.
-fn stream(name: &str) -> u64 {
+pub(crate) fn stream(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }

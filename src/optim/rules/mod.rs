@@ -1,8 +1,5 @@
 //! The rules, each in a file with its formula, its source and its f64 form; the shaders are in `shaders/optim/`.
 
-#[macro_use]
-mod common;
-
 mod adadelta;
 mod adafactor;
 mod adagrad;
