@@ -47,8 +47,6 @@ pub struct Trained {
     pub offset: usize,
     /// True if it is added to what is there.
     pub adds: bool,
-    /// True if it is wanted there even where it is stored already.
-    pub in_arena: bool,
 }
 
 /// What a step does with the gradients.

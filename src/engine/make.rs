@@ -43,12 +43,12 @@ pub fn plan_step(
     let with_gradient = (0..step.targets.len()).filter(|&target| reached[target]);
     let in_place = step.update.as_ref().is_none_or(|update| !update.changes_gradients);
     for (target, &root) in with_gradient.zip(roots) {
-        let (root, Trained { arena, offset, adds, in_arena, .. }) = (root as usize, &step.targets[target]);
+        let (root, Trained { arena, offset, adds, .. }) = (root as usize, &step.targets[target]);
         let elements = snapshot.nodes[root].meta.elements();
         let stored = snapshot.leaves[root] == Some(LeafKind::Stored);
         let whole = in_place && elements >= DIRECT && elements % 4 == 0;
         found[target] = match adds {
-            false if stored && whole && !in_arena => Found::InLeaf(root),
+            false if stored && whole => Found::InLeaf(root),
             false => {
                 wanted.push((root, Destination::Arena(arena.place.clone(), *offset)));
                 Found::InArena

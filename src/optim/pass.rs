@@ -107,6 +107,8 @@ impl<'a> Pass<'a> {
         let Parts { store, tally, .. } = &self.parts;
         let kernels = |wanted: Wanted<'_>| self.kernels(wanted);
         let reference = |reached: &[bool], finite: bool| self.reference(reached, finite);
+        // Rules that do more than go over the scalars work on whole arenas.
+        let works_in_arenas = self.parts.rules.iter().any(|ruled| ruled.rule.beside() != Beside::Nothing);
         run(&Step {
             store: store.state(),
             states: store.adopted(),
@@ -120,7 +122,7 @@ impl<'a> Pass<'a> {
             update: self.parts.update.then(|| Update {
                 numbers: self.numbers(),
                 status: &tally.status,
-                changes_gradients: rounds::any(self.parts.options),
+                changes_gradients: rounds::any(self.parts.options) || works_in_arenas,
                 kernels: &kernels,
                 reference: &reference,
             }),
@@ -253,8 +255,7 @@ impl<'a> Pass<'a> {
             // `prepare` has made every gradient arena.
             let arena = self.parts.chunks[place.chunk].gradients.clone()?;
             let (node, adds) = (self.parts.leaves[number].clone(), self.parts.gathered[number]);
-            let in_arena = self.rule(self.group_of(number)).is_ok_and(|rule| rule.beside() != Beside::Nothing);
-            Some(Trained { node, arena, offset: place.offset, adds, in_arena })
+            Some(Trained { node, arena, offset: place.offset, adds })
         };
         self.members.iter().filter_map(target).collect()
     }
