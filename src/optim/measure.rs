@@ -79,7 +79,7 @@ params! {
 
 params! {
     /// Sizes of the joining of partial sums.
-    struct Join {
+    pub(super) struct Join {
         parameters,
     }
 }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::measure::Join;
 use super::settings::Options;
 use crate::arena::Arena;
 use crate::costs::Costs;
@@ -212,6 +213,7 @@ pub(super) fn kernels(
     let mut kernels: Vec<ArenaKernel> = cuts.iter().map(|cut| cut.sum(round, partials, scale, costs)).collect();
     if most > 1 {
         let mut kernel = Kernel::own("round.sum", Shader::of(&[&MEASURE_SUM]));
+        kernel.uniform(Join { parameters: parts.len() });
         kernel.workgroups = parts.len() as u64;
         kernel.iterations = u64::from(most.div_ceil(64)) + 6;
         let mut kernel = ArenaKernel { kernel, arenas: vec![] };
