@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::RwLock;
+
 use kiln::optim::{LossScale, OptimizerState, Rule, Stepper};
 use kiln::prelude::*;
 use kiln::train::checkpoint::Checkpoint;
@@ -46,6 +48,17 @@ impl Model {
             self.gradients(i, bad).into_iter().map(|(param, gradient)| (param.tensor() * gradient).sum_all());
         products.reduce(|a, b| a + b).unwrap()
     }
+}
+
+/// Devices are shared, and `synchronize` takes the failures of all stores on one: tests that call it run alone.
+static DEVICES: RwLock<()> = RwLock::new(());
+
+fn alone() -> impl Drop {
+    DEVICES.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn beside() -> impl Drop {
+    DEVICES.read().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// How gradients reach the optimizer.
@@ -124,11 +137,13 @@ fn leaves_no_trace<R: Rule + Clone>(config: R, clip: Option<f64>) {
 
 #[test]
 fn a_refused_step_of_adamw_leaves_no_trace() {
+    let _beside = beside();
     leaves_no_trace(AdamWConfig { lr: 0.1, ..Default::default() }, Some(3.0));
 }
 
 #[test]
 fn a_refused_step_of_sgd_leaves_no_trace() {
+    let _beside = beside();
     let momentum = SgdConfig { lr: 0.1, momentum: 0.9, ..Default::default() };
     leaves_no_trace(SgdConfig { dampening: 0.3, ..momentum.clone() }, None);
     leaves_no_trace(SgdConfig { nesterov: true, weight_decay: 0.1, ..momentum.clone() }, None);
@@ -137,6 +152,7 @@ fn a_refused_step_of_sgd_leaves_no_trace() {
 
 #[test]
 fn adamw_after_a_refused_first_step_takes_a_first_step() {
+    let _alone = alone();
     for device in devices() {
         let params = ParamStore::new(&device, 0);
         let w = params.root().param("w", &[1], Init::Ones);
@@ -153,6 +169,7 @@ fn adamw_after_a_refused_first_step_takes_a_first_step() {
 
 #[test]
 fn bias_corrections_keep_their_digits_at_any_count() {
+    let _beside = beside();
     let device = common::gpu();
     for betas in [(0.9, 0.999), (0.99, 0.9999), (0.5, 0.95), (0.0, 0.999_99)] {
         for before in [0, 1, 2, 6, 50, 1000, 4095, 4096, 100_002, 16_777_216] {
@@ -222,6 +239,7 @@ impl Normed {
 
 #[test]
 fn a_refused_step_leaves_running_statistics_as_they_were() {
+    let _beside = beside();
     for device in devices() {
         for scale in [None, Some(LossScale::default())] {
             for micro in [false, true] {
@@ -250,6 +268,7 @@ fn a_refused_step_leaves_running_statistics_as_they_were() {
 
 #[test]
 fn a_state_read_after_a_refused_step_has_its_old_value() {
+    let _beside = beside();
     for device in devices() {
         let params = ParamStore::new(&device, 0);
         let w = params.root().param("w", &[3], Init::Ones);
@@ -280,6 +299,7 @@ fn a_state_read_after_a_refused_step_has_its_old_value() {
 
 #[test]
 fn a_cached_step_with_states_makes_nothing_and_chooses_their_values_in_kernels_that_it_has_anyway() {
+    let _alone = alone();
     let device = Device::best().unwrap();
     let model = Normed::new(&device);
     let mut sgd = Sgd::new(&model.params, SgdConfig::default());
@@ -300,6 +320,7 @@ fn a_cached_step_with_states_makes_nothing_and_chooses_their_values_in_kernels_t
 
 #[test]
 fn a_failure_belongs_to_its_store() {
+    let _alone = alone();
     for device in devices() {
         let [sick, well] = [Model::new(&device), Model::new(&device)];
         let config = || SgdConfig { lr: 0.5, ..Default::default() };
@@ -324,6 +345,7 @@ fn a_failure_belongs_to_its_store() {
 
 #[test]
 fn a_failure_reaches_whoever_asks_next() {
+    let _alone = alone();
     for device in devices() {
         let path = std::env::temp_dir().join(format!("kiln-refused-save-{}", std::process::id()));
         let other = Model::new(&device);
@@ -361,6 +383,7 @@ fn a_failure_reaches_whoever_asks_next() {
 
 #[test]
 fn a_loss_that_reaches_no_parameter_is_an_error_that_says_why() {
+    let _beside = beside();
     for device in devices() {
         let model = Model::new(&device);
         let foreign = Model::new(&device);
@@ -403,6 +426,7 @@ fn a_loss_that_reaches_no_parameter_is_an_error_that_says_why() {
 
 #[test]
 fn state_that_an_optimizer_does_not_keep_is_refused_by_name() {
+    let _beside = beside();
     for device in devices() {
         let model = Model::new(&device);
         let with = |momentum: f64| Sgd::new(&model.params, SgdConfig { momentum, ..Default::default() });
@@ -426,6 +450,7 @@ fn state_that_an_optimizer_does_not_keep_is_refused_by_name() {
 
 #[test]
 fn the_gradient_norm_has_all_gradients_whatever_a_device_can_do() {
+    let _beside = beside();
     let norm = |device: &Device, length: usize| {
         let params = ParamStore::new(device, 0);
         let w = params.root().param("w", &[length], Init::Zeros);
@@ -459,6 +484,7 @@ fn found(device: &Device, loss: impl Fn(&Tensor) -> Tensor) -> String {
 
 #[test]
 fn check_mode_blames_the_op_that_went_wrong_and_no_mask() {
+    let _beside = beside();
     let gpu = Device::best().unwrap();
     for device in [Device::cpu(), gpu] {
         device.set_check(true);
