@@ -15,8 +15,8 @@ const BOTTOM: f64 = 52.0;
 const TITLE: f64 = 44.0;
 const ROW: f64 = 20.0;
 /// About the width of a letter.
-const LETTER: f64 = 7.0;
-/// Colours of lines, on light and on dark ground; further lines are dashed.
+const LETTER: f64 = 7.5;
+/// Colours of lines, on light and on dark ground; further lines are dashed, then dotted.
 const COLOURS: [(&str, &str); 8] = [
     ("#0063b2", "#6cb6ff"),
     ("#c2410c", "#ffa657"),
@@ -261,8 +261,8 @@ fn path(points: impl Iterator<Item = Option<(f64, f64)>>) -> String {
 }
 
 fn class(index: usize) -> String {
-    let dashed = if index < COLOURS.len() { "" } else { " dashed" };
-    format!("s{}{dashed}", index % COLOURS.len())
+    let strokes = ["", " dashed", " dotted"];
+    format!("s{}{}", index % COLOURS.len(), strokes[(index / COLOURS.len()).min(2)])
 }
 
 fn line(svg: &mut String, class: &str, from: (f64, f64), to: (f64, f64)) {
@@ -306,7 +306,7 @@ fn style() -> String {
          .kiln-chart .ground{{fill:#fff}}.kiln-chart path{{fill:none}}\
          .kiln-chart .grid{{stroke:#d8dee4}}.kiln-chart .axis{{stroke:#57606a}}\
          .kiln-chart .line{{stroke-width:2;stroke-linecap:round;stroke-linejoin:round}}\
-         .kiln-chart .dashed{{stroke-dasharray:6 4}}{light}\n\
+         .kiln-chart .dashed{{stroke-dasharray:6 4}}.kiln-chart .dotted{{stroke-dasharray:1 4}}{light}\n\
          @media (prefers-color-scheme:dark){{.kiln-chart text{{fill:#e6edf3}}.kiln-chart .ground{{fill:#0d1117}}\
          .kiln-chart .grid{{stroke:#30363d}}.kiln-chart .axis{{stroke:#8d96a0}}{dark}}}\n</style>\n"
     )
