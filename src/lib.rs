@@ -31,8 +31,8 @@
 //!
 //! # What to read first
 //!
-//! To use Kiln: [`Device`], [`Tensor`], [`ParamStore`], [`nn`], [`optim::Optimizer`], [`data`], then [`train`]. The
-//! example `train_cnn` has all of them in one program.
+//! To use Kiln: [`Device`], [`Tensor`], [`ParamStore`], [`nn`], [`optim::Optimizer`], [`schedule`], [`data`], then
+//! [`train`]. The example `train_cnn` has all of them in one program; [`from_pytorch`] has PyTorch's names.
 //!
 //! To change it: `src/ops/softmax.rs`, for every op file has its form; [`graph`], [`autograd`], [`plan`]; then
 //! `src/engine`, where a read or a step turns what was recorded into a run.
@@ -190,7 +190,22 @@ pub mod prelude {
     pub use crate::{DType, Device, Error, Init, Param, ParamStore, Path, Precision, Result, Tensor, no_grad};
 }
 
-/// The program in the README, compiled and run with the doc tests.
+pub mod from_pytorch {
+    #![doc = include_str!("../docs/from-pytorch.md")]
+    // What its links name.
+    #![allow(unused_imports)]
+    use crate::nn::{self, Module};
+    use crate::optim::{self, *};
+    use crate::prelude::*;
+    use crate::schedule::{self, Schedule};
+    use crate::{init, params};
+}
+
+/// The programs in the README and in pages, compiled and run with the doc tests.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-pub struct ReadmeDoctests;
+mod pages {
+    #[doc = include_str!("../README.md")]
+    pub struct Readme;
+    #[doc = include_str!("../docs/optimizers.md")]
+    pub struct Optimizers;
+}
