@@ -102,7 +102,7 @@ impl<R: ?Sized> Stepper<R> {
     }
 
     /// Scales the gradient of each parameter alone so that its norm is at most `norm`, before [`Stepper::clip_norm`]
-    /// scales all of them. [`Optimizer::gradient_norm`] is then the norm between the two.
+    /// scales all of them. [`Optimizer::gradient_norm`](crate::optim::Optimizer::gradient_norm) is then the norm between the two.
     #[must_use]
     pub fn clip_each(mut self, norm: impl Into<Option<f64>>) -> Self {
         self.options.clip_each = norm.into();
@@ -138,7 +138,7 @@ impl<R: ?Sized> Stepper<R> {
     ///
     /// It comes behind the clipping of rows and parameters, and before [`Stepper::clip_norm`]. It is drawn by Philox from the
     /// seed of the store's [draws](crate::ParamStore::draws), the parameter's name, the step and the element, so a run that
-    /// is resumed, or done on another device, has the same. t is the device's own count of what [`Optimizer::steps`] counts:
+    /// is resumed, or done on another device, has the same. t is the device's own count of what [`Optimizer::steps`](crate::optim::Optimizer::steps) counts:
     /// refused steps are none.
     #[must_use]
     pub fn gradient_noise(mut self, variance: f64, power: f64) -> Self {
