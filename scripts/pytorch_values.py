@@ -122,7 +122,17 @@ Losses:
     log_softmax      x                          {"axis": i}
     cross_entropy    logits [n, classes], labels [n] (I32)
                                                 {"reduction": "mean" or "sum"}
+    cross_entropy_with  logits [n, classes], labels [n] (I32) or probabilities
+                     [n, classes], weights of the classes [classes] (may be
+                     absent)      {"label_smoothing": f, "ignore": i or null,
+                                   "reduction": "mean", "sum" or "none"}
+  The weights get no gradient.
     mse_loss         x, target                  {"reduction": "mean"}
+
+Initial values (no inputs, no gradients):
+    eye              {"shape": [rows, columns]}
+    dirac            {"shape": [out, in, kernel..], "groups": n}
+    calculate_gain   {"nonlinearity": name, "slope": f or null}   a scalar
 
 Optimisers:
     sgd              {"lr": f, "momentum": f, "nesterov": bool,
@@ -801,6 +811,41 @@ def transformer_cases():
         case(name, "multi_head_attention", attrs, inputs, function)
 
 
+def cross_entropy_option_case(kind, weighted, smoothing, reduction):
+    parts = [kind]
+    parts += ["weighted"] * weighted + ["smoothed"] * (smoothing > 0) + [reduction]
+    name = "_".join(["cross_entropy_with"] + parts)
+    rng = generator(name)
+    rows, classes = 9, 8
+    logits = normal(rng, (rows, classes), 2.0)
+    target = integers(rng, (rows,), classes)
+    ignore = None
+    if kind == "ignored":
+        ignore = -100
+        target[[1, 4, 8]] = ignore
+    elif kind == "ignored_class":
+        ignore = 5
+        target[[0, 3]] = ignore
+    elif kind == "probabilities":
+        target = f32(rng.dirichlet(np.ones(classes), rows))
+    inputs = [logits, target] + ([uniform(rng, (classes,), 0.25, 2.0)] if weighted else [])
+    attrs = {"label_smoothing": smoothing, "ignore": ignore, "reduction": reduction}
+
+    def function(logits, target, weight=None):
+        # The default is a label that no case has.
+        settings = {} if ignore is None else {"ignore_index": ignore}
+        return F.cross_entropy(
+            logits,
+            target,
+            weight=weight,
+            label_smoothing=smoothing,
+            reduction=reduction,
+            **settings,
+        )
+
+    case(name, "cross_entropy_with", attrs, inputs, function, without_gradient=(2,))
+
+
 def loss_cases():
     for op, function in {"softmax": F.softmax, "log_softmax": F.log_softmax}.items():
         for suffix, shape, axis, scale in [
@@ -833,6 +878,13 @@ def loss_cases():
                 [normal(rng, (rows, classes), scale), integers(rng, (rows,), classes)],
                 lambda x, labels: F.cross_entropy(x, labels, reduction=reduction),
             )
+
+    for kind in ["labels", "ignored", "ignored_class", "probabilities"]:
+        for weighted in [False, True]:
+            # An eighth, and eight classes: all numbers are exact in F32.
+            for smoothing in [0.0, 0.125]:
+                for reduction in ["mean", "sum", "none"]:
+                    cross_entropy_option_case(kind, weighted, smoothing, reduction)
 
     for suffix, shape in [("vector", (7,)), ("matrix", (5, 3)), ("cube", (3, 5, 7))]:
         name = f"mse_loss_{suffix}"
@@ -1090,6 +1142,39 @@ def cnn_case():
     add_case(name, "cnn_losses", attrs, inputs, outputs)
 
 
+# Initial values
+
+
+def init_cases():
+    for suffix, shape in [("wide", (3, 5)), ("tall", (5, 3)), ("square", (4, 4))]:
+        result = torch.nn.init.eye_(torch.full(shape, 7.0, dtype=torch.float64))
+        name = f"eye_{suffix}"
+        output = store(f"{name}.out0", to_array(result))
+        add_case(name, "eye", {"shape": list(shape)}, [], [output])
+
+    for suffix, shape, groups in [
+        ("1d", (4, 3, 5), 1),
+        ("2d", (3, 5, 3, 3), 1),
+        ("2d_even", (4, 4, 2, 4), 1),
+        ("3d", (2, 2, 3, 1, 3), 1),
+        ("groups", (6, 2, 3, 3), 3),
+        ("groups_wide", (4, 5, 3, 3), 2),
+    ]:
+        result = torch.nn.init.dirac_(torch.full(shape, 7.0, dtype=torch.float64), groups)
+        name = f"dirac_{suffix}"
+        output = store(f"{name}.out0", to_array(result))
+        add_case(name, "dirac", {"shape": list(shape), "groups": groups}, [], [output])
+
+    plain = ["linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"]
+    plain += [f"conv{d}d" for d in (1, 2, 3)] + [f"conv_transpose{d}d" for d in (1, 2, 3)]
+    for nonlinearity, slope in [(name, None) for name in plain] + [("leaky_relu", 0.3)]:
+        gain = float(torch.nn.init.calculate_gain(nonlinearity, slope))
+        name = f"calculate_gain_{nonlinearity}" + ("" if slope is None else "_slope")
+        output = store(f"{name}.out0", np.array(gain))
+        attrs = {"nonlinearity": nonlinearity, "slope": slope}
+        add_case(name, "calculate_gain", attrs, [], [output])
+
+
 # Reading back
 
 
@@ -1151,6 +1236,7 @@ def main():
     optimizer_cases()
     clip_cases()
     cnn_case()
+    init_cases()
 
     text = json.dumps(cases, separators=(",", ":"))
     save_file(tensors, path, metadata={"cases": text})

@@ -7,12 +7,14 @@ mod common;
 
 use std::collections::HashSet;
 
+use kiln::ops::cross_entropy::{CrossEntropyOptions, Reduction};
 use kiln::{Array, DType, Device, Shape, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-/// Held to PyTorch elsewhere: these are steps of training and layers, not ops.
-const ELSEWHERE: &[&str] = &["sgd", "adamw", "clip_grad_norm", "cnn_losses", "multi_head_attention"];
+/// Held to PyTorch elsewhere: these are steps of training, layers and initial values, not ops.
+const ELSEWHERE: &[&str] =
+    &["sgd", "adamw", "clip_grad_norm", "cnn_losses", "multi_head_attention", "eye", "dirac", "calculate_gain"];
 
 /// A case of the file.
 struct Case {
@@ -88,7 +90,7 @@ fn integers(attrs: &Value, key: &str) -> Vec<usize> {
 
 type Unary = fn(&Tensor) -> Tensor;
 type Binary = fn(&Tensor, &Tensor) -> Tensor;
-type Reduction = fn(&Tensor, &[usize]) -> Tensor;
+type Fold = fn(&Tensor, &[usize]) -> Tensor;
 
 const UNARY: &[(&str, Unary)] = &[
     ("exp", Tensor::exp),
@@ -126,7 +128,7 @@ const BINARY: &[(&str, Binary)] = &[
 ];
 
 /// Name, without and with the reduced axes kept.
-const REDUCTIONS: &[(&str, Reduction, Reduction)] = &[
+const REDUCTIONS: &[(&str, Fold, Fold)] = &[
     ("sum", Tensor::sum, Tensor::sum_keep),
     ("mean", Tensor::mean, Tensor::mean_keep),
     ("max", Tensor::max, Tensor::max_keep),
@@ -184,6 +186,16 @@ fn apply(op: &str, attrs: &Value, x: &[Tensor]) -> Option<Vec<Tensor>> {
         "log_softmax" => x[0].log_softmax(integer(attrs, "axis")),
         "cross_entropy" if attrs["reduction"] == "sum" => x[0].cross_entropy_sum(&x[1]),
         "cross_entropy" => x[0].cross_entropy(&x[1]),
+        "cross_entropy_with" => {
+            let reduction = match attrs["reduction"].as_str() {
+                Some("none") => Reduction::Rows,
+                Some("sum") => Reduction::Sum,
+                _ => Reduction::Mean,
+            };
+            let (label_smoothing, ignore) = (number(attrs, "label_smoothing"), attrs["ignore"].as_i64());
+            let options = CrossEntropyOptions { label_smoothing, class_weights: x.get(2), ignore, reduction };
+            x[0].cross_entropy_with(&x[1], &options)
+        }
         _ => return normalised(op, attrs, x).or_else(|| products(op, attrs, x)),
     };
     Some(vec![result])

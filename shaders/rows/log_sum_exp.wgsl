@@ -1,22 +1,12 @@
 // The maximum m of each row and s = sum exp(x - m), in one pass: the state keeps the maximum so far and the sum scaled
 // by it (Milakov and Gimelshein 2018). A row with NaN or +inf, or with nothing but -inf, has the sum NaN, as in PyTorch;
-// the test is of bits, since x != x is no test everywhere. For `rows/loop.wgsl`.
+// the test is of bits, since x != x is no test everywhere. For `rows/loop.wgsl`, with `rows/exp_down.wgsl`.
 
 struct State {
     top: F,
     sum: F,
     // Above zero if the row is to become NaN.
     bad: F,
-}
-
-// e^x for x <= 0: as exp_full without the cases above 0. What is below the normal numbers is 0.
-fn exp_down(x: F) -> F {
-    let limited = max(x, F(-87.5));
-    let n = round(limited * F(1.44269504));
-    let r = (limited - n * F(0.693359375)) + n * F(2.12194440e-4);
-    let tail = F(0.16666667) + r * (F(0.041666668) + r * (F(0.0083333338) + r * (F(0.0013888889) + r * F(0.00019841270))));
-    let poly = F(1.0) + (r + r * r * (F(0.5) + r * tail));
-    return select(F(0.0), poly * bitcast<F>((I(n) + I(127)) << U(23u)), x > F(-87.3));
 }
 
 fn start() -> State {

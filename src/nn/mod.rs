@@ -15,9 +15,10 @@ mod pool;
 mod recompute;
 mod sequential;
 
+pub use crate::ops::random::StochasticDepthMode;
 pub use attention::{MultiHeadAttention, MultiHeadAttentionConfig};
 pub use conv::{Conv2d, Conv2dConfig};
-pub use dropout::Dropout;
+pub use dropout::{Dropout, StochasticDepth};
 pub use embedding::Embedding;
 pub use linear::Linear;
 pub use module::{Flatten, Mode, Module};

@@ -122,8 +122,8 @@ fn check(q: &Tensor, k: &Tensor, v: &Tensor, options: &AttentionOptions<'_>) -> 
             return Err(Problem::DType(what));
         }
     }
-    if !(0.0..1.0).contains(&options.dropout) {
-        let what = format!("dropout {} is not in [0, 1)", options.dropout);
+    if !(0.0..=1.0).contains(&options.dropout) {
+        let what = format!("dropout {} is not in [0, 1]", options.dropout);
         return Err(Problem::Value(what, "pass the share of weights to zero"));
     }
     match options.scale {
@@ -199,7 +199,7 @@ mod tests {
         let mask = x(&[7, 5]);
         let bad = [
             AttentionOptions { mask: Some(&mask), ..plain },
-            AttentionOptions { dropout: 1.0, ..plain },
+            AttentionOptions { dropout: 1.5, ..plain },
             AttentionOptions { scale: Some(f64::NAN), ..plain },
         ];
         for options in bad {

@@ -1,6 +1,13 @@
 //! Cross-entropy of rows of logits with integer labels: loss = log(sum(exp(x))) - x_t.
 //!
-//! One pass over each row, forward and backward; the maximum is subtracted first, so no finite row overflows.
+//! One pass over each row, forward and backward; the maximum is subtracted first, so no finite row overflows. What takes
+//! options or shares of classes is in files of its own.
+
+mod options;
+mod soft;
+
+pub use options::{CrossEntropyOptions, Reduction};
+pub use soft::{SoftCrossEntropy, SoftCrossEntropyBackward};
 
 use crate::array::Array;
 use crate::dtype::DType;
@@ -8,8 +15,9 @@ use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
-use crate::ops::rows::{Bound, LOG_SUM_EXP, MAX_LENGTH, Program, RESULT, Rows};
+use crate::ops::rows::{Bound, EXP_DOWN, LOG_SUM_EXP, MAX_LENGTH, Program, RESULT, Rows};
 use crate::shaders;
+use crate::shape::Shape;
 use crate::tensor::Tensor;
 
 /// Loss of each row of logits (input 0) with its label (input 1).
@@ -46,9 +54,7 @@ impl Tensor {
         if let (Some(&classes), Some((least, largest))) = (self.dims().get(1), labels.known_range()) {
             let wrong = if least < 0 { least } else { largest };
             if self.error().is_none() && (wrong < 0 || wrong >= classes as i64) {
-                let what = format!("label {wrong} is out of range for the {classes} classes of logits {}", self.dims());
-                let next = "labels count from 0: pass labels below the number of classes, or widen the last layer";
-                return self.problem("cross_entropy", Problem::Value(what, next));
+                return self.problem("cross_entropy", no_class(wrong, self.dims()));
             }
         }
         Tensor::apply(CrossEntropy, &[&self.widen(), labels])
@@ -68,6 +74,11 @@ impl Tensor {
         let numbers = self.device().arange(classes, dtype);
         self.unsqueeze(self.dims().rank()).eq(&numbers).cast(DType::F32)
     }
+}
+
+fn no_class(label: i64, logits: &Shape) -> Problem {
+    let what = format!("label {label} is out of range for the {} classes of logits {logits}", logits[1]);
+    Problem::Value(what, "labels count from 0: pass labels below the number of classes, or widen the last layer")
 }
 
 fn check(inputs: &[Meta]) -> Result<(), Problem> {
@@ -139,7 +150,7 @@ impl Op for CrossEntropy {
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
         let program = Program {
             name: "cross_entropy",
-            shader: Shader::of(&[&shaders::cross_entropy::FORWARD, LOG_SUM_EXP]),
+            shader: Shader::of(&[&shaders::cross_entropy::FORWARD, LOG_SUM_EXP, EXP_DOWN]),
             state: &["top", "sum", "bad"],
             bound: vec![labels(1), (Binding::output(), "result", "f32")],
             results: 1,
@@ -236,7 +247,7 @@ impl Op for CrossEntropyBackward {
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
         let program = Program {
             name: "cross_entropy_backward",
-            shader: Shader::of(&[&shaders::cross_entropy::BACKWARD, LOG_SUM_EXP]),
+            shader: Shader::of(&[&shaders::cross_entropy::BACKWARD, LOG_SUM_EXP, EXP_DOWN]),
             state: &["top", "sum", "bad"],
             bound: vec![(Binding::input(1), "input", "$F$"), labels(2), RESULT],
             results: 0,

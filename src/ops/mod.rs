@@ -83,7 +83,7 @@ op_list! {
     avg_pool2d: AvgPool2d, AvgPool2dBackward;
     softmax: Softmax, SoftmaxBackward;
     cumsum: Cumsum;
-    cross_entropy: CrossEntropy, CrossEntropyBackward;
+    cross_entropy: CrossEntropy, CrossEntropyBackward, SoftCrossEntropy, SoftCrossEntropyBackward;
     batch_norm: BatchNorm, BatchNormBackward, BatchNormStatistics, BatchNormSums;
     layer_norm: LayerNorm, LayerNormBackward, LayerNormStatistics, LayerNormWeightGrad;
     gather: Gather, GatherBackward;

@@ -21,35 +21,75 @@ pub struct RandomBits {
     pub shape: Shape,
 }
 
-const OP: &str = "dropout";
+/// What [`Tensor::stochastic_depth`] keeps or zeros together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StochasticDepthMode {
+    /// Each sample, an index of the first axis, by a draw of its own (`"row"` in torchvision).
+    #[default]
+    Row,
+    /// The whole batch (`"batch"`).
+    Batch,
+}
 
 impl Tensor {
     /// Zeros each element with probability `p` and scales the others by `1 / (1 - p)` (Srivastava et al. 2014, in the
     /// inverted form that PyTorch uses). The mask compares 32-bit words with a threshold; its backward pass and any
-    /// recomputation use the same draw.
+    /// recomputation use the same draw. With `p` of 1 all is 0, and so are gradients.
     ///
     /// # Errors
-    /// The result carries [`crate::Error::Value`] unless `0 <= p < 1`.
+    /// The result carries [`crate::Error::Value`] unless `0 <= p <= 1`.
     #[track_caller]
     pub fn dropout(&self, p: f64, draws: &Draws) -> Tensor {
-        if !(0.0..1.0).contains(&p) {
-            let what = format!("probability {p} is not in [0, 1)");
-            return self.problem(OP, Problem::Value(what, "pass the share of elements to zero"));
+        self.kept_with("dropout", p, *self.dims(), draws)
+    }
+
+    /// Zeros whole samples with probability `p`, or the whole batch, and scales the others by `1 / (1 - p)`: a residual
+    /// branch that is left out at random (Huang, Sun, Liu, Sedra and Weinberger 2016; also called DropPath), as
+    /// `torchvision.ops.stochastic_depth`. With `p` of 1 all is 0, and so are gradients. Draws as [`Tensor::dropout`].
+    ///
+    /// # Errors
+    /// The result carries [`crate::Error::Value`] unless `0 <= p <= 1`, and [`crate::Error::Shape`] for a scalar and
+    /// [`StochasticDepthMode::Row`].
+    #[track_caller]
+    pub fn stochastic_depth(&self, p: f64, mode: StochasticDepthMode, draws: &Draws) -> Tensor {
+        const OP: &str = "stochastic_depth";
+        let all: Vec<usize> = (0..self.dims().rank()).collect();
+        let together = match (mode, &all[..]) {
+            (StochasticDepthMode::Batch, all) => all,
+            (StochasticDepthMode::Row, [_, of_sample @ ..]) => of_sample,
+            (StochasticDepthMode::Row, []) => {
+                let what = "a scalar has no samples".into();
+                return self.problem(OP, Problem::Shape(what, "pass [batch, ..], or use StochasticDepthMode::Batch"));
+            }
+        };
+        self.kept_with(OP, p, self.dims().keep(together), draws)
+    }
+
+    /// Each element kept and scaled, or zeroed, by the draw for it in a mask of `shape`, which stretches to this one's.
+    #[track_caller]
+    fn kept_with(&self, op: &'static str, p: f64, shape: Shape, draws: &Draws) -> Tensor {
+        if !(0.0..=1.0).contains(&p) {
+            let what = format!("probability {p} is not in [0, 1]");
+            return self.problem(op, Problem::Value(what, "pass the share to zero"));
         }
         if self.error().is_some() {
             return self.clone();
+        }
+        let zero = Tensor::operand(self.device(), self.meta().dtype, 0.0, op);
+        if p == 1.0 {
+            // There is nothing to draw, and no factor: infinities become 0 too.
+            return self.device().fixed(&[], DType::Bool, 0.0).where_(self, &zero);
         }
         let at = Location::caller();
         let (seed, draw) = draws.take();
         let words = [seed as u32, (seed >> 32) as u32, draw as u32, (draw >> 32) as u32];
         let source = Source::Operand { value: words.map(f64::from), words };
         let counter = Tensor::leaf(self.device(), scalar(DType::U32), source, at);
-        let bits = Tensor::record(self.device(), RandomBits { shape: *self.dims() }, &[&counter], at);
+        let bits = Tensor::record(self.device(), RandomBits { shape }, &[&counter], at);
         // Kept where word >= p 2^32: p is resolved to 2^-32.
-        let threshold = Tensor::operand(self.device(), DType::U32, (p * 4_294_967_296.0).floor(), OP);
+        let threshold = Tensor::operand(self.device(), DType::U32, (p * 4_294_967_296.0).floor(), op);
         // In f32, so that the factor keeps its digits.
         let scaled = (self.widen() * (1.0 / (1.0 - p))).cast(self.meta().dtype);
-        let zero = Tensor::operand(self.device(), self.meta().dtype, 0.0, OP);
         bits.ge(&threshold).where_(&scaled, &zero)
     }
 }
@@ -86,9 +126,16 @@ impl Op for RandomBits {
 
     fn cases() -> Vec<Case> {
         let mask = |x: &[Tensor]| x[0].ones_like().dropout(0.37, &Draws::new(0x1234_5678_9abc_def0));
+        let depth = |x: &Tensor, mode| x.stochastic_depth(0.37, mode, &Draws::new(0x1234_5678_9abc_def0));
         vec![
             Case::new("mask", mask).normal(&[37, 5]).tolerance(Tolerance::Exact).not_differentiable(),
             Case::new("mask_of_fours", mask).normal(&[3, 44]).tolerance(Tolerance::Exact).not_differentiable(),
+            Case::new("stochastic_depth", move |x| depth(&x[0], StochasticDepthMode::Row)).normal(&[37, 3, 5]),
+            Case::new("stochastic_depth_of_fours", move |x| depth(&x[0], StochasticDepthMode::Row)).normal(&[131, 12]),
+            Case::new("stochastic_depth_batch", move |x| depth(&x[0], StochasticDepthMode::Batch)).normal(&[7, 5]),
+            Case::new("nothing_kept", |x| x[0].dropout(1.0, &Draws::new(1)))
+                .normal(&[37, 5])
+                .tolerance(Tolerance::Exact),
             Case::new("mask_of_eights", mask).normal(&[1, 262_152]).tolerance(Tolerance::Exact).not_differentiable(),
         ]
     }

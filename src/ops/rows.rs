@@ -17,8 +17,10 @@ const MAX_SINGLE: usize = 45_000;
 /// Iterations of a workgroup that takes several rows, at most.
 const MAX_BLOCK: usize = 50_000;
 
-/// Functions that form a row's maximum and its sum of exponentials.
+/// Functions that form a row's maximum and its sum of exponentials; they call [`EXP_DOWN`].
 pub(crate) const LOG_SUM_EXP: &File = &shaders::rows::LOG_SUM_EXP;
+/// The exponential of what is not above 0.
+pub(crate) const EXP_DOWN: &File = &shaders::rows::EXP_DOWN;
 /// Functions that form a mean and a sum of squared differences from it.
 pub(crate) const MOMENTS: &File = &shaders::rows::MOMENTS;
 

@@ -9,7 +9,7 @@ use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
-use crate::ops::rows::{LOG_SUM_EXP, MAX_LENGTH, Program, RESULT, Rows};
+use crate::ops::rows::{EXP_DOWN, LOG_SUM_EXP, MAX_LENGTH, Program, RESULT, Rows};
 use crate::ops::shared::check_axis;
 use crate::shaders;
 use crate::tensor::Tensor;
@@ -155,7 +155,7 @@ impl Op for Softmax {
     fn lowering(&self, _: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
         let program = Program {
             name: self.name(),
-            shader: Shader::of(&[&shaders::softmax::FORWARD, LOG_SUM_EXP]).constant("LOG", self.log),
+            shader: Shader::of(&[&shaders::softmax::FORWARD, LOG_SUM_EXP, EXP_DOWN]).constant("LOG", self.log),
             state: &["top", "sum", "bad"],
             bound: vec![RESULT],
             results: 0,

@@ -10,6 +10,8 @@
 
 mod copy;
 mod exchange;
+mod lsuv;
+mod reinit;
 mod store;
 
 use std::fmt;
@@ -24,6 +26,7 @@ use crate::state::State;
 use crate::tensor::{Tensor, records_gradients};
 
 pub use exchange::Kept;
+pub use lsuv::{LsuvConfig, lsuv};
 pub(crate) use store::{BLOCK, Chunk, Placed, stream};
 pub use store::{DEFAULT_GROUP, ParamStore};
 
@@ -194,7 +197,22 @@ impl Param {
             let what = format!("{} values for parameter `{}` of shape {shape}", values.len(), self.name());
             return Err(Problem::Shape(what, "pass one value an element").at("set", Location::caller()));
         }
-        self.store.overwrite(&[(number, values)])
+        self.store.overwrite([Ok((number, values))])
+    }
+
+    /// Gives it other initial values: those that it would have had, had it been made with `init`. Where it has been used
+    /// already they overwrite it, and tensors recorded before keep the values from before. The moments that optimizers
+    /// keep for it stay as they are.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] or [`crate::Error::Value`] if `init` does not fit; nothing has changed then. Else as
+    /// [`Param::set`].
+    #[track_caller]
+    pub fn reinit(&self, init: Init) -> Result<()> {
+        let number = self.entry.clone()?;
+        let shape = self.store.lock().entries[number].shape;
+        init.check(&shape).map_err(|problem| problem.at("reinit", Location::caller()))?;
+        self.store.redraw(&[(number, init)])
     }
 
     /// Keeps it as it is: no gradient flows to it and no step changes it, from the next recorded tensor on.

@@ -75,6 +75,21 @@ pub(super) struct Entry {
     pub leaves: [Option<Arc<Node>>; 2],
 }
 
+impl Entry {
+    /// Its initial values.
+    fn drawn(&self, seed: u64) -> Result<Vec<f64>> {
+        let draw = self.init.draw(&self.shape, &mut Philox::new(seed, stream(&self.name)));
+        let mut values = draw.map_err(|problem| problem.at("param", self.at))?;
+        // Every device starts from the same values.
+        values.iter_mut().for_each(|x| *x = f64::from(*x as f32));
+        if let Some(row) = self.zeros {
+            let length = values.len() / self.shape[0];
+            values.chunks_mut(length).skip(row).take(1).for_each(|zeros| zeros.fill(0.0));
+        }
+        Ok(values)
+    }
+}
+
 /// Arenas of one length for some parameters of a group.
 #[derive(Clone)]
 pub(crate) struct Chunk {
@@ -361,16 +376,7 @@ impl ParamStore {
             made.push(Chunk { group, values: device.arena(&label, elements)?, gradients: None });
         }
         for (number, &(chunk, offset)) in new.clone().zip(&places) {
-            let entry = &contents.entries[number];
-            let mut rng = Philox::new(self.0.seed, stream(&entry.name));
-            let draw = entry.init.draw(&entry.shape, &mut rng);
-            let mut values = draw.map_err(|problem| problem.at("param", entry.at))?;
-            // Every device starts from the same values.
-            values.iter_mut().for_each(|x| *x = f64::from(*x as f32));
-            if let Some(row) = entry.zeros {
-                let length = values.len() / entry.shape[0];
-                values.chunks_mut(length).skip(row).take(1).for_each(|zeros| zeros.fill(0.0));
-            }
+            let values = contents.entries[number].drawn(self.0.seed)?;
             made[chunk - contents.chunks.len()].values.write(offset, &values)?;
         }
         contents.chunks.extend(made);
@@ -463,9 +469,27 @@ impl ParamStore {
         engine::evaluate_before_update(&self.0.device, &self.0.state)
     }
 
+    /// Gives parameters other initial values, which fit: at the first use if that is yet to come, else now.
+    pub(super) fn redraw(&self, inits: &[(usize, Init)]) -> Result<()> {
+        let mut contents = self.lock();
+        inits.iter().for_each(|&(number, init)| contents.entries[number].init = init);
+        let placed = contents.placed;
+        drop(contents);
+        let present: Vec<usize> = inits.iter().map(|&(number, _)| number).filter(|&number| number < placed).collect();
+        if present.is_empty() {
+            return Ok(());
+        }
+        // One after the other: all of a large model at once would need room for it.
+        let values = |number: usize| Ok((number, self.lock().entries[number].drawn(self.0.seed)?));
+        self.overwrite(present.into_iter().map(values))
+    }
+
     /// Overwrites parameters: what is held and was recorded before keeps its value.
     #[track_caller]
-    pub(crate) fn overwrite(&self, values: &[(usize, &[f64])]) -> Result<()> {
+    pub(crate) fn overwrite<V: AsRef<[f64]>>(
+        &self,
+        values: impl IntoIterator<Item = Result<(usize, V)>>,
+    ) -> Result<()> {
         let _gate = self.0.state.enter();
         self.return_weights()?;
         self.0.state.check_own("set", Location::caller())?;
@@ -473,9 +497,10 @@ impl ParamStore {
         let layout = self.layout()?;
         let chunks = self.chunks(false)?;
         self.settle_held()?;
-        for &(number, values) in values {
+        for values in values {
+            let (number, values) = values?;
             let place = &layout[number];
-            chunks[place.chunk].values.write(place.offset, values)?;
+            chunks[place.chunk].values.write(place.offset, values.as_ref())?;
         }
         self.0.state.advance();
         Ok(())
