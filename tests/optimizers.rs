@@ -438,3 +438,24 @@ fn settings_that_cannot_be_used_are_reported_by_the_first_step() {
     assert!(sgd.step(&net.loss(&[1.0])).is_err());
     assert_eq!(net.parameter.values().unwrap(), [1.0]);
 }
+
+#[test]
+fn the_gradient_norm_has_all_gradients_whatever_a_device_can_do() {
+    let norm = |device: &Device, length: usize| {
+        let params = ParamStore::new(device, 0);
+        let w = params.root().param("w", &[length], Init::Zeros);
+        let mut sgd = Sgd::new(&params, SgdConfig::default());
+        sgd.step(&(w.tensor() * device.array(&common::normals(&[length], 5))).sum_all()).unwrap();
+        sgd.gradient_norm().unwrap()
+    };
+    for (software, pairs) in [(false, true), (false, false), (true, true), (true, false)] {
+        let device = Device::named_as_if("vulkan", |capabilities| {
+            (capabilities.software, capabilities.pairs) = (software, capabilities.pairs && pairs);
+        })
+        .unwrap();
+        for length in [37, 4_099, 40_004] {
+            let (got, want) = (norm(&device, length), norm(&Device::cpu(), length));
+            assert!((got / want - 1.0).abs() < 1e-5, "{software} {pairs} {length}: {got} {want}");
+        }
+    }
+}

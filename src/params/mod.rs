@@ -10,7 +10,9 @@
 
 mod copy;
 mod exchange;
+mod groups;
 mod lsuv;
+mod overwrite;
 mod reinit;
 mod store;
 

@@ -16,12 +16,10 @@ use crate::graph::{Node, ParameterLeaf, Source};
 use crate::history::Flow;
 use crate::init::Init;
 use crate::layout::Meta;
-use crate::packed::Packed;
 use crate::rng::{Draws, Philox};
 use crate::shape::Shape;
 use crate::state::{State, StateCell};
 use crate::tensor::Tensor;
-use crate::transfer::Writer;
 use crate::version::StoreState;
 
 /// Elements that a parameter's range is a multiple of: 256 bytes, the coarsest binding offset of any adapter.
@@ -44,17 +42,17 @@ struct Inner {
 #[derive(Default)]
 pub(super) struct Contents {
     pub entries: Vec<Entry>,
-    numbers: HashMap<Arc<str>, usize>,
+    pub numbers: HashMap<Arc<str>, usize>,
     pub groups: Vec<Arc<str>>,
-    chunks: Vec<Chunk>,
+    pub chunks: Vec<Chunk>,
     /// Versioned state that checkpoints keep: running statistics and the like.
     pub states: Vec<(Arc<str>, State)>,
     /// All of them that somebody has, those whose name was taken too.
-    adopted: Vec<Weak<StateCell>>,
+    pub adopted: Vec<Weak<StateCell>>,
     /// Entries below this have a place.
-    placed: usize,
+    pub placed: usize,
     /// Elements of an arena at most, if set by a test.
-    limit: Option<usize>,
+    pub limit: Option<usize>,
     /// Weights that an average could not be made to give their place back to.
     pub unreturned: Vec<Pair>,
 }
@@ -63,21 +61,21 @@ pub(super) struct Contents {
 pub(super) struct Entry {
     pub name: Arc<str>,
     pub shape: Shape,
-    group: usize,
-    init: Init,
+    pub group: usize,
+    pub init: Init,
     /// The row that starts as zeros, whatever `init` says.
-    zeros: Option<usize>,
+    pub zeros: Option<usize>,
     pub frozen: bool,
-    at: &'static Location<'static>,
-    chunk: usize,
-    offset: usize,
+    pub at: &'static Location<'static>,
+    pub chunk: usize,
+    pub offset: usize,
     /// The leaf of the present version that gradients flow to, and the one of [`crate::no_grad`].
     pub leaves: [Option<Arc<Node>>; 2],
 }
 
 impl Entry {
     /// Its initial values.
-    fn drawn(&self, seed: u64) -> Result<Vec<f64>> {
+    pub(super) fn drawn(&self, seed: u64) -> Result<Vec<f64>> {
         let draw = self.init.draw(&self.shape, &mut Philox::new(seed, stream(&self.name)));
         let mut values = draw.map_err(|problem| problem.at("param", self.at))?;
         // Every device starts from the same values.
@@ -191,55 +189,14 @@ impl ParamStore {
         self.lock().chunks.len()
     }
 
-    /// Moves parameters to other groups, which optimizers may treat differently: `choose` gets the name and the shape of each
-    /// parameter, and gives the name of its new group or `None`. Returns how many were moved.
-    ///
-    /// A parameter that is in a group of its own already, by [`Path::group`], goes to a group below that one: `encoder.no_decay`.
-    ///
-    /// ```
-    /// # use kiln::prelude::*;
-    /// # let params = ParamStore::new(&Device::cpu(), 1);
-    /// # params.root().param("weight", &[3, 2], Init::Ones);
-    /// # params.root().param("bias", &[3], Init::Zeros);
-    /// let moved = params.regroup(|name, _| name.ends_with("bias").then(|| "no_decay".to_string()))?;
-    /// assert_eq!(moved, 1);
-    /// # Ok::<(), Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`crate::Error::Value`] if a parameter that it would move has been used: groups lie apart in memory.
-    #[track_caller]
-    pub fn regroup(&self, mut choose: impl FnMut(&str, &Shape) -> Option<String>) -> Result<usize> {
-        let contents = &mut *self.lock();
-        let mut moves = vec![];
-        for (number, entry) in contents.entries.iter().enumerate() {
-            let Some(name) = choose(&entry.name, &entry.shape) else { continue };
-            let old = &contents.groups[entry.group];
-            if **old == name || old.strip_suffix(name.as_str()).is_some_and(|above| above.ends_with('.')) {
-                continue;
-            }
-            let name = if entry.group == 0 { name } else { format!("{old}.{name}") };
-            if number < contents.placed {
-                let what = format!("parameter `{}` is in use in group `{old}`", entry.name);
-                let next = "choose groups before the first forward pass, step, load or read";
-                return Err(Problem::Value(what, next).at("regroup", Location::caller()));
-            }
-            moves.push((number, name));
-        }
-        for (number, name) in &moves {
-            let known = contents.groups.iter().position(|group| **group == **name);
-            contents.entries[*number].group = known.unwrap_or_else(|| {
-                contents.groups.push(name.as_str().into());
-                contents.groups.len() - 1
-            });
-        }
-        Ok(moves.len())
-    }
-
     /// Arenas of values, and parameters, those without a place too.
     pub(crate) fn extent(&self) -> (usize, usize) {
         let contents = self.lock();
         (contents.chunks.len(), contents.entries.len())
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.0.seed
     }
 
     pub(crate) fn same(&self, other: &ParamStore) -> bool {
@@ -467,63 +424,6 @@ impl ParamStore {
     /// Computes what overwriting parameters would take away. No step that was refused before makes it fail.
     pub(crate) fn settle_held(&self) -> Result<()> {
         engine::evaluate_before_update(&self.0.device, &self.0.state)
-    }
-
-    /// Gives parameters other initial values, which fit: at the first use if that is yet to come, else now.
-    pub(super) fn redraw(&self, inits: &[(usize, Init)]) -> Result<()> {
-        let mut contents = self.lock();
-        inits.iter().for_each(|&(number, init)| contents.entries[number].init = init);
-        let placed = contents.placed;
-        drop(contents);
-        let present: Vec<usize> = inits.iter().map(|&(number, _)| number).filter(|&number| number < placed).collect();
-        if present.is_empty() {
-            return Ok(());
-        }
-        // One after the other: all of a large model at once would need room for it.
-        let values = |number: usize| Ok((number, self.lock().entries[number].drawn(self.0.seed)?));
-        self.overwrite(present.into_iter().map(values))
-    }
-
-    /// Overwrites parameters: what is held and was recorded before keeps its value.
-    #[track_caller]
-    pub(crate) fn overwrite<V: AsRef<[f64]>>(
-        &self,
-        values: impl IntoIterator<Item = Result<(usize, V)>>,
-    ) -> Result<()> {
-        let _gate = self.0.state.enter();
-        self.return_weights()?;
-        self.0.state.check_own("set", Location::caller())?;
-        self.0.state.take_failure()?;
-        let layout = self.layout()?;
-        let chunks = self.chunks(false)?;
-        self.settle_held()?;
-        for values in values {
-            let (number, values) = values?;
-            let place = &layout[number];
-            chunks[place.chunk].values.write(place.offset, values.as_ref())?;
-        }
-        self.0.state.advance();
-        Ok(())
-    }
-
-    /// Overwrites all parameters with these, in the order of [`ParamStore::layout`].
-    #[track_caller]
-    pub(crate) fn overwrite_all(&self, values: &[Packed<'_>]) -> Result<()> {
-        let _gate = self.0.state.enter();
-        self.return_weights()?;
-        self.0.state.check_own("load", Location::caller())?;
-        let layout = self.layout()?;
-        let chunks = self.chunks(false)?;
-        self.settle_held()?;
-        let mut order: Vec<_> = layout.iter().zip(values).collect();
-        order.sort_by_key(|(place, _)| (place.chunk, place.offset));
-        let mut writer = Writer::new(&self.0.device, BLOCK);
-        for (place, values) in order {
-            writer.put(&chunks[place.chunk].values, place.offset, values)?;
-        }
-        writer.finish()?;
-        self.0.state.advance();
-        Ok(())
     }
 }
 
