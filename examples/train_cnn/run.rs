@@ -11,6 +11,7 @@ use kiln::prelude::{
     AdamW, AdamWConfig, Conv2d, Conv2dConfig, DType, Device, Dropout, Linear, Mode, Module, Optimizer, ParamStore,
     Precision, Sgd, SgdConfig, Tensor, no_grad,
 };
+use kiln::schedule;
 use kiln::train::metrics::ConfusionMatrix;
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::json;
@@ -53,17 +54,19 @@ impl Module for Cnn {
     }
 }
 
-fn optimizer(args: &Args, params: &ParamStore) -> Box<dyn Optimizer> {
+/// Its rate falls to a tenth along a half cosine in `steps` steps.
+fn optimizer(args: &Args, params: &ParamStore, steps: u64) -> Box<dyn Optimizer> {
     let (lr, weight_decay) = (args.lr, args.weight_decay);
+    let rate = schedule::cosine_to(lr, 0.1 * lr, steps.max(1));
     match args.optimizer {
         Rule::Adamw => {
             let config = AdamWConfig { lr, weight_decay, ..Default::default() };
-            Box::new(AdamW::new(params, config).clip_norm(args.clip))
+            Box::new(AdamW::new(params, config).clip_norm(args.clip).schedule(rate))
         }
         Rule::Sgd => {
             let momentum = args.momentum;
             let config = SgdConfig { lr, momentum, weight_decay, ..Default::default() };
-            Box::new(Sgd::new(params, config).clip_norm(args.clip))
+            Box::new(Sgd::new(params, config).clip_norm(args.clip).schedule(rate))
         }
     }
 }
@@ -122,12 +125,6 @@ fn evaluate(net: &Cnn, device: &Device, data: &Dataset) -> Result<(f64, Confusio
     Ok((total / data.len() as f64, matrix))
 }
 
-/// From `lr` to a tenth of it along a half cosine.
-fn scheduled(lr: f64, step: u64, steps: u64) -> f64 {
-    let progress = step as f64 / steps.max(1) as f64;
-    lr * (0.1 + 0.9 * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()))
-}
-
 /// The first test images and what the network says of them.
 fn save_logits(path: &Path, net: &Cnn, device: &Device, data: &Dataset) -> Result<()> {
     let batch = data.clone().limit(64).batches(64).next().context("there are no test images")?;
@@ -150,13 +147,13 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
         params.set_precision(Precision::Mixed);
     }
     let net = Cnn::new(&params.root(), splits.train.shape(), splits.train.classes(), args);
-    let mut optimizer = optimizer(args, &params);
     let mut loader = splits.train.batches(args.batch_size).shuffle(args.seed);
+    let per_epoch = loader.batches_per_epoch();
+    let steps = per_epoch * args.epochs();
+    let mut optimizer = optimizer(args, &params, steps);
     if let Some(path) = &args.resume {
         loader.seek(saves::resume(path, args, splits, &params, optimizer.as_mut())?)?;
     }
-    let per_epoch = loader.batches_per_epoch();
-    let steps = per_epoch * args.epochs();
     let last = args.max_steps.unwrap_or(u64::MAX).min(steps);
 
     let stop = signals::stop_flag()?;
@@ -178,7 +175,6 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
             let loss = logits.cross_entropy(&labels);
             let right = count_right(&logits.detach(), &labels);
             drop(logits);
-            optimizer.set_lr(scheduled(args.lr, optimizer.steps(), steps))?;
             optimizer.step(&loss)?;
             dispatches = device.statistics().dispatches;
             pending.push_back(Pending { loss, right, images: batch.len() });
