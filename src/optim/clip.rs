@@ -231,3 +231,25 @@ pub(super) fn partials(elements: usize) -> usize {
 pub(super) fn factor(largest: Option<f64>, norm: f64) -> f64 {
     largest.map_or(1.0, |largest| (largest / (norm + 1e-6)).min(1.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Device;
+
+    #[test]
+    fn a_sum_and_a_verdict_are_apart_where_one_kernel_would_bind_too_much() {
+        let arena = Device::cpu().arena("any", 128).unwrap();
+        let capabilities = Capabilities::default();
+        // As a verdict binds with what rules keep, the loss, and states that wait for it.
+        let names = ["status", "scaling", "counts", "members", "kept_numbers", "accepted", "loss"];
+        for (blocks, count) in [([1, 1], 1), ([1, 2], 2)] {
+            let bound = names.map(|name| ArenaBinding::write(&arena, name, "f32")).into();
+            let verdict = Verdict { shader: Shader::default(), bound, word: 0, parameters: 2, iterations: 1 };
+            let norm = Norm { gradients: (&arena).into(), elements: 128, classes: Classes::of(&blocks) };
+            let all = kernels(vec![norm], verdict, &arena, &capabilities, capabilities.costs());
+            assert_eq!(all.len(), count);
+            assert!(all.iter().all(|kernel| kernel.arenas.len() <= capabilities.storage_buffers));
+        }
+    }
+}

@@ -7,7 +7,7 @@ use crate::error::Problem;
 pub struct GroupSettings {
     /// Factor of the learning rate.
     pub lr_scale: f64,
-    /// Weight decay, where it is not the optimizer's.
+    /// Weight decay, where it is not the optimizer's. Rules that have none (Rprop, FTRL) take no notice.
     pub weight_decay: Option<f64>,
 }
 

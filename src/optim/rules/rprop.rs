@@ -13,7 +13,7 @@ use crate::shaders::optim::{FIRST_CORRECTION, RPROP};
 /// within `step_sizes`; theta <- theta - sign(g) step, and nothing where the sign has changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RpropConfig {
-    /// The step of each scalar to begin with.
+    /// The step of each scalar to begin with: what a schedule gives after the first update of a parameter changes nothing.
     pub lr: f64,
     /// Factors by which a step shrinks and grows.
     pub etas: (f64, f64),
