@@ -73,7 +73,9 @@ fn chart(title: &str, curves: &[Curve]) -> Result<String, std::fmt::Error> {
         let point = |(i, value): (usize, &f64)| format!("{:.1},{:.1}", x(i + 1), y(value.log10()));
         let points: Vec<String> = values.iter().enumerate().map(point).collect();
         let points = points.join(" ");
-        writeln!(svg, "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>")?;
+        // Curves that lie on each other show by their widths.
+        let width = 6 - 2 * number.min(2);
+        writeln!(svg, "<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>")?;
         let at = 60 + 24 * number;
         writeln!(svg, "<path d=\"M525 {at}h20\" stroke=\"{colour}\" stroke-width=\"3\"/>")?;
         writeln!(svg, "<text x=\"552\" y=\"{}\">{name}</text>", at + 4)?;
@@ -92,7 +94,7 @@ fn main() -> anyhow::Result<()> {
         ("LSUV", orthogonal(1.0), true),
         ("Xavier", Init::XavierNormal { gain: 1.0 }, false),
         ("1 / √(fan in), uniform", Init::FAN_IN_UNIFORM, false),
-        ("normal, 0.01", Init::Normal { mean: 0.0, deviation: 0.01 }, false),
+        ("normal, 0.15", Init::Normal { mean: 0.0, deviation: 0.15 }, false),
     ];
     let mut pictures: [Vec<Curve>; 2] = [vec![], vec![]];
     for (name, init, scaled_by_batch) in inits {
@@ -108,7 +110,7 @@ fn main() -> anyhow::Result<()> {
     }
     std::fs::create_dir_all(&folder)?;
     let names = ["activations", "gradients"];
-    let titles = ["Standard deviation of what comes out of a layer", "Standard deviation of its gradient"];
+    let titles = ["Standard deviation of a layer's output", "Standard deviation of the gradient of a layer's output"];
     for ((name, title), curves) in names.into_iter().zip(titles).zip(&pictures) {
         std::fs::write(format!("{folder}/initialisation-{name}.svg"), chart(title, curves)?)?;
     }

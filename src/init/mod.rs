@@ -50,7 +50,7 @@ pub enum Init {
         /// Largest distance from the mean, in standard deviations; at least 0.01.
         bound: f64,
     },
-    /// Normal, drawn again until within `[low, high]`, wherever that lies; either may be infinite. As
+    /// Normal, kept within `[low, high]`, wherever that lies; either may be infinite. As
     /// `torch.nn.init.trunc_normal_`, whose `a` and `b` these are: not counted in standard deviations.
     TruncatedNormalBetween {
         /// Mean.
