@@ -15,7 +15,7 @@ use common::net::{Net, batch};
 use common::rules::{RULES, every_rule};
 use kiln::kernel::Capabilities;
 use kiln::optim::{
-    Ema, LambConfig, LarsConfig, LastN, NAdamConfig, Rule, ScheduleFreeSgd, ScheduleFreeSgdConfig, Stepper,
+    Ema, LambConfig, LarsConfig, LastN, NAdamConfig, Rule, Sam, ScheduleFreeSgd, ScheduleFreeSgdConfig, Stepper,
 };
 use kiln::plan::Dispatch;
 use kiln::prelude::*;
@@ -163,6 +163,9 @@ fn kernels_of_steps(
     net.params.set_precision(precision);
     let (ema, last) = (Ema::new(&net.params, 0.9), LastN::new(&net.params, 3, 1));
     let mut optimizer = Stepper::new(&net.params, config).clip_norm(clip).average(&ema).average(&last);
+    if arena < 1 << 20 {
+        optimizer = optimizer.clip_each(1.0).clip_adaptive(0.01, 1e-3).centralise().gradient_noise(0.01, 0.55);
+    }
     let (x, labels) = batch(&cpu, 37, 0);
     let mut names = HashSet::new();
     for gathered in [false, true] {
@@ -216,14 +219,19 @@ fn every_shader_of_a_training_step_translates_for_every_kind_of_device() {
 }
 
 #[test]
-fn every_shader_that_forms_an_average_translates_for_every_kind_of_device() {
+fn every_shader_beside_a_step_translates_for_every_kind_of_device() {
     let net = Net::new(&Device::cpu());
     let (ema, last) = (Ema::new(&net.params, 0.9), LastN::new(&net.params, 3, 1));
     let mut optimizer = ScheduleFreeSgd::new(&net.params, ScheduleFreeSgdConfig::default());
+    let (x, labels) = batch(net.params.device(), 37, 0);
+    let loss = net.forward(&x).cross_entropy(&labels);
+    let sgd = || Sgd::new(&net.params, SgdConfig::default());
+    let mut sharp = [Sam::new(sgd(), 0.05), Sam::new(sgd(), 0.5).adaptive(0.01)];
     let mut texts = Texts::default();
     for capabilities in kinds() {
         let target = common::forcing(&capabilities, &[]);
-        let plans = [ema.plan_with(&target), last.plan_with(&target), optimizer.plan_averaged(&target)];
+        let mut plans = vec![ema.plan_with(&target), last.plan_with(&target), optimizer.plan_averaged(&target)];
+        plans.extend(sharp.iter_mut().flat_map(|sam| sam.plans_with(&loss, &target).unwrap().map(Ok)));
         for dispatch in plans.into_iter().flat_map(|plan| plan.unwrap().dispatches) {
             texts.check(&dispatch, &capabilities).unwrap_or_else(|error| panic!("{error}"));
         }

@@ -1,7 +1,8 @@
 // What becomes of a step, decided by one workgroup from the sum of squares of all its gradients:
 //
 //   norm = sqrt(sum) / scale;  factor = min(1, largest / (norm + 1e-6)) / scale where `largest` is not 0, else 1 / scale
-//   (clip_grad_norm_ of PyTorch); skipped: the loss or a gradient is not finite, or a norm to be clipped is beyond f32
+//   (clip_grad_norm_ of PyTorch); skipped: the loss or a gradient is not finite, here or in an earlier pass of the step, or a norm to
+//   be clipped is beyond f32
 //
 // Without loss scaling the scale is 1, and a skipped step is an error (1). With it (the schedule of torch.amp.GradScaler):
 //   good step:     good += 1; where good reaches the interval, scale <- scale growth and good <- 0
@@ -11,7 +12,7 @@
 // status[0] = (norm, factor, 1 if skipped, error); the rest of `status` is what `optim/settle.wgsl` says.
 //
 // status    as above
-// scaling   [2], (scale, good steps)
+// scaling   [3], (scale, good steps, 1 where an earlier pass of this step has been refused)
 // operands  host numbers, from word p.word on: largest norm, growth, backoff, interval; floor, 1 without loss scaling, 0, 0
 //
 // `finish(sum, bad, group)` is called by one invocation, `settle(lane)` then by all. Asks for: `optim/settle.wgsl`;
@@ -33,7 +34,8 @@ fn finish(sum: f32, bad: f32, group: u32) {
     let scale = scaling[0];
     let norm = sqrt(sum) / scale;
     var share = 1.0;
-    var skipped = bad > 0.0 || refuses_loss();
+    var skipped = bad > 0.0 || refuses_loss() || scaling[2] != 0.0;
+    scaling[2] = 0.0;
     if largest > 0.0 {
         share = min(1.0, largest / (norm + 1e-6));
         // A norm beyond f32 has no factor.

@@ -37,6 +37,13 @@ pub struct Step<'a> {
     pub update: Option<Update<'a>>,
 }
 
+impl Step<'_> {
+    /// The update, if it ends the step.
+    pub fn end(&self) -> Option<&Update<'_>> {
+        self.update.as_ref().filter(|update| update.ends)
+    }
+}
+
 /// A parameter that wants a gradient, and where in an arena it goes.
 pub struct Trained {
     /// The leaf of the parameter.
@@ -55,6 +62,8 @@ pub struct Update<'a> {
     pub numbers: Vec<u32>,
     /// The arena whose first words say how the step went (see `refusal.rs`).
     pub status: &'a Arc<Arena>,
+    /// True if it ends the step; false if it moves the parameters on the way to another pass.
+    pub ends: bool,
     /// True if the kernels change gradients: all of them are then wanted in the arenas.
     pub changes_gradients: bool,
     /// The kernels, asked for when a plan is made.

@@ -25,8 +25,7 @@ use crate::tensor::{Tensor, outside_rules};
 /// dropped if it is not.
 pub(crate) fn step(step: &Step<'_>, device: &Device, at: &'static Location<'static>) -> Result<Vec<bool>> {
     outside_rules("step", at)?;
-    let assigned: Vec<Assigned> =
-        step.states.iter().filter_map(|state| state.assigned(step.update.is_some())).collect();
+    let assigned: Vec<Assigned> = step.states.iter().filter_map(|state| state.assigned(step.end().is_some())).collect();
     let result = match assigned.iter().find_map(|assigned| assigned.new.error()) {
         Some(error) => Err(error.clone()),
         None => run_step(step, device, at, &assigned),
@@ -64,11 +63,11 @@ fn run_step(
     store.check_own("step", at)?;
     let (accepted, reached) = submit(step, device, at, assigned)?;
     let mut outcome = match accepted {
-        _ if step.update.is_none() => Outcome::Gathered,
+        _ if step.end().is_none() => Outcome::Gathered,
         Some(flag) => Outcome::Asks(flag),
         None => Outcome::Accepted,
     };
-    if let Some(update) = step.update.as_ref().filter(|_| device.is_cpu() || device.is_checked()) {
+    if let Some(update) = step.end().filter(|_| device.is_cpu() || device.is_checked()) {
         // Known at once.
         let status = update.status.read(0, 4)?;
         if status[2] != 0.0 && device.is_cpu() {
@@ -116,7 +115,7 @@ fn submit(
     let (accepted, reached) = match device.gpu() {
         None => (None, step_cpu(step, &snapshot, &outputs, at)?),
         Some(gpu) => {
-            let asks = step.update.is_some() && !assigned.is_empty();
+            let asks = step.end().is_some() && !assigned.is_empty();
             engine.words.clear();
             gradients.key(&mut engine.words);
             snapshot.words(&mut engine.words);
@@ -127,7 +126,8 @@ fn submit(
             let make = |unfused, target: &Target| plan_step(step, &snapshot, &outputs, target, unfused, asks, at);
             let update = step.update.as_ref();
             let numbers = update.map_or(&[][..], |update| &update.numbers);
-            let ran = engine.run(gpu, &snapshot, &outputs, make, numbers, update.map(|update| &update.status.place))?;
+            let status = step.end().map(|update| &update.status.place);
+            let ran = engine.run(gpu, &snapshot, &outputs, make, numbers, status)?;
             engine.await_report(ran.status, step.number, step.author);
             (ran.extra, ran.reached)
         }

@@ -31,6 +31,7 @@ mod rules;
 mod scale;
 mod settings;
 mod shapes;
+mod sharp;
 mod state;
 mod stepper;
 mod tally;
@@ -44,6 +45,7 @@ pub use rules::{
 };
 pub use scale::LossScale;
 pub use settings::GroupSettings;
+pub use sharp::Sam;
 pub(crate) use state::InPlace;
 pub use state::OptimizerState;
 #[doc(hidden)]

@@ -12,6 +12,7 @@ use super::rounds::{self, Room, Round};
 use super::rule::{Beside, Now, Numbers, Rule};
 use super::ruled::Ruled;
 use super::settings::Options;
+use super::sharp::{Phase, Sharp};
 use super::tally::{Members, Tally};
 use crate::arena::Arena;
 use crate::costs::Costs;
@@ -49,6 +50,8 @@ pub(super) struct Parts<'a> {
     /// Room for the rounds over gradients, if there are any.
     pub room: Option<&'a Room>,
     pub noise: Option<Noise<'a>>,
+    /// Which pass it is of a step that has two.
+    pub sharp: Option<(Phase, &'a Sharp)>,
     pub partials: &'a Arc<Arena>,
     pub number: u64,
     pub author: &'a Arc<Author>,
@@ -104,9 +107,23 @@ impl<'a> Pass<'a> {
 
     /// What `run` makes of this pass as a step that the engine can do.
     pub fn step<T>(&self, gradients: Gradients<'_>, run: impl FnOnce(&Step<'_>) -> T) -> T {
-        let Parts { store, tally, .. } = &self.parts;
-        let kernels = |wanted: Wanted<'_>| self.kernels(wanted);
-        let reference = |reached: &[bool], finite: bool| self.reference(reached, finite);
+        let Parts { store, tally, chunks, sharp, .. } = &self.parts;
+        let kernels = |wanted: Wanted<'_>| match sharp {
+            Some((Phase::Moves, sharp)) => self.moving(sharp, wanted),
+            Some((Phase::Ends, sharp)) => {
+                Ok([sharp.restore(chunks), self.kernels(wanted)?].into_iter().flatten().collect())
+            }
+            None => self.kernels(wanted),
+        };
+        let reference = |reached: &[bool], finite: bool| match sharp {
+            Some((Phase::Moves, sharp)) => self.moving_on_reference(sharp, reached, finite),
+            Some((Phase::Ends, sharp)) => {
+                sharp.restore_on_reference(chunks)?;
+                self.reference(reached, finite)
+            }
+            None => self.reference(reached, finite),
+        };
+        let moves = matches!(sharp, Some((Phase::Moves, _)));
         // Rules that do more than go over the scalars work on whole arenas.
         let works_in_arenas = self.parts.rules.iter().any(|ruled| ruled.rule.beside() != Beside::Nothing);
         run(&Step {
@@ -122,7 +139,8 @@ impl<'a> Pass<'a> {
             update: self.parts.update.then(|| Update {
                 numbers: self.numbers(),
                 status: &tally.status,
-                changes_gradients: rounds::any(self.parts.options) || works_in_arenas,
+                ends: !moves,
+                changes_gradients: moves || rounds::any(self.parts.options) || works_in_arenas,
                 kernels: &kernels,
                 reference: &reference,
             }),
@@ -237,6 +255,7 @@ impl<'a> Pass<'a> {
         words.extend(self.parts.measured.iter().map(|measured| measured.sums.id));
         words.extend(self.parts.room.iter().map(|room| room.key()));
         words.extend(self.parts.options.rounds().into_iter().flat_map(Round::words));
+        words.extend(self.parts.sharp.iter().flat_map(|(phase, sharp)| sharp.words(*phase)));
         words.extend(self.parts.noise.iter().flat_map(Noise::words));
         words.extend(self.parts.followers.iter().map(|follower| follower.key()));
         let scaled = u64::from(scaling.is_some());
@@ -262,6 +281,9 @@ impl<'a> Pass<'a> {
 
     /// Host numbers of the update, as 32-bit words.
     fn numbers(&self) -> Vec<u32> {
+        if let Some((Phase::Moves, sharp)) = self.parts.sharp {
+            return sharp.numbers().into_iter().map(|x| (x as f32).to_bits()).collect();
+        }
         let mut numbers = self.parts.tally.head(self.parts.options.clip_norm).to_vec();
         for group in 0..self.parts.now.len() {
             numbers.extend(self.group_numbers(group).unwrap_or_default());

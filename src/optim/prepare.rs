@@ -67,6 +67,9 @@ impl<R: ?Sized> Stepper<R> {
         }
         self.check().map_err(|problem| self.refuse(problem))?;
         self.store.return_weights()?;
+        if self.phase.is_none() {
+            self.move_back()?;
+        }
         self.begun = self.rules.len();
         let known = self.store.groups();
         let chunks = self.store.chunks(true)?;

@@ -16,6 +16,7 @@ use super::rule::{Now, Rule};
 use super::ruled::Ruled;
 use super::scale::LossScale;
 use super::settings::{GroupSettings, Options, check_number};
+use super::sharp::{Phase, Sharp};
 use super::state::{OptimizerState, StateInPlace, StateTensors};
 use super::tally::Tally;
 use super::{GradientSource, Optimizer};
@@ -68,6 +69,9 @@ pub struct Stepper<R: ?Sized> {
     pub(super) room: Option<Room>,
     /// Steps as the device counts them, where gradients get noise.
     pub(super) noisy_steps: Option<Arc<Arena>>,
+    /// What steps of two passes have, and which pass is under way.
+    pub(super) sharp: Option<Sharp>,
+    pub(super) phase: Option<Phase>,
     /// Partial sums of the norm.
     pub(super) partials: Option<Arc<Arena>>,
     /// As which kernels are cut up, if not as the device at hand.
@@ -121,6 +125,8 @@ impl<R: ?Sized> Stepper<R> {
             averages: vec![],
             room: None,
             noisy_steps: None,
+            sharp: None,
+            phase: None,
             partials: None,
             measured: None,
             costs: None,
@@ -230,6 +236,7 @@ impl<R: ?Sized> Stepper<R> {
             measured: self.measured.as_ref(),
             room: self.room.as_ref(),
             noise: self.noise(),
+            sharp: self.phase.zip(self.sharp.as_ref()),
             partials: self.partials.as_ref().ok_or_else(missing)?,
             number: self.submitted + 1,
             author: &self.author,
@@ -241,7 +248,7 @@ impl<R: ?Sized> Stepper<R> {
 
     /// One pass over the gradients of a loss, or over those given for each parameter.
     #[track_caller]
-    fn pass(&mut self, source: GradientSource<'_>, update: bool) -> Result<()> {
+    pub(super) fn pass(&mut self, source: GradientSource<'_>, update: bool) -> Result<()> {
         let at = Location::caller();
         let device = match source {
             GradientSource::Loss(loss) => loss.device().clone(),
@@ -266,7 +273,7 @@ impl<R: ?Sized> Stepper<R> {
             }
             updated[number] = reached || self.gathered[number];
         }
-        if update {
+        if update && self.phase != Some(Phase::Moves) {
             self.part(&updated);
             self.gathered.fill(false);
             self.submitted += 1;

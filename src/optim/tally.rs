@@ -60,7 +60,8 @@ pub(super) struct Members {
 pub(super) struct Tally {
     /// How losses are scaled, if they are.
     pub scaling: Option<LossScale>,
-    /// (loss scale, good steps since it changed); (1, 0) where losses are not scaled.
+    /// (loss scale, good steps since it changed, 1 if an earlier pass of a step was refused); (1, 0, ..) where losses are not
+    /// scaled.
     pub scale: Arc<Arena>,
     /// Updates of each parameter so far, as integers.
     pub counts: Arc<Arena>,
@@ -165,18 +166,15 @@ impl Tally {
             ArenaBinding::write(&self.scale, "scaling", "f32"),
         ];
         bound.extend(settling);
-        let (mut accept, mut refuses) = ("", "false".to_string());
+        let mut accept = "";
         if let Some(accepted) = accepted {
             accept = "    $accepted$[0] = u32(yes);\n";
             bound.push(ArenaBinding::write(accepted, "accepted", "u32"));
         }
-        if let Some((loss, bits)) = loss {
-            refuses = format!("($loss$[0] & {bits:#x}u) == {bits:#x}u");
-            bound.push(ArenaBinding::read(loss, "loss", "u32"));
-        }
+        let (refuses, loss) = refusal(loss);
+        bound.extend(loss);
         let accept = format!("fn $accept$(yes: bool) {{\n{accept}}}\n");
-        let refuses = format!("fn $refuses_loss$() -> bool {{\n    return {refuses};\n}}\n");
-        shader = shader.item(Item::new("accept", accept)).item(Item::new("refuses_loss", refuses)).file(&TALLY);
+        shader = shader.item(Item::new("accept", accept)).item(refuses).file(&TALLY);
         Verdict { shader, bound, word, parameters, iterations: iterations(parameters) }
     }
 
@@ -200,7 +198,7 @@ impl Tally {
         let scale = state[0];
         let norm = scaled / scale;
         let factor = clip::factor(largest, norm) / scale;
-        let good = finite && scaled.is_finite();
+        let good = finite && scaled.is_finite() && std::mem::take(&mut state[2]) == 0.0;
         let Some(LossScale { growth, backoff, interval, floor, .. }) = self.scaling else {
             let skipped = f64::from(u8::from(!good));
             return Ok([norm, factor, skipped, skipped]);
@@ -222,6 +220,13 @@ impl Tally {
         state[0] = scale * backoff;
         Ok([norm, 0.0, 1.0, 0.0])
     }
+}
+
+/// `fn refuses_loss()`, and what it reads: true for a loss whose word has all of these bits.
+pub(super) fn refusal(loss: Option<(Bound, u32)>) -> (Item, Option<ArenaBinding>) {
+    let value = loss.as_ref().map_or("false".into(), |(_, bits)| format!("($loss$[0] & {bits:#x}u) == {bits:#x}u"));
+    let text = format!("fn $refuses_loss$() -> bool {{\n    return {value};\n}}\n");
+    (Item::new("refuses_loss", text), loss.map(|(loss, _)| ArenaBinding::read(loss, "loss", "u32")))
 }
 
 /// A count, from how an arena of counts has it: a GPU has the words of integers there.
