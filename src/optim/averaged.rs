@@ -4,7 +4,7 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::pass::owners;
+use super::blocks::owners;
 use super::rule::Averaged;
 use super::stepper::Stepper;
 use crate::arena::Arena;

@@ -7,8 +7,8 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::GradientSource;
 use super::clip::{self, Classes, Norm, Verdict};
+use super::optimizer::GradientSource;
 use super::pass::Pass;
 use super::settings::check_number;
 use super::stepper::Stepper;
@@ -107,7 +107,7 @@ impl<R: ?Sized> Sam<R> {
         &self.optimizer
     }
 
-    /// The optimizer, for its settings and its state. What it does by its own [`Optimizer::step`] is an ordinary step.
+    /// The optimizer, for its settings and its state. What it does by its own [`Optimizer::step`](crate::optim::Optimizer::step) is an ordinary step.
     pub fn optimizer_mut(&mut self) -> &mut Stepper<R> {
         &mut self.optimizer
     }
@@ -126,8 +126,8 @@ impl<R: ?Sized + Send + Sync> Sam<R> {
     /// that use the parameters wait until the step is done.
     ///
     /// # Errors
-    /// [`Error::Value`] for a rho or eta that is not finite and positive, and between [`Optimizer::accumulate`] and
-    /// [`Optimizer::step`]; else as [`Optimizer::step`]. The weights are what they were, also if `loss` panics.
+    /// [`Error::Value`](crate::Error::Value) for a rho or eta that is not finite and positive, and between [`Optimizer::accumulate`](crate::optim::Optimizer::accumulate) and
+    /// [`Optimizer::step`](crate::optim::Optimizer::step); else as [`Optimizer::step`](crate::optim::Optimizer::step). The weights are what they were, also if `loss` panics.
     #[track_caller]
     pub fn step(&mut self, mut loss: impl FnMut() -> Tensor) -> Result<Tensor> {
         let at = Location::caller();

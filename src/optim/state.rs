@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::Stepper;
+use super::optimizer::Optimizer;
 use super::places::MomentPlace;
 use super::rule::Moment;
 use super::tally::{MOST_UPDATES, word_of};
-use super::{Optimizer, Stepper};
 use crate::dtype::DType;
 use crate::engine::Author;
 use crate::error::{Error, Problem, Result};

@@ -10,7 +10,7 @@ impl ParamStore {
     /// Moves parameters to other groups, which optimizers may treat differently: `choose` gets the name and the shape of each
     /// parameter, and gives the name of its new group or `None`. Returns how many were moved.
     ///
-    /// A parameter that is in a group of its own already, by [`Path::group`], goes to a group below that one: `encoder.no_decay`.
+    /// A parameter that is in a group of its own already, by [`Path::group`](super::Path::group), goes to a group below that one: `encoder.no_decay`.
     ///
     /// ```
     /// # use kiln::prelude::*;

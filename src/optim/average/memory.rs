@@ -8,7 +8,7 @@ use crate::arena::Arena;
 use crate::engine::{ArenaBinding, ArenaKernel, Bound};
 use crate::error::{Error, Result};
 use crate::kernel::{Capabilities, Kernel, Shader, Vectors};
-use crate::optim::pass::owners;
+use crate::optim::blocks::owners;
 use crate::params::{BLOCK, Chunk, ParamStore, Placed};
 use crate::shader::params;
 use crate::shaders::optim::{
