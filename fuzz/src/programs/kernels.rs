@@ -74,7 +74,10 @@ impl Grower<'_> {
                 (format!("layer_norm {dims} of"), y, -40.0, 40.0, normal)
             }
             4 => (format!("rms_norm {}", 1 + axis), t.rms_norm(1 + axis, None, 1e-2), -64.0, 64.0, normal),
-            _ if rank > 1 => ("batch_norm".into(), t.batch_norm(None, None, 1e-2), -64.0, 64.0, normal),
+            // It is refused for one element a channel.
+            _ if rank > 1 && x.shape.iter().product::<usize>() > x.shape[1] => {
+                ("batch_norm".into(), t.batch_norm(None, None, 1e-2), -64.0, 64.0, normal)
+            }
             _ => (format!("softmax axis {axis}"), t.softmax(axis), 0.0, 1.0, Function),
         };
         // Where a row is nearly constant, its gradient is a difference of nearly equal terms.
