@@ -8,7 +8,9 @@ values in float32). All of them go into one safetensors file:
     python3 scripts/pytorch_values.py tests/data/pytorch.safetensors
 
 The stored file was made with PyTorch 2.15. The data are seeded by the name of
-each case, so adding a case leaves the others as they are.
+each case, so adding a case leaves the others as they are. The scripts in
+scripts/values/ make more files of this form for tests/data/values/: each calls
+`prepare`, `case` for each of its cases, and `write`.
 
 The file
 --------
@@ -1213,15 +1215,26 @@ def verify(path):
     return listed, stored
 
 
-def main():
-    if len(sys.argv) != 2:
-        sys.exit("usage: python3 scripts/pytorch_values.py tests/data/pytorch.safetensors")
-    path = sys.argv[1]
+def prepare():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     # PyTorch's own kernels, not those of oneDNN, whose gelu(inf) is nan.
     torch.backends.mkldnn.enabled = False
 
+
+def write(path):
+    """Writes what the calls of `case` so far have stored, and reads it back."""
+    text = json.dumps(cases, separators=(",", ":"))
+    save_file(tensors, path, metadata={"cases": text})
+    listed, stored = verify(path)
+    ops = {item["op"] for item in listed}
+    print(f"{path}: {len(listed)} cases of {len(ops)} operations, {len(stored)} tensors")
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit("usage: python3 scripts/pytorch_values.py tests/data/pytorch.safetensors")
+    prepare()
     unary_cases()
     binary_cases()
     special_cases()
@@ -1237,12 +1250,7 @@ def main():
     clip_cases()
     cnn_case()
     init_cases()
-
-    text = json.dumps(cases, separators=(",", ":"))
-    save_file(tensors, path, metadata={"cases": text})
-    listed, stored = verify(path)
-    ops = {item["op"] for item in listed}
-    print(f"{path}: {len(listed)} cases of {len(ops)} operations, {len(stored)} tensors")
+    write(sys.argv[1])
 
 
 if __name__ == "__main__":

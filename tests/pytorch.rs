@@ -1,11 +1,21 @@
-//! Ops and their gradients against values that PyTorch computed (`scripts/pytorch_values.py` describes the file).
+//! Ops and their gradients against values that PyTorch computed: `scripts/pytorch_values.py` describes the files, of which
+//! `tests/data/values/` has one for each script in `scripts/values/`. The ops of each stand in a file of `tests/pytorch/`.
 //!
 //! The reference device computes in f64, as PyTorch did: 1e-10. A GPU computes in f32: 1e-5. The special values (NaN,
 //! infinities, signed zeros) were computed by PyTorch in f32, and must come out in the same class on both.
 
 mod common;
+#[path = "pytorch/order.rs"]
+mod order;
+#[path = "pytorch/pointwise.rs"]
+mod pointwise;
+#[path = "pytorch/products.rs"]
+mod products;
+#[path = "pytorch/spatial.rs"]
+mod spatial;
 
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use kiln::ops::cross_entropy::{CrossEntropyOptions, Reduction};
 use kiln::{Array, DType, Device, Shape, Tensor};
@@ -35,8 +45,16 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/pytorch.safetensors");
-    let bytes = std::fs::read(path).expect("tests/data/pytorch.safetensors");
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let more = std::fs::read_dir(data.join("values")).expect("tests/data/values");
+    let mut files: Vec<PathBuf> = more.map(|entry| entry.expect("a file").path()).collect();
+    files.push(data.join("pytorch.safetensors"));
+    files.sort();
+    files.iter().flat_map(|path| cases_of(path)).collect()
+}
+
+fn cases_of(path: &Path) -> Vec<Case> {
+    let bytes = std::fs::read(path).expect("a file of values");
     let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
     let (_, header) = SafeTensors::read_metadata(&bytes).expect("its header");
     let list = &header.metadata().as_ref().expect("metadata")["cases"];
@@ -196,7 +214,10 @@ fn apply(op: &str, attrs: &Value, x: &[Tensor]) -> Option<Vec<Tensor>> {
             let options = CrossEntropyOptions { label_smoothing, class_weights: x.get(2), ignore, reduction };
             x[0].cross_entropy_with(&x[1], &options)
         }
-        _ => return normalised(op, attrs, x).or_else(|| products(op, attrs, x)),
+        _ => {
+            let areas = [normalised, products, pointwise::apply, order::apply, spatial::apply, products::apply];
+            return areas.into_iter().find_map(|area| area(op, attrs, x));
+        }
     };
     Some(vec![result])
 }
