@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::dtype::DType;
+use crate::shape::Axis;
 
 /// Result with Kiln's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -28,15 +29,15 @@ pub enum Error {
         /// What to do.
         next: &'static str,
     },
-    /// An axis that is not below the rank.
-    #[error("{op} at {at}: axis {axis} is out of range for rank {rank}; pass an axis below {rank}")]
+    /// An axis that a tensor of this rank has not.
+    #[error("{op} at {at}: axis {axis} is out of range for rank {rank}; axes count from 0, or back from -1")]
     Axis {
         /// Name of the op.
         op: &'static str,
         /// Source line of the call.
         at: &'static Location<'static>,
         /// The axis asked for.
-        axis: usize,
+        axis: isize,
         /// Rank of the tensor.
         rank: usize,
     },
@@ -335,7 +336,7 @@ impl Problem {
     pub(crate) fn at(self, op: &'static str, at: &'static Location<'static>) -> Error {
         match self {
             Problem::Shape(what, next) => Error::Shape { op, at, what, next },
-            Problem::Axis(axis, rank) => Error::Axis { op, at, axis, rank },
+            Problem::Axis(axis, rank) => Error::Axis { op, at, axis: Axis::said(axis, rank), rank },
             Problem::DType(what) => Error::DType { op, at, what },
             Problem::Value(what, next) => Error::Value { op, at, what, next },
         }

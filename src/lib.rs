@@ -169,7 +169,7 @@ pub use init::Init;
 pub use params::{Param, ParamStore, Path};
 pub use recompute::recompute;
 pub use rng::Draws;
-pub use shape::{MAX_RANK, Shape};
+pub use shape::{Axes, Axis, MAX_RANK, Shape};
 pub use state::State;
 pub use tensor::{Tensor, no_grad, with_precision};
 

@@ -80,6 +80,72 @@ impl Shape {
     }
 }
 
+/// An axis of a tensor, counted from 0 at the front, or from -1 at the back towards the front. Methods take
+/// `impl Into<Axis>`: any integer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Axis(isize);
+
+impl Axis {
+    /// Its place from the front among `rank` axes. Beyond both ends it is not below `rank` ([`Axis::said`] has it back).
+    pub(crate) fn of(self, rank: usize) -> usize {
+        if self.0 < 0 { rank.wrapping_add_signed(self.0) } else { self.0 as usize }
+    }
+
+    /// The number that was passed where [`Axis::of`] gave `axis`, if that is out of range.
+    pub(crate) fn said(axis: usize, rank: usize) -> isize {
+        let axis = axis as isize;
+        if axis < 0 { axis.wrapping_sub_unsigned(rank) } else { axis }
+    }
+}
+
+macro_rules! axis {
+    ($($integer:ty),+) => { $(
+        impl From<$integer> for Axis {
+            fn from(axis: $integer) -> Axis {
+                Axis(isize::try_from(axis).unwrap_or(isize::MAX))
+            }
+        }
+    )+ };
+}
+
+axis!(usize, isize, i32, i64, u32);
+
+/// Several axes: a slice, an array or a vector of integers by reference, or one axis. `&[0, -1]`, `&axes`, `-1`.
+pub trait Axes {
+    /// The places from the front among `rank` axes, in the order given.
+    fn of(&self, rank: usize) -> Vec<usize>;
+}
+
+impl<A: Into<Axis> + Copy> Axes for &[A] {
+    fn of(&self, rank: usize) -> Vec<usize> {
+        self.iter().map(|&axis| axis.into().of(rank)).collect()
+    }
+}
+
+impl<A: Into<Axis> + Copy, const N: usize> Axes for &[A; N] {
+    fn of(&self, rank: usize) -> Vec<usize> {
+        self.as_slice().of(rank)
+    }
+}
+
+impl<A: Into<Axis> + Copy> Axes for &Vec<A> {
+    fn of(&self, rank: usize) -> Vec<usize> {
+        self.as_slice().of(rank)
+    }
+}
+
+macro_rules! one_axis {
+    ($($integer:ty),+) => { $(
+        impl Axes for $integer {
+            fn of(&self, rank: usize) -> Vec<usize> {
+                vec![Axis::from(*self).of(rank)]
+            }
+        }
+    )+ };
+}
+
+one_axis!(usize, isize, i32, i64, u32);
+
 impl Deref for Shape {
     type Target = [usize];
 
@@ -117,5 +183,21 @@ mod tests {
         assert_eq!(Shape::new(&[1 << 20, 1 << 20]), None);
         assert_eq!(Shape::new(&[0, 1 << 20, 1 << 20]), None);
         assert_eq!(Shape::new(&[1; MAX_RANK + 1]), None);
+    }
+
+    #[test]
+    fn axes_count_from_either_end() {
+        let n: usize = 1;
+        let places = [Axis::from(1).of(3), Axis::from(-1).of(3), Axis::from(-3i64).of(3), Axis::from(n).of(3)];
+        assert_eq!(places, [1, 2, 0, 1]);
+        assert_eq!(
+            [(&[0, -1]).of(2), (&vec![n]).of(2), (&[n][..]).of(2), (-2).of(2)],
+            [vec![0, 1], vec![1], vec![1], vec![0]]
+        );
+        for said in [-4, 3, isize::MIN, isize::MAX] {
+            let axis = Axis::from(said).of(3);
+            assert!(axis >= 3);
+            assert_eq!(Axis::said(axis, 3), said);
+        }
     }
 }

@@ -44,6 +44,33 @@ fn an_axis_out_of_range_names_the_rank() {
 }
 
 #[test]
+fn an_axis_beyond_the_back_is_named_as_it_was_passed() {
+    let y = x(&[3, 4]);
+    let pieces = y.split(-3, &[3]);
+    for bad in [
+        y.sum(-3),
+        y.sum(&[0, -3]),
+        y.var(-3, 1),
+        y.argmax(-3),
+        y.softmax(-3),
+        y.cumsum(-3),
+        y.transpose(-3, 0),
+        y.permute(&[-3, 0]),
+        y.slice(-3, 0, 1),
+        y.squeeze(-3),
+        y.flatten(-3),
+        y.index_select(-3, &Device::cpu().tensor(&[0u32], &[1])),
+        Tensor::concat(&[&y, &y], -3),
+        pieces[0].clone(),
+    ] {
+        assert!(text(&bad).contains("axis -3 is out of range for rank 2"), "{}", text(&bad));
+    }
+    assert!(text(&y.unsqueeze(-4)).contains("axis -4 is out of range for rank 3"));
+    assert!(text(&Tensor::stack(&[&y, &y], -4)).contains("axis -4 is out of range for rank 3"));
+    assert!(text(&y.sum(i64::MAX)).contains("out of range") && text(&y.sum(isize::MIN)).contains("out of range"));
+}
+
+#[test]
 fn mixed_dtypes_are_refused_and_name_the_cast() {
     let bad = x(&[3]) + Device::cpu().tensor(&[1i32, 2, 3], &[3]);
     let text = text(&bad);

@@ -147,10 +147,10 @@ const BINARY: &[(&str, Binary)] = &[
 
 /// Name, without and with the reduced axes kept.
 const REDUCTIONS: &[(&str, Fold, Fold)] = &[
-    ("sum", Tensor::sum, Tensor::sum_keep),
-    ("mean", Tensor::mean, Tensor::mean_keep),
-    ("max", Tensor::max, Tensor::max_keep),
-    ("min", Tensor::min, Tensor::min_keep),
+    ("sum", |x, axes| x.sum(axes), |x, axes| x.sum_keep(axes)),
+    ("mean", |x, axes| x.mean(axes), |x, axes| x.mean_keep(axes)),
+    ("max", |x, axes| x.max(axes), |x, axes| x.max_keep(axes)),
+    ("min", |x, axes| x.min(axes), |x, axes| x.min_keep(axes)),
 ];
 
 /// The results of an op, or `None` for one that is not known.

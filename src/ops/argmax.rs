@@ -9,7 +9,7 @@ use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
 use crate::ops::shared::{check_axis, each};
 use crate::shader::{File, Item, params};
 use crate::shaders;
-use crate::shape::MAX_RANK;
+use crate::shape::{Axis, MAX_RANK};
 use crate::tensor::Tensor;
 
 /// Linear index, among the reduced elements, of the largest; the axes stay with length 1.
@@ -26,7 +26,8 @@ impl Tensor {
     /// # Errors
     /// The result carries [`crate::Error::Axis`] for an axis out of range.
     #[track_caller]
-    pub fn argmax(&self, axis: usize) -> Tensor {
+    pub fn argmax(&self, axis: impl Into<Axis>) -> Tensor {
+        let axis = axis.into().of(self.dims().rank());
         let index = self.argmax_axes(&[axis]);
         if index.error().is_some() {
             return index;

@@ -10,7 +10,7 @@ use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
 use crate::ops::shared::{check_axis, each};
 use crate::shader::{Item, params};
 use crate::shaders;
-use crate::shape::{MAX_RANK, Shape};
+use crate::shape::{Axis, MAX_RANK, Shape};
 use crate::tensor::Tensor;
 
 /// Most inputs that one dispatch reads; the uniform holds a bound for each.
@@ -30,7 +30,9 @@ impl Tensor {
     /// The result carries [`crate::Error::Value`] for an empty list, [`crate::Error::Axis`], [`crate::Error::Shape`] or
     /// [`crate::Error::DType`] where the tensors do not fit.
     #[track_caller]
-    pub fn concat(tensors: &[&Tensor], axis: usize) -> Tensor {
+    pub fn concat(tensors: &[&Tensor], axis: impl Into<Axis>) -> Tensor {
+        let rank = tensors.iter().find(|tensor| tensor.error().is_none()).map_or(0, |tensor| tensor.dims().rank());
+        let axis = axis.into().of(rank);
         match tensors {
             [] => empty("concat"),
             [only] if only.error().is_some() || axis < only.dims().rank() => (*only).clone(),
@@ -46,12 +48,12 @@ impl Tensor {
         }
     }
 
-    /// `tensors`, all of one shape and dtype, along a new axis before `axis`, as `torch.stack`.
+    /// `tensors`, all of one shape and dtype, along a new axis, `axis` of the result, as `torch.stack`.
     ///
     /// # Errors
     /// As [`Tensor::concat`].
     #[track_caller]
-    pub fn stack(tensors: &[&Tensor], axis: usize) -> Tensor {
+    pub fn stack(tensors: &[&Tensor], axis: impl Into<Axis>) -> Tensor {
         let Some(first) = tensors.first() else { return empty("stack") };
         if let Some(other) = tensors.iter().find(|tensor| tensor.error().is_none() && tensor.dims() != first.dims())
             && first.error().is_none()
@@ -59,6 +61,7 @@ impl Tensor {
             let what = format!("shapes {} and {} differ", first.dims(), other.dims());
             return first.problem("stack", Problem::Shape(what, "stack tensors of one shape"));
         }
+        let axis = axis.into();
         let mut wide = Vec::with_capacity(tensors.len());
         for tensor in tensors {
             wide.push(tensor.unsqueeze(axis));

@@ -13,6 +13,7 @@ use crate::ops::rows::Rows;
 use crate::ops::shared::check_axis;
 use crate::shader::{File, Item, params};
 use crate::shaders::cumsum::{BEFORE, ROWS, SCAN, SUMS};
+use crate::shape::Axis;
 use crate::tensor::Tensor;
 
 /// Sums of the elements up to each one along an axis, or with `reverse` from each one on: the gradient of the other.
@@ -31,7 +32,8 @@ impl Tensor {
     /// # Errors
     /// The result carries [`crate::Error::Axis`] if `axis` is not below the rank, [`crate::Error::DType`] for booleans.
     #[track_caller]
-    pub fn cumsum(&self, axis: usize) -> Tensor {
+    pub fn cumsum(&self, axis: impl Into<Axis>) -> Tensor {
+        let axis = axis.into().of(self.dims().rank());
         Tensor::apply(Cumsum { axis, reverse: false }, &[self])
     }
 }

@@ -19,6 +19,7 @@ use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
 use crate::ops::shared::{check_axis, each};
 use crate::shader::{Item, params};
 use crate::shaders;
+use crate::shape::Axes;
 use crate::tensor::Tensor;
 
 /// What a reduction forms.
@@ -50,20 +51,20 @@ macro_rules! reductions {
             ///
             /// `axes` are removed. The result carries [`crate::Error::Axis`] for an axis out of range.
             #[track_caller]
-            pub fn $plain(&self, axes: &[usize]) -> Tensor {
-                self.reduce(Kind::$kind, axes, false)
+            pub fn $plain(&self, axes: impl Axes) -> Tensor {
+                self.reduce(Kind::$kind, axes.of(self.dims().rank()), false)
             }
 
             #[doc = concat!("As [`Tensor::", stringify!($plain), "`], but `axes` stay with length 1.")]
             #[track_caller]
-            pub fn $keep(&self, axes: &[usize]) -> Tensor {
-                self.reduce(Kind::$kind, axes, true)
+            pub fn $keep(&self, axes: impl Axes) -> Tensor {
+                self.reduce(Kind::$kind, axes.of(self.dims().rank()), true)
             }
 
             #[doc = concat!("As [`Tensor::", stringify!($plain), "`] over all axes: a scalar.")]
             #[track_caller]
             pub fn $all(&self) -> Tensor {
-                self.reduce(Kind::$kind, &(0..self.dims().rank()).collect::<Vec<_>>(), false)
+                self.reduce(Kind::$kind, (0..self.dims().rank()).collect(), false)
             }
         )+ }
     };
@@ -82,11 +83,10 @@ reductions! {
 
 impl Tensor {
     #[track_caller]
-    fn reduce(&self, kind: Kind, axes: &[usize], keep: bool) -> Tensor {
+    fn reduce(&self, kind: Kind, mut axes: Vec<usize>, keep: bool) -> Tensor {
         if self.error().is_some() {
             return self.clone();
         }
-        let mut axes = axes.to_vec();
         axes.sort_unstable();
         let shape = *self.dims();
         let reduced = Tensor::apply(Reduce { kind, axes: axes.clone() }, &[&self.widen()]);
@@ -190,7 +190,7 @@ impl Op for Reduce {
         let mut cases = vec![];
         type Method = fn(&Tensor, &[usize]) -> Tensor;
         let methods: [(&str, Method); 4] =
-            [("sum", Tensor::sum), ("mean", Tensor::mean), ("max", Tensor::max), ("min", Tensor::min)];
+            [("sum", |x, a| x.sum(a)), ("mean", |x, a| x.mean(a)), ("max", |x, a| x.max(a)), ("min", |x, a| x.min(a))];
         let shapes: [(&str, &[usize], &[usize]); 15] = [
             ("last", &[37, 131], &[1]),
             ("first", &[131, 37], &[0]),

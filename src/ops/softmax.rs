@@ -12,6 +12,7 @@ use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
 use crate::ops::rows::{EXP_DOWN, LOG_SUM_EXP, MAX_LENGTH, Program, RESULT, Rows};
 use crate::ops::shared::check_axis;
 use crate::shaders;
+use crate::shape::Axis;
 use crate::tensor::Tensor;
 
 /// Softmax along `axis`, or its logarithm.
@@ -40,7 +41,8 @@ impl Tensor {
     /// # Errors
     /// The result carries [`crate::Error::Axis`] for an axis out of range, [`crate::Error::DType`] for integers.
     #[track_caller]
-    pub fn softmax(&self, axis: usize) -> Tensor {
+    pub fn softmax(&self, axis: impl Into<Axis>) -> Tensor {
+        let axis = axis.into().of(self.dims().rank());
         let x = self.widen();
         let y = if is_long(&x, axis) {
             let powers = (&x - x.max_keep(&[axis]).detach()).exp();
@@ -57,7 +59,8 @@ impl Tensor {
     /// # Errors
     /// The result carries [`crate::Error::Axis`] for an axis out of range, [`crate::Error::DType`] for integers.
     #[track_caller]
-    pub fn log_softmax(&self, axis: usize) -> Tensor {
+    pub fn log_softmax(&self, axis: impl Into<Axis>) -> Tensor {
+        let axis = axis.into().of(self.dims().rank());
         let x = self.widen();
         let y = if is_long(&x, axis) {
             let shifted = &x - x.max_keep(&[axis]).detach();

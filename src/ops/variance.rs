@@ -1,17 +1,23 @@
 //! Variance, made of means. What else measures a spread is made so too: in f32 for f16 ([`Tensor::formed_wide`]), and of
 //! differences that keep their digits however large the mean ([`Tensor::centred`]).
 
+use crate::shape::Axes;
 use crate::tensor::Tensor;
 
 impl Tensor {
     /// Variance along `axes`, which are removed, with `correction` degrees of freedom taken off (1: unbiased, 0: biased),
     /// as `torch.var`.
     #[track_caller]
-    pub fn var(&self, axes: &[usize], correction: usize) -> Tensor {
-        let count: usize = axes.iter().filter_map(|&axis| self.dims().get(axis)).product();
+    pub fn var(&self, axes: impl Axes, correction: usize) -> Tensor {
+        let rank = self.dims().rank();
+        let places = &axes.of(rank);
+        if places.iter().any(|&axis| axis >= rank) {
+            return self.mean(axes);
+        }
+        let count: usize = places.iter().filter_map(|&axis| self.dims().get(axis)).product();
         // One element and a correction of 1 divide by zero, as in PyTorch.
         let share = 1.0 / (count as f64 - correction as f64).max(0.0);
-        self.formed_wide(|x| x.centred(axes).square().sum(axes).scale(share))
+        self.formed_wide(|x| x.centred(places).square().sum(places).scale(share))
     }
 
     /// Differences from the mean along `axes`. The first element is taken off before, which changes nothing but the

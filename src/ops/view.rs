@@ -3,6 +3,8 @@
 use std::panic::Location;
 use std::sync::Arc;
 
+mod axes;
+
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
@@ -12,7 +14,7 @@ use crate::kernel::Capabilities;
 use crate::layout::{Meta, ViewKind};
 use crate::op::{Backward, Case, Casting, Lowering, Op, Role, Tolerance};
 use crate::ops::shared::check_axis;
-use crate::shape::{MAX_RANK, Shape};
+use crate::shape::{Axes, Axis, MAX_RANK, Shape};
 use crate::tensor::{Tensor, no_grad};
 
 /// The same elements in another shape.
@@ -65,40 +67,13 @@ impl Tensor {
         }
     }
 
-    /// Axes from `start` on merged into one; works on a tensor that carries an error too.
-    #[track_caller]
-    pub fn flatten(&self, start: usize) -> Tensor {
-        let dims = self.dims();
-        if self.error().is_none() && start >= dims.rank() {
-            return self.problem("flatten", Problem::Axis(start, dims.rank()));
-        }
-        let start = start.min(dims.rank());
-        let mut shape = dims[..start].to_vec();
-        shape.push(dims[start..].iter().product());
-        self.reshape(&shape)
-    }
-
     /// Axes in the order `axes`: output axis `i` is this tensor's axis `axes[i]`.
     ///
     /// # Errors
     /// The result carries [`crate::Error::Axis`] or [`crate::Error::Shape`] unless `axes` is a permutation.
     #[track_caller]
-    pub fn permute(&self, axes: &[usize]) -> Tensor {
-        Tensor::apply(Permute { axes: axes.to_vec() }, &[self])
-    }
-
-    /// Axes `a` and `b` exchanged.
-    #[track_caller]
-    pub fn transpose(&self, a: usize, b: usize) -> Tensor {
-        let rank = self.dims().rank();
-        if self.error().is_none() && a.max(b) >= rank {
-            return self.problem("transpose", Problem::Axis(a.max(b), rank));
-        }
-        let mut axes: Vec<usize> = (0..rank).collect();
-        if a.max(b) < rank {
-            axes.swap(a, b);
-        }
-        self.permute(&axes)
+    pub fn permute(&self, axes: impl Axes) -> Tensor {
+        Tensor::apply(Permute { axes: axes.of(self.dims().rank()) }, &[self])
     }
 
     /// Broadcast to `shape`: axes of length 1 are stretched and new ones put in front, without copying.
@@ -119,8 +94,9 @@ impl Tensor {
     /// # Errors
     /// The result carries [`crate::Error::Axis`] or [`crate::Error::Value`] if that leaves the axis.
     #[track_caller]
-    pub fn slice(&self, axis: usize, start: usize, length: usize) -> Tensor {
+    pub fn slice(&self, axis: impl Into<Axis>, start: usize, length: usize) -> Tensor {
         let dims = self.dims();
+        let axis = axis.into().of(dims.rank());
         if self.error().is_none() {
             if let Err(problem) = check_axis(axis, dims.rank()) {
                 return self.problem("slice", problem);
@@ -151,12 +127,16 @@ impl Tensor {
     /// structure, so that kernels read them where they are.
     ///
     /// # Errors
-    /// Every piece carries [`crate::Error::Shape`] unless the sizes add up to the axis.
+    /// Every piece carries [`crate::Error::Axis`], or [`crate::Error::Shape`] unless the sizes add up to the axis.
     #[track_caller]
-    pub fn split(&self, axis: usize, sizes: &[usize]) -> Vec<Tensor> {
+    pub fn split(&self, axis: impl Into<Axis>, sizes: &[usize]) -> Vec<Tensor> {
         let dims = self.dims();
+        let axis = axis.into().of(dims.rank());
         let total = sizes.iter().try_fold(0usize, |sum, &size| sum.checked_add(size));
-        if self.error().is_none() && (axis >= dims.rank() || total != Some(dims[axis])) {
+        if self.error().is_none() && axis >= dims.rank() {
+            return vec![self.problem("split", Problem::Axis(axis, dims.rank())); sizes.len().max(1)];
+        }
+        if self.error().is_none() && total != Some(dims[axis]) {
             let what = format!("sizes {sizes:?} do not add up to axis {axis} of shape {dims}");
             let bad = self.problem("split", Problem::Shape(what, "pass sizes that add up to the axis"));
             return vec![bad; sizes.len().max(1)];
@@ -194,37 +174,6 @@ impl Tensor {
             store.remember(variable.node());
         }
         variable
-    }
-
-    /// A new axis of length 1 before `axis`.
-    #[track_caller]
-    pub fn unsqueeze(&self, axis: usize) -> Tensor {
-        let mut shape = self.dims().to_vec();
-        if self.error().is_none() && axis > shape.len() {
-            return self.problem("unsqueeze", Problem::Axis(axis, shape.len() + 1));
-        }
-        shape.insert(axis.min(shape.len()), 1);
-        self.reshape(&shape)
-    }
-
-    /// Without `axis`, whose length is 1.
-    ///
-    /// # Errors
-    /// The result carries [`crate::Error::Axis`] or, for another length, [`crate::Error::Shape`].
-    #[track_caller]
-    pub fn squeeze(&self, axis: usize) -> Tensor {
-        let dims = self.dims();
-        if self.error().is_some() {
-            return self.clone();
-        }
-        match dims.get(axis) {
-            None => self.problem("squeeze", Problem::Axis(axis, dims.rank())),
-            Some(1) => self.reshape(&[&dims[..axis], &dims[axis + 1..]].concat()),
-            Some(length) => {
-                let what = format!("axis {axis} of shape {dims} has length {length}, not 1");
-                self.problem("squeeze", Problem::Shape(what, "squeeze axes of length 1, or reduce the axis"))
-            }
-        }
     }
 }
 

@@ -125,10 +125,10 @@ const SMOOTH_BINARY: &[Binary] = &[
 ];
 
 const REDUCTIONS: &[Axes] = &[
-    ("sum", Tensor::sum_keep),
-    ("max", Tensor::max_keep),
-    ("min", Tensor::min_keep),
-    ("mean", Tensor::mean_keep),
+    ("sum", |x, axes| x.sum_keep(axes)),
+    ("max", |x, axes| x.max_keep(axes)),
+    ("min", |x, axes| x.min_keep(axes)),
+    ("mean", |x, axes| x.mean_keep(axes)),
     ("var", |x, axes| x.var(axes, 0)),
 ];
 

@@ -13,7 +13,7 @@ use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
 use crate::ops::shared::{check_axis, each};
 use crate::shader::{Item, params};
 use crate::shaders::gather::GATHER;
-use crate::shape::{MAX_RANK, Shape};
+use crate::shape::{Axis, MAX_RANK, Shape};
 use crate::tensor::Tensor;
 
 /// Elements of input 0 along `axis` at the places in input 1.
@@ -37,7 +37,8 @@ impl Tensor {
     /// not fit, and [`crate::Error::Value`] if an uploaded index leaves the axis. An index that the device computes and
     /// that leaves the axis gives NaN (0 for integers), and no gradient.
     #[track_caller]
-    pub fn gather(&self, axis: usize, index: &Tensor) -> Tensor {
+    pub fn gather(&self, axis: impl Into<Axis>, index: &Tensor) -> Tensor {
+        let axis = axis.into().of(self.dims().rank());
         self.picked("gather", axis, index, false)
     }
 
@@ -47,7 +48,8 @@ impl Tensor {
     /// # Errors
     /// As [`Tensor::gather`].
     #[track_caller]
-    pub fn index_select(&self, axis: usize, index: &Tensor) -> Tensor {
+    pub fn index_select(&self, axis: impl Into<Axis>, index: &Tensor) -> Tensor {
+        let axis = axis.into().of(self.dims().rank());
         self.picked("index_select", axis, index, true)
     }
 
