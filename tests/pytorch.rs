@@ -5,6 +5,8 @@
 //! infinities, signed zeros) were computed by PyTorch in f32, and must come out in the same class on both.
 
 mod common;
+#[path = "pytorch/formulas.rs"]
+mod formulas;
 #[path = "pytorch/order.rs"]
 mod order;
 #[path = "pytorch/pointwise.rs"]
@@ -215,7 +217,15 @@ fn apply(op: &str, attrs: &Value, x: &[Tensor]) -> Option<Vec<Tensor>> {
             x[0].cross_entropy_with(&x[1], &options)
         }
         _ => {
-            let areas = [normalised, products, pointwise::apply, order::apply, spatial::apply, products::apply];
+            let areas = [
+                normalised,
+                products,
+                formulas::apply,
+                order::apply,
+                pointwise::apply,
+                products::apply,
+                spatial::apply,
+            ];
             return areas.into_iter().find_map(|area| area(op, attrs, x));
         }
     };

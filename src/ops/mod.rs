@@ -22,6 +22,7 @@ pub mod constant;
 pub mod conv2d;
 pub mod cross_entropy;
 pub mod cumsum;
+mod formulas;
 pub mod gather;
 pub mod layer_norm;
 mod losses;

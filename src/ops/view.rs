@@ -4,6 +4,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 mod axes;
+mod pieces;
 
 use crate::array::Array;
 use crate::dtype::DType;
