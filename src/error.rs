@@ -3,6 +3,7 @@
 //! Op errors travel inside tensors (see [`crate::Tensor`]) and surface when a value is read, saved or stepped on, so
 //! the type is cheap to clone. Every variant's text ends with the next step a user can take.
 
+use std::fmt;
 use std::panic::Location;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::shape::Axis;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything that can go wrong because of a user, a file or a driver.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Shapes that an op cannot combine.
@@ -306,6 +307,13 @@ impl Error {
     /// An [`Error::Internal`].
     pub(crate) fn internal(what: impl Into<String>) -> Self {
         Error::Internal { what: what.into() }
+    }
+}
+
+/// The message: what `fn main() -> kiln::Result<()>` and `unwrap` print.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

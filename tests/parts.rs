@@ -7,6 +7,8 @@ mod common;
 mod model;
 #[path = "parts/own.rs"]
 mod own;
+#[path = "parts/weights.rs"]
+mod weights;
 
 use std::fs;
 use std::path::Path;

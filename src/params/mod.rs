@@ -8,6 +8,7 @@
 //! A [`Param`] is a name for a range; [`Param::tensor`] is its present value as a leaf of the graph: one node for each
 //! version of the store, a new one after each update. What was recorded before an update keeps the values from before.
 
+mod below;
 mod copy;
 mod exchange;
 mod groups;
@@ -200,6 +201,22 @@ impl Param {
             return Err(Problem::Shape(what, "pass one value an element").at("set", Location::caller()));
         }
         self.store.overwrite([Ok((number, values))])
+    }
+
+    /// Overwrites it with a tensor's value, cast to f32, and waits for the device. Tensors recorded before keep the values
+    /// from before. (In a step the optimizer does this; from step to step a [`State`] carries a value without waiting.)
+    ///
+    /// # Errors
+    /// The error that `value` carries, or [`crate::Error::Shape`] unless it has this parameter's shape; else as
+    /// [`Param::set`].
+    #[track_caller]
+    pub fn assign(&self, value: &Tensor) -> Result<()> {
+        let (own, array) = (self.shape()?, value.to_array()?);
+        if array.shape != own {
+            let what = format!("a tensor of shape {} for parameter `{}` of shape {own}", array.shape, self.name());
+            return Err(Problem::Shape(what, "pass one of the same shape").at("assign", Location::caller()));
+        }
+        self.set(&array.data)
     }
 
     /// Gives it other initial values: those that it would have had, had it been made with `init`. Where it has been used

@@ -46,16 +46,16 @@ impl ParamStore {
         Ok(())
     }
 
-    /// Overwrites all parameters with these, in the order of [`ParamStore::layout`].
+    /// Overwrites parameters with these, by their numbers in [`ParamStore::layout`].
     #[track_caller]
-    pub(crate) fn overwrite_all(&self, values: &[Packed<'_>]) -> Result<()> {
+    pub(crate) fn overwrite_packed(&self, values: &[(usize, Packed<'_>)]) -> Result<()> {
         let _gate = self.state().enter();
         self.return_weights()?;
         self.state().check_own("load", Location::caller())?;
         let layout = self.layout()?;
         let chunks = self.chunks(false)?;
         self.settle_held()?;
-        let mut order: Vec<_> = layout.iter().zip(values).collect();
+        let mut order: Vec<_> = values.iter().map(|(number, values)| (&layout[*number], values)).collect();
         order.sort_by_key(|(place, _)| (place.chunk, place.offset));
         let mut writer = Writer::new(self.device(), BLOCK);
         for (place, values) in order {

@@ -24,12 +24,13 @@ impl Average {
         }
         store.state().check_own("save", Location::caller())?;
         let (chunks, averages) = (store.chunks(false)?, self.arenas()?);
-        save_weights(store, path.as_ref(), |item| {
+        save_weights(store, path.as_ref(), &[], |item| {
             if let Place::Arena(arena, _) = &mut item.place
                 && let Some(own) = chunks.iter().position(|chunk| chunk.values.id == arena.id)
             {
                 *arena = averages[own].clone();
             }
+            Ok(true)
         })
     }
 }

@@ -11,8 +11,8 @@ use std::io::{ErrorKind, Read};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
-use safetensors::Dtype;
-use serde_json::{Value, json};
+pub(super) use safetensors::Dtype;
+use serde_json::{Map, Value, json};
 
 use super::json;
 use crate::dtype::DType;
@@ -57,12 +57,13 @@ struct Entry {
 }
 
 /// Writes a file.
-pub(super) fn write(path: &Path, mut items: Vec<Item>, (key, text): (&str, String)) -> Result<()> {
+pub(super) fn write(path: &Path, mut items: Vec<Item>, metadata: &[(&str, String)]) -> Result<()> {
     let refuse = |what: String, next| Error::Checkpoint { path: path.into(), what, next };
     // The widest first, so that every tensor begins at a multiple of its element's size.
     items.sort_by_key(|item| std::cmp::Reverse(file_dtype(item.dtype, item.exact).bitsize()));
     let mut names = HashSet::from([METADATA]);
-    let mut header = format!("{{\"{METADATA}\":{}", json!({ key: text }));
+    let texts: Map<String, Value> = metadata.iter().map(|(key, text)| (key.to_string(), json!(text))).collect();
+    let mut header = format!("{{\"{METADATA}\":{}", Value::Object(texts));
     let mut end = 0;
     for item in &items {
         if !names.insert(&item.name) {
@@ -204,6 +205,11 @@ impl Content {
     pub fn names(&self) -> impl Iterator<Item = (&str, bool)> {
         let is_float = |entry: &Entry| matches!(entry.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16);
         self.tensors.iter().map(move |(name, entry)| (name.as_str(), is_float(entry)))
+    }
+
+    /// Names of all tensors, and the type and shape of each.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, Dtype, &[usize])> {
+        self.tensors.iter().map(|(name, entry)| (name.as_str(), entry.dtype, &*entry.shape))
     }
 
     /// Names that begin with `prefix`, in order.

@@ -88,6 +88,7 @@ mod names;
 mod part;
 mod saving;
 mod store;
+mod weights;
 pub(super) use store::save_weights;
 
 use std::path::Path;
@@ -103,6 +104,7 @@ use names::{METADATA, MODEL, OPTIMIZER, POSITION, TRAIN, VALUE};
 pub use loading::{Loading, Opened};
 pub use part::{Commit, Part, PartReader, PartWriter};
 pub use saving::Parts;
+pub use weights::{FileInfo, Load, Loaded, Save, TensorInfo};
 
 /// What a checkpoint of [`Checkpoint::save`] says besides weights and optimizer state; and the way to all others.
 #[derive(Debug, Clone, PartialEq, Default)]

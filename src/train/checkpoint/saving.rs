@@ -112,6 +112,6 @@ impl<'a> Parts<'a> {
         if let Err(error) = json::parse(text.as_bytes()) {
             return refuse(format!("its metadata could not be read again: {error}"), "nest them less deep");
         }
-        safetensors::write(path, items, (KEY, text))
+        safetensors::write(path, items, &[(KEY, text)])
     }
 }

@@ -28,7 +28,7 @@ impl ParamStore {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         // Other threads update before it or after it.
         let _gate = self.state().enter();
-        save_weights(self, path.as_ref(), |_| {})
+        save_weights(self, path.as_ref(), &[], |_| Ok(true))
     }
 
     /// Loads weights that [`ParamStore::save`] or PyTorch has saved, or those of a checkpoint's only store. Tensors
@@ -52,19 +52,29 @@ impl ParamStore {
     }
 }
 
-/// Writes a file of weights, with each item as `change` leaves it.
-pub(in crate::train) fn save_weights(store: &ParamStore, path: &Path, mut change: impl FnMut(&mut Item)) -> Result<()> {
+/// Writes a file of weights with these metadata: the items for which `take` is true, as it leaves them.
+pub(in crate::train) fn save_weights(
+    store: &ParamStore,
+    path: &Path,
+    metadata: &[(&str, &str)],
+    mut take: impl FnMut(&mut Item) -> Result<bool>,
+) -> Result<()> {
     let mut weights = PartWriter::new(path, String::new(), "");
     write_weights(store, &mut weights)?;
-    for item in &mut weights.items {
+    let mut items = vec![];
+    for mut item in weights.items {
         item.exact = false;
-        change(item);
+        if take(&mut item)? {
+            items.push(item);
+        }
     }
-    safetensors::write(path, weights.items, ("format", "pt".into()))
+    let mut texts = vec![("format", "pt".to_string())];
+    texts.extend(metadata.iter().map(|&(key, text)| (key, text.to_string())));
+    safetensors::write(path, items, &texts)
 }
 
 /// The one store of a checkpoint.
-fn only_store<'a>(content: &'a Content, index: &'a Index) -> Result<PartReader<'a>> {
+pub(super) fn only_store<'a>(content: &'a Content, index: &'a Index) -> Result<PartReader<'a>> {
     let stores: Vec<&str> =
         index.keys().filter(|key| key.split_once('/').is_some_and(|(kind, _)| kind == STORE)).collect();
     match stores[..] {
@@ -153,7 +163,9 @@ fn write_weights(store: &ParamStore, to: &mut PartWriter<'_>) -> Result<()> {
 fn read_weights<'a>(store: &ParamStore, from: &PartReader<'a>) -> Result<Commit<'a>> {
     let (device, exact) = (store.device(), store.device().is_exact());
     let parameter = |place: &Placed| from.numbers(&place.name, &place.shape, DType::F32, exact, Demand::Finite);
-    let parameters: Vec<Packed<'a>> = store.layout()?.iter().map(parameter).collect::<Result<_>>()?;
+    let numbered = |(number, place)| Ok((number, parameter(place)?));
+    let parameters: Vec<(usize, Packed<'a>)> =
+        store.layout()?.iter().enumerate().map(numbered).collect::<Result<_>>()?;
     let mut states: Vec<(State, Tensor)> = vec![];
     for (name, state) in store.states() {
         let meta = state.meta()?;
@@ -164,7 +176,7 @@ fn read_weights<'a>(store: &ParamStore, from: &PartReader<'a>) -> Result<Commit<
     store.settle_held()?;
     let store = store.clone();
     Ok(Box::new(move || {
-        store.overwrite_all(&parameters)?;
+        store.overwrite_packed(&parameters)?;
         states.into_iter().for_each(|(state, value)| state.set(value));
         Ok(())
     }))
