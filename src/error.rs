@@ -304,6 +304,14 @@ impl Error {
         }
     }
 
+    /// The same, said to have come up in a layer.
+    pub(crate) fn within(mut self, layer: &str) -> Error {
+        if let Error::Shape { what, .. } | Error::DType { what, .. } | Error::Value { what, .. } = &mut self {
+            *what = format!("in {layer}: {what}");
+        }
+        self
+    }
+
     /// An [`Error::Internal`].
     pub(crate) fn internal(what: impl Into<String>) -> Self {
         Error::Internal { what: what.into() }

@@ -131,3 +131,84 @@ fn an_input_that_does_not_fit_is_an_error_that_names_the_op() {
     let mut sgd = Sgd::new(&store, SgdConfig::default());
     assert!(sgd.step(&y.sum_all()).is_err());
 }
+
+/// A residual block in the style of users: no trait says what is in it.
+struct Block {
+    fc: Linear,
+    norm: kiln::nn::LayerNorm,
+}
+
+impl Module for Block {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        x + self.norm.forward(&self.fc.forward(x, mode).relu(), mode)
+    }
+}
+
+#[test]
+fn a_summary_names_layers_that_nobody_has_listed() -> Result<()> {
+    for device in [Device::cpu(), common::gpu()] {
+        let params = ParamStore::new(&device, 1);
+        let block = |name: &str| {
+            let path = params.root().child("body").child(name);
+            Block {
+                fc: Linear::new(&path.child("fc"), 6, 6),
+                norm: kiln::nn::LayerNorm::new(&path.child("norm"), &[6]),
+            }
+        };
+        let conv = Conv2d::new(&params.root().child("stem"), 1, 2, [3, 3], Conv2dConfig::default());
+        let head = Linear::new(&params.root().child("head"), 6, 3);
+        params.root().child("stem").freeze();
+        let net = Sequential::new().add(conv).add(Flatten).add(block("0")).add(block("1")).add(head);
+        let summary = kiln::nn::summary(&params, &net, &[1, 1, 5, 3])?;
+        assert_eq!(summary.parameters, params.count());
+        assert_eq!(summary.trainable, params.count() - (2 * 9 + 2));
+        let mut paths: Vec<&str> = summary.rows.iter().map(|row| &*row.path).collect();
+        paths.dedup();
+        let body = ["body.0.fc", "body.0.norm", "body.1.fc", "body.1.norm"];
+        assert_eq!(paths, [&["stem"][..], &body, &["head"]].concat());
+        let of = |path: &str, op: &str| summary.rows.iter().find(|row| row.path == path && row.op == op).unwrap();
+        assert_eq!((of("stem", "conv2d").shape.to_vec(), of("stem", "conv2d").parameters), (vec![1, 2, 3, 1], 18));
+        assert_eq!(of("head", "matmul").parameters, 18);
+        let text = summary.to_string();
+        assert!(text.contains("body.1.norm") && text.ends_with("MiB of results in a forward pass"), "{text}");
+        let wrong = kiln::nn::summary(&params, &net, &[1, 1, 5, 4]).unwrap_err().to_string();
+        assert!(wrong.contains("in `body.0.fc`, Linear 6 -> 6: "), "{wrong}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_shared_layer_is_counted_once() -> Result<()> {
+    let params = ParamStore::new(&Device::cpu(), 1);
+    let tied = Linear::new(&params.root().child("tied"), 3, 3);
+    let x = params.device().zeros(&[2, 3]);
+    let twice = tied.forward(&tied.forward(&x, Mode::Train).relu(), Mode::Train);
+    assert_eq!(kiln::nn::Summary::of(&twice)?.parameters, 12);
+    Ok(())
+}
+
+/// Each kind of layer, with an input that it does not take.
+#[test]
+fn a_layer_that_does_not_fit_says_where_it_is() {
+    let params = ParamStore::new(&Device::cpu(), 1);
+    let path = |name: &str| params.root().child("net").child(name);
+    let x = params.device().zeros(&[2, 7]);
+    let images = params.device().zeros(&[2, 7, 5, 5]);
+    let index = params.device().tensor(&[9u32], &[1]);
+    let conv = Conv2d::new(&path("conv"), 3, 4, [3, 3], Conv2dConfig::default());
+    for (y, place) in [
+        (Linear::new(&path("fc"), 9, 2).forward(&x, Mode::Eval), "in `net.fc`, Linear 9 -> 2: "),
+        (conv.forward(&images, Mode::Eval), "in `net.conv`, Conv2d 3 -> 4, 3 x 3: "),
+        (kiln::nn::LayerNorm::new(&path("ln"), &[9]).forward(&x, Mode::Eval), "in `net.ln`, LayerNorm over [9]: "),
+        (kiln::nn::RmsNorm::new(&path("rms"), &[9]).forward(&x, Mode::Eval), "in `net.rms`, RmsNorm over [9]: "),
+        (BatchNorm2d::new(&path("bn"), 9).forward(&images, Mode::Train), "in `net.bn`, BatchNorm over [9]: "),
+        (Embedding::new(&path("words"), 5, 3).forward(&index), "in `net.words`, Embedding of 5 x 3: "),
+    ] {
+        let error = y.relu().error().expect("an error").to_string();
+        assert!(error.contains(place), "{error}");
+    }
+    // What was wrong before is not the layer's.
+    let broken = x.softmax(5);
+    let error = Linear::new(&path("later"), 7, 2).forward(&broken, Mode::Eval).error().expect("an error").to_string();
+    assert!(!error.contains("later"), "{error}");
+}

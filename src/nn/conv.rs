@@ -66,9 +66,15 @@ impl Module for Conv2d {
     #[track_caller]
     fn forward(&self, x: &Tensor, _: Mode) -> Tensor {
         let y = x.conv2d(&self.weight.tensor(), &self.options);
-        match &self.bias {
+        let y = match &self.bias {
             Some(bias) => &y + super::module::bias_like(bias.tensor().unsqueeze(1).unsqueeze(2), &y),
             None => y,
-        }
+        };
+        super::module::placed(x, y, &self.weight, || match self.weight.shape().as_deref() {
+            Ok([outputs, inputs, height, width]) => {
+                format!("Conv2d {} -> {outputs}, {height} x {width}", inputs * self.options.groups)
+            }
+            _ => "Conv2d".into(),
+        })
     }
 }

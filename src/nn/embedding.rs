@@ -1,5 +1,6 @@
 //! Tables of vectors that are looked up by number.
 
+use super::module::placed;
 use crate::init::Init;
 use crate::params::{Param, Path};
 use crate::tensor::Tensor;
@@ -30,6 +31,10 @@ impl Embedding {
     /// The vectors of `index`, u32 or i32 of any shape: `[.., features]`. See [`Tensor::embedding`].
     #[track_caller]
     pub fn forward(&self, index: &Tensor) -> Tensor {
-        self.weight.tensor().embedding(index, self.padding)
+        let y = self.weight.tensor().embedding(index, self.padding);
+        placed(index, y, &self.weight, || match self.weight.shape().as_deref() {
+            Ok([numbers, features]) => format!("Embedding of {numbers} x {features}"),
+            _ => "Embedding".into(),
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! Fully connected layers.
 
-use super::module::{Mode, Module};
+use super::module::{Mode, Module, bias_init, bias_like, placed};
 use crate::init::Init;
 use crate::params::{Param, Path};
 use crate::tensor::Tensor;
@@ -26,7 +26,7 @@ impl Linear {
     pub fn with(path: &Path, inputs: usize, outputs: usize, bias: bool, init: Init) -> Linear {
         Linear {
             weight: path.param("weight", &[outputs, inputs], init),
-            bias: bias.then(|| path.param("bias", &[outputs], super::module::bias_init(inputs))),
+            bias: bias.then(|| path.param("bias", &[outputs], bias_init(inputs))),
         }
     }
 }
@@ -36,9 +36,13 @@ impl Module for Linear {
     #[track_caller]
     fn forward(&self, x: &Tensor, _: Mode) -> Tensor {
         let product = x.matmul(&self.weight.tensor().transpose(0, 1));
-        match &self.bias {
-            Some(bias) => &product + super::module::bias_like(bias.tensor(), &product),
+        let y = match &self.bias {
+            Some(bias) => &product + bias_like(bias.tensor(), &product),
             None => product,
-        }
+        };
+        placed(x, y, &self.weight, || match self.weight.shape().as_deref() {
+            Ok([outputs, inputs]) => format!("Linear {inputs} -> {outputs}"),
+            _ => "Linear".into(),
+        })
     }
 }

@@ -14,6 +14,7 @@ mod norm;
 mod pool;
 mod recompute;
 mod sequential;
+mod summary;
 
 pub use crate::ops::random::StochasticDepthMode;
 pub use attention::{MultiHeadAttention, MultiHeadAttentionConfig};
@@ -26,3 +27,4 @@ pub use norm::{BatchNorm, BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RmsNor
 pub use pool::{AvgPool2d, MaxPool2d};
 pub use recompute::Recompute;
 pub use sequential::Sequential;
+pub use summary::{Summary, SummaryRow, summary};

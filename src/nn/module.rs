@@ -1,6 +1,9 @@
 //! What a layer is, and what layers share.
 
+use std::panic::Location;
+
 use crate::init::Init;
+use crate::params::Param;
 use crate::tensor::Tensor;
 
 /// Whether a forward pass is for learning or for judging.
@@ -51,4 +54,13 @@ pub(super) fn bias_like(bias: Tensor, product: &Tensor) -> Tensor {
 pub(super) fn bias_init(fan_in: usize) -> Init {
     let bound = 1.0 / (fan_in.max(1) as f64).sqrt();
     Init::Uniform { low: -bound, high: bound }
+}
+
+/// `y`; an error that neither `x` nor the parameter brought says in which layer it arose: the one of `param`, and `what` it is.
+#[track_caller]
+pub(super) fn placed(x: &Tensor, y: Tensor, param: &Param, what: impl FnOnce() -> String) -> Tensor {
+    let (None, Some(error), Ok(_)) = (x.error(), y.error(), param.shape()) else { return y };
+    let name = param.name();
+    let layer = name.rsplit_once('.').map_or("the root".into(), |(path, _)| format!("`{path}`"));
+    Tensor::invalid(y.device(), error.clone().within(&format!("{layer}, {}", what())), Location::caller())
 }

@@ -1,6 +1,6 @@
 //! Normalising layers. Names and initial values are PyTorch's: weight 1, bias 0, running mean 0, running variance 1.
 
-use super::module::{Mode, Module};
+use super::module::{Mode, Module, placed};
 use crate::init::Init;
 use crate::params::{Param, Path};
 use crate::state::State;
@@ -8,6 +8,14 @@ use crate::tensor::Tensor;
 
 /// Added to a variance before its root is taken, as in PyTorch.
 const EPSILON: f64 = 1e-5;
+
+/// How errors call a layer with this weight.
+fn of(layer: &str, weight: &Param) -> String {
+    match weight.shape() {
+        Ok(shape) => format!("{layer} over {shape}"),
+        Err(_) => layer.into(),
+    }
+}
 
 /// Layer normalisation over the last axes (Ba, Kiros and Hinton 2016), as `torch.nn.LayerNorm`.
 #[derive(Debug, Clone)]
@@ -43,7 +51,11 @@ impl Module for LayerNorm {
     #[track_caller]
     fn forward(&self, x: &Tensor, _: Mode) -> Tensor {
         let [weight, bias] = [&self.weight, &self.bias].map(|param| param.as_ref().map(Param::tensor));
-        x.layer_norm(self.dims, weight.as_ref(), bias.as_ref(), self.epsilon)
+        let y = x.layer_norm(self.dims, weight.as_ref(), bias.as_ref(), self.epsilon);
+        match &self.weight {
+            Some(weight) => placed(x, y, weight, || of("LayerNorm", weight)),
+            None => y,
+        }
     }
 }
 
@@ -70,7 +82,8 @@ impl Module for RmsNorm {
     /// Same shape.
     #[track_caller]
     fn forward(&self, x: &Tensor, _: Mode) -> Tensor {
-        x.rms_norm(self.dims, Some(&self.weight.tensor()), self.epsilon)
+        let y = x.rms_norm(self.dims, Some(&self.weight.tensor()), self.epsilon);
+        placed(x, y, &self.weight, || of("RmsNorm", &self.weight))
     }
 }
 
@@ -103,7 +116,8 @@ impl Module for GroupNorm {
     /// `[n, channels, ..]`: same shape.
     #[track_caller]
     fn forward(&self, x: &Tensor, _: Mode) -> Tensor {
-        x.group_norm(self.groups, Some(&self.weight.tensor()), Some(&self.bias.tensor()), self.epsilon)
+        let y = x.group_norm(self.groups, Some(&self.weight.tensor()), Some(&self.bias.tensor()), self.epsilon);
+        placed(x, y, &self.weight, || of(&format!("GroupNorm of {} groups", self.groups), &self.weight))
     }
 }
 
@@ -157,7 +171,8 @@ impl Module for BatchNorm {
         let (weight, bias) = (self.weight.tensor(), self.bias.tensor());
         if mode == Mode::Eval {
             let (mean, variance) = (self.running_mean.get(), self.running_var.get());
-            return x.batch_norm_with(&mean, &variance, Some(&weight), Some(&bias), self.epsilon);
+            let y = x.batch_norm_with(&mean, &variance, Some(&weight), Some(&bias), self.epsilon);
+            return placed(x, y, &self.weight, || of("BatchNorm", &self.weight));
         }
         let y = x.batch_norm(Some(&weight), Some(&bias), self.epsilon);
         if let (Ok(shape), Ok(&[channels])) = (y.shape(), weight.shape()) {
@@ -167,6 +182,6 @@ impl Module for BatchNorm {
             self.running_mean.assign(&moved(&self.running_mean, mean));
             self.running_var.assign(&moved(&self.running_var, variance.scale(count / (count - 1.0))));
         }
-        y
+        placed(x, y, &self.weight, || of("BatchNorm", &self.weight))
     }
 }
