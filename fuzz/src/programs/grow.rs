@@ -335,6 +335,17 @@ impl Grower<'_> {
         (y.cast(DType::F32) + nothing).cast(dtype)
     }
 
+    /// `x` with noise in the gradient that arrives at it. The gradients of an op of several inputs are rounded each by itself:
+    /// where all of them go on to one variable and cancel out, as those of x / x do, rounding is what is left.
+    pub(super) fn shaken(&mut self, x: &Tensor) -> Tensor {
+        let dtype = x.dtype().expect("no error");
+        let Some(rng) = self.noise.as_mut().filter(|_| dtype.is_float()) else { return x.clone() };
+        let unit = if dtype == DType::F16 { 2f64.powi(-9) } else { 2f64.powi(-21) };
+        let wide = x.cast(DType::F32);
+        let still = wide.detach();
+        ((wide - &still) * noise(rng, x, 1.0, unit) + still).cast(dtype)
+    }
+
     /// A value that is as wanted, the later ones more often.
     pub(super) fn choose(&mut self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
         let count = self.values.len();

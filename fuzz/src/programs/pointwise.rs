@@ -115,7 +115,13 @@ impl Grower<'_> {
             let Some(power) = self.push(format!("tanh(t{})", y.number), tanh, -1.0, 1.0, Function) else { return };
             (x, y) = (base, power);
         }
-        let (a, b) = (&x.tensor, &y.tensor);
+        let is_rounded = is_float && matches!(kind, 3 | 4 | 6 | 7);
+        let shaken = if is_rounded {
+            [&x, &y].map(|value| self.shaken(&value.tensor))
+        } else {
+            [x.tensor.clone(), y.tensor.clone()]
+        };
+        let [a, b] = &shaken;
         let corners = |f: fn(f64, f64) -> f64| {
             let all = [f(x.low, y.low), f(x.low, y.high), f(x.high, y.low), f(x.high, y.high)];
             (all.into_iter().fold(f64::INFINITY, f64::min), all.into_iter().fold(f64::NEG_INFINITY, f64::max))
