@@ -2,6 +2,8 @@
 //! `scripts/optimizers.py` makes them and says what is run.
 
 mod common;
+#[path = "optimizer_values/lbfgs.rs"]
+mod lbfgs;
 #[path = "common/pytorch.rs"]
 mod pytorch;
 

@@ -18,6 +18,7 @@ mod factors;
 mod follow;
 mod given;
 mod kernels;
+mod lbfgs;
 mod measure;
 mod noise;
 mod optimizer;
@@ -39,6 +40,8 @@ mod stepper;
 mod tally;
 
 pub use average::{Average, AverageState, Ema, LastN, Swa};
+pub use lbfgs::{Lbfgs, LbfgsConfig, LineSearch};
+pub(crate) use lbfgs::{LbfgsInPlace, Saved as LbfgsSaved};
 pub use optimizer::Optimizer;
 pub use rule::{Averaged, Moment, Now, Numbers, Rule, Update};
 pub use rules::{

@@ -83,6 +83,7 @@
 
 mod index;
 mod kinds;
+mod lbfgs;
 mod loading;
 mod names;
 mod part;

@@ -1,0 +1,141 @@
+//! What L-BFGS remembers of the losses it has seen, and the direction that follows from it.
+
+use std::collections::VecDeque;
+
+use crate::device::Device;
+use crate::error::Result;
+use crate::tensor::Tensor;
+
+/// Curvature below which a step tells nothing.
+const LEAST_CURVATURE: f64 = 1e-10;
+
+/// A step, how the gradient changed with it, and 1 over their product.
+#[derive(Debug, Clone)]
+pub(super) struct Pair {
+    pub step: Tensor,
+    pub change: Tensor,
+    pub inverse: Tensor,
+}
+
+impl Pair {
+    pub fn tensors(&self) -> [(&'static str, &Tensor); 3] {
+        [("step", &self.step), ("change", &self.change), ("inverse", &self.inverse)]
+    }
+}
+
+/// Where an iteration began, and where it went.
+#[derive(Debug, Clone)]
+pub(super) struct Last {
+    pub gradient: Tensor,
+    pub direction: Tensor,
+    /// How far, in directions.
+    pub length: f64,
+    /// The inverse Hessian that pairs change: so many times 1.
+    pub scale: Tensor,
+}
+
+/// All that later iterations depend on. Tensors are values on the device, vectors of all parameters.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Memory {
+    pub iterations: u64,
+    pub evaluations: u64,
+    /// The oldest first.
+    pub pairs: VecDeque<Pair>,
+    pub last: Option<Last>,
+}
+
+/// A direction.
+pub(super) struct Direction {
+    pub vector: Tensor,
+    /// The derivative of the loss along it.
+    pub slope: f64,
+    /// Its largest element, by magnitude.
+    pub largest: f64,
+}
+
+/// The scalar product of two vectors.
+pub(super) fn dot(left: &Tensor, right: &Tensor) -> Tensor {
+    (left * right).sum_all()
+}
+
+/// Scalars, read with what else is computed on the way.
+pub(super) fn read(device: &Device, scalars: &[&Tensor], beside: &[&Tensor]) -> Result<Vec<f64>> {
+    let scalars: Vec<Tensor> = scalars.iter().map(|scalar| scalar.reshape(&[1])).collect();
+    let numbers = Tensor::concat(&scalars.iter().collect::<Vec<_>>(), 0);
+    let mut wanted = vec![&numbers];
+    wanted.extend(beside);
+    device.eval(&wanted)?;
+    Ok(numbers.to_array()?.data)
+}
+
+impl Memory {
+    /// The next direction from where the gradient is `gradient`, with at most `history` pairs. Reads once; a second time
+    /// where the last step told nothing.
+    pub fn direction(&mut self, gradient: &Tensor, history: usize) -> Result<Direction> {
+        let device = gradient.device().clone();
+        let Some(last) = &self.last else {
+            let scale = device.ones(&[]);
+            let vector = -gradient;
+            let numbers = measured(&device, &vector, gradient, &[], &[&scale])?;
+            return Ok(self.taken(gradient, vector, scale, &numbers));
+        };
+        let (step, change) = (last.direction.scale(last.length), gradient - &last.gradient);
+        let (product, square) = (dot(&change, &step), dot(&change, &change));
+        let inverse = product.recip();
+        let scale = &product / &square;
+        // As if the step told something, which it mostly does.
+        let mut pairs = self.pairs.clone();
+        pairs.push_back(Pair { step, change, inverse });
+        while pairs.len() > history {
+            pairs.pop_front();
+        }
+        let vector = two_loops(&pairs, gradient, &scale);
+        let newest = pairs.back().map_or(vec![], |pair| pair.tensors().map(|(_, tensor)| tensor).to_vec());
+        let beside: Vec<&Tensor> = newest.into_iter().chain([&scale]).collect();
+        let numbers = measured(&device, &vector, gradient, &[&product], &beside)?;
+        if numbers[2] > LEAST_CURVATURE {
+            self.pairs = pairs;
+            return Ok(self.taken(gradient, vector, scale, &numbers));
+        }
+        let scale = last.scale.clone();
+        let vector = two_loops(&self.pairs, gradient, &scale);
+        let numbers = measured(&device, &vector, gradient, &[], &[])?;
+        Ok(self.taken(gradient, vector, scale, &numbers))
+    }
+
+    fn taken(&mut self, gradient: &Tensor, vector: Tensor, scale: Tensor, numbers: &[f64]) -> Direction {
+        self.last = Some(Last { gradient: gradient.clone(), direction: vector.clone(), length: 0.0, scale });
+        Direction { vector, slope: numbers[0], largest: numbers[1] }
+    }
+}
+
+/// The slope along a direction, its largest element, and `more` scalars.
+fn measured(
+    device: &Device,
+    vector: &Tensor,
+    gradient: &Tensor,
+    more: &[&Tensor],
+    beside: &[&Tensor],
+) -> Result<Vec<f64>> {
+    let (slope, largest) = (dot(gradient, vector), vector.abs().max_all());
+    let scalars: Vec<&Tensor> = [&slope, &largest].into_iter().chain(more.iter().copied()).collect();
+    let beside: Vec<&Tensor> = beside.iter().copied().chain([vector]).collect();
+    read(device, &scalars, &beside)
+}
+
+/// -H g by the two loops of Nocedal 1980.
+fn two_loops(pairs: &VecDeque<Pair>, gradient: &Tensor, scale: &Tensor) -> Tensor {
+    let mut vector = -gradient;
+    let mut shares = vec![];
+    for pair in pairs.iter().rev() {
+        let share = dot(&pair.step, &vector) * &pair.inverse;
+        vector = vector - &pair.change * &share;
+        shares.push(share);
+    }
+    vector = vector * scale;
+    for (pair, share) in pairs.iter().zip(shares.iter().rev()) {
+        let back = dot(&pair.change, &vector) * &pair.inverse;
+        vector = vector + &pair.step * (share - back);
+    }
+    vector
+}
