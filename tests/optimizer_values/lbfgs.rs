@@ -225,3 +225,29 @@ fn a_search_turns_back_from_a_loss_that_is_not_finite() {
     lbfgs.step(|| (x.tensor() - x.tensor().log()).sum_all()).unwrap();
     assert!(x.values().unwrap().iter().all(|x| (x - 1.0).abs() < 1e-3), "{:?}", x.values());
 }
+
+/// Lengths of steps are numbers of the host that change each time.
+#[test]
+fn a_search_plans_nothing_anew_once_its_memory_is_full() {
+    // One of its own: others would count their plans.
+    let device = Device::best().unwrap();
+    let params = ParamStore::new(&device, 0);
+    let x = params.root().param("x", &[10], Init::Uniform { low: -2.0, high: 2.0 });
+    let line_search = LineSearch::StrongWolfe;
+    let config = LbfgsConfig { history_size: 3, max_iter: 1, line_search, ..Default::default() };
+    let mut lbfgs = Lbfgs::new(&params, config);
+    let rosenbrock = || {
+        let (a, b) = (x.tensor().slice(0, 0, 9), x.tensor().slice(0, 1, 9));
+        ((b - a.square()).square() * 100.0 + (1.0 - a).square()).sum_all()
+    };
+    for _ in 0..20 {
+        lbfgs.step(rosenbrock).unwrap();
+    }
+    let planned = device.statistics().plans_made;
+    let evaluated = lbfgs.evaluations();
+    for _ in 0..8 {
+        lbfgs.step(rosenbrock).unwrap();
+    }
+    assert!(lbfgs.evaluations() >= evaluated + 16);
+    assert_eq!(device.statistics().plans_made, planned);
+}

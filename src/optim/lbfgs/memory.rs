@@ -2,8 +2,11 @@
 
 use std::collections::VecDeque;
 
+use crate::array::Array;
 use crate::device::Device;
+use crate::dtype::DType;
 use crate::error::Result;
+use crate::shape::Shape;
 use crate::tensor::Tensor;
 
 /// Curvature below which a step tells nothing.
@@ -79,7 +82,7 @@ impl Memory {
             let numbers = measured(&device, &vector, gradient, &[], &[&scale])?;
             return Ok(self.taken(gradient, vector, scale, &numbers));
         };
-        let (step, change) = (last.direction.scale(last.length), gradient - &last.gradient);
+        let (step, change) = (&last.direction * number(gradient.device(), last.length), gradient - &last.gradient);
         let (product, square) = (dot(&change, &step), dot(&change, &change));
         let inverse = product.recip();
         let scale = &product / &square;
@@ -138,4 +141,12 @@ fn two_loops(pairs: &VecDeque<Pair>, gradient: &Tensor, scale: &Tensor) -> Tenso
         vector = vector + &pair.step * (share - back);
     }
     vector
+}
+
+/// A number that changes from step to step and makes no new plan. In two parts, the second what f32 leaves of it: on the
+/// reference device, too, host numbers are rounded to f32.
+pub(super) fn number(device: &Device, value: f64) -> Tensor {
+    let high = f64::from(value as f32);
+    let part = |value: f64| device.array(&Array { shape: Shape::SCALAR, dtype: DType::F32, data: vec![value] });
+    part(high) + part(value - high)
 }

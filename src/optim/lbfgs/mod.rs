@@ -18,7 +18,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Problem, Result};
 use crate::params::{Param, ParamStore};
 use crate::tensor::{Tensor, no_grad};
-use memory::{Direction, Memory, dot, read};
+use memory::{Direction, Memory, dot, number, read};
 use place::Place;
 pub(crate) use saved::{LbfgsInPlace, Saved};
 use search::{Point, Start, search};
@@ -339,7 +339,7 @@ impl Run<'_> {
 
     /// Puts the weights `length` directions away from `x`.
     fn place(&mut self, x: &Tensor, direction: &Tensor, length: f64) -> Result<()> {
-        let parts = no_grad(|| self.whole.parts(&(x + direction.scale(length))));
+        let parts = no_grad(|| self.whole.parts(&(x + direction * number(x.device(), length))));
         self.lbfgs.mover.step_with(parts)
     }
 
