@@ -81,6 +81,7 @@ const WORDS: &[&str] = &[
     "sign",
     "sqrt",
     "transpose",
+    "trunc",
     "workgroupBarrier",
     "workgroupUniformLoad",
 ];

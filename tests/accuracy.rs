@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "accuracy/forms.rs"]
+mod forms;
 #[path = "accuracy/identities.rs"]
 mod identities;
 #[path = "accuracy/sweep.rs"]

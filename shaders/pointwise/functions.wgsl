@@ -21,31 +21,85 @@ fn rectified(x: F) -> F {
     return select(x, F(0.0), bitcast<U>(x) - U(0x80000001u) < U(0x7f800000u));
 }
 
-// e^x = 2^n e^r with r in [-ln2/2, ln2/2]; Cody and Waite reduction, least maximum error polynomial of degree 6 (relative
-// error 8e-8 with rounding). 2^n is added to the exponent, so what is below the normal numbers is 0.
+fn is_inf(x: F) -> B {
+    return (bitcast<U>(x) & U(0x7fffffffu)) == U(0x7f800000u);
+}
+
+fn is_finite(x: F) -> B {
+    return (bitcast<U>(x) & U(0x7f800000u)) != U(0x7f800000u);
+}
+
+// The size of `size` with the sign of x.
+fn signed_as(size: F, x: F) -> F {
+    return bitcast<F>((bitcast<U>(size) & U(0x7fffffffu)) | (bitcast<U>(x) & U(0x80000000u)));
+}
+
+// 2^n e^r for r in [-ln2/2, ln2/2]: least maximum error polynomial of degree 6 (relative error 8e-8 with rounding). 2^n is added
+// to the exponent.
+fn scaled_power(n: F, r: F) -> F {
+    let tail = F(0.49999994) + r * (F(0.16666521) + r * (F(0.041668389) + r * (F(0.0083687455) + r * F(0.0013814541))));
+    let poly = F(1.0) + (r + r * r * tail);
+    return bitcast<F>(bitcast<U>(poly) + (bitcast<U>(I(n)) << U(23u)));
+}
+
+// `value`, but infinite above `most`, 0 below `least`, and NaN where x is.
+fn ranged_power(value: F, x: F, least: f32, most: f32) -> F {
+    let infinite = bitcast<F>(U(0x7f800000u) + (bitcast<U>(x) & U(0u)));
+    return select(select(select(value, infinite, x > F(most)), F(0.0), x < F(least)), x, is_nan(x));
+}
+
+// e^x = 2^n e^r; Cody and Waite reduction. What is below the normal numbers is 0.
 fn exp_full(x: F) -> F {
     let limited = clamp(x, F(-87.33654), F(88.72283));
     let n = round(limited * F(1.44269504));
     let r = (limited - n * F(0.693359375)) + n * F(2.12194440e-4);
-    let tail = F(0.49999994) + r * (F(0.16666521) + r * (F(0.041668389) + r * (F(0.0083687455) + r * F(0.0013814541))));
-    let poly = F(1.0) + (r + r * r * tail);
-    let scaled = bitcast<F>(bitcast<U>(poly) + (bitcast<U>(I(n)) << U(23u)));
-    let infinite = bitcast<F>(U(0x7f800000u) + (bitcast<U>(x) & U(0u)));
-    let ranged = select(select(scaled, infinite, x > F(88.72283)), F(0.0), x < F(-87.33654));
-    return select(ranged, x, is_nan(x));
+    return ranged_power(scaled_power(n, r), x, -87.33654, 88.72283);
 }
 
-// log(x) = e ln2 + log(m), m in [sqrt(1/2), sqrt(2)); log(m) = 2 atanh(s), s = (m - 1) / (m + 1).
-fn log_full(x: F) -> F {
+// The same of 2^x, whose x - n is exact.
+fn exp2_full(x: F) -> F {
+    let limited = clamp(x, F(-126.0), F(127.99999));
+    let n = round(limited);
+    return ranged_power(scaled_power(n, (limited - n) * F(0.69314718)), x, -126.0, 127.99999);
+}
+
+// x = 2^e m, m in [sqrt(1/2), sqrt(2)); log(m) = 2 atanh(s), s = (m - 1) / (m + 1).
+struct Logarithm {
+    e: F,
+    of_m: F,
+}
+
+fn logarithm(x: F) -> Logarithm {
     let tiny = x < F(1.17549435e-38);
     let normal = select(x, x * F(8388608.0), tiny);
     let shifted = bitcast<I>(normal) - I(0x3f3504f3);
     let e = F(shifted >> U(23u)) - select(F(0.0), F(23.0), tiny);
     let m = bitcast<F>((shifted & I(0x007fffff)) + I(0x3f3504f3));
-    let value = e * F(0.693359375) + (e * F(-2.12194440e-4) + log_near_one(m - F(1.0)));
+    return Logarithm(e, log_near_one(m - F(1.0)));
+}
+
+// `value`, a logarithm of x, but with its values at 0, at infinity, below 0 and at NaN.
+fn ranged_logarithm(value: F, x: F) -> F {
     let infinite = bitcast<F>(U(0x7f800000u) + (bitcast<U>(x) & U(0u)));
     let ranged = select(select(value, infinite, x >= infinite), -infinite, x == F(0.0));
     return select(select(ranged, to_nan(x), x < F(0.0)), x, is_nan(x));
+}
+
+// e ln2 + log(m), with ln2 as a sum of two numbers of which one has few bits.
+fn log_full(x: F) -> F {
+    let parts = logarithm(x);
+    return ranged_logarithm(parts.e * F(0.693359375) + (parts.e * F(-2.12194440e-4) + parts.of_m), x);
+}
+
+fn log2_full(x: F) -> F {
+    let parts = logarithm(x);
+    return ranged_logarithm(parts.e + parts.of_m * F(1.44269504), x);
+}
+
+// As `log_full` with log10(2); 0.301025390625 has twelve bits.
+fn log10_full(x: F) -> F {
+    let parts = logarithm(x);
+    return ranged_logarithm(parts.e * F(0.301025390625) + (parts.e * F(4.605039e-6) + parts.of_m * F(0.43429448)), x);
 }
 
 // log(1 + x) for 1 + x in [sqrt(1/2), sqrt(2)]: 2 atanh(x / (2 + x)), |s| <= 0.172, series to s^11.
@@ -101,19 +155,62 @@ fn leading(x: F) -> F {
     return bitcast<F>(bitcast<U>(x) & U(0xfffff000u));
 }
 
-// The share of the normal distribution below x: h = e^(-x^2 / 2) R(|x|) on the left, 1 - h on the right. R by a polynomial
-// in (z - 2.8) / (z + 2.8) (least maximum relative error 4e-8); the rounding of x^2 is made good to first order.
-fn normal_cdf(x: F) -> F {
-    let z = min(abs(x), F(14.0));
+// e^(z^2 / 2) times the share of the normal distribution beyond z, for z of at least 0: a polynomial in (z - 2.8) / (z + 2.8) (least
+// maximum relative error 4e-8).
+fn tail_ratio(z: F) -> F {
     let w = F(1.0) / (z + F(2.8));
     let y = (z - F(2.8)) * w;
     let high = F(0.0040716500) + y * (F(0.0023186402) + y * (F(-0.00040842120) + y * (F(-0.00042474415) + y * F(-7.016304e-5))));
     let ratio = F(0.7211663) + y * (F(-0.48177534) + y * (F(0.19211008) + y * (F(-0.022378063) + y * (F(-0.015730673) + y * high))));
-    let square = z * z;
+    return ratio * w;
+}
+
+// What rounding takes off z^2.
+fn lost_of_square(z: F) -> F {
     let lead = leading(z);
-    let lost = (lead * lead - square) + (z - lead) * (z + lead);
-    let tail = exp_full(F(-0.5) * square) * (F(1.0) - F(0.5) * lost) * (ratio * w);
+    return (lead * lead - z * z) + (z - lead) * (z + lead);
+}
+
+// The share of the normal distribution below x: h = e^(-x^2 / 2) R(|x|) on the left, 1 - h on the right. The rounding of x^2 is made
+// good to first order.
+fn normal_cdf(x: F) -> F {
+    let z = min(abs(x), F(14.0));
+    let tail = exp_full(F(-0.5) * (z * z)) * (F(1.0) - F(0.5) * lost_of_square(z)) * tail_ratio(z);
     return select(select(tail, F(1.0) - tail, x > F(0.0)), x, is_nan(x));
+}
+
+// 1 - erf(x) = 2 e^(-x^2) R(sqrt(2) x) on the right, 2 - that on the left.
+fn erfc(x: F) -> F {
+    let z = min(abs(x), F(10.0));
+    let tail = exp_full(-(z * z)) * (F(1.0) - lost_of_square(z)) * (F(2.0) * tail_ratio(F(1.41421356) * z));
+    return select(select(tail, F(2.0) - tail, x < F(0.0)), x, is_nan(x));
+}
+
+// log(e^a + e^b); two equal infinities are their own.
+fn log_of_sum(a: F, b: F) -> F {
+    let value = max(a, b) + log1p(exp_full(-abs(a - b)));
+    return select(with_nan(value, a, b), a, (a == b) & is_inf(a));
+}
+
+// x tanh(log(1 + n)), n = e^x, as x t / (t + 2), t = n (n + 2); from 20 on the quotient is 1.
+fn mish(x: F) -> F {
+    let n = exp_full(min(x, F(20.0)));
+    let t = n * (n + F(2.0));
+    return select(x * (t / (t + F(2.0))), x, is_nan(x));
+}
+
+// sqrt(a^2 + b^2), scaled by a power of 2 where a square would leave the range.
+fn hypotenuse(a: F, b: F) -> F {
+    let most = max(abs(a), abs(b));
+    let large = most > F(1.1529215e18);
+    let small = most < F(8.673617e-19);
+    let by = select(select(F(1.0), F(8.271806e-25), large), F(1.2676506e30), small);
+    let back = select(select(F(1.0), F(1.2089258e24), large), F(7.888609e-31), small);
+    let x = a * by;
+    let y = b * by;
+    let value = with_nan(sqrt(x * x + y * y) * back, a, b);
+    let infinite = bitcast<F>(U(0x7f800000u) + (bitcast<U>(a) & U(0u)));
+    return select(value, infinite, is_inf(a) | is_inf(b));
 }
 
 // |a|^b for finite |a| above 0, as 2^(b log2 |a|). The logarithm and its product with b are sums of two floats each, so that
@@ -184,17 +281,6 @@ fn power(a: F, b: F) -> F {
     let defined = select(signed_value, to_nan(a), (a < F(0.0)) & !whole & !(size >= infinite));
     let ones = (b == F(0.0)) | (a == F(1.0)) | ((a == F(-1.0)) & (abs(b) > F(3.0e38)));
     return select(with_nan(defined, a, b), F(1.0), ones);
-}
-
-// a / b of integers as WGSL defines it: a where b is 0, and the least number over -1 is itself. It is said here, because no
-// check of the driver's compiler stands behind these texts, and hardware leaves both open.
-fn signed_quotient(a: I, b: I) -> I {
-    let open = (b == I(0)) | ((a == I(-2147483648)) & (b == I(-1)));
-    return a / select(b, I(1), open);
-}
-
-fn unsigned_quotient(a: U, b: U) -> U {
-    return a / select(b, U(1u), b == U(0u));
 }
 
 // Two quads in four words of 64 bits, as they lie in memory; and one of them.

@@ -3,8 +3,42 @@
 //! A row has a name, a WGSL expression, an f64 function and a derivative written in ops. Rows have no kernels: the
 //! planner fuses connected ones into one.
 
+/// Methods without further operands.
+macro_rules! unary {
+    ($($(#[$doc:meta])* $method:ident = $row:ident;)+) => {
+        impl Tensor { $(
+            $(#[$doc])*
+            ///
+            /// Same shape and dtype. The result carries [`crate::Error::DType`] for a dtype that has no such function.
+            #[track_caller]
+            pub fn $method(&self) -> Tensor {
+                Tensor::apply($crate::ops::pointwise::Pointwise(&$crate::ops::pointwise::table::$row), &[self])
+            }
+        )+ }
+    };
+}
+
+/// Methods with a tensor or a number.
+macro_rules! binary {
+    ($($(#[$doc:meta])* $method:ident = $row:ident;)+) => {
+        impl Tensor { $(
+            $(#[$doc])*
+            ///
+            /// `other` is a tensor or a number ([`Argument`]); shapes broadcast. The result carries
+            /// [`crate::Error::Shape`] or [`crate::Error::DType`] where they do not fit.
+            #[track_caller]
+            pub fn $method<'a>(&self, other: impl Into<$crate::ops::pointwise::Argument<'a>>) -> Tensor {
+                $crate::ops::pointwise::number::binary(&$crate::ops::pointwise::table::$row, self, other.into())
+            }
+        )+ }
+    };
+}
+
+mod activations;
 mod cases;
+mod methods;
 pub(crate) mod number;
+mod operators;
 pub mod table;
 
 use crate::array::Array;
@@ -14,7 +48,7 @@ use crate::kernel::Capabilities;
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Casting, Lowering, Op};
 use crate::shader::Expression;
-use crate::shape::{MAX_RANK, Shape};
+use crate::shape::MAX_RANK;
 use crate::tensor::Tensor;
 pub use number::Argument;
 use table::{Kind, Row};
@@ -28,241 +62,6 @@ impl std::fmt::Debug for Pointwise {
     }
 }
 
-macro_rules! unary {
-    ($($(#[$doc:meta])* $method:ident = $row:ident;)+) => {
-        impl Tensor { $(
-            $(#[$doc])*
-            ///
-            /// Same shape and dtype. The result carries [`crate::Error::DType`] for a dtype that has no such function.
-            #[track_caller]
-            pub fn $method(&self) -> Tensor {
-                Tensor::apply(Pointwise(&table::$row), &[self])
-            }
-        )+ }
-    };
-}
-
-unary! {
-    /// e to the power of each element.
-    exp = EXP;
-    /// Natural logarithm.
-    log = LOG;
-    /// Square root.
-    sqrt = SQRT;
-    /// Absolute value.
-    abs = ABS;
-    /// Sign: -1, 0 or 1.
-    sign = SIGN;
-    /// The negative.
-    negative = NEG;
-    /// 1 / x.
-    recip = RECIP;
-    /// exp(x) - 1, exact near 0.
-    expm1 = EXPM1;
-    /// log(1 + x), exact near 0.
-    log1p = LOG1P;
-    /// max(x, 0); NaN stays NaN.
-    relu = RELU;
-    /// Gaussian error linear unit x * Phi(x) (Hendrycks and Gimpel 2016), exact form.
-    gelu = GELU;
-    /// GELU by the tanh approximation (`approximate="tanh"` in PyTorch).
-    gelu_tanh = GELU_TANH;
-    /// x * sigmoid(x).
-    silu = SILU;
-    /// 1 / (1 + exp(-x)).
-    sigmoid = SIGMOID;
-    /// Hyperbolic tangent.
-    tanh = TANH;
-    /// log(1 + exp(x)).
-    softplus = SOFTPLUS;
-    /// The error function.
-    erf = ERF;
-    /// The standard normal distribution's share below x, exact in both tails (as `torch.special.ndtr`).
-    normal_cdf = NORMAL_CDF;
-    /// Truth value negated.
-    logical_not = NOT;
-}
-
-macro_rules! binary {
-    ($($(#[$doc:meta])* $method:ident = $row:ident;)+) => {
-        impl Tensor { $(
-            $(#[$doc])*
-            ///
-            /// `other` is a tensor or a number ([`Argument`]); shapes broadcast. The result carries
-            /// [`crate::Error::Shape`] or [`crate::Error::DType`] where they do not fit.
-            #[track_caller]
-            pub fn $method<'a>(&self, other: impl Into<Argument<'a>>) -> Tensor {
-                number::binary(&table::$row, self, other.into())
-            }
-        )+ }
-    };
-}
-
-binary! {
-    /// Sum. Integers wrap, here and in every other op on them.
-    plus = ADD;
-    /// Difference.
-    minus = SUB;
-    /// Product of elements.
-    times = MUL;
-    /// Quotient. Integers are cut toward zero; a / 0 is a, and the least i32 over -1 is itself, as in WGSL.
-    over = DIV;
-    /// Power; a negative base with a fractional exponent is NaN. Within one unit in the last place, and exact where an f32
-    /// can hold the power. Gradients as PyTorch's: that of x^0 is 0, and so is the exponent's where x is 0.
-    pow = POW;
-    /// The smaller; NaN if either is. The gradient of a tie is shared in halves, as in PyTorch.
-    minimum = MINIMUM;
-    /// The larger; NaN if either is. The gradient of a tie is shared in halves, as in PyTorch.
-    maximum = MAXIMUM;
-    /// True where equal.
-    eq = EQ;
-    /// True where not equal (NaN is not equal to itself).
-    ne = NE;
-    /// True where less.
-    lt = LT;
-    /// True where less or equal.
-    le = LE;
-    /// True where greater.
-    gt = GT;
-    /// True where greater or equal.
-    ge = GE;
-    /// True where both are.
-    logical_and = AND;
-    /// True where either is.
-    logical_or = OR;
-}
-
-impl Tensor {
-    /// x where x > 0, else `slope * x`.
-    #[track_caller]
-    pub fn leaky_relu(&self, slope: f64) -> Tensor {
-        number::binary(&table::LEAKY_RELU, self, slope.into())
-    }
-
-    /// x where x > 0, else `alpha * (exp(x) - 1)` (Clevert et al. 2015).
-    #[track_caller]
-    pub fn elu(&self, alpha: f64) -> Tensor {
-        number::binary(&table::ELU, self, alpha.into())
-    }
-
-    /// `min(max(x, low), high)`; NaN stays NaN. The bounds travel as host numbers; an infinite one is none.
-    ///
-    /// # Errors
-    /// The result carries [`crate::Error::DType`] for integers that do not hold a bound, [`crate::Error::Value`] for a float
-    /// and a bound that is NaN.
-    #[track_caller]
-    pub fn clamp(&self, low: f64, high: f64) -> Tensor {
-        if self.meta().dtype.is_float() && (low.is_nan() || high.is_nan()) {
-            let what = format!("bounds {low} and {high}");
-            return self.problem("clamp", Problem::Value(what, "pass numbers; an infinite bound is none"));
-        }
-        let [low, high] = number::bounds(self, low, high);
-        Tensor::apply(Pointwise(&table::CLAMP), &[self, &low, &high])
-    }
-
-    /// `a` where this condition is true, else `b`; all three broadcast.
-    ///
-    /// # Errors
-    /// The result carries [`crate::Error::DType`] unless this is bool and `a` and `b` share a dtype.
-    #[track_caller]
-    pub fn where_(&self, a: &Tensor, b: &Tensor) -> Tensor {
-        Tensor::apply(Pointwise(&table::WHERE), &[self, a, b])
-    }
-
-    /// (1 - t) x + log(1 + e^-x) for targets t.
-    #[track_caller]
-    pub(crate) fn logistic_loss(&self, target: &Tensor) -> Tensor {
-        Tensor::apply(Pointwise(&table::LOGISTIC_LOSS), &[self, target])
-    }
-
-    /// x * x.
-    #[track_caller]
-    pub fn square(&self) -> Tensor {
-        Tensor::apply(Pointwise(&table::MUL), &[self, self])
-    }
-
-    /// Multiplies by a number that is part of the graph's structure (for gradient rules).
-    pub(crate) fn scale(&self, by: f64) -> Tensor {
-        self.times(&self.scalar(by))
-    }
-
-    /// Adds a number that is part of the graph's structure.
-    pub(crate) fn offset(&self, by: f64) -> Tensor {
-        self.plus(&self.scalar(by))
-    }
-
-    /// Gradient `self` of a broadcast result, summed in f32 to the shape of what was broadcast. The gradient of an f16
-    /// value may be f32: autograd rounds it where it must.
-    pub(crate) fn sum_to(&self, shape: &Shape) -> Tensor {
-        let from = *self.dims();
-        if from == *shape {
-            return self.clone();
-        }
-        let lead = from.rank() - shape.rank();
-        let axes: Vec<usize> =
-            (0..from.rank()).filter(|&i| i < lead || (shape[i - lead] == 1 && from[i] != 1)).collect();
-        self.widen().sum_keep(&axes).reshape(shape)
-    }
-}
-
-macro_rules! operator {
-    ($($trait:ident $method:ident $named:ident $row:ident;)+) => { $(
-        impl<'a, R: Into<Argument<'a>>> std::ops::$trait<R> for &Tensor {
-            type Output = Tensor;
-            #[track_caller]
-            fn $method(self, other: R) -> Tensor { self.$named(other) }
-        }
-        impl<'a, R: Into<Argument<'a>>> std::ops::$trait<R> for Tensor {
-            type Output = Tensor;
-            #[track_caller]
-            fn $method(self, other: R) -> Tensor { self.$named(other) }
-        }
-        impl std::ops::$trait<Tensor> for &Tensor {
-            type Output = Tensor;
-            #[track_caller]
-            fn $method(self, other: Tensor) -> Tensor { self.$named(&other) }
-        }
-        impl std::ops::$trait<Tensor> for Tensor {
-            type Output = Tensor;
-            #[track_caller]
-            fn $method(self, other: Tensor) -> Tensor { self.$named(&other) }
-        }
-        impl std::ops::$trait<&Tensor> for f64 {
-            type Output = Tensor;
-            #[track_caller]
-            fn $method(self, other: &Tensor) -> Tensor { number::reversed(&table::$row, self, other) }
-        }
-        impl std::ops::$trait<Tensor> for f64 {
-            type Output = Tensor;
-            #[track_caller]
-            fn $method(self, other: Tensor) -> Tensor { number::reversed(&table::$row, self, &other) }
-        }
-    )+ };
-}
-
-operator! {
-    Add add plus ADD;
-    Sub sub minus SUB;
-    Mul mul times MUL;
-    Div div over DIV;
-}
-
-impl std::ops::Neg for &Tensor {
-    type Output = Tensor;
-    #[track_caller]
-    fn neg(self) -> Tensor {
-        self.negative()
-    }
-}
-
-impl std::ops::Neg for Tensor {
-    type Output = Tensor;
-    #[track_caller]
-    fn neg(self) -> Tensor {
-        self.negative()
-    }
-}
-
 impl Op for Pointwise {
     fn name(&self) -> &'static str {
         self.0.name
@@ -270,7 +69,8 @@ impl Op for Pointwise {
 
     fn casting(&self) -> Casting {
         match self.0.name {
-            "exp" | "expm1" | "log" | "log1p" | "logistic_loss" | "pow" | "recip" | "softplus" => Casting::Full,
+            "exp" | "exp2" | "expm1" | "log" | "log2" | "log10" | "log1p" | "logaddexp" | "logistic_loss" | "pow"
+            | "recip" | "rsqrt" | "softplus" | "acos" | "asin" | "cosh" | "sinh" | "tan" => Casting::Full,
             _ => Casting::Widest,
         }
     }
@@ -306,11 +106,12 @@ impl Op for Pointwise {
             Kind::Number if first == DType::Bool => return refuse(first),
             Kind::Signed if matches!(first, DType::Bool | DType::U32) => return refuse(first),
             Kind::Logical if first != DType::Bool => return refuse(first),
-            Kind::Float | Kind::Number | Kind::Signed | Kind::Logical => {
+            Kind::Integer if !first.is_integer() => return refuse(first),
+            Kind::Float | Kind::Number | Kind::Signed | Kind::Logical | Kind::Integer => {
                 same(inputs)?;
                 first
             }
-            Kind::Comparison => {
+            Kind::Comparison | Kind::Test => {
                 same(inputs)?;
                 DType::Bool
             }

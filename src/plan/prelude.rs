@@ -5,10 +5,10 @@ use std::sync::OnceLock;
 
 use crate::kernel::Shader;
 use crate::shader::{Facts, Item, names};
-use crate::shaders::pointwise::{FUNCTIONS, PHILOX};
+use crate::shaders::pointwise::{FUNCTIONS, PHILOX, TRIGONOMETRY, WHOLE};
 
 fn items() -> impl Iterator<Item = &'static Item> {
-    FUNCTIONS.items.iter().chain(PHILOX.items)
+    [&FUNCTIONS, &TRIGONOMETRY, &WHOLE, &PHILOX].into_iter().flat_map(|file| file.items)
 }
 
 /// Adds to a shader what it calls, and what that calls.

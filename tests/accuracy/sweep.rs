@@ -18,7 +18,7 @@ const HARD: [f64; 44] = [
     1e20, -1e20, 1e38, -1e38, INF, -INF, NAN, 37.0,
 ];
 
-fn erfc(x: f64) -> f64 {
+pub fn erfc(x: f64) -> f64 {
     if x < 2.5 {
         let (mut term, mut sum) = (x, x);
         for n in 1..200 {
@@ -61,29 +61,29 @@ fn inner(x: f64) -> [f64; 3] {
 }
 
 /// `factor * other`, where a factor of 0 wins over infinity.
-fn vanishing(factor: f64, other: f64) -> f64 {
+pub fn vanishing(factor: f64, other: f64) -> f64 {
     if factor == 0.0 { 0.0 } else { factor * other }
 }
 
 /// What a row of the table must give.
-struct Sweep {
-    name: &'static str,
+pub struct Sweep {
+    pub name: &'static str,
     /// Second inputs to try.
-    others: Vec<f64>,
+    pub others: Vec<f64>,
     /// Third input.
-    third: f64,
+    pub third: f64,
     /// Value, first and second derivative with respect to the first input.
-    forms: Forms,
+    pub forms: Forms,
     /// Units in the last place that each may be off, at x.
-    units: fn(f64) -> [f64; 3],
+    pub units: fn(f64) -> [f64; 3],
     /// Absolute error that each may have.
-    absolute: [f64; 3],
+    pub absolute: [f64; 3],
 }
 
 /// Value, first and second derivative at (x, other).
-type Forms = [fn(f64, f64) -> f64; 3];
+pub type Forms = [fn(f64, f64) -> f64; 3];
 
-fn sweep(name: &'static str, forms: Forms) -> Sweep {
+pub fn sweep(name: &'static str, forms: Forms) -> Sweep {
     Sweep { name, others: vec![0.0], third: 0.0, forms, units: |_| [2.0, 4.0, 8.0], absolute: [0.0; 3] }
 }
 
@@ -231,6 +231,7 @@ fn sweeps() -> Vec<Sweep> {
         |_, _| 0.0,
     ];
     all.push(Sweep { others: vec![-1.0], third: 10.0, ..sweep("clamp", bounds) });
+    all.extend(crate::forms::sweeps());
     all
 }
 

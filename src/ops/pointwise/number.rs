@@ -37,7 +37,20 @@ macro_rules! number {
     )+ };
 }
 
-number!(f64 f32 i32 u32);
+number!(f64 f32 half::f16 half::bf16 i8 i16 i32 u8 u16 u32);
+
+/// Wider than f64 has digits for: what is rounded no dtype tells apart.
+macro_rules! wide {
+    ($($kind:ty)+) => { $(
+        impl From<$kind> for Argument<'_> {
+            fn from(number: $kind) -> Self {
+                Argument::Number(number as f64)
+            }
+        }
+    )+ };
+}
+
+wide!(i64 u64 isize usize);
 
 /// `row` of a tensor and an argument.
 #[track_caller]
