@@ -1,6 +1,6 @@
-// Each sum of a run becomes the sum of the runs before it: an invocation a row.
+// The state of each run becomes that of all runs before it: an invocation a row.
 //
-// sums  [parts, rows], of T
+// states  [parts, rows], of T
 // Grid: ceil(rows / 64) workgroups, folded. Iterations: parts.
 
 @compute @workgroup_size(64)
@@ -13,10 +13,10 @@ fn main(
     if row >= p.rows {
         return;
     }
-    var before = T(0);
+    var before = initial();
     for (var k = 0u; k < p.parts; k++) {
-        let sum = sums[k * p.rows + row];
-        sums[k * p.rows + row] = before;
-        before += sum;
+        let state = states[k * p.rows + row];
+        states[k * p.rows + row] = before;
+        before = combine(before, state);
     }
 }

@@ -1,6 +1,6 @@
-// The sum of each run of a row, where a row is taken in several.
+// The state of each run of a row, where a row is taken in several.
 //
-// sums  [parts, rows], of T
+// states  [parts, rows], of T
 // Grid: ceil(rows * parts / 64) workgroups, folded. Iterations: part.
 
 @compute @workgroup_size(64)
@@ -16,9 +16,9 @@ fn main(
     let row = run % p.rows;
     let first = run / p.rows * p.part;
     let end = min(first + p.part, p.length);
-    var sum = T(0);
+    var state = initial();
     for (var j = first; j < end; j++) {
-        sum += prologue(place(row, j));
+        state = combine(state, element(place(row, j), j));
     }
-    sums[run] = sum;
+    states[run] = state;
 }

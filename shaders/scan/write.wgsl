@@ -1,7 +1,6 @@
-// The running sums of each run, from what comes before it on.
+// The states of each run, from what comes before it on.
 //
-// result  as the summed tensor, of OUT or of its integers, through `epilogue`
-// Asks for: `before(run)`, the sum of the runs before it in its row, 0 where a row is one run.
+// Asks for: `before(run)`, the state before it in its row, the initial one where a row is one run.
 // Grid: ceil(rows * parts / 64) workgroups, folded. Iterations: part.
 
 @compute @workgroup_size(64)
@@ -17,10 +16,10 @@ fn main(
     let row = run % p.rows;
     let first = run / p.rows * p.part;
     let end = min(first + p.part, p.length);
-    var sum = before(run);
+    var state = before(run);
     for (var j = first; j < end; j++) {
         let index = place(row, j);
-        sum += prologue(index);
-        result[index] = epilogue(sum, index);
+        state = combine(state, element(index, j));
+        store(state, index);
     }
 }

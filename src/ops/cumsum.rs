@@ -1,18 +1,13 @@
-//! Running sums along an axis: y_j = x_0 + .. + x_j.
-//!
-//! One invocation a row; few or long rows are taken in runs: their sums, the sums before each, then the running sums from there.
-//! How a row is cut depends on the shape alone, so every device adds in one order.
+//! Running sums along an axis: y_j = x_0 + .. + x_j, by the kernels of `src/ops/scan/`.
 
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Kernel, Shader};
+use crate::kernel::{Binding, Capabilities, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
 use crate::ops::rows::Rows;
-use crate::ops::shared::check_axis;
-use crate::shader::{File, Item, params};
-use crate::shaders::cumsum::{BEFORE, ROWS, SCAN, SUMS};
+use crate::ops::scan::{NUMBERS, Program, check, kernels, positions};
 use crate::shape::Axis;
 use crate::tensor::Tensor;
 
@@ -38,35 +33,6 @@ impl Tensor {
     }
 }
 
-/// Rows from this many on, of at most [`MOST`] elements, are taken whole.
-const MANY: usize = 1024;
-/// Shorter rows are taken whole, however few.
-const SHORT: usize = 512;
-/// Elements that an invocation adds at most; its square bounds the length of a row.
-const MOST: usize = 50_000;
-
-/// Elements of a run: about as many as there are runs, so that adding the sums of runs takes no longer than forming them.
-fn part(rows: &Rows) -> usize {
-    match rows.length < SHORT || rows.rows >= MANY && rows.length <= MOST {
-        true => rows.length,
-        false => rows.length.isqrt() + 1,
-    }
-}
-
-params! {
-    struct Sizes {
-        rows,
-        /// Elements of a row.
-        length,
-        /// How far those are apart.
-        stride,
-        /// Elements of a run.
-        part,
-        /// Runs of a row.
-        parts,
-    }
-}
-
 impl Op for Cumsum {
     fn name(&self) -> &'static str {
         "cumsum"
@@ -77,14 +43,9 @@ impl Op for Cumsum {
     }
 
     fn shape(&self, inputs: &[Meta]) -> Result<Vec<Meta>, Problem> {
-        let Meta { shape, dtype } = inputs[0];
-        check_axis(self.axis, shape.rank())?;
-        if dtype == DType::Bool {
+        check(self.axis, &inputs[0])?;
+        if inputs[0].dtype == DType::Bool {
             return Err(Problem::DType("it is not defined for bool; cast it to an integer".into()));
-        }
-        if shape[self.axis] >= MOST * MOST {
-            let what = format!("axis {} of shape {shape}", self.axis);
-            return Err(Problem::Shape(what, "sum at most 2.5e9 elements along an axis"));
         }
         Ok(vec![inputs[0]])
     }
@@ -98,12 +59,8 @@ impl Op for Cumsum {
         let rows = Rows::along(&output.shape, self.axis);
         let mut data = inputs[0].data.clone();
         for row in 0..rows.rows {
-            let mut places: Vec<usize> = rows.positions(row).collect();
-            if self.reverse {
-                places.reverse();
-            }
             let (mut sum, mut whole) = (0.0, 0i64);
-            for at in places {
+            for at in positions(&rows, row, self.reverse) {
                 (sum, whole) = (sum + data[at], whole.wrapping_add(data[at] as i64));
                 data[at] = if output.dtype.is_integer() { output.dtype.wrap(whole) } else { output.dtype.round(sum) };
             }
@@ -112,47 +69,21 @@ impl Op for Cumsum {
     }
 
     fn lowering(&self, _: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
-        let rows = Rows::along(&output.shape, self.axis);
-        let part = part(&rows);
-        let parts = rows.length.div_ceil(part);
         // The planner says what a float is stored as; see `epilogue` in the shader.
         let (sum, out) = match output.dtype {
             DType::F32 | DType::F16 => ("f32", "$OUT$"),
             DType::I32 => ("i32", "i32"),
             DType::U32 | DType::Bool => ("u32", "u32"),
         };
-        let kernel = |name: &'static str, file: &'static File, invocations: usize| {
-            let shader = Shader::of(&[&ROWS, file]).alias("T", sum).constant("REVERSE", self.reverse);
-            let mut kernel = Kernel::own(name, shader);
-            kernel.uniform(Sizes { rows: rows.rows, length: rows.length, stride: rows.stride, part, parts });
-            kernel.workgroups = (invocations as u64).div_ceil(64);
-            kernel.iterations = part.max(parts) as u64;
-            kernel.flops = output.elements() as u64;
-            kernel
+        let program = Program {
+            name: "cumsum",
+            shader: Shader::of(&[NUMBERS]).alias("T", sum).constant("PRODUCT", false),
+            words: 1,
+            reverse: self.reverse,
+            reads: vec![],
+            writes: vec![(Binding::output(), "result", out)],
         };
-        // Reads its input by `prologue`.
-        let over_runs = |name: &'static str, file: &'static File| {
-            let mut kernel = kernel(name, file, rows.rows * parts);
-            kernel.prologue = true;
-            kernel.bindings.push(Binding::input(0));
-            kernel
-        };
-        let mut scan = over_runs("cumsum", &SCAN);
-        scan.epilogue = true;
-        scan.bind(Binding::output(), "result", out);
-        let is_whole = parts == 1;
-        let value = if is_whole { "$T$(0)" } else { "$sums$[run]" };
-        let before = format!("fn $before$(run: u32) -> $T$ {{\n    return {value};\n}}\n");
-        scan.shader.items.push(Item::new("before", before));
-        if is_whole {
-            return Lowering::kernel(scan);
-        }
-        scan.bind(Binding::read(0), "sums", "$T$");
-        let mut sums = over_runs("cumsum.sums", &SUMS);
-        sums.bind(Binding::write(0), "sums", "$T$");
-        let mut before = kernel("cumsum.before", &BEFORE, rows.rows);
-        before.bind(Binding::write(0), "sums", "$T$");
-        Lowering::Kernels { kernels: vec![sums, before, scan], temporaries: vec![rows.rows * parts] }
+        kernels(&Rows::along(&output.shape, self.axis), &program)
     }
 
     fn cases() -> Vec<Case> {

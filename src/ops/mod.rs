@@ -35,6 +35,7 @@ pub mod product;
 pub mod random;
 pub mod reduce;
 pub(crate) mod rows;
+pub mod scan;
 pub(crate) mod shared;
 pub mod softmax;
 pub(crate) mod tiles;
@@ -84,6 +85,7 @@ op_list! {
     avg_pool2d: AvgPool2d, AvgPool2dBackward;
     softmax: Softmax, SoftmaxBackward;
     cumsum: Cumsum;
+    scan: Cumprod, Cumextreme, Logcumsumexp, Recurrence;
     cross_entropy: CrossEntropy, CrossEntropyBackward, SoftCrossEntropy, SoftCrossEntropyBackward;
     batch_norm: BatchNorm, BatchNormBackward, BatchNormStatistics, BatchNormSums;
     layer_norm: LayerNorm, LayerNormBackward, LayerNormStatistics, LayerNormWeightGrad;
