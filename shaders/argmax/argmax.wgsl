@@ -1,4 +1,5 @@
-// Index of the largest element along axes: the first of equal ones, NaN counting as largest.
+// Index of the largest element along axes, or with `const LEAST: bool` of the smallest: the first of equal ones, or with `const LAST: bool`
+// the last, NaN counting as largest and smallest.
 //
 // First pass: one invocation a run of at most `run` of an output's elements; it writes the index of the run's largest.
 // Second pass (where there are several runs): one invocation an output compares the runs' winners in order.
@@ -43,5 +44,6 @@ fn within_index(r: u32) -> u32 {
 
 // True if `x` takes the place of an earlier `best`.
 fn wins(x: S, best: S) -> bool {
-    return !is_nan(best) && (is_nan(x) || x > best);
+    let better = select(x > best, x < best, LEAST) || (LAST && x == best);
+    return (is_nan(x) && (LAST || !is_nan(best))) || (!is_nan(best) && better);
 }

@@ -1,4 +1,4 @@
-//! Index of the largest element along axes; the first of equal ones, and of NaNs.
+//! Index of the largest or smallest element along axes; the first of equal ones, and of NaNs, or the last.
 
 use crate::array::{Array, offsets};
 use crate::dtype::DType;
@@ -13,10 +13,14 @@ use crate::shape::{Axis, MAX_RANK};
 use crate::tensor::Tensor;
 
 /// Linear index, among the reduced elements, of the largest; the axes stay with length 1.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Argmax {
     /// The axes, ascending.
     pub axes: Vec<usize>,
+    /// True for the smallest.
+    pub least: bool,
+    /// True for the last of equal ones.
+    pub last: bool,
 }
 
 impl Tensor {
@@ -27,8 +31,35 @@ impl Tensor {
     /// The result carries [`crate::Error::Axis`] for an axis out of range.
     #[track_caller]
     pub fn argmax(&self, axis: impl Into<Axis>) -> Tensor {
-        let axis = axis.into().of(self.dims().rank());
-        let index = self.argmax_axes(&[axis]);
+        self.place_of(axis.into(), false, false)
+    }
+
+    /// Index of the smallest element along `axis`, which is removed; u32. Of equal elements the first counts, and NaN counts as
+    /// smallest, as in PyTorch.
+    ///
+    /// # Errors
+    /// The result carries [`crate::Error::Axis`] for an axis out of range.
+    #[track_caller]
+    pub fn argmin(&self, axis: impl Into<Axis>) -> Tensor {
+        self.place_of(axis.into(), true, false)
+    }
+
+    /// As [`Tensor::argmax`], but of equal elements, and of NaNs, the last counts.
+    #[track_caller]
+    pub fn argmax_last(&self, axis: impl Into<Axis>) -> Tensor {
+        self.place_of(axis.into(), false, true)
+    }
+
+    /// As [`Tensor::argmin`], but of equal elements, and of NaNs, the last counts.
+    #[track_caller]
+    pub fn argmin_last(&self, axis: impl Into<Axis>) -> Tensor {
+        self.place_of(axis.into(), true, true)
+    }
+
+    #[track_caller]
+    fn place_of(&self, axis: Axis, least: bool, last: bool) -> Tensor {
+        let axis = axis.of(self.dims().rank());
+        let index = self.places_of(Argmax { axes: vec![axis], least, last });
         if index.error().is_some() {
             return index;
         }
@@ -39,12 +70,17 @@ impl Tensor {
 
     #[track_caller]
     pub(crate) fn argmax_axes(&self, axes: &[usize]) -> Tensor {
+        self.places_of(Argmax { axes: axes.to_vec(), least: false, last: false })
+    }
+
+    #[track_caller]
+    fn places_of(&self, op: Argmax) -> Tensor {
         if self.error().is_some() {
             return self.clone();
         }
         let shape = *self.dims();
-        if let Some(&axis) = axes.iter().find(|&&axis| axis >= shape.rank()) {
-            return self.problem("argmax", Problem::Axis(axis, shape.rank()));
+        if let Some(&axis) = op.axes.iter().find(|&&axis| axis >= shape.rank()) {
+            return self.problem(op.name(), Problem::Axis(axis, shape.rank()));
         }
         // Integers as they are: f32 has not their digits.
         let comparable = match self.meta().dtype {
@@ -52,7 +88,7 @@ impl Tensor {
             DType::Bool => self.cast(DType::U32),
             DType::F32 | DType::I32 | DType::U32 => self.clone(),
         };
-        Tensor::apply(Argmax { axes: axes.to_vec() }, &[&comparable])
+        Tensor::apply(op, &[&comparable])
     }
 }
 
@@ -71,10 +107,11 @@ params! {
 
 impl Op for Argmax {
     fn name(&self) -> &'static str {
-        "argmax"
+        if self.least { "argmin" } else { "argmax" }
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {
+        words.push(u64::from(self.last));
         words.extend(self.axes.iter().map(|&axis| axis as u64));
     }
 
@@ -96,7 +133,9 @@ impl Op for Argmax {
             let value = |r: usize| inputs[0].data[kept[o] + reduced[r]];
             let mut best = 0;
             for r in 1..reduced.len() {
-                if !value(best).is_nan() && (value(r).is_nan() || value(r) > value(best)) {
+                let (x, before) = (value(r), value(best));
+                let better = if self.least { x < before } else { x > before } || self.last && x == before;
+                if x.is_nan() && (self.last || !before.is_nan()) || !before.is_nan() && better {
                     best = r;
                 }
             }
@@ -130,6 +169,7 @@ impl Op for Argmax {
         let kernel = |name: &'static str, pass: &'static File, units: usize, rounds: usize| {
             let is_nan = format!("fn $is_nan$(x: {element}) -> bool {{\n    return {is_nan};\n}}\n");
             let shader = each(Shader::of(&[&shaders::argmax::ARGMAX, pass]));
+            let shader = shader.constant("LEAST", self.least).constant("LAST", self.last);
             let mut kernel = Kernel::own(name, shader.alias("S", element).item(Item::new("is_nan", is_nan)));
             kernel.uniform(sizes);
             kernel.bind(Binding::input(0), "input", element);
@@ -155,8 +195,14 @@ impl Op for Argmax {
         vec![
             exact(Case::new("last", |x| x[0].argmax(1)).normal(&[37, 10])),
             exact(Case::new("middle", |x| x[0].argmax(1)).normal(&[5, 37, 3])),
-            exact(Case::new("ties", |x| x[0].argmax(1)).input(&[3, 5], DType::F32, ties)),
-            exact(Case::new("nan", |x| x[0].argmax(1)).input(&[3, 5], DType::F32, nan)),
+            exact(Case::new("ties", |x| x[0].argmax(1)).input(&[3, 5], DType::F32, ties.clone())),
+            exact(Case::new("nan", |x| x[0].argmax(1)).input(&[3, 5], DType::F32, nan.clone())),
+            exact(Case::new("last_ties", |x| x[0].argmax_last(1)).input(&[3, 5], DType::F32, ties.clone())),
+            exact(Case::new("last_nan", |x| x[0].argmax_last(1)).input(&[3, 5], DType::F32, nan.clone())),
+            exact(Case::new("least", |x| x[0].argmin(1)).normal(&[5, 37, 3])),
+            exact(Case::new("least_nan", |x| x[0].argmin(1)).input(&[3, 5], DType::F32, nan)),
+            exact(Case::new("least_last_long", |x| x[0].round().argmin_last(1)).normal(&[2, 100_003])),
+            exact(Case::new("least_i32", |x| x[0].argmin(0)).input(&[37, 5], DType::I32, Draw::Uniform(-2e9, 2e9))),
             exact(Case::new("i32", |x| (x[0].negative() - 7).argmax(0)).input(&[37, 5], DType::I32, Draw::Below(9))),
             exact(Case::new("u32", |x| x[0].argmax(1)).input(&[37, 5], DType::U32, Draw::Below(u32::MAX))),
             exact(Case::new("bool", |x| x[0].argmax(1)).input(&[37, 5], DType::Bool, Draw::Below(2))),

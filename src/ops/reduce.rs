@@ -1,4 +1,4 @@
-//! Sum, mean, maximum and minimum over any axes.
+//! Sum, product, mean, maximum and minimum over any axes.
 //!
 //! One kernel for all: each output is formed by one or more invocations in a fixed order, so results are the same bits
 //! in every run. Pointwise ops before a reduction run inside it. Where the last axis divides by four, four terms of an
@@ -27,6 +27,8 @@ use crate::tensor::Tensor;
 pub enum Kind {
     /// Sum.
     Sum,
+    /// Product.
+    Prod,
     /// Sum over number.
     Mean,
     /// Largest; NaN if there is one.
@@ -71,13 +73,18 @@ macro_rules! reductions {
 }
 
 reductions! {
-    /// Sum of the elements along `axes`; integers wrap.
+    /// Sum of the elements along `axes`; integers wrap. The sum of booleans is i32: how many are true.
     sum sum_keep sum_all Sum;
+    /// Product of the elements along `axes`; integers wrap, and that of booleans is i32. The gradient divides by nothing, so that it
+    /// is right where elements are 0.
+    prod prod_keep prod_all Prod;
     /// Mean of the elements along `axes`.
     mean mean_keep mean_all Mean;
-    /// Largest element along `axes`; NaN if there is one. The gradient goes to the first of equal elements.
+    /// Largest element along `axes`; NaN if there is one; of booleans, whether any is true. The gradient goes to the first of equal
+    /// elements.
     max max_keep max_all Max;
-    /// Smallest element along `axes`; NaN if there is one. The gradient goes to the first of equal elements.
+    /// Smallest element along `axes`; NaN if there is one; of booleans, whether all are true. The gradient goes to the first of equal
+    /// elements.
     min min_keep min_all Min;
 }
 
@@ -89,10 +96,17 @@ impl Tensor {
         }
         axes.sort_unstable();
         let shape = *self.dims();
-        let reduced = Tensor::apply(Reduce { kind, axes: axes.clone() }, &[&self.widen()]);
+        let is_bool = self.meta().dtype == DType::Bool;
+        let taken = match kind {
+            Kind::Sum | Kind::Prod if is_bool => self.cast(DType::I32),
+            Kind::Max | Kind::Min if is_bool => self.cast(DType::U32),
+            _ => self.widen(),
+        };
+        let reduced = Tensor::apply(Reduce { kind, axes: axes.clone() }, &[&taken]);
         let reduced = match kind {
             _ if reduced.error().is_some() => reduced,
-            Kind::Sum | Kind::Mean => reduced.result_of(self),
+            Kind::Sum | Kind::Prod if is_bool => reduced,
+            Kind::Sum | Kind::Prod | Kind::Mean => reduced.result_of(self),
             Kind::Max | Kind::Min => reduced.cast(self.meta().dtype),
         };
         if keep || reduced.error().is_some() {
@@ -103,10 +117,20 @@ impl Tensor {
     }
 }
 
+/// The product of all other elements along `axes`, for each one.
+fn others(x: &Tensor, axes: &[usize]) -> Tensor {
+    match axes {
+        [] => x.ones_like(),
+        &[axis] => x.products_of_others(axis),
+        axes => x.with_axes_last(axes, |rows| rows.products_of_others(1)),
+    }
+}
+
 impl Op for Reduce {
     fn name(&self) -> &'static str {
         match self.kind {
             Kind::Sum => "sum",
+            Kind::Prod => "prod",
             Kind::Mean => "mean",
             Kind::Max => "max",
             Kind::Min => "min",
@@ -136,6 +160,7 @@ impl Op for Reduce {
         let count: usize = self.axes.iter().map(|&axis| shape[axis]).product();
         vec![Some(match self.kind {
             Kind::Sum => spread,
+            Kind::Prod => spread * others(input, &self.axes),
             Kind::Mean => spread.scale(1.0 / count as f64),
             Kind::Max | Kind::Min => {
                 let signed = if self.kind == Kind::Max { input.clone() } else { -input };
@@ -159,6 +184,10 @@ impl Op for Reduce {
                 Kind::Sum if output.dtype.is_integer() => {
                     output.dtype.wrap(values.fold(0i64, |sum, x| sum.wrapping_add(x as i64)))
                 }
+                Kind::Prod if output.dtype.is_integer() => {
+                    output.dtype.wrap(values.fold(1i64, |product, x| product.wrapping_mul(x as i64)))
+                }
+                Kind::Prod => values.product(),
                 Kind::Sum => values.sum(),
                 Kind::Mean => values.sum::<f64>() / count,
                 Kind::Max => values.fold(f64::NEG_INFINITY, |a, b| if a.is_nan() || b < a { a } else { b }),
@@ -224,6 +253,30 @@ impl Op for Reduce {
                 .tolerance(Tolerance::Exact)
                 .not_differentiable(),
         );
+        // Factors around 1, and zeros: products of many stay numbers.
+        let products = Tolerance::Pointwise { absolute: 2e-6, relative: 2e-5 };
+        for (label, shape, axes, draw) in [
+            ("prod_last", &[37, 131][..], &[1][..], Draw::Uniform(0.9, 1.1)),
+            ("prod_middle", &[3, 37, 8], &[1], Draw::Uniform(0.9, 1.1)),
+            ("prod_ends", &[3, 5, 7], &[0, 2], Draw::Uniform(-1.5, 1.5)),
+            ("prod_all", &[37, 4], &[0, 1], Draw::Uniform(0.9, 1.1)),
+            ("prod_one", &[1, 37], &[0], Draw::Normal),
+            ("prod_zeros", &[5, 7], &[1], Draw::Values(&[1.5, 0.0, -0.5, 2.0, 1.0, 0.5, 3.0, 0.0])),
+        ] {
+            let case = Case::new(label, move |x| x[0].prod(axes)).input(shape, DType::F32, draw);
+            cases.push(case.tolerance(products));
+        }
+        let whole = |name: &str, form: fn(&Tensor) -> Tensor, dtype: DType, draw: Draw| {
+            let case = Case::new(name, move |x| form(&x[0])).input(&[37, 131], dtype, draw);
+            case.tolerance(Tolerance::Exact).not_differentiable()
+        };
+        cases.extend([
+            whole("prod_i32", |x| x.prod(&[1]), DType::I32, Draw::Uniform(-9.0, 9.0)),
+            whole("sum_bool", |x| x.sum(&[0]), DType::Bool, Draw::Below(2)),
+            whole("max_bool", |x| x.max(&[0]), DType::Bool, Draw::Below(2)),
+            whole("any_f32", |x| x.floor().any(&[1]), DType::F32, Draw::Uniform(0.0, 1.01)),
+            whole("all_i32", |x| x.all_keep(&[1]), DType::I32, Draw::Below(100)),
+        ]);
         cases.push(
             Case::new("sum_of_products", |x| (&x[0] * &x[1]).exp().sum(&[0])).normal(&[131, 5]).normal(&[5]).tolerance(
                 // The terms are exponentials of products of normals: up to e^9, so the bound is relative.
@@ -286,6 +339,7 @@ impl Reduce {
         };
         let initial = match (self.kind, scalar) {
             (Kind::Sum | Kind::Mean, _) => "$S$(0)",
+            (Kind::Prod, _) => "$S$(1)",
             (Kind::Max, "f32") => "bitcast<f32>(0xff800000u + $p$.zero)",
             (Kind::Min, "f32") => "bitcast<f32>(0x7f800000u + $p$.zero)",
             (Kind::Max, "i32") => "i32(-2147483648)",
@@ -350,6 +404,7 @@ impl Reduce {
     fn combine(&self, name: &'static str, kind: &str, scalar: &str, words: &str) -> Item {
         let plain = match self.kind {
             Kind::Sum | Kind::Mean => "a + b",
+            Kind::Prod => "a * b",
             Kind::Max => "max(a, b)",
             Kind::Min => "min(a, b)",
         };
