@@ -17,13 +17,22 @@ use crate::shape::Shape;
 use crate::tensor::Tensor;
 
 impl Device {
-    /// A tensor of `shape` with these elements, row-major. The data stay on the host until a run needs them.
+    /// A tensor of `shape` with these elements, row-major. The data stay on the host until a run needs them. Its dtype is that of
+    /// [`Element`]: f64 and bf16 become f32, whole numbers of other widths i32 or u32.
     ///
     /// # Errors
-    /// The result carries [`crate::Error::Shape`] if the number of elements is not that of `shape`.
+    /// The result carries [`crate::Error::Shape`] if the number of elements is not that of `shape`, [`crate::Error::Value`] for a whole
+    /// number that 32 bits do not hold.
     #[track_caller]
     pub fn tensor<T: Element>(&self, data: &[T], shape: &[usize]) -> Tensor {
-        self.upload(T::pack(data), T::DTYPE, shape, None)
+        match T::pack(data) {
+            Ok(packed) => self.upload(packed, T::DTYPE, shape, None),
+            Err(place) => {
+                let what = format!("element {place}, {}, is none of {}", data[place].to_f64(), T::DTYPE);
+                let problem = Problem::Value(what, "pass whole numbers of 32 bits, or floats");
+                Tensor::invalid(self, problem.at("tensor", Location::caller()), Location::caller())
+            }
+        }
     }
 
     /// Integer class labels, shape `[labels.len()]`, dtype u32; their maximum is kept for the check in

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::compute::{evaluate, take_failure, wanted};
 use crate::array::Array;
 use crate::device::Device;
-use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::graph::{Node, ParameterLeaf, Snapshot, Source, Value};
 use crate::host::{Element, HostData};
@@ -78,13 +77,18 @@ impl Device {
 impl Tensor {
     /// All elements, row-major. Runs what is recorded, and waits for it.
     ///
+    /// f64 reads any dtype; whole numbers of other widths read i32 and u32, and bf16 reads f32, where they hold what is there. Else `T` is
+    /// the dtype's own type.
+    ///
     /// # Errors
-    /// The error that the tensor carries, [`Error::DType`] if `T` is not its element type, or what running it met.
+    /// The error that the tensor carries, [`Error::DType`] if `T` does not read its dtype, [`Error::Value`] for an element that `T` does
+    /// not hold, or what running it met.
     #[track_caller]
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
-        self.check_dtype(T::DTYPE, Location::caller())?;
+        let at = Location::caller();
+        self.check_dtype::<T>(at)?;
         let data = read(self.node())?;
-        unpack(&data)
+        unpack(&data, at)
     }
 
     /// [`Tensor::to_vec`] without blocking the thread.
@@ -93,21 +97,22 @@ impl Tensor {
     /// As [`Tensor::to_vec`].
     #[track_caller]
     pub fn to_vec_async<T: Element>(&self) -> impl Future<Output = Result<Vec<T>>> + use<T> {
-        let checked = self.check_dtype(T::DTYPE, Location::caller());
+        let at = Location::caller();
+        let checked = self.check_dtype::<T>(at);
         let tensor = self.clone();
         async move {
             checked?;
             let data = read_async(tensor.node().clone()).await?;
-            unpack(&data)
+            unpack(&data, at)
         }
     }
 
-    fn check_dtype(&self, wanted: DType, at: &'static Location<'static>) -> Result<()> {
+    fn check_dtype<T: Element>(&self, at: &'static Location<'static>) -> Result<()> {
         let dtype = self.dtype()?;
-        if dtype == wanted {
+        if T::reads(dtype) {
             return Ok(());
         }
-        Err(Error::DType { op: "to_vec", at, what: format!("the tensor holds {dtype}, not {wanted}") })
+        Err(Error::DType { op: "to_vec", at, what: format!("the tensor holds {dtype}, not {}", T::NAME) })
     }
 
     /// The only element, of any dtype, as f64. Runs what is recorded, and waits for it.
@@ -154,8 +159,11 @@ impl Tensor {
     }
 }
 
-fn unpack<T: Element>(data: &HostData) -> Result<Vec<T>> {
-    T::unpack(data).ok_or_else(|| Error::internal("a read gave another dtype than the tensor's"))
+fn unpack<T: Element>(data: &HostData, at: &'static Location<'static>) -> Result<Vec<T>> {
+    T::unpack(data).map_err(|place| {
+        let what = format!("element {place}, {}, is no {}", data.get(place), T::NAME);
+        Error::Value { op: "to_vec", at, what, next: "read it as f64, or change it first" }
+    })
 }
 
 /// The elements of a node, run if needed.

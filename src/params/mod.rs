@@ -22,6 +22,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use crate::error::{Problem, Result};
+use crate::host::Element;
 use crate::init::Init;
 use crate::rng::Draws;
 use crate::shape::Shape;
@@ -188,18 +189,19 @@ impl Param {
         Ok(self.tensor().to_array()?.data)
     }
 
-    /// Overwrites it. Tensors recorded before keep the values from before.
+    /// Overwrites it with numbers of any type, which f32 rounds once. Tensors recorded before keep the values from before.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] unless there is one value an element; else what computing held tensors or writing met.
     #[track_caller]
-    pub fn set(&self, values: &[f64]) -> Result<()> {
+    pub fn set<T: Element>(&self, values: &[T]) -> Result<()> {
         let number = self.entry.clone()?;
         let shape = self.store.lock().entries[number].shape;
         if values.len() != shape.elements() {
             let what = format!("{} values for parameter `{}` of shape {shape}", values.len(), self.name());
             return Err(Problem::Shape(what, "pass one value an element").at("set", Location::caller()));
         }
+        let values: Vec<f64> = values.iter().map(|value| value.to_f64()).collect();
         self.store.overwrite([Ok((number, values))])
     }
 
