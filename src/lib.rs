@@ -32,7 +32,8 @@
 //! # What to read first
 //!
 //! To use Kiln: [`Device`], [`Tensor`], [`ParamStore`], [`nn`], [`optim::Optimizer`], [`schedule`], [`data`], then
-//! [`train`]. The example `train_cnn` has all of them in one program; [`from_pytorch`] has PyTorch's names.
+//! [`train`]. The example `train_cnn` has all of them in one program; [`guide`] tells of
+//! layers and losses of your own, and [`from_pytorch`] has PyTorch's names.
 //!
 //! To change it: `src/ops/softmax.rs`, for every op file has its form; [`graph`], [`autograd`], [`plan`]; then
 //! `src/engine`, where a read or a step turns what was recorded into a run.
@@ -107,8 +108,6 @@
 //! | [`train`] | checkpoints and metrics |
 //! | [`prelude`] | what a training program imports |
 #![deny(missing_docs)]
-// For rustdoc only: it follows Send and Sync of a `Device` through all of wgpu's types, deeper than the default of 128.
-#![recursion_limit = "256"]
 
 mod arena;
 pub mod array;
@@ -188,6 +187,14 @@ pub mod prelude {
     };
     pub use crate::optim::{Adam, AdamConfig, AdamW, AdamWConfig, Optimizer, Optimizers, Sgd, SgdConfig};
     pub use crate::{DType, Device, Error, Init, Param, ParamStore, Path, Precision, Result, Tensor, no_grad};
+}
+
+pub mod guide {
+    #![doc = include_str!("../docs/guide.md")]
+    // What its links name.
+    #![allow(unused_imports)]
+    use crate::prelude::*;
+    use crate::state::State;
 }
 
 pub mod from_pytorch {

@@ -56,10 +56,22 @@ impl Memory {
 #[derive(Debug, Clone)]
 pub(crate) struct Buffer(Arc<BufferInner>);
 
+/// A driver's buffer, behind a pointer that says that threads may share it: who asks whether a tensor's handle is `Send`
+/// ends here, and does not follow wgpu's types deeper than the compiler's limit. Structs of users hold tensors.
+trait Raw: std::fmt::Debug + Send + Sync {
+    fn buffer(&self) -> &wgpu::Buffer;
+}
+
+impl Raw for wgpu::Buffer {
+    fn buffer(&self) -> &wgpu::Buffer {
+        self
+    }
+}
+
 #[derive(Debug)]
 struct BufferInner {
     id: u64,
-    raw: wgpu::Buffer,
+    raw: Box<dyn Raw>,
     bytes: u64,
     memory: Arc<Memory>,
     /// Number of values that a user can still reach.
@@ -107,6 +119,7 @@ impl Buffer {
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size: bytes, usage, mapped_at_creation };
         let raw = device.create_buffer(&descriptor);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let raw: Box<dyn Raw> = Box::new(raw);
         Ok(Buffer(Arc::new(BufferInner { id, raw, bytes, memory: memory.clone(), held: AtomicUsize::new(0) })))
     }
 
@@ -115,7 +128,7 @@ impl Buffer {
     }
 
     pub fn raw(&self) -> &wgpu::Buffer {
-        &self.0.raw
+        self.0.raw.buffer()
     }
 
     pub fn bytes(&self) -> u64 {
