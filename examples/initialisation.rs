@@ -16,7 +16,7 @@ type Curve = (&'static str, Vec<f64>);
 /// Standard deviations by layer: of what comes out of each before its ReLU, and of the gradient there.
 fn deviations(device: &Device, init: Init, scaled_by_batch: bool) -> Result<[Vec<f64>; 2]> {
     let params = ParamStore::new(device, 42);
-    let layer = |number| Linear::with(&params.root().child(number), WIDTH, WIDTH, false, init);
+    let layer = |number| Linear::with(&params.root().child(number), WIDTH, WIDTH, LinearConfig { bias: false, init });
     let layers: Vec<Linear> = (0..LAYERS).map(layer).collect();
     let x = device.normal(&[WIDTH, WIDTH], 0.0, 1.0, 1);
     let outputs = |last: usize| {

@@ -182,8 +182,9 @@ pub mod fuzzing {
 /// What a training program uses.
 pub mod prelude {
     pub use crate::nn::{
-        AvgPool2d, BatchNorm1d, BatchNorm2d, Conv2d, Conv2dConfig, Dropout, Embedding, Flatten, LayerNorm, Linear,
-        MaxPool2d, Mode, Module, MultiHeadAttention, MultiHeadAttentionConfig, Sequential,
+        AvgPool2d, BatchNorm1d, BatchNorm2d, Conv2d, Conv2dConfig, Dropout, Embedding, EmbeddingConfig, Flatten,
+        LayerNorm, Linear, LinearConfig, MaxPool2d, Mode, Module, MultiHeadAttention, MultiHeadAttentionConfig,
+        Sequential,
     };
     pub use crate::optim::{Adam, AdamConfig, AdamW, AdamWConfig, Optimizer, Optimizers, Sgd, SgdConfig};
     pub use crate::{DType, Device, Error, Init, Param, ParamStore, Path, Precision, Result, Tensor, no_grad};

@@ -231,8 +231,13 @@ fn the_padding_row_of_an_embedding_starts_and_stays_as_zeros() {
     for device in devices() {
         let params = ParamStore::new(&device, 7);
         let init = Init::Normal { mean: 0.0, deviation: 1.0 };
-        let padded = Embedding::with(&params.root().child("padded"), 37, 5, Some(3), init);
-        let first = Embedding::with(&params.root().child("first"), 4, 3, Some(0), Init::Ones);
+        let padded = Embedding::with(&params.root().child("padded"), 37, 5, EmbeddingConfig { padding: Some(3), init });
+        let first = Embedding::with(
+            &params.root().child("first"),
+            4,
+            3,
+            EmbeddingConfig { padding: Some(0), init: Init::Ones },
+        );
         let weight = padded.weight.values().unwrap();
         assert_eq!(weight[15..20], [0.0; 5]);
         assert!(weight[..15].iter().chain(&weight[20..]).all(|&x| x != 0.0));

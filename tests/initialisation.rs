@@ -336,7 +336,7 @@ fn a_whole_model_is_initialised_by_a_function_of_names_and_shapes() {
 #[test]
 fn the_row_of_padding_stays_zeros() {
     let store = ParamStore::new(&Device::cpu(), 3);
-    let table = Embedding::with(&store.root(), 5, 3, Some(2), Init::Ones);
+    let table = Embedding::with(&store.root(), 5, 3, EmbeddingConfig { padding: Some(2), init: Init::Ones });
     for _ in 0..2 {
         table.weight.reinit(Init::Constant(0.5)).unwrap();
         let values = table.weight.values().unwrap();

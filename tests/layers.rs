@@ -115,7 +115,7 @@ fn functions_are_layers_of_a_sequence() {
         .add(Linear::new(&root.child(0), 3, 4))
         .add(Tensor::relu)
         .add(|x: &Tensor| x.leaky_relu(0.1))
-        .add(Linear::with(&root.child(3), 4, 2, false, Init::Ones));
+        .add(Linear::with(&root.child(3), 4, 2, LinearConfig { bias: false, init: Init::Ones }));
     let x = Device::cpu().array(&common::normals(&[5, 3], 1));
     assert_eq!(net.forward(&x, Mode::Train).shape().unwrap(), [5, 2]);
     assert_eq!(store.names(), ["0.weight", "0.bias", "3.weight"]);

@@ -73,7 +73,7 @@ pub fn train(
 /// The weights of y = 3 x1 + 2 x2 + noise as a run finds them.
 pub fn regression(params: &ParamStore, steps: u64, lr: f64, make: Make) -> Result<Vec<f64>> {
     let device = params.device();
-    let line = Linear::with(&params.root(), 2, 1, false, Init::FAN_IN_UNIFORM);
+    let line = Linear::with(&params.root(), 2, 1, LinearConfig { bias: false, ..Default::default() });
     let x = device.uniform(&[256, 2], -1.0, 1.0, 1);
     let y = x.matmul(&device.tensor(&[3.0f32, 2.0], &[2, 1])) + device.normal(&[256, 1], 0.0, 0.1, 2);
     device.eval(&[&x, &y])?;

@@ -8,8 +8,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use kiln::data::{Batch, Dataset, Loader, Splits};
 use kiln::prelude::{
-    AdamW, AdamWConfig, Conv2d, Conv2dConfig, DType, Device, Dropout, Linear, Mode, Module, Optimizer, ParamStore,
-    Precision, Sgd, SgdConfig, Tensor, no_grad,
+    AdamW, AdamWConfig, Conv2d, Conv2dConfig, DType, Device, Dropout, Linear, LinearConfig, Mode, Module, Optimizer,
+    ParamStore, Precision, Sgd, SgdConfig, Tensor, no_grad,
 };
 use kiln::schedule;
 use kiln::train::metrics::ConfusionMatrix;
@@ -38,7 +38,12 @@ impl Cnn {
         Cnn {
             conv1: Conv2d::new(&root.child("conv1"), channels, 16, [3, 3], config()),
             conv2: Conv2d::new(&root.child("conv2"), 16, 32, [3, 3], config()),
-            fc1: Linear::with(&root.child("fc1"), features, 64, true, args.init.init()),
+            fc1: Linear::with(
+                &root.child("fc1"),
+                features,
+                64,
+                LinearConfig { init: args.init.init(), ..Default::default() },
+            ),
             dropout: Dropout::new(&root.child("dropout"), args.dropout),
             fc2: Linear::new(&root.child("fc2"), 64, classes),
         }

@@ -5,6 +5,21 @@ use crate::init::Init;
 use crate::params::{Param, Path};
 use crate::tensor::Tensor;
 
+/// What shapes or draws the parameters of an embedding. The defaults are PyTorch's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EmbeddingConfig {
+    /// The number for padding: its vector is zeros and stays so, for it gets no gradient (PyTorch's `padding_idx`).
+    pub padding: Option<usize>,
+    /// Initial values of the others.
+    pub init: Init,
+}
+
+impl Default for EmbeddingConfig {
+    fn default() -> Self {
+        EmbeddingConfig { padding: None, init: Init::Normal { mean: 0.0, deviation: 1.0 } }
+    }
+}
+
 /// A vector of features for each of some numbers (words, characters, positions), as `torch.nn.Embedding`.
 #[derive(Debug, Clone)]
 pub struct Embedding {
@@ -18,13 +33,13 @@ impl Embedding {
     /// For numbers below `numbers`; standard normal initial values, as PyTorch's.
     #[track_caller]
     pub fn new(path: &Path, numbers: usize, features: usize) -> Embedding {
-        Embedding::with(path, numbers, features, None, Init::Normal { mean: 0.0, deviation: 1.0 })
+        Embedding::with(path, numbers, features, EmbeddingConfig::default())
     }
 
-    /// With a number for padding, whose vector is zeros and stays so, for it gets no gradient, and a choice of initial values
-    /// for the others, as PyTorch's `padding_idx`.
+    /// With a number for padding and a choice of initial values.
     #[track_caller]
-    pub fn with(path: &Path, numbers: usize, features: usize, padding: Option<usize>, init: Init) -> Embedding {
+    pub fn with(path: &Path, numbers: usize, features: usize, config: EmbeddingConfig) -> Embedding {
+        let EmbeddingConfig { padding, init } = config;
         Embedding { weight: path.param_but_for("weight", &[numbers, features], init, padding), padding }
     }
 

@@ -89,7 +89,7 @@ fn scaling_may_start_from_what_is_there_and_stop_early() {
 fn an_output_without_variance_is_an_error_that_names_the_layer() {
     let device = Device::cpu();
     let store = ParamStore::new(&device, 3);
-    let layer = Linear::with(&store.root().child("layer"), 4, 3, false, Init::HE);
+    let layer = Linear::with(&store.root().child("layer"), 4, 3, LinearConfig { bias: false, init: Init::HE });
     let plain = LsuvConfig::default();
     let inputs = [
         device.zeros(&[5, 4]),
