@@ -225,7 +225,8 @@ def scan_cases():
 def special_cases():
     x = f32(values.SPECIAL)
     for op, function in {
-        **{op: function for op, (function, _, _) in UNARY.items()},
+        # PyTorch's hardswish multiplies by 6 first, which overflows.
+        **{op: function for op, (function, _, _) in UNARY.items() if op != "hardswish"},
         **ROUNDING,
         "is_nan": torch.isnan,
         "is_inf": torch.isinf,

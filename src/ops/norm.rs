@@ -86,3 +86,32 @@ enum Reduction {
     Max,
     Min,
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{DType, Device, Error};
+
+    #[test]
+    fn second_derivatives_at_zeros_are_numbers() {
+        let x = Device::cpu().tensor(&[0.0f32, 0.0, 3.0, 0.0], &[2, 2]).variable();
+        for p in [0.5, 1.0, 1.5, 2.0, 3.0, f64::INFINITY] {
+            let first = x.norm(p, -1).sum_all().gradients(&[&x]).unwrap().remove(0);
+            assert!(first.to_vec::<f32>().unwrap().iter().all(|g| g.is_finite()), "norm {p}");
+            if first.requires_grad() {
+                let second = first.sum_all().gradients(&[&x]).unwrap().remove(0);
+                assert!(second.to_vec::<f32>().unwrap().iter().all(|g| g.is_finite()), "norm {p}");
+            }
+        }
+    }
+
+    #[test]
+    fn integers_nan_and_axes_beyond_the_rank_are_refused() {
+        let x = Device::cpu().zeros(&[2, 3]);
+        assert!(matches!(x.cast(DType::I32).norm_all(2.0).error(), Some(Error::DType { op: "norm", .. })));
+        assert!(matches!(x.norm_all(f64::NAN).error(), Some(Error::Value { op: "norm", .. })));
+        assert!(matches!(x.norm(2.0, 2).error(), Some(Error::Axis { op: "norm", .. })));
+        assert!(matches!(x.log_sum_exp(&[0, 0]).error(), Some(Error::Shape { .. })));
+        assert!(matches!(x.any(5).error(), Some(Error::Axis { .. })));
+        assert!(matches!(x.std(5, 1).error(), Some(Error::Axis { .. })));
+    }
+}

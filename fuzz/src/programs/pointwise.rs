@@ -54,7 +54,7 @@ impl Grower<'_> {
     pub(super) fn unary(&mut self) {
         let x = self.float();
         let (low, high, largest, t) = (x.low, x.high, x.largest(), &x.tensor);
-        let kind = self.below(20);
+        let kind = self.below(36);
         let (name, y, low, high, rounding) = match kind {
             0 => ("relu", t.relu(), low.max(0.0), high.max(0.0), Exact),
             1 => ("abs", t.abs(), 0.0, largest, Exact),
@@ -76,6 +76,21 @@ impl Grower<'_> {
             17 if low > 0.05 || high < -0.05 => {
                 ("recip", t.recip(), (1.0 / low).min(1.0 / high), (1.0 / low).max(1.0 / high), Basic)
             }
+            20 => ("sin", t.sin(), -1.0, 1.0, Function),
+            21 => ("cos", t.cos(), -1.0, 1.0, Function),
+            22 => ("atan", t.atan(), -1.6, 1.6, Function),
+            23 => ("asinh", t.asinh(), low.asinh(), high.asinh(), Function),
+            24 => ("mish", t.mish(), -0.4, high.max(0.0), Function),
+            25 => ("softsign", t.softsign(), -1.0, 1.0, Basic),
+            26 => ("selu", t.selu(), -1.8, high.max(0.0) * 1.1, Function),
+            27 => ("erfc", t.erfc(), 0.0, 2.0, Function),
+            28 => ("log_sigmoid", t.log_sigmoid(), low.min(0.0) - 0.7, 0.0, Function),
+            29 => ("hardswish", t.hardswish(), -0.4, high.max(0.0), Basic),
+            30 if largest <= 4.0 => ("sinh", t.sinh(), low.sinh(), high.sinh(), Function),
+            31 if largest <= 4.0 => ("cosh", t.cosh(), 1.0, largest.cosh(), Function),
+            32 if high <= 4.0 => ("exp2", t.exp2(), 0.0, high.exp2(), Function),
+            33 if low > 0.01 => ("log2", t.log2(), low.log2(), high.log2(), Function),
+            34 if low > 0.05 => ("rsqrt", t.rsqrt(), 0.0, 1.0 / low.sqrt(), Basic),
             18 => {
                 let slope = self.number(0.0, 0.5);
                 ("leaky_relu", t.leaky_relu(slope), low.min(0.0), high.max(0.0), Basic)
@@ -103,7 +118,7 @@ impl Grower<'_> {
         let y = self.partner(&x);
         let (mut x, mut y) = if self.chance(2) { (y, x) } else { (x, y) };
         let is_float = x.dtype.is_float();
-        let kind = self.below(8);
+        let kind = self.below(10);
         if is_float && kind >= 5 {
             let Some(divisor) = self.positive(&y) else { return };
             y = divisor;
@@ -134,6 +149,12 @@ impl Grower<'_> {
             5 => ("minimum", a.minimum(b), (x.low.min(y.low), x.high.min(y.high)), Exact),
             6 if self.chance(2) => ("maximum", a.maximum(b), (x.low.max(y.low), x.high.max(y.high)), Exact),
             7 if is_float => ("pow", a.pow(b), (0.0, x.high.max(1.0 / x.low)), Function),
+            8 if is_float => ("hypot", a.hypot(b), (0.0, x.largest() + y.largest()), Function),
+            9 if is_float => {
+                let low = x.low.max(y.low);
+                ("logaddexp", a.logaddexp(b), (low, x.high.max(y.high) + 0.7), Function)
+            }
+            8 => ("fmod", a.fmod(b), everything, Basic),
             _ if is_float => ("over", a / b, corners(|a, b| a / b), Basic),
             _ => ("over", a / b, everything, Basic),
         };

@@ -216,3 +216,21 @@ impl Tensor {
         self.slice(axis, 0, half) * gate(&self.slice(axis, half, half))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{DType, Device, Error};
+
+    #[test]
+    fn what_does_not_fit_is_an_error_of_the_activation() {
+        let x = Device::cpu().zeros(&[2, 3]);
+        assert!(matches!(x.glu(1).error(), Some(Error::Shape { op: "glu", .. })));
+        assert!(matches!(x.swiglu(-3).error(), Some(Error::Axis { op: "swiglu", .. })));
+        assert!(matches!(x.prelu(&x.device().zeros(&[2])).error(), Some(Error::Shape { op: "prelu", .. })));
+        assert!(matches!(x.celu(0.0).error(), Some(Error::Value { op: "celu", .. })));
+        assert!(matches!(x.softshrink(-1.0).error(), Some(Error::Value { op: "softshrink", .. })));
+        assert!(matches!(x.softplus_with(0.0, 20.0).error(), Some(Error::Value { op: "softplus", .. })));
+        assert!(matches!(x.cast(DType::I32).mish().error(), Some(Error::DType { op: "mish", .. })));
+        assert!(matches!(x.relu6().shape(), Ok([2, 3])));
+    }
+}

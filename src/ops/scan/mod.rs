@@ -137,3 +137,30 @@ pub(crate) fn kernels(rows: &Rows, program: &Program) -> Lowering {
     before.shader.items.retain(|item| item.name != "element");
     Lowering::Kernels { kernels: vec![totals, before, write], temporaries: vec![rows.rows * parts * program.words] }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{DType, Device, Error};
+
+    #[test]
+    fn an_axis_beyond_the_rank_and_booleans_are_refused() {
+        let x = Device::cpu().zeros(&[2, 3]);
+        assert!(matches!(x.cumprod(2).error(), Some(Error::Axis { op: "cumprod", .. })));
+        assert!(matches!(x.cummin(-3)[1].error(), Some(Error::Axis { op: "cummin", .. })));
+        assert!(matches!(x.cast(DType::Bool).cummax(0)[0].error(), Some(Error::DType { op: "cummax", .. })));
+        assert!(matches!(x.cast(DType::I32).logcumsumexp(0).error(), Some(Error::DType { .. })));
+    }
+
+    #[test]
+    fn second_derivatives_of_products_hold_at_zeros() {
+        let x = Device::cpu().tensor(&[2.0f32, 0.0, 3.0, 5.0], &[4]).variable();
+        let y = x.prod_all();
+        let first = y.gradients(&[&x]).unwrap().remove(0);
+        assert_eq!(first.to_vec::<f32>().unwrap(), [0.0, 30.0, 0.0, 0.0]);
+        // d/dx of 30, with the others for x_1: 15, -, 10, 6.
+        let second = first.slice(0, 1, 1).sum_all().gradients(&[&x]).unwrap().remove(0);
+        assert_eq!(second.to_vec::<f32>().unwrap(), [15.0, 0.0, 10.0, 6.0]);
+        let third = first.slice(0, 0, 1).sum_all().gradients(&[&x]).unwrap().remove(0);
+        assert_eq!(third.to_vec::<f32>().unwrap(), [0.0, 15.0, 0.0, 0.0]);
+    }
+}
