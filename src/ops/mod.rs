@@ -42,6 +42,7 @@ pub(crate) mod shared;
 pub mod softmax;
 pub(crate) mod tiles;
 mod truth;
+pub mod unfold;
 mod variance;
 pub(crate) mod variants;
 pub mod view;
@@ -56,7 +57,7 @@ macro_rules! op_list {
 
         /// Every op's cases, named `op/case`.
         pub fn all_cases() -> Vec<Case> {
-            let mut all = attention::cases();
+            let mut all = [attention::cases(), conv2d::composed()].concat();
             $($(all.extend(<$module::$op as Op>::cases().into_iter().map(|mut case| {
                 case.name = format!("{}/{}", stringify!($op), case.name);
                 case
@@ -97,4 +98,5 @@ op_list! {
     concat: Concat;
     matmul: Matmul;
     conv2d: Conv2d, Conv2dDataGrad, Conv2dWeightGrad;
+    unfold: Unfold, Fold;
 }

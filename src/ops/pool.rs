@@ -1,4 +1,6 @@
-//! What max and average pooling share: the window and its shape rule.
+//! What poolings and what else slides share: windows and their shape rules.
+
+pub mod spans;
 
 use crate::error::Problem;
 use crate::kernel::MAX_ITERATIONS;

@@ -10,22 +10,29 @@ use crate::shader::{Shader, params};
 use crate::shaders::conv2d::{SPREAD, SUMS, SUMS_SUBGROUP};
 use crate::shape::Shape;
 
-/// Stride, padding, dilation (height, width) and groups of a convolution.
+/// Stride, padding, dilation and groups of a convolution over `D` axes, outermost first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Conv2dOptions {
+pub struct ConvOptions<const D: usize> {
     /// Input elements between neighbouring outputs.
-    pub stride: [usize; 2],
+    pub stride: [usize; D],
     /// Zeros around the image, on both sides of each axis.
-    pub padding: [usize; 2],
+    pub padding: [usize; D],
     /// Input elements between neighbouring taps.
-    pub dilation: [usize; 2],
+    pub dilation: [usize; D],
     /// Number of groups that channels are divided into; a filter sees one.
     pub groups: usize,
 }
 
-impl Default for Conv2dOptions {
+/// Of a convolution over one axis.
+pub type Conv1dOptions = ConvOptions<1>;
+/// Of a convolution over height and width.
+pub type Conv2dOptions = ConvOptions<2>;
+/// Of a convolution over depth, height and width.
+pub type Conv3dOptions = ConvOptions<3>;
+
+impl<const D: usize> Default for ConvOptions<D> {
     fn default() -> Self {
-        Conv2dOptions { stride: [1; 2], padding: [0; 2], dilation: [1; 2], groups: 1 }
+        ConvOptions { stride: [1; D], padding: [0; D], dilation: [1; D], groups: 1 }
     }
 }
 

@@ -10,20 +10,26 @@
 //!
 //! Rates on software drivers, and what was tried there: `docs/software-drivers.md`, "conv2d".
 
+mod any;
 mod blocks;
 mod cases;
+mod composed;
 mod data_grad;
 mod depthwise;
 mod first;
 mod geometry;
 mod one_by_one;
 mod site;
+mod transposed;
 mod weight_grad;
 
+pub use any::Padding;
+pub(super) use composed::cases as composed;
 pub use data_grad::Conv2dDataGrad;
-pub use geometry::Conv2dOptions;
+pub use geometry::{Conv1dOptions, Conv2dOptions, Conv3dOptions, ConvOptions};
 use geometry::{Geometry, Tile};
 use site::{Direction, Site};
+pub use transposed::TransposeOptions;
 pub use weight_grad::Conv2dWeightGrad;
 
 use crate::array::Array;
