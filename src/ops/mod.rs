@@ -36,6 +36,7 @@ pub mod pool;
 pub mod product;
 pub mod random;
 pub mod reduce;
+pub mod resample;
 pub(crate) mod rows;
 pub mod scan;
 pub(crate) mod shared;
@@ -99,4 +100,5 @@ op_list! {
     matmul: Matmul;
     conv2d: Conv2d, Conv2dDataGrad, Conv2dWeightGrad;
     unfold: Unfold, Fold;
+    resample: Resample, ResampleBackward;
 }
