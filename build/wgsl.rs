@@ -63,6 +63,7 @@ const WORDS: &[&str] = &[
     "all",
     "any",
     "atomicAdd",
+    "atomicMax",
     "bitcast",
     "ceil",
     "clamp",

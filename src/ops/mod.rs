@@ -28,6 +28,7 @@ pub mod layer_norm;
 pub mod log_sum_exp;
 mod losses;
 pub mod matmul;
+pub mod max_pool;
 pub mod max_pool2d;
 mod norm;
 pub mod pad;
@@ -44,6 +45,7 @@ pub mod softmax;
 pub(crate) mod tiles;
 mod truth;
 pub mod unfold;
+pub mod unpool;
 mod variance;
 pub(crate) mod variants;
 pub mod view;
@@ -101,4 +103,6 @@ op_list! {
     conv2d: Conv2d, Conv2dDataGrad, Conv2dWeightGrad;
     unfold: Unfold, Fold;
     resample: Resample, ResampleBackward;
+    max_pool: MaxPool, MaxPoolBackward;
+    unpool: Unpool;
 }
