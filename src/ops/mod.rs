@@ -42,6 +42,7 @@ pub(crate) mod rows;
 pub mod scan;
 pub(crate) mod shared;
 pub mod softmax;
+pub mod spatial;
 pub(crate) mod tiles;
 mod truth;
 pub mod unfold;
@@ -60,7 +61,7 @@ macro_rules! op_list {
 
         /// Every op's cases, named `op/case`.
         pub fn all_cases() -> Vec<Case> {
-            let mut all = [attention::cases(), conv2d::composed()].concat();
+            let mut all = [attention::cases(), conv2d::composed(), spatial::cases()].concat();
             $($(all.extend(<$module::$op as Op>::cases().into_iter().map(|mut case| {
                 case.name = format!("{}/{}", stringify!($op), case.name);
                 case
