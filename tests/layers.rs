@@ -212,3 +212,38 @@ fn a_layer_that_does_not_fit_says_where_it_is() {
     let error = Linear::new(&path("later"), 7, 2).forward(&broken, Mode::Eval).error().expect("an error").to_string();
     assert!(!error.contains("later"), "{error}");
 }
+
+#[test]
+fn layers_over_one_to_three_axes_have_pytorch_s_shapes_and_bounds() {
+    use kiln::nn::{Conv1d, Conv3d, ConvTranspose2d, ConvTransposeConfig, InstanceNorm, PixelShuffle, Upsample};
+    use kiln::ops::conv2d::Padding;
+    use kiln::ops::resample::Interpolation;
+    let device = Device::cpu();
+    let store = ParamStore::new(&device, 4);
+    let root = store.root();
+    let row = Conv1d::new(&root.child("row"), 6, 4, [4], kiln::nn::ConvConfig { groups: 2, ..Default::default() });
+    let volume = Conv3d::new(&root.child("volume"), 2, 5, [2, 3, 3], kiln::nn::ConvConfig::default());
+    let config = ConvTransposeConfig { stride: [2, 2], groups: 3, ..Default::default() };
+    let back = ConvTranspose2d::new(&root.child("back"), 6, 12, [2, 3], config);
+    let norm = InstanceNorm::new(&root.child("norm"), 12);
+    let names = ["row.weight", "row.bias", "volume.weight", "volume.bias", "back.weight", "back.bias"];
+    assert_eq!(store.names()[..6], names);
+    assert_eq!(store.names()[6..], ["norm.weight", "norm.bias"]);
+    for (layer, shape, fan_in) in
+        [("row", &[4, 3, 4][..], 12f64), ("volume", &[5, 2, 2, 3, 3], 36.0), ("back", &[6, 4, 2, 3], 24.0)]
+    {
+        let weight = store.get(&format!("{layer}.weight")).unwrap();
+        assert_eq!(weight.shape().unwrap()[..], *shape);
+        let largest = weight.values().unwrap().iter().fold(0f64, |m, x| m.max(x.abs()));
+        assert!(largest <= 1.0 / fan_in.sqrt() + 1e-6 && largest > 0.5 / fan_in.sqrt(), "{layer}: {largest}");
+    }
+    let shape =
+        |layer: &dyn Module, shape: &[usize]| layer.forward(&device.ones(shape), Mode::Train).shape().unwrap().to_vec();
+    assert_eq!(shape(&row, &[2, 6, 9]), [2, 4, 6]);
+    assert_eq!(shape(&row.padded(Padding::Same), &[2, 6, 9]), [2, 4, 9]);
+    assert_eq!(shape(&volume, &[2, 2, 4, 5, 6]), [2, 5, 3, 3, 4]);
+    assert_eq!(shape(&back, &[2, 6, 3, 4]), [2, 12, 6, 9]);
+    assert_eq!(shape(&norm, &[2, 12, 3]), [2, 12, 3]);
+    assert_eq!(shape(&PixelShuffle(2), &[2, 8, 3, 4]), [2, 2, 6, 8]);
+    assert_eq!(shape(&Upsample::by(&[1.5], Interpolation::NearestExact), &[2, 8, 3]), [2, 8, 4]);
+}

@@ -1,20 +1,20 @@
 //! Convolutional layers.
 
-use super::module::{Mode, Module};
+use super::module::{Mode, Module, bias_init, bias_like, placed};
 use crate::init::Init;
-use crate::ops::conv2d::Conv2dOptions;
+use crate::ops::conv2d::{ConvOptions, Padding};
 use crate::params::{Param, Path};
 use crate::tensor::Tensor;
 
-/// What is not the same for every convolution. The defaults are PyTorch's.
+/// What is not the same for every convolution over `D` axes. The defaults are PyTorch's.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Conv2dConfig {
-    /// Steps between windows, vertical and horizontal.
-    pub stride: [usize; 2],
-    /// Zeros around the image, vertical and horizontal.
-    pub padding: [usize; 2],
-    /// Distance of a window's elements, vertical and horizontal.
-    pub dilation: [usize; 2],
+pub struct ConvConfig<const D: usize> {
+    /// Steps between windows, outermost axis first.
+    pub stride: [usize; D],
+    /// Zeros around the image; [`Conv::padded`] for sides that differ.
+    pub padding: [usize; D],
+    /// Distance of a window's elements.
+    pub dilation: [usize; D],
     /// Parts into which channels are split.
     pub groups: usize,
     /// Whether a bias is added to each channel.
@@ -23,58 +23,93 @@ pub struct Conv2dConfig {
     pub init: Option<Init>,
 }
 
-impl Default for Conv2dConfig {
+impl<const D: usize> Default for ConvConfig<D> {
     fn default() -> Self {
-        Conv2dConfig { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1, bias: true, init: None }
+        ConvConfig { stride: [1; D], padding: [0; D], dilation: [1; D], groups: 1, bias: true, init: None }
     }
 }
 
+/// Of a [`Conv1d`].
+pub type Conv1dConfig = ConvConfig<1>;
+/// Of a [`Conv2d`].
+pub type Conv2dConfig = ConvConfig<2>;
+/// Of a [`Conv3d`].
+pub type Conv3dConfig = ConvConfig<3>;
+
+/// Cross-correlation of sequences with a bank of windows, as `torch.nn.Conv1d`.
+pub type Conv1d = Conv<1>;
 /// Cross-correlation of images with a bank of windows, as `torch.nn.Conv2d`.
+pub type Conv2d = Conv<2>;
+/// Cross-correlation of volumes with a bank of windows, as `torch.nn.Conv3d`.
+pub type Conv3d = Conv<3>;
+
+/// Cross-correlation over `D` axes with a bank of windows: [`Conv1d`], [`Conv2d`] and [`Conv3d`].
 #[derive(Debug, Clone)]
-pub struct Conv2d {
-    /// `[out, in / groups, kernel height, kernel width]`.
+pub struct Conv<const D: usize> {
+    /// `[out, in / groups, ..kernel]`.
     pub weight: Param,
     /// `[out]`.
     pub bias: Option<Param>,
-    options: Conv2dOptions,
+    options: ConvOptions<D>,
+    padding: Option<Padding<D>>,
 }
 
-impl Conv2d {
-    /// From `inputs` to `outputs` channels with windows of `kernel` (height, width).
+impl<const D: usize> Conv<D> {
+    /// From `inputs` to `outputs` channels with windows of `kernel`, outermost axis first.
     #[track_caller]
-    pub fn new(path: &Path, inputs: usize, outputs: usize, kernel: [usize; 2], config: Conv2dConfig) -> Conv2d {
-        let Conv2dConfig { stride, padding, dilation, groups, bias, init } = config;
+    pub fn new(path: &Path, inputs: usize, outputs: usize, kernel: [usize; D], config: ConvConfig<D>) -> Conv<D> {
+        let ConvConfig { stride, padding, dilation, groups, bias, init } = config;
         // Channels that do not divide are reported by the op.
         let inputs = inputs / groups.max(1);
-        let shape = [outputs, inputs, kernel[0], kernel[1]];
-        Conv2d {
+        let shape = [&[outputs, inputs][..], &kernel].concat();
+        let fan_in = kernel.iter().fold(inputs, |fan, &size| fan.saturating_mul(size));
+        Conv {
             weight: path.param("weight", &shape, init.unwrap_or(Init::FAN_IN_UNIFORM)),
-            bias: bias.then(|| {
-                path.param(
-                    "bias",
-                    &[outputs],
-                    super::module::bias_init(inputs.saturating_mul(kernel[0]).saturating_mul(kernel[1])),
-                )
-            }),
-            options: Conv2dOptions { stride, padding, dilation, groups },
+            bias: bias.then(|| path.param("bias", &[outputs], bias_init(fan_in))),
+            options: ConvOptions { stride, padding, dilation, groups },
+            padding: None,
         }
+    }
+
+    /// With `padding` besides that of the configuration: each side its own, or PyTorch's `padding="same"`.
+    #[must_use]
+    pub fn padded(self, padding: Padding<D>) -> Conv<D> {
+        Conv { padding: Some(padding), ..self }
     }
 }
 
-impl Module for Conv2d {
-    /// `[batch, in, height, width]` to `[batch, out, ..]`.
+/// A bias of channels on what has `axes` axes behind them.
+#[track_caller]
+pub(super) fn with_bias(y: Tensor, bias: Option<&Param>, axes: usize) -> Tensor {
+    match bias {
+        Some(bias) => {
+            let bias = (0..axes).fold(bias.tensor(), |bias, axis| bias.unsqueeze(1 + axis));
+            &y + bias_like(bias, &y)
+        }
+        None => y,
+    }
+}
+
+impl<const D: usize> Module for Conv<D> {
+    /// `[batch, in, ..]` to `[batch, out, ..]`.
     #[track_caller]
     fn forward(&self, x: &Tensor, _: Mode) -> Tensor {
-        let y = x.conv2d(&self.weight.tensor(), &self.options);
-        let y = match &self.bias {
-            Some(bias) => &y + super::module::bias_like(bias.tensor().unsqueeze(1).unsqueeze(2), &y),
-            None => y,
+        let weight = self.weight.tensor();
+        let y = match &self.padding {
+            Some(padding) => x.conv_padded(&weight, &self.options, padding),
+            None => x.conv(&weight, &self.options),
         };
-        super::module::placed(x, y, &self.weight, || match self.weight.shape().as_deref() {
-            Ok([outputs, inputs, height, width]) => {
-                format!("Conv2d {} -> {outputs}, {height} x {width}", inputs * self.options.groups)
+        let y = with_bias(y, self.bias.as_ref(), D);
+        placed(x, y, &self.weight, || match self.weight.shape().as_deref() {
+            Ok([outputs, inputs, kernel @ ..]) => {
+                format!("Conv{D}d {} -> {outputs}, {}", inputs * self.options.groups, sizes(kernel))
             }
-            _ => "Conv2d".into(),
+            _ => format!("Conv{D}d"),
         })
     }
+}
+
+/// Sizes of a window, as errors have them.
+pub(super) fn sizes(kernel: &[usize]) -> String {
+    kernel.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ")
 }

@@ -185,3 +185,73 @@ impl Module for BatchNorm {
         placed(x, y, &self.weight, || of("BatchNorm", &self.weight))
     }
 }
+
+/// Normalisation of each channel of each image (Ulyanov, Vedaldi and Lempitsky 2016), as `torch.nn.InstanceNorm1d` to `3d`
+/// without running statistics.
+#[derive(Debug, Clone)]
+pub struct InstanceNorm {
+    /// `[channels]`.
+    pub weight: Option<Param>,
+    /// `[channels]`.
+    pub bias: Option<Param>,
+    /// Added to the variance.
+    pub epsilon: f64,
+}
+
+impl InstanceNorm {
+    /// With a weight and a bias for each of `channels` channels: PyTorch's `affine=True`.
+    #[track_caller]
+    pub fn new(path: &Path, channels: usize) -> InstanceNorm {
+        InstanceNorm {
+            weight: Some(path.param("weight", &[channels], Init::Ones)),
+            bias: Some(path.param("bias", &[channels], Init::Zeros)),
+            epsilon: EPSILON,
+        }
+    }
+
+    /// Without weight and bias: PyTorch's default.
+    pub fn plain() -> InstanceNorm {
+        InstanceNorm { weight: None, bias: None, epsilon: EPSILON }
+    }
+}
+
+impl Module for InstanceNorm {
+    /// `[n, channels, ..]`: same shape.
+    #[track_caller]
+    fn forward(&self, x: &Tensor, _: Mode) -> Tensor {
+        let [weight, bias] = [&self.weight, &self.bias].map(|param| param.as_ref().map(Param::tensor));
+        let y = x.instance_norm(weight.as_ref(), bias.as_ref(), self.epsilon);
+        match &self.weight {
+            Some(weight) => placed(x, y, weight, || of("InstanceNorm", weight)),
+            None => y,
+        }
+    }
+}
+
+/// Normalisation over neighbouring channels, as `torch.nn.LocalResponseNorm`: [`Tensor::local_response_norm`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LocalResponseNorm {
+    /// Channels of a neighbourhood.
+    pub size: usize,
+    /// Factor of the mean square.
+    pub alpha: f64,
+    /// The power.
+    pub beta: f64,
+    /// Added to the mean square.
+    pub k: f64,
+}
+
+impl LocalResponseNorm {
+    /// Over `size` channels, with PyTorch's alpha 1e-4, beta 0.75, k 1.
+    pub fn new(size: usize) -> LocalResponseNorm {
+        LocalResponseNorm { size, alpha: 1e-4, beta: 0.75, k: 1.0 }
+    }
+}
+
+impl Module for LocalResponseNorm {
+    /// `[n, channels, ..]`: same shape.
+    #[track_caller]
+    fn forward(&self, x: &Tensor, _: Mode) -> Tensor {
+        x.local_response_norm(self.size, self.alpha, self.beta, self.k)
+    }
+}
