@@ -1,8 +1,10 @@
 //! Times every op's cases, forward, and forward with gradients, on the best device.
 //!
-//! `cargo bench --bench ops -- Matmul` times the cases whose name contains a word.
+//! `cargo bench --bench ops -- Matmul` times the cases whose name contains a word; `beside` times convolutions over one and three
+//! axes and transposed ones beside the one over two axes that does the same products.
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use kiln::ops::conv2d::{ConvOptions, TransposeOptions};
 use kiln::ops::{CaseInput, Draw, all_cases};
 use kiln::rng::Philox;
 use kiln::{Array, DType, Device, Shape, Tensor};
@@ -56,5 +58,73 @@ fn cases(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, cases);
+/// A convolution's forward pass with its two gradients.
+type Convolve = Box<dyn Fn(&Tensor, &Tensor) -> Tensor>;
+
+fn conv<const D: usize>(padding: [usize; D], stride: usize) -> Convolve {
+    Box::new(move |x, w| x.conv(w, &ConvOptions { padding, stride: [stride; D], ..ConvOptions::default() }))
+}
+
+fn transposed<const D: usize>(padding: [usize; D], stride: usize) -> Convolve {
+    let output_padding = padding.map(|size| if size > 0 { stride - 1 } else { 0 });
+    let options = TransposeOptions { padding, output_padding, stride: [stride; D], ..TransposeOptions::default() };
+    Box::new(move |x, w| x.conv_transpose(w, &options))
+}
+
+/// Convolutions that do as many products as the first of their group.
+fn beside(criterion: &mut Criterion) {
+    let device = Device::best().expect("a device");
+    let side =
+        |name: &'static str, x: &[usize], w: &[usize], convolve: Convolve| (name, x.to_vec(), w.to_vec(), convolve);
+    let groups = [
+        (
+            "row",
+            vec![
+                side("two_axes", &[8, 64, 32, 32], &[64, 64, 1, 3], conv([0, 1], 1)),
+                side("one_axis", &[8, 64, 1024], &[64, 64, 3], conv([1], 1)),
+                side("transposed", &[8, 64, 1024], &[64, 64, 3], transposed([1], 1)),
+            ],
+        ),
+        (
+            "image",
+            vec![
+                side("plain", &[4, 32, 32, 32], &[64, 32, 3, 3], conv([1, 1], 1)),
+                side("transposed", &[4, 64, 32, 32], &[64, 32, 3, 3], transposed([1, 1], 1)),
+            ],
+        ),
+        (
+            "strided",
+            vec![
+                side("plain", &[4, 32, 64, 64], &[64, 32, 3, 3], conv([1, 1], 2)),
+                side("transposed", &[4, 64, 32, 32], &[64, 32, 3, 3], transposed([1, 1], 2)),
+            ],
+        ),
+        (
+            "volume",
+            vec![
+                side("two_axes", &[16, 96, 24, 24], &[32, 96, 3, 3], conv([1, 1], 1)),
+                side("three_axes", &[2, 32, 8, 24, 24], &[32, 32, 3, 3, 3], conv([1, 1, 1], 1)),
+                side("transposed", &[2, 32, 8, 24, 24], &[32, 32, 3, 3, 3], transposed([1, 1, 1], 1)),
+            ],
+        ),
+    ];
+    for (name, sides) in groups {
+        let mut group = criterion.benchmark_group(format!("beside/{name}"));
+        group.sample_size(10).warm_up_time(std::time::Duration::from_millis(200));
+        for (side, x, w, convolve) in sides {
+            let [x, w] = [(&x, 1), (&w, 2)].map(|(shape, seed)| device.normal(shape, 0.0, 1.0, seed).variable());
+            group.bench_function(side, |bencher| {
+                bencher.iter(|| {
+                    let y = convolve(&x, &w);
+                    let gradients = y.square().sum_all().gradients(&[&x, &w]).expect("gradients");
+                    let all: Vec<&Tensor> = gradients.iter().collect();
+                    device.eval(&all).and_then(|()| device.synchronize()).expect("a run");
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, cases, beside);
 criterion_main!(benches);
