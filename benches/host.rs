@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use kiln::nn::{Conv2d, Conv2dConfig, Linear, Mode, Module};
+use kiln::nn::{Conv2d, Linear, Mode, Module};
 use kiln::prelude::*;
 
 const ROUNDS: usize = 40;
@@ -118,10 +118,9 @@ fn main() {
     let device = Device::noop().expect("wgpu's no-op back end");
     let params = ParamStore::new(&device, 1);
     let root = params.root();
-    let config = || Conv2dConfig { padding: [1, 1], ..Conv2dConfig::default() };
     let net = Cnn(
-        Conv2d::new(&root.child("conv1"), 1, 16, [3, 3], config()),
-        Conv2d::new(&root.child("conv2"), 16, 32, [3, 3], config()),
+        Conv2d::new(&root.child("conv1"), 1, 16, 3).padding(1),
+        Conv2d::new(&root.child("conv2"), 16, 32, 3).padding(1),
         Linear::new(&root.child("fc1"), 128, 64),
         Linear::new(&root.child("fc2"), 64, 10),
     );

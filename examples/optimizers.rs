@@ -41,11 +41,10 @@ struct Args {
 /// Losses on the digits by step, and the accuracy on those that were not trained on.
 fn digits(params: &ParamStore, size: usize, steps: u64, lr: f64, make: rules::Make) -> Result<(Vec<f64>, f64)> {
     let (device, root, data) = (params.device(), params.root(), kiln::data::digits());
-    let padded = Conv2dConfig { padding: [1, 1], ..Default::default() };
     let net = Sequential::new()
-        .add(Conv2d::new(&root.child("conv"), 1, 16, [3, 3], padded))
+        .add(Conv2d::new(&root.child("conv"), 1, 16, 3).padding(1))
         .add(Tensor::relu)
-        .add(MaxPool2d::new([2, 2]))
+        .add(MaxPool2d::new(2))
         .add(Flatten)
         .add(Linear::new(&root.child("fc"), 16 * 4 * 4, 10));
     let logits = |batch: &Batch| net.forward(&device.tensor(&batch.images, &batch.shape), Mode::Train);

@@ -182,7 +182,7 @@ pub mod fuzzing {
 /// What a training program uses.
 pub mod prelude {
     pub use crate::nn::{
-        AvgPool2d, BatchNorm1d, BatchNorm2d, Conv2d, Conv2dConfig, Dropout, Embedding, EmbeddingConfig, Flatten,
+        AvgPool2d, BatchNorm1d, BatchNorm2d, Conv2d, ConvConfig, Dropout, Embedding, EmbeddingConfig, Flatten,
         LayerNorm, Linear, LinearConfig, MaxPool2d, Mode, Module, MultiHeadAttention, MultiHeadAttentionConfig,
         Sequential,
     };

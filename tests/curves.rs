@@ -78,9 +78,8 @@ impl File {
                 net.add(linear("hidden", 3, 2)).add(Tensor::sigmoid).add(linear("out", 2, 1)).add(Tensor::sigmoid)
             }
             _ => {
-                let padded = Conv2dConfig { padding: [1, 1], ..Default::default() };
-                let conv = Conv2d::new(&root.child("conv"), 1, 4, [3, 3], padded);
-                net.add(conv).add(Tensor::relu).add(MaxPool2d::new([2, 2])).add(Flatten).add(linear("fc", 64, 10))
+                let conv = Conv2d::new(&root.child("conv"), 1, 4, 3).padding(1);
+                net.add(conv).add(Tensor::relu).add(MaxPool2d::new(2)).add(Flatten).add(linear("fc", 64, 10))
             }
         };
         for param in params.parameters() {

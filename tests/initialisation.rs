@@ -201,13 +201,8 @@ fn sparse_columns_have_their_zeros_in_places_of_their_own() {
 fn a_delta_orthogonal_kernel_keeps_the_norm_of_every_place() {
     for device in [common::gpu(), Device::cpu()] {
         let params = ParamStore::new(&device, 3);
-        let config = Conv2dConfig {
-            padding: [1, 2],
-            bias: false,
-            init: Some(Init::DeltaOrthogonal { gain: 1.0 }),
-            ..Default::default()
-        };
-        let conv = Conv2d::new(&params.root(), 5, 8, [3, 5], config);
+        let config = ConvConfig { bias: false, init: Init::DeltaOrthogonal { gain: 1.0 }, ..Default::default() };
+        let conv = Conv2d::with(&params.root(), 5, 8, [3, 5], config).padding([1, 2]);
         let x = device.normal(&[2, 5, 6, 7], 0.0, 1.0, 1);
         let norms = |x: &Tensor| x.square().sum(&[1]).to_array().unwrap().data;
         for (before, after) in norms(&x).iter().zip(norms(&conv.forward(&x, Mode::Eval))) {

@@ -16,10 +16,9 @@ struct Cnn {
 
 impl Cnn {
     fn new(root: &Path) -> Cnn {
-        let config = Conv2dConfig { padding: [1, 1], ..Default::default() };
         Cnn {
-            conv1: Conv2d::new(&(root / "conv1"), 1, 8, [3, 3], config),
-            conv2: Conv2d::new(&(root / "conv2"), 8, 16, [3, 3], config),
+            conv1: Conv2d::new(&(root / "conv1"), 1, 8, 3).padding(1),
+            conv2: Conv2d::new(&(root / "conv2"), 8, 16, 3).padding(1),
             fc: Linear::new(&(root / "fc"), 64, 10),
         }
     }
@@ -27,7 +26,7 @@ impl Cnn {
 
 impl Module for Cnn {
     fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        let pool = MaxPool2d::new([2, 2]);
+        let pool = MaxPool2d::new(2);
         let x = pool.forward(&self.conv1.forward(x, mode).relu(), mode);
         let x = pool.forward(&self.conv2.forward(&x, mode).relu(), mode);
         self.fc.forward(&Flatten.forward(&x, mode), mode)
@@ -155,7 +154,7 @@ fn a_summary_names_layers_that_nobody_has_listed() -> Result<()> {
                 norm: kiln::nn::LayerNorm::new(&path.child("norm"), &[6]),
             }
         };
-        let conv = Conv2d::new(&params.root().child("stem"), 1, 2, [3, 3], Conv2dConfig::default());
+        let conv = Conv2d::new(&params.root().child("stem"), 1, 2, 3);
         let head = Linear::new(&params.root().child("head"), 6, 3);
         params.root().child("stem").freeze();
         let net = Sequential::new().add(conv).add(Flatten).add(block("0")).add(block("1")).add(head);
@@ -195,7 +194,7 @@ fn a_layer_that_does_not_fit_says_where_it_is() {
     let x = params.device().zeros(&[2, 7]);
     let images = params.device().zeros(&[2, 7, 5, 5]);
     let index = params.device().tensor(&[9u32], &[1]);
-    let conv = Conv2d::new(&path("conv"), 3, 4, [3, 3], Conv2dConfig::default());
+    let conv = Conv2d::new(&path("conv"), 3, 4, 3);
     for (y, place) in [
         (Linear::new(&path("fc"), 9, 2).forward(&x, Mode::Eval), "in `net.fc`, Linear 9 -> 2: "),
         (conv.forward(&images, Mode::Eval), "in `net.conv`, Conv2d 3 -> 4, 3 x 3: "),
@@ -215,16 +214,16 @@ fn a_layer_that_does_not_fit_says_where_it_is() {
 
 #[test]
 fn layers_over_one_to_three_axes_have_pytorch_s_shapes_and_bounds() {
-    use kiln::nn::{Conv1d, Conv3d, ConvTranspose2d, ConvTransposeConfig, InstanceNorm, PixelShuffle, Upsample};
+    use kiln::nn::{Conv1d, Conv3d, ConvTranspose2d, InstanceNorm, PixelShuffle, Upsample};
     use kiln::ops::conv2d::Padding;
     use kiln::ops::resample::Interpolation;
     let device = Device::cpu();
     let store = ParamStore::new(&device, 4);
     let root = store.root();
-    let row = Conv1d::new(&root.child("row"), 6, 4, [4], kiln::nn::ConvConfig { groups: 2, ..Default::default() });
-    let volume = Conv3d::new(&root.child("volume"), 2, 5, [2, 3, 3], kiln::nn::ConvConfig::default());
-    let config = ConvTransposeConfig { stride: [2, 2], groups: 3, ..Default::default() };
-    let back = ConvTranspose2d::new(&root.child("back"), 6, 12, [2, 3], config);
+    let row = Conv1d::with(&root.child("row"), 6, 4, 4, ConvConfig { groups: 2, ..Default::default() });
+    let volume = Conv3d::new(&root.child("volume"), 2, 5, [2, 3, 3]);
+    let config = ConvConfig { groups: 3, ..Default::default() };
+    let back = ConvTranspose2d::with(&root.child("back"), 6, 12, [2, 3], config).stride(2);
     let norm = InstanceNorm::new(&root.child("norm"), 12);
     let names = ["row.weight", "row.bias", "volume.weight", "volume.bias", "back.weight", "back.bias"];
     assert_eq!(store.names()[..6], names);

@@ -3,7 +3,7 @@
 mod common;
 
 use kiln::kernel::Capabilities;
-use kiln::nn::{Conv2d, Conv2dConfig, Linear, Mode, Module};
+use kiln::nn::{Conv2d, Linear, Mode, Module};
 use kiln::optim::{AdamW, AdamWConfig};
 use kiln::{DType, Device, ParamStore, Tensor};
 
@@ -307,8 +307,7 @@ fn a_step_of_a_small_cnn_is_at_most_24_dispatches() {
     let cpu = Device::cpu();
     let params = ParamStore::new(&cpu, 1);
     let root = params.root();
-    let config = Conv2dConfig { padding: [1, 1], ..Conv2dConfig::default() };
-    let conv = |name: &str, from, to| Conv2d::new(&root.child(name), from, to, [3, 3], config);
+    let conv = |name: &str, from, to| Conv2d::new(&root.child(name), from, to, 3).padding(1);
     let (c1, c2) = (conv("c1", 1, 32), conv("c2", 32, 64));
     let (f1, f2) = (Linear::new(&root.child("f1"), 3136, 128), Linear::new(&root.child("f2"), 128, 10));
     let mut x = input(&[64, 1, 28, 28], 1);

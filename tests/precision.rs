@@ -261,11 +261,10 @@ fn tower(precision: Precision) -> (u64, String) {
     let device = Device::cpu();
     let store = ParamStore::new(&device, 0);
     store.set_precision(precision);
-    let config = || Conv2dConfig { padding: [1, 1], ..Default::default() };
     let mut net = Sequential::new();
     for i in 0..8 {
         let path = store.root().child(format!("conv{i}"));
-        net = net.add(Conv2d::new(&path, if i == 0 { 3 } else { 16 }, 16, [3, 3], config())).add(Tensor::relu);
+        net = net.add(Conv2d::new(&path, if i == 0 { 3 } else { 16 }, 16, 3).padding(1)).add(Tensor::relu);
     }
     net = net.add(Flatten).add(Linear::new(&store.root().child("fc"), 16 * 32 * 32, 10));
     let mut sgd = Sgd::new(&store, SgdConfig::default());

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Instant;
 
-use kiln::nn::{Conv2d, Conv2dConfig, Recompute, Sequential};
+use kiln::nn::{Conv2d, Recompute, Sequential};
 use kiln::prelude::*;
 use kiln::{Draws, State, recompute};
 
@@ -92,8 +92,7 @@ fn deep(params: &ParamStore, mark: bool) -> Sequential {
     for first in (0..20).step_by(5) {
         let mut layers = Sequential::new();
         for layer in first..first + 5 {
-            let config = Conv2dConfig { padding: [1, 1], ..Conv2dConfig::default() };
-            layers = layers.add(Conv2d::new(&params.root().child(layer), 8, 8, [3, 3], config)).add(Tensor::gelu);
+            layers = layers.add(Conv2d::new(&params.root().child(layer), 8, 8, 3).padding(1)).add(Tensor::gelu);
         }
         net = if mark && first < 15 { net.add(Recompute(layers)) } else { net.add(layers) };
     }

@@ -29,14 +29,13 @@ impl Cnn {
     fn new(device: &Device, seed: u64) -> Cnn {
         let params = ParamStore::new(device, seed);
         let root = params.root();
-        let config = || Conv2dConfig { padding: [1, 1], ..Default::default() };
         let layers = Sequential::new()
-            .add(Conv2d::new(&root.child("conv1"), 1, 16, [3, 3], config()))
+            .add(Conv2d::new(&root.child("conv1"), 1, 16, 3).padding(1))
             .add(Tensor::relu)
-            .add(MaxPool2d::new([2, 2]))
-            .add(Conv2d::new(&root.child("conv2"), 16, 32, [3, 3], config()))
+            .add(MaxPool2d::new(2))
+            .add(Conv2d::new(&root.child("conv2"), 16, 32, 3).padding(1))
             .add(Tensor::relu)
-            .add(MaxPool2d::new([2, 2]))
+            .add(MaxPool2d::new(2))
             .add(Flatten)
             .add(Linear::new(&root.child("fc1"), 128, 64))
             .add(Tensor::relu)

@@ -1,7 +1,7 @@
 //! Training steps: a convolutional network, two multilayer perceptrons.
 
 use anyhow::Result;
-use kiln::nn::{Conv2d, Conv2dConfig, Linear, Mode, Module};
+use kiln::nn::{Conv2d, Linear, Mode, Module};
 use kiln::prelude::*;
 use kiln::rng::Philox;
 use serde_json::Value;
@@ -16,9 +16,8 @@ pub fn run(suite: &mut Suite) {
         suite.run(&format!("cnn_mnist_step_b{rows}"), |bench| {
             let params = ParamStore::new(&bench.device, 1);
             let root = params.root();
-            let config = Conv2dConfig { padding: [1, 1], ..Conv2dConfig::default() };
-            let c1 = Conv2d::new(&root.child("c1"), 1, 32, [3, 3], config);
-            let c2 = Conv2d::new(&root.child("c2"), 32, 64, [3, 3], config);
+            let c1 = Conv2d::new(&root.child("c1"), 1, 32, 3).padding(1);
+            let c2 = Conv2d::new(&root.child("c2"), 32, 64, 3).padding(1);
             let (f1, f2) = (Linear::new(&root.child("f1"), 3136, 128), Linear::new(&root.child("f2"), 128, 10));
             classify(bench, &params, &[rows, 1, 28, 28], |x| {
                 let x = c1.forward(&x, Mode::Train).relu().max_pool2d([2, 2], [2, 2], [0, 0]);

@@ -1,7 +1,7 @@
 //! Normalisation: layer and batch, forward and backward, and a residual block.
 
 use anyhow::Result;
-use kiln::nn::{BatchNorm2d, Conv2d, Conv2dConfig, LayerNorm, Mode, Module};
+use kiln::nn::{BatchNorm2d, Conv2d, LayerNorm, Mode, Module};
 use kiln::prelude::*;
 use serde_json::Value;
 
@@ -23,8 +23,7 @@ pub fn run(suite: &mut Suite) {
     suite.run("resnet_block_step", |bench| {
         let params = ParamStore::new(&bench.device, 1);
         let root = params.root();
-        let config = Conv2dConfig { padding: [1, 1], ..Conv2dConfig::default() };
-        let convolution = |name: &str| Conv2d::new(&root.child(name), 64, 64, [3, 3], config);
+        let convolution = |name: &str| Conv2d::new(&root.child(name), 64, 64, 3).padding(1);
         let (c1, b1) = (convolution("c1"), BatchNorm2d::new(&root.child("b1"), 64));
         let (c2, b2) = (convolution("c2"), BatchNorm2d::new(&root.child("b2"), 64));
         let shape = [32, 64, 32, 32];

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use kiln::data::{Batch, Dataset, Loader, Splits};
 use kiln::prelude::{
-    AdamW, AdamWConfig, Conv2d, Conv2dConfig, DType, Device, Dropout, Linear, LinearConfig, Mode, Module, Optimizer,
+    AdamW, AdamWConfig, Conv2d, ConvConfig, DType, Device, Dropout, Linear, LinearConfig, Mode, Module, Optimizer,
     ParamStore, Precision, Sgd, SgdConfig, Tensor, no_grad,
 };
 use kiln::schedule;
@@ -33,11 +33,11 @@ struct Cnn {
 impl Cnn {
     fn new(root: &kiln::Path, shape: [usize; 3], classes: usize, args: &Args) -> Cnn {
         let [channels, height, width] = shape;
-        let config = || Conv2dConfig { padding: [1, 1], init: Some(args.init.init()), ..Conv2dConfig::default() };
+        let config = ConvConfig { init: args.init.init(), ..Default::default() };
         let features = 32 * (height / 4) * (width / 4);
         Cnn {
-            conv1: Conv2d::new(&root.child("conv1"), channels, 16, [3, 3], config()),
-            conv2: Conv2d::new(&root.child("conv2"), 16, 32, [3, 3], config()),
+            conv1: Conv2d::with(&root.child("conv1"), channels, 16, 3, config).padding(1),
+            conv2: Conv2d::with(&root.child("conv2"), 16, 32, 3, config).padding(1),
             fc1: Linear::with(
                 &root.child("fc1"),
                 features,

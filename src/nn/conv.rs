@@ -1,40 +1,29 @@
 //! Convolutional layers.
 
 use super::module::{Mode, Module, bias_init, bias_like, placed};
+use super::sizes::Sizes;
 use crate::init::Init;
 use crate::ops::conv2d::{ConvOptions, Padding};
 use crate::params::{Param, Path};
 use crate::tensor::Tensor;
 
-/// What is not the same for every convolution over `D` axes. The defaults are PyTorch's.
+/// What shapes or draws the parameters of a convolution, transposed or not. The defaults are PyTorch's.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ConvConfig<const D: usize> {
-    /// Steps between windows, outermost axis first.
-    pub stride: [usize; D],
-    /// Zeros around the image; [`Conv::padded`] for sides that differ.
-    pub padding: [usize; D],
-    /// Distance of a window's elements.
-    pub dilation: [usize; D],
+pub struct ConvConfig {
     /// Parts into which channels are split.
     pub groups: usize,
     /// Whether a bias is added to each channel.
     pub bias: bool,
-    /// Initial values of the weight; PyTorch's (within `1 / sqrt(fan in)`) if `None`.
-    pub init: Option<Init>,
+    /// Initial values of the weight. The default is PyTorch's: within `1 / sqrt(fan in)`, of what a weight's second axis and
+    /// window are, for transposed ones too.
+    pub init: Init,
 }
 
-impl<const D: usize> Default for ConvConfig<D> {
+impl Default for ConvConfig {
     fn default() -> Self {
-        ConvConfig { stride: [1; D], padding: [0; D], dilation: [1; D], groups: 1, bias: true, init: None }
+        ConvConfig { groups: 1, bias: true, init: Init::FAN_IN_UNIFORM }
     }
 }
-
-/// Of a [`Conv1d`].
-pub type Conv1dConfig = ConvConfig<1>;
-/// Of a [`Conv2d`].
-pub type Conv2dConfig = ConvConfig<2>;
-/// Of a [`Conv3d`].
-pub type Conv3dConfig = ConvConfig<3>;
 
 /// Cross-correlation of sequences with a bank of windows, as `torch.nn.Conv1d`.
 pub type Conv1d = Conv<1>;
@@ -55,23 +44,57 @@ pub struct Conv<const D: usize> {
 }
 
 impl<const D: usize> Conv<D> {
-    /// From `inputs` to `outputs` channels with windows of `kernel`, outermost axis first.
+    /// From `inputs` to `outputs` channels with windows of `kernel` (`3`, or `[3, 5]`, outermost axis first), with a bias,
+    /// steps of 1 and no padding.
     #[track_caller]
-    pub fn new(path: &Path, inputs: usize, outputs: usize, kernel: [usize; D], config: ConvConfig<D>) -> Conv<D> {
-        let ConvConfig { stride, padding, dilation, groups, bias, init } = config;
+    pub fn new(path: &Path, inputs: usize, outputs: usize, kernel: impl Into<Sizes<D>>) -> Conv<D> {
+        Conv::with(path, inputs, outputs, kernel, ConvConfig::default())
+    }
+
+    /// With a choice of groups, bias and initial values.
+    #[track_caller]
+    pub fn with(
+        path: &Path,
+        inputs: usize,
+        outputs: usize,
+        kernel: impl Into<Sizes<D>>,
+        config: ConvConfig,
+    ) -> Conv<D> {
+        let (ConvConfig { groups, bias, init }, Sizes(kernel)) = (config, kernel.into());
         // Channels that do not divide are reported by the op.
         let inputs = inputs / groups.max(1);
         let shape = [&[outputs, inputs][..], &kernel].concat();
         let fan_in = kernel.iter().fold(inputs, |fan, &size| fan.saturating_mul(size));
         Conv {
-            weight: path.param("weight", &shape, init.unwrap_or(Init::FAN_IN_UNIFORM)),
+            weight: path.param("weight", &shape, init),
             bias: bias.then(|| path.param("bias", &[outputs], bias_init(fan_in))),
-            options: ConvOptions { stride, padding, dilation, groups },
+            options: ConvOptions { groups, ..ConvOptions::default() },
             padding: None,
         }
     }
 
-    /// With `padding` besides that of the configuration: each side its own, or PyTorch's `padding="same"`.
+    /// With so many steps between windows.
+    #[must_use]
+    pub fn stride(mut self, stride: impl Into<Sizes<D>>) -> Conv<D> {
+        self.options.stride = stride.into().0;
+        self
+    }
+
+    /// With so many zeros on both sides of each axis.
+    #[must_use]
+    pub fn padding(mut self, padding: impl Into<Sizes<D>>) -> Conv<D> {
+        self.options.padding = padding.into().0;
+        self
+    }
+
+    /// With so many elements from one of a window to the next.
+    #[must_use]
+    pub fn dilation(mut self, dilation: impl Into<Sizes<D>>) -> Conv<D> {
+        self.options.dilation = dilation.into().0;
+        self
+    }
+
+    /// With `padding` besides: each side its own, or PyTorch's `padding="same"`.
     #[must_use]
     pub fn padded(self, padding: Padding<D>) -> Conv<D> {
         Conv { padding: Some(padding), ..self }

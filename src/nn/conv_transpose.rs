@@ -1,37 +1,11 @@
 //! Transposed convolutional layers.
 
-use super::conv::{sizes, with_bias};
+use super::conv::{ConvConfig, sizes, with_bias};
 use super::module::{Mode, Module, bias_init, placed};
-use crate::init::Init;
+use super::sizes::Sizes;
 use crate::ops::conv2d::TransposeOptions;
 use crate::params::{Param, Path};
 use crate::tensor::Tensor;
-
-/// What is not the same for every transposed convolution over `D` axes. The defaults are PyTorch's.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ConvTransposeConfig<const D: usize> {
-    /// Output elements between neighbouring inputs, outermost axis first.
-    pub stride: [usize; D],
-    /// Elements cut from both sides of each axis of the result.
-    pub padding: [usize; D],
-    /// Elements more at the end of each axis.
-    pub output_padding: [usize; D],
-    /// Distance of a window's elements.
-    pub dilation: [usize; D],
-    /// Parts into which channels are split.
-    pub groups: usize,
-    /// Whether a bias is added to each channel.
-    pub bias: bool,
-    /// Initial values of the weight; PyTorch's if `None`: within `1 / sqrt(out / groups * elements of a window)`.
-    pub init: Option<Init>,
-}
-
-impl<const D: usize> Default for ConvTransposeConfig<D> {
-    fn default() -> Self {
-        let TransposeOptions { stride, padding, output_padding, dilation, groups } = TransposeOptions::default();
-        ConvTransposeConfig { stride, padding, output_padding, dilation, groups, bias: true, init: None }
-    }
-}
 
 /// Transposed convolution of sequences, as `torch.nn.ConvTranspose1d`.
 pub type ConvTranspose1d = ConvTranspose<1>;
@@ -51,26 +25,61 @@ pub struct ConvTranspose<const D: usize> {
 }
 
 impl<const D: usize> ConvTranspose<D> {
-    /// From `inputs` to `outputs` channels with windows of `kernel`, outermost axis first.
+    /// From `inputs` to `outputs` channels with windows of `kernel` (`3`, or `[3, 5]`, outermost axis first), with a bias
+    /// and steps of 1.
     #[track_caller]
-    pub fn new(
+    pub fn new(path: &Path, inputs: usize, outputs: usize, kernel: impl Into<Sizes<D>>) -> ConvTranspose<D> {
+        ConvTranspose::with(path, inputs, outputs, kernel, ConvConfig::default())
+    }
+
+    /// With a choice of groups, bias and initial values.
+    #[track_caller]
+    pub fn with(
         path: &Path,
         inputs: usize,
         outputs: usize,
-        kernel: [usize; D],
-        config: ConvTransposeConfig<D>,
+        kernel: impl Into<Sizes<D>>,
+        config: ConvConfig,
     ) -> ConvTranspose<D> {
-        let ConvTransposeConfig { stride, padding, output_padding, dilation, groups, bias, init } = config;
+        let (ConvConfig { groups, bias, init }, Sizes(kernel)) = (config, kernel.into());
         // Channels that do not divide are reported by the op.
         let each = outputs / groups.max(1);
         let shape = [&[inputs, each][..], &kernel].concat();
         // PyTorch counts the second axis of a weight as what comes in, here too.
         let fan_in = kernel.iter().fold(each, |fan, &size| fan.saturating_mul(size));
         ConvTranspose {
-            weight: path.param("weight", &shape, init.unwrap_or(Init::FAN_IN_UNIFORM)),
+            weight: path.param("weight", &shape, init),
             bias: bias.then(|| path.param("bias", &[outputs], bias_init(fan_in))),
-            options: TransposeOptions { stride, padding, output_padding, dilation, groups },
+            options: TransposeOptions { groups, ..TransposeOptions::default() },
         }
+    }
+
+    /// With so many output elements between neighbouring inputs.
+    #[must_use]
+    pub fn stride(mut self, stride: impl Into<Sizes<D>>) -> ConvTranspose<D> {
+        self.options.stride = stride.into().0;
+        self
+    }
+
+    /// With so many elements cut from both sides of each axis of the result.
+    #[must_use]
+    pub fn padding(mut self, padding: impl Into<Sizes<D>>) -> ConvTranspose<D> {
+        self.options.padding = padding.into().0;
+        self
+    }
+
+    /// With so many elements more at the end of each axis.
+    #[must_use]
+    pub fn output_padding(mut self, more: impl Into<Sizes<D>>) -> ConvTranspose<D> {
+        self.options.output_padding = more.into().0;
+        self
+    }
+
+    /// With so many elements from one of a window to the next.
+    #[must_use]
+    pub fn dilation(mut self, dilation: impl Into<Sizes<D>>) -> ConvTranspose<D> {
+        self.options.dilation = dilation.into().0;
+        self
     }
 }
 

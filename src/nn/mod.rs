@@ -3,6 +3,10 @@
 //! A layer takes its [`Path`](crate::Path) when it is made and adds its parameters there; names and layouts are PyTorch's.
 //! Shapes are checked by the ops, so a layer never fails: an input that does not fit gives a tensor that carries the
 //! error. Any function of a tensor is a module too: `Sequential::new().add(Tensor::relu)`.
+//!
+//! Layers are made in one way. `new` takes the defaults: `Conv2d::new(&path, 3, 16, 3)`, where a window is `3` or `[3, 5]`.
+//! Methods change what concerns the computation alone: `.padding(1).stride(2)`. What shapes or draws parameters goes through
+//! `with` and a configuration: `Conv2d::with(&path, 3, 16, 3, ConvConfig { groups: 3, ..Default::default() })`.
 
 mod attention;
 mod conv;
@@ -13,26 +17,28 @@ mod linear;
 mod module;
 mod norm;
 mod pool;
-mod pool_any;
 mod recompute;
 mod resize;
 mod sequential;
+mod sizes;
 mod summary;
 
 pub use crate::ops::random::StochasticDepthMode;
 pub use attention::{MultiHeadAttention, MultiHeadAttentionConfig};
-pub use conv::{Conv, Conv1d, Conv1dConfig, Conv2d, Conv2dConfig, Conv3d, Conv3dConfig, ConvConfig};
-pub use conv_transpose::{ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, ConvTransposeConfig};
+pub use conv::{Conv, Conv1d, Conv2d, Conv3d, ConvConfig};
+pub use conv_transpose::{ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
 pub use dropout::{Dropout, StochasticDepth};
 pub use embedding::{Embedding, EmbeddingConfig};
 pub use linear::{Linear, LinearConfig};
 pub use module::{Flatten, Mode, Module};
 pub use norm::{BatchNorm, BatchNorm1d, BatchNorm2d, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm, RmsNorm};
-pub use pool::{AvgPool2d, MaxPool2d};
-pub use pool_any::{
-    AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, AvgPool1d, AvgPool3d, LpPool, MaxPool, MaxPool1d, MaxPool3d,
+pub use pool::{
+    AdaptiveAvgPool, AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, AdaptiveMaxPool, AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d, AdaptiveMaxPool3d, AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, LpPool, LpPool1d, LpPool2d,
+    LpPool3d, MaxPool, MaxPool1d, MaxPool2d, MaxPool3d,
 };
 pub use recompute::Recompute;
 pub use resize::{ChannelShuffle, PixelShuffle, PixelUnshuffle, Upsample};
 pub use sequential::Sequential;
+pub use sizes::Sizes;
 pub use summary::{Summary, SummaryRow, summary};

@@ -75,6 +75,13 @@ impl Tensor {
     /// windows that dilation leaves without an element.
     #[track_caller]
     pub fn max_pool<const D: usize>(&self, options: &MaxPoolOptions<D>) -> Tensor {
+        // Two axes without these options have kernels of their own.
+        let MaxPoolOptions { kernel, stride, padding, dilation, ceil } = options;
+        if let (&[kh, kw], &[sh, sw], &[ph, pw], [1, 1], false) =
+            (&kernel[..], &stride[..], &padding[..], &dilation[..], *ceil)
+        {
+            return self.max_pool2d([kh, kw], [sh, sw], [ph, pw]);
+        }
         self.max_pool_with_indices(options).0
     }
 

@@ -63,7 +63,12 @@ impl Tensor {
     /// integers, [`crate::Error::Value`] for sizes of 0 or beyond 65,535 and for a padding of more than half a window.
     #[track_caller]
     pub fn avg_pool<const D: usize>(&self, options: &AvgPoolOptions<D>) -> Tensor {
-        let filter = Filter::Mean { count_padding: options.count_include_pad };
+        // Two axes without rests have kernels of their own.
+        let AvgPoolOptions { kernel, stride, padding, ceil, count_include_pad } = options;
+        if let (&[kh, kw], &[sh, sw], &[ph, pw], false) = (&kernel[..], &stride[..], &padding[..], *ceil) {
+            return self.avg_pool2d([kh, kw], [sh, sw], [ph, pw], *count_include_pad);
+        }
+        let filter = Filter::Mean { count_padding: *count_include_pad };
         self.resampled("avg_pool", D, filter, |axis, length| {
             let (kernel, padding) = (options.kernel[axis], options.padding[axis]);
             if padding > kernel / 2 {
