@@ -246,3 +246,103 @@ fn layers_over_one_to_three_axes_have_pytorch_s_shapes_and_bounds() {
     assert_eq!(shape(&PixelShuffle(2), &[2, 8, 3, 4]), [2, 2, 6, 8]);
     assert_eq!(shape(&Upsample::by(&[1.5], Interpolation::NearestExact), &[2, 8, 3]), [2, 8, 4]);
 }
+
+/// Mean and variance of all elements.
+fn spread(x: &Tensor) -> (f64, f64) {
+    let data = x.to_array().unwrap().data;
+    let mean = data.iter().sum::<f64>() / data.len() as f64;
+    (mean, data.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / data.len() as f64)
+}
+
+#[test]
+fn dropout_of_other_kinds_drops_what_it_says() -> Result<()> {
+    use kiln::nn::{AlphaDropout, ChannelDropout};
+    for device in [Device::cpu(), common::gpu()] {
+        let params = ParamStore::new(&device, 3);
+        let x = device.ones(&[64, 37, 3]);
+        let y = ChannelDropout::new(&params.root(), 0.25).forward(&x, Mode::Train).to_vec::<f32>()?;
+        let channels: Vec<&[f32]> = y.chunks(3).collect();
+        assert!(
+            channels.iter().all(|c| c.iter().all(|&x| x == c[0]) && (c[0] == 0.0 || (c[0] - 4.0 / 3.0).abs() < 1e-6))
+        );
+        let dropped = channels.iter().filter(|c| c[0] == 0.0).count() as f64 / channels.len() as f64;
+        assert!((dropped - 0.25).abs() < 0.04, "{dropped}");
+
+        // Standard normal stays so.
+        let x = device.normal(&[200, 131], 0.0, 1.0, 5);
+        for layer in [AlphaDropout::new(&params.root(), 0.2), AlphaDropout::new(&params.root(), 0.2).channels()] {
+            let (mean, variance) = spread(&layer.forward(&x, Mode::Train));
+            assert!(mean.abs() < 0.03 && (variance - 1.0).abs() < 0.05, "{mean} {variance}");
+            assert_eq!(layer.forward(&x, Mode::Eval).to_vec::<f32>()?, x.to_vec::<f32>()?);
+        }
+        let all = AlphaDropout::new(&params.root(), 1.0).forward(&x, Mode::Train);
+        assert!(matches!(all.error(), Some(Error::Value { .. })));
+    }
+    Ok(())
+}
+
+#[test]
+fn layers_of_layers_compute_what_they_are_made_of() -> Result<()> {
+    use kiln::nn::{Bag, Bilinear, EmbeddingBag, Prelu, Residual};
+    let params = ParamStore::new(&Device::cpu(), 3);
+    let root = params.root();
+    let x = params.device().normal(&[5, 3], 0.0, 1.0, 7);
+    let same = |a: &Tensor, b: &Tensor| a.all_close(b, 1e-6, 1e-6).unwrap();
+
+    let fc = Linear::new(&root.child("fc"), 3, 3);
+    let around = Linear::new(&root.child("around"), 3, 3);
+    let of = |layer: &Linear| layer.forward(&x, Mode::Eval);
+    assert!(same(&Residual::new(fc.clone()).forward(&x, Mode::Eval), &(&x + of(&fc))));
+    let both = Residual::new(fc.clone()).shortcut(around.clone());
+    assert!(same(&both.forward(&x, Mode::Eval), &(of(&around) + of(&fc))));
+    let boxed: Box<dyn Module> = Box::new(fc.clone());
+    assert!(same(&vec![boxed, Box::new(Tensor::relu)].forward(&x, Mode::Eval), &of(&fc).relu()));
+
+    let slopes = Prelu::new(&root.child("prelu"), 3);
+    assert!(same(&slopes.forward(&x, Mode::Eval), &x.leaky_relu(0.25)));
+
+    let bilinear = Bilinear::new(&root.child("bilinear"), 3, 2, 4);
+    let z = params.device().normal(&[5, 2], 0.0, 1.0, 8);
+    let y = bilinear.forward(&x, &z);
+    let weight = bilinear.weight.tensor();
+    let one = x.select(0, 1).unsqueeze(0).matmul(&weight.select(0, 2)).matmul(&z.select(0, 1).unsqueeze(1));
+    let bias = bilinear.bias.as_ref().unwrap().tensor().select(0, 2);
+    assert!(same(&y.select(0, 1).select(0, 2), &(one.flatten(0).select(0, 0) + bias)));
+    assert!(matches!(bilinear.forward(&x, &x).error(), Some(Error::Shape { .. })));
+
+    let config = EmbeddingConfig { padding: Some(0), ..Default::default() };
+    let table = Embedding::with(&root.child("words"), 5, 3, config);
+    let bags = params.device().tensor(&[1u32, 2, 0, 0, 0, 0], &[2, 3]);
+    let (first, second) = (table.weight.tensor().select(0, 1), table.weight.tensor().select(0, 2));
+    let of = |mode| EmbeddingBag::new(table.clone(), mode).forward(&bags);
+    assert!(same(&of(Bag::Mean).select(0, 0), &((&first + &second) * 0.5)));
+    assert!(same(&of(Bag::Sum).select(0, 0), &(&first + &second)));
+    assert_eq!(of(Bag::Mean).select(0, 1).to_vec::<f32>()?, [0.0; 3]);
+    assert!(same(&of(Bag::Max).select(0, 0), &first.maximum(&second).maximum(0.0)));
+    Ok(())
+}
+
+#[test]
+fn normed_weights_have_the_norms_they_say() -> Result<()> {
+    use kiln::nn::{SpectralNorm, WeightNorm};
+    for device in [Device::cpu(), common::gpu()] {
+        let params = ParamStore::new(&device, 3);
+        let normed = WeightNorm::new(&params.root().child("a"), &[4, 3, 2], Init::FAN_IN_UNIFORM);
+        let lengths = |w: &Tensor| w.square().sum(&[1, 2]).sqrt().to_vec::<f32>();
+        assert!(lengths(&normed.tensor())?.iter().all(|length| (length - 1.0).abs() < 1e-6));
+        normed.keep_weight()?;
+        assert!(normed.tensor().all_close(&normed.direction.tensor(), 1e-6, 1e-6)?);
+
+        // A diagonal's singular values are known.
+        let spectral = SpectralNorm::new(&params.root().child("b"), &[3, 3], Init::Zeros, 5);
+        spectral.weight.set(&[4.0, 0.0, 0.0, 0.0, -2.0, 0.0, 0.0, 0.0, 1.0])?;
+        let mut sgd = Sgd::new(&params, SgdConfig { lr: 0.0, ..Default::default() });
+        for _ in 0..30 {
+            sgd.step(&spectral.tensor(Mode::Train).square().sum_all())?;
+        }
+        let weight = spectral.tensor(Mode::Eval).to_vec::<f32>()?;
+        assert!((weight[0] - 1.0).abs() < 1e-5 && (weight[4] + 0.5).abs() < 1e-5, "{weight:?}");
+        assert_eq!(params.root().child("b").states().len(), 2);
+    }
+    Ok(())
+}

@@ -2,6 +2,7 @@
 //! and Weinberger 2016).
 
 use super::module::{Mode, Module};
+use crate::error::Problem;
 use crate::ops::random::StochasticDepthMode;
 use crate::params::Path;
 use crate::rng::Draws;
@@ -27,6 +28,84 @@ impl Module for Dropout {
     #[track_caller]
     fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         if mode == Mode::Eval || self.p == 0.0 { x.clone() } else { x.dropout(self.p, &self.draws) }
+    }
+}
+
+/// Zeros whole channels, axis 1, at random while training and scales the others so that the mean stays (Tompson et al. 2015), as
+/// `torch.nn.Dropout1d`, `Dropout2d` and `Dropout3d`.
+#[derive(Debug, Clone)]
+pub struct ChannelDropout {
+    p: f64,
+    draws: Draws,
+}
+
+impl ChannelDropout {
+    /// Zeros each channel of each sample with probability `p`; masks as those of [`Dropout`].
+    pub fn new(path: &Path, p: f64) -> ChannelDropout {
+        ChannelDropout { p, draws: path.draws().clone() }
+    }
+}
+
+impl Module for ChannelDropout {
+    /// `[batch, channels, ..]`: same shape. The result carries [`crate::Error::Value`] while training unless `0 <= p <= 1`.
+    #[track_caller]
+    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        if mode == Mode::Eval || self.p == 0.0 { x.clone() } else { x * mask(x, 2, self.p, &self.draws) }
+    }
+}
+
+/// Ones and zeros, scaled as dropout does, for the first `axes` axes of `x`.
+#[track_caller]
+fn mask(x: &Tensor, axes: usize, p: f64, draws: &Draws) -> Tensor {
+    let Ok(shape) = x.shape() else { return x.clone() };
+    let shape: Vec<usize> = shape.iter().enumerate().map(|(axis, &size)| if axis < axes { size } else { 1 }).collect();
+    let ones = x.device().ones(&shape).dropout(p, draws);
+    super::module::bias_like(ones, x)
+}
+
+/// Dropout for self-normalising networks (Klambauer, Unterthiner, Mayr and Hochreiter 2017): what is dropped takes the value
+/// that SELU tends to, and mean and variance of what is standard normal stay. As `torch.nn.AlphaDropout`; with
+/// [`AlphaDropout::channels`] as `FeatureAlphaDropout`.
+#[derive(Debug, Clone)]
+pub struct AlphaDropout {
+    p: f64,
+    channels: bool,
+    draws: Draws,
+}
+
+impl AlphaDropout {
+    /// Drops each element with probability `p`; masks as those of [`Dropout`].
+    pub fn new(path: &Path, p: f64) -> AlphaDropout {
+        AlphaDropout { p, channels: false, draws: path.draws().clone() }
+    }
+
+    /// Drops whole channels, axis 1.
+    #[must_use]
+    pub fn channels(self) -> AlphaDropout {
+        AlphaDropout { channels: true, ..self }
+    }
+}
+
+impl Module for AlphaDropout {
+    /// Same shape. The result carries [`crate::Error::Value`] while training unless `0 <= p < 1`.
+    #[track_caller]
+    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        /// -scale times alpha of SELU.
+        const LOW: f64 = -1.758_099_340_847_376_8;
+        if mode == Mode::Eval || self.p == 0.0 {
+            return x.clone();
+        }
+        if self.p == 1.0 {
+            let what = "a share of 1 leaves nothing to keep the variance of".to_string();
+            return x.problem("alpha_dropout", Problem::Value(what, "pass a probability below 1"));
+        }
+        let kept = 1.0 - self.p;
+        let scale = (kept + LOW * LOW * kept * self.p).sqrt().recip();
+        let shift = -scale * self.p * LOW;
+        let axes = if self.channels { 2 } else { x.dims().rank() };
+        // Without dropout's factor: 1 where kept.
+        let mask = mask(x, axes, self.p, &self.draws) * kept;
+        (x * &mask + (1.0 - mask) * LOW) * scale + shift
     }
 }
 

@@ -9,6 +9,7 @@
 //! `with` and a configuration: `Conv2d::with(&path, 3, 16, 3, ConvConfig { groups: 3, ..Default::default() })`.
 
 mod attention;
+mod combine;
 mod conv;
 mod conv_transpose;
 mod dropout;
@@ -16,6 +17,7 @@ mod embedding;
 mod linear;
 mod module;
 mod norm;
+mod normed_weight;
 mod pool;
 mod recompute;
 mod resize;
@@ -25,13 +27,15 @@ mod summary;
 
 pub use crate::ops::random::StochasticDepthMode;
 pub use attention::{MultiHeadAttention, MultiHeadAttentionConfig};
+pub use combine::{Bag, Bilinear, EmbeddingBag, Prelu, Residual};
 pub use conv::{Conv, Conv1d, Conv2d, Conv3d, ConvConfig};
 pub use conv_transpose::{ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
-pub use dropout::{Dropout, StochasticDepth};
+pub use dropout::{AlphaDropout, ChannelDropout, Dropout, StochasticDepth};
 pub use embedding::{Embedding, EmbeddingConfig};
 pub use linear::{Linear, LinearConfig};
 pub use module::{Flatten, Mode, Module};
 pub use norm::{BatchNorm, BatchNorm1d, BatchNorm2d, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm, RmsNorm};
+pub use normed_weight::{SpectralNorm, WeightNorm};
 pub use pool::{
     AdaptiveAvgPool, AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d, AdaptiveMaxPool, AdaptiveMaxPool1d,
     AdaptiveMaxPool2d, AdaptiveMaxPool3d, AvgPool, AvgPool1d, AvgPool2d, AvgPool3d, LpPool, LpPool1d, LpPool2d,
