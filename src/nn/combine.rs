@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::embedding::Embedding;
 use super::module::{Mode, Module, bias_like, placed};
+use crate::dtype::DType;
 use crate::init::Init;
 use crate::params::{Param, Path};
 use crate::tensor::Tensor;
@@ -181,7 +182,7 @@ impl EmbeddingBag {
             (Bag::Mean, None) => vectors.mean(-2),
             (Bag::Mean, Some(row)) => {
                 // An empty bag has a mean of 0, not of 0 / 0.
-                let count = index.ne(row as f64).cast(crate::DType::F32).sum_keep(-1).maximum(1.0);
+                let count = index.ne(row as f64).cast(DType::F32).sum_keep(-1).maximum(1.0);
                 vectors.sum(-2) / bias_like(count, &vectors)
             }
         }

@@ -1,6 +1,7 @@
 //! Weights that are made of others in each forward pass.
 
 use super::module::Mode;
+use crate::error::Result;
 use crate::init::Init;
 use crate::params::{Param, Path};
 use crate::state::State;
@@ -43,7 +44,7 @@ impl WeightNorm {
     /// # Errors
     /// As [`Param::assign`].
     #[track_caller]
-    pub fn keep_weight(&self) -> crate::Result<()> {
+    pub fn keep_weight(&self) -> Result<()> {
         self.length.assign(&length_of(&self.direction.tensor()))
     }
 
