@@ -109,7 +109,7 @@ def main():
     torch.set_num_threads(1)
     wolfe = {"line_search_fn": "strong_wolfe"}
     add("rosenbrock_2_wolfe", "rosenbrock", 2, 40, max_iter=1, max_eval=25, **wolfe)
-    add("rosenbrock_10_wolfe", "rosenbrock", 10, 10, max_iter=7, history_size=5, **wolfe)
+    add("rosenbrock_10_wolfe", "rosenbrock", 10, 5, max_iter=7, history_size=5, **wolfe)
     add("rosenbrock_2_far", "rosenbrock", 2, 5, max_iter=4, lr=30.0, max_eval=40, **wolfe)
     add("rosenbrock_2_none", "rosenbrock", 2, 30, max_iter=1, lr=0.1)
     add("quadratic_none", "quadratic", 10, 6, max_iter=5, lr=0.7, history_size=3)

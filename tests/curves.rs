@@ -138,10 +138,15 @@ fn losses_of_the_reference_are_those_of_pytorch() {
 #[test]
 fn every_optimizer_finds_the_line() {
     for device in [Device::cpu(), common::gpu()] {
-        for &(name, [_, lr], make) in rules::ALL {
-            let found = rules::regression(&ParamStore::new(&device, 42), 300, lr, make).unwrap();
+        let check = |name: &str, found: Vec<f64>| {
             let error = (found[0] - 3.0).abs().max((found[1] - 2.0).abs());
             assert!(error < 0.05, "{name} on {}: {found:?}", device.name());
+        };
+        for &(name, [_, lr], make) in rules::ALL {
+            check(name, rules::regression(&ParamStore::new(&device, 42), 300, lr, make).unwrap());
         }
+        let params = ParamStore::new(&device, 42);
+        let found = rules::regressed(&params, |loss| rules::lbfgs(&params, 10, loss).map(drop));
+        check("L-BFGS", found.unwrap());
     }
 }

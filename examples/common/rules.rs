@@ -70,13 +70,26 @@ pub fn train(
     losses.iter().map(|loss| Ok(loss.item()?)).collect()
 }
 
+/// L-BFGS, which is called with a loss instead of being given one, for so many iterations.
+pub fn lbfgs(params: &ParamStore, iterations: u64, mut loss: impl FnMut() -> Tensor) -> Result<Vec<f64>> {
+    let config =
+        LbfgsConfig { max_iter: 1, max_eval: Some(20), line_search: LineSearch::StrongWolfe, ..Default::default() };
+    let mut lbfgs = Lbfgs::new(params, config);
+    (0..iterations).map(|_| Ok(lbfgs.step(&mut loss)?.item()?)).collect()
+}
+
 /// The weights of y = 3 x1 + 2 x2 + noise as a run finds them.
 pub fn regression(params: &ParamStore, steps: u64, lr: f64, make: Make) -> Result<Vec<f64>> {
+    regressed(params, |loss| Ok(drop(train(make(params, lr, steps), steps, || Ok(loss()))?)))
+}
+
+/// The same, as `run` finds them that minimises a loss.
+pub fn regressed(params: &ParamStore, run: impl FnOnce(&dyn Fn() -> Tensor) -> Result<()>) -> Result<Vec<f64>> {
     let device = params.device();
     let line = Linear::with(&params.root(), 2, 1, LinearConfig { bias: false, ..Default::default() });
     let x = device.uniform(&[256, 2], -1.0, 1.0, 1);
     let y = x.matmul(&device.tensor(&[3.0f32, 2.0], &[2, 1])) + device.normal(&[256, 1], 0.0, 0.1, 2);
     device.eval(&[&x, &y])?;
-    train(make(params, lr, steps), steps, || Ok(line.forward(&x, Mode::Train).mse_loss(&y)))?;
+    run(&|| line.forward(&x, Mode::Train).mse_loss(&y))?;
     Ok(line.weight.values()?)
 }

@@ -56,6 +56,11 @@ pub(super) struct Direction {
     pub largest: f64,
 }
 
+/// A number as a value on the device, with all the bits that the device has: it changes from step to step, and no plan with it.
+pub(super) fn number(device: &Device, value: f64) -> Tensor {
+    device.array(&Array { shape: Shape::SCALAR, dtype: DType::F32, data: vec![value] })
+}
+
 /// The scalar product of two vectors.
 pub(super) fn dot(left: &Tensor, right: &Tensor) -> Tensor {
     (left * right).sum_all()
@@ -82,7 +87,7 @@ impl Memory {
             let numbers = measured(&device, &vector, gradient, &[], &[&scale])?;
             return Ok(self.taken(gradient, vector, scale, &numbers));
         };
-        let (step, change) = (&last.direction * number(gradient.device(), last.length), gradient - &last.gradient);
+        let (step, change) = (&last.direction * number(&device, last.length), gradient - &last.gradient);
         let (product, square) = (dot(&change, &step), dot(&change, &change));
         let inverse = product.recip();
         let scale = &product / &square;
@@ -141,12 +146,4 @@ fn two_loops(pairs: &VecDeque<Pair>, gradient: &Tensor, scale: &Tensor) -> Tenso
         vector = vector + &pair.step * (share - back);
     }
     vector
-}
-
-/// A number that changes from step to step and makes no new plan. In two parts, the second what f32 leaves of it: on the
-/// reference device, too, host numbers are rounded to f32.
-pub(super) fn number(device: &Device, value: f64) -> Tensor {
-    let high = f64::from(value as f32);
-    let part = |value: f64| device.array(&Array { shape: Shape::SCALAR, dtype: DType::F32, data: vec![value] });
-    part(high) + part(value - high)
 }
