@@ -39,6 +39,7 @@ mod state;
 mod stepper;
 mod tally;
 
+pub(crate) use average::AverageInPlace;
 pub use average::{Average, AverageState, Ema, LastN, Swa};
 pub use lbfgs::{Lbfgs, LbfgsConfig, LineSearch};
 pub(crate) use lbfgs::{LbfgsInPlace, Saved as LbfgsSaved};

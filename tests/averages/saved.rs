@@ -2,6 +2,8 @@
 
 use kiln::optim::{Average, AverageState, Ema, LastN, Swa};
 use kiln::prelude::*;
+use kiln::schedule::{Plateau, PlateauConfig};
+use kiln::train::checkpoint::Checkpoint;
 
 use super::{Model, devices, run};
 
@@ -117,4 +119,47 @@ fn a_saved_average_is_what_stands_in_for_the_weights() {
         }
         std::fs::remove_file(&path).unwrap();
     }
+}
+
+#[test]
+fn averages_and_plateaus_are_parts_of_a_checkpoint() {
+    let path = std::env::temp_dir().join(format!("kiln-averages-part-{}.safetensors", std::process::id()));
+    for device in devices() {
+        let whole = |stop: bool| {
+            let make = |model: &Model| {
+                let (ema, last) = (Ema::new(&model.params, 0.75).warm_up(), LastN::new(&model.params, 3, 2));
+                let sgd = model.sgd().average(&ema).average(&last);
+                (sgd, ema, last, Plateau::new(0.1, PlateauConfig { patience: 0, ..Default::default() }))
+            };
+            let mut model = Model::new(&device, None);
+            let (mut sgd, mut ema, mut last, mut plateau) = make(&model);
+            run(&model, &mut sgd, 0..5);
+            plateau.observe(1.0);
+            plateau.observe(1.0);
+            if stop {
+                let parts = Checkpoint::parts().store("model", &model.params).part("model", &sgd);
+                let parts = parts.part("ema", &ema).part("last", &last).part("rate", &plateau);
+                parts.save(&path).unwrap();
+                model = Model::new(&device, None);
+                (sgd, ema, last, plateau) = make(&model);
+                run(&model, &mut sgd, 2..4);
+                let file = Checkpoint::open(&path).unwrap();
+                let loading = file.load().store("model", &model.params).part("model", &mut sgd);
+                let loading = loading.part("ema", &mut ema).part("last", &mut last).part("rate", &mut plateau);
+                loading.finish().unwrap();
+            }
+            run(&model, &mut sgd, 5..9);
+            let rate = plateau.observe(1.0);
+            (model.weights(), model.averaged(&ema), model.averaged(&last), rate.to_bits())
+        };
+        assert!(whole(true) == whole(false), "{}", device.name());
+        // An average of another kind, and a damaged state, are refused with nothing changed.
+        let model = Model::new(&device, None);
+        let mut swa = Swa::new(&model.params, 1, 1);
+        let file = Checkpoint::open(&path).unwrap();
+        let refused = file.load().part("ema", &mut swa).finish();
+        assert!(matches!(refused, Err(Error::Checkpoint { .. })), "{refused:?}");
+        assert_eq!(swa.state().unwrap().steps, 0);
+    }
+    std::fs::remove_file(&path).unwrap();
 }

@@ -33,6 +33,7 @@ use crate::params::{Chunk, Kept, ParamStore};
 use crate::plan::Plan;
 use crate::target::Target;
 use memory::{LANES, Memory};
+pub(crate) use state::AverageInPlace;
 pub use state::AverageState;
 
 /// Copies that an average of the last weights keeps at most.

@@ -81,6 +81,7 @@
 //! is saved. Files of version 1 (one store with plain names, tensors of one optimizer below `optimizer/`) are loaded as
 //! if they had been saved by the short form.
 
+mod averages;
 mod index;
 mod kinds;
 mod lbfgs;

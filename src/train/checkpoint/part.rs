@@ -24,7 +24,8 @@ pub type Commit<'a> = Box<dyn FnOnce() -> Result<()> + 'a>;
 
 /// Something that a checkpoint can hold: JSON, and tensors with names.
 ///
-/// [`ParamStore`], optimizers, [`Draws`](crate::Draws), [`Position`](crate::data::Position),
+/// [`ParamStore`], optimizers, [averages](crate::optim::Average) of weights, [`Plateau`](crate::schedule::Plateau),
+/// [`Draws`](crate::Draws), [`Position`](crate::data::Position),
 /// [`Loader`](crate::data::Loader) and [`serde_json::Value`] are parts. A struct of your own becomes one like this:
 ///
 /// ```
