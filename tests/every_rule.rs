@@ -87,6 +87,33 @@ fn every_rule_resumes_to_equal_bits() {
 }
 
 #[test]
+fn every_rule_goes_on_from_wherever_it_was_killed() {
+    let path = std::env::temp_dir().join(format!("kiln-killed-rule-{}", std::process::id()));
+    for device in devices() {
+        every_rule(|name, make| {
+            let run = |killed: Option<u64>| {
+                let mut model = Model::new(&device, 1);
+                let mut optimizer = make(&model.params);
+                for i in 0..9 {
+                    if killed == Some(i) {
+                        Checkpoint::save(&path, &model.params, Some(&optimizer), None).unwrap();
+                        model = Model::new(&device, 2);
+                        optimizer = make(&model.params);
+                        Checkpoint::load(&path, &model.params, Some(&mut optimizer)).unwrap();
+                    }
+                    model.step(&mut optimizer, i);
+                }
+                (model.bits(), optimizer.state().unwrap())
+            };
+            // Another step for each rule, the first one among them.
+            let step = name.bytes().map(u64::from).sum::<u64>() % 9;
+            assert!(run(Some(step)) == run(None), "{name} on {}, killed before step {step}", device.name());
+        });
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn a_refused_step_of_every_rule_leaves_no_trace() {
     let run = |device: &Device, make: common::rules::Make, with_bad: bool| -> (Vec<u64>, OptimizerState) {
         let model = Model::new(device, 1);

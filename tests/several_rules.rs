@@ -353,3 +353,56 @@ fn a_rate_of_nothing_moves_nothing_with_ftrl() {
         assert!((state.tensors[0].2[2] - 0.1).abs() < 1e-7, "{state:?}");
     }
 }
+
+/// The file with what it says of the optimizer changed.
+fn with_state(bytes: &[u8], change: impl Fn(&mut serde_json::Value)) -> Vec<u8> {
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let mut own: serde_json::Value = serde_json::from_str(header["__metadata__"]["kiln"].as_str().unwrap()).unwrap();
+    change(&mut own["parts"]["optimizer/model"]);
+    header["__metadata__"]["kiln"] = own.to_string().into();
+    let header = header.to_string();
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &bytes[8 + length..]].concat()
+}
+
+#[test]
+fn damaged_rates_and_kept_numbers_are_refused_whole() {
+    use serde_json::{Value, json};
+    let path = std::env::temp_dir().join(format!("kiln-damaged-rules-{}", std::process::id()));
+    let device = Device::cpu();
+    let saved = Model::new(&device, 1);
+    let mut optimizer = two_rules(&saved.params);
+    (0..3).for_each(|i| optimizer.step(&saved.loss(i)).unwrap());
+    Checkpoint::save(&path, &saved.params, Some(&optimizer), None).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    let damages: [(&str, &dyn Fn(&mut Value)); 13] = [
+        ("learning rates", &|state| state["more_lrs"] = json!([])),
+        ("learning rates", &|state| state["more_lrs"] = json!(["0.1", "0.1"])),
+        ("learning rates", &|state| drop(state.as_object_mut().unwrap().remove("more_lrs"))),
+        ("lr is NaN", &|state| state["more_lrs"] = json!(["NaN"])),
+        ("lr is -0.5", &|state| state["more_lrs"] = json!(["-0.5"])),
+        ("`more_lrs`", &|state| state["more_lrs"] = json!([0.1])),
+        ("`more_lrs`", &|state| state["more_lrs"] = json!("0.1")),
+        ("kept for `head`", &|state| state["kept"] = json!([])),
+        ("kept for `head`", &|state| state["kept"][0][1][0] = json!("inf")),
+        ("`head`", &|state| state["kept"] = json!([state["kept"][0], state["kept"][0]])),
+        ("`body`", &|state| state["kept"][0][0] = json!("body")),
+        ("`kept`", &|state| drop(state["kept"][0][1].as_array_mut().unwrap().pop())),
+        ("`kept`", &|state| state["kept"][0][1][0] = json!(0.5)),
+    ];
+    for (word, change) in damages {
+        let model = Model::new(&device, 2);
+        let mut optimizer = two_rules(&model.params);
+        optimizer.step(&model.loss(7)).unwrap();
+        let before = (model.values(), optimizer.state().unwrap());
+        std::fs::write(&path, with_state(&good, change)).unwrap();
+        let error = Checkpoint::load(&path, &model.params, Some(&mut optimizer)).unwrap_err();
+        assert!(matches!(error, Error::Checkpoint { .. }) && error.to_string().contains(word), "{word}: {error}");
+        assert!((model.values(), optimizer.state().unwrap()) == before, "{word}");
+    }
+    std::fs::write(&path, with_state(&good, |_| {})).unwrap();
+    let model = Model::new(&device, 2);
+    Checkpoint::load(&path, &model.params, Some(&mut two_rules(&model.params))).unwrap();
+    assert_eq!(model.values(), saved.values());
+    std::fs::remove_file(&path).unwrap();
+}
