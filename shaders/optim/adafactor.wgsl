@@ -24,6 +24,27 @@ fn factors_at(at: u32, corrected: vec4<f32>, sums: vec2<f32>) -> Factors {
     return Factors(factor(at), factor(at + 1u), corrected, sums);
 }
 
+// (a / b, a % b) of what is below 2^31, b not 0. Software drivers divide integers one lane at a time, floats all at once: a quotient of
+// floats is off by its rounding, what is left tells by how much, and a second one is off by 1 at most.
+fn divided(a: u32, b: u32) -> vec2<u32> {
+    let length = i32(b);
+    let inverse = 1.0 / f32(length);
+    var quotient = i32(f32(i32(a)) * inverse);
+    quotient += i32(floor(f32(i32(a) - quotient * length) * inverse));
+    let rest = i32(a) - quotient * length;
+    quotient += select(0, 1, rest >= length) - select(0, 1, rest < 0);
+    return vec2<u32>(u32(quotient), a - u32(quotient) * b);
+}
+
+// The matrix that row `line` of the parameter at `site` is in; a parameter that is one matrix has nothing to divide.
+fn matrix_of(site: u32, line: u32, length: u32) -> u32 {
+    let size = sites[site + 3u];
+    if size == sites[site + 1u] {
+        return 0u;
+    }
+    return divided(line * length, size).x;
+}
+
 // s at the element with number `own` of the parameter at `site`; 1 behind its end.
 fn estimate(site: u32, own: u32, length: u32, f: Factors) -> f32 {
     if own >= sites[site + 1u] {
@@ -32,9 +53,10 @@ fn estimate(site: u32, own: u32, length: u32, f: Factors) -> f32 {
     if length == 0u {
         return row[sites[site + 4u] + own];
     }
-    let matrix = own / sites[site + 3u];
+    let at = divided(own, length);
+    let matrix = matrix_of(site, at.x, length);
     let mean = max(row_means[sites[site + 6u] + matrix], f.rates.z);
-    return row[sites[site + 4u] + own / length] * column_at(sites[site + 5u] + matrix * length + own % length) / mean;
+    return row[sites[site + 4u] + at.x] * column_at(sites[site + 5u] + matrix * length + at.y) / mean;
 }
 
 // 1 / sqrt(s) of part k of vector i, whose first element has number `own` in the parameter at `site`.
@@ -47,10 +69,10 @@ fn scales(i: u32, k: u32, site: u32, f: Factors) -> vec4<f32> {
     }
     if WHOLE && !(SOME_FLAT && length == 0u) {
         // All of the vector is in one row.
-        let matrix = own / sites[site + 3u];
+        let at = divided(own, length);
+        let matrix = matrix_of(site, at.x, length);
         let mean = max(row_means[sites[site + 6u] + matrix], f.rates.z);
-        let at = sites[site + 5u] + matrix * length + own % length;
-        s = column_part(at, k) * (row[sites[site + 4u] + own / length] / mean);
+        s = column_part(sites[site + 5u] + matrix * length + at.y, k) * (row[sites[site + 4u] + at.x] / mean);
     } else {
         for (var l = 0u; l < 4u; l++) {
             s[l] = estimate(site, element(i, k, l) - sites[site], length, f);
