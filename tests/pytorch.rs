@@ -7,6 +7,8 @@
 mod common;
 #[path = "pytorch/formulas.rs"]
 mod formulas;
+#[path = "pytorch/losses.rs"]
+mod losses;
 #[path = "pytorch/order.rs"]
 mod order;
 #[path = "pytorch/pointwise.rs"]
@@ -208,7 +210,7 @@ fn apply(op: &str, attrs: &Value, x: &[Tensor]) -> Option<Vec<Tensor>> {
         "cross_entropy" => x[0].cross_entropy(&x[1]),
         "cross_entropy_with" => {
             let reduction = match attrs["reduction"].as_str() {
-                Some("none") => Reduction::Rows,
+                Some("none") => Reduction::None,
                 Some("sum") => Reduction::Sum,
                 _ => Reduction::Mean,
             };
@@ -221,6 +223,7 @@ fn apply(op: &str, attrs: &Value, x: &[Tensor]) -> Option<Vec<Tensor>> {
                 normalised,
                 products,
                 formulas::apply,
+                losses::apply,
                 order::apply,
                 pointwise::apply,
                 products::apply,

@@ -31,7 +31,7 @@ fn a_row_that_is_ignored_has_no_loss_and_no_gradient() {
         let labels = device.tensor(&[3i32, -100, 0, -100, 6], &[5]);
         for label_smoothing in [0.0, 0.1] {
             let options = CrossEntropyOptions { label_smoothing, ignore: Some(-100), ..Default::default() };
-            let rows = CrossEntropyOptions { reduction: Reduction::Rows, ..options };
+            let rows = CrossEntropyOptions { reduction: Reduction::None, ..options };
             let of_rows = values(&logits.cross_entropy_with(&labels, &rows));
             assert!(of_rows[1] == 0.0 && of_rows[3] == 0.0 && of_rows[0] > 0.0, "{of_rows:?}");
             let loss = logits.cross_entropy_with(&labels, &options);

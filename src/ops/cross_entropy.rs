@@ -6,7 +6,8 @@
 mod options;
 mod soft;
 
-pub use options::{CrossEntropyOptions, Reduction};
+pub use crate::ops::reduction::Reduction;
+pub use options::CrossEntropyOptions;
 pub use soft::{SoftCrossEntropy, SoftCrossEntropyBackward};
 
 use crate::array::Array;

@@ -7,6 +7,7 @@ use crate::error::Problem;
 use crate::graph::Source;
 use crate::layout::Meta;
 use crate::op::{Case, Draw, Tolerance};
+use crate::ops::reduction::Reduction;
 use crate::tensor::Tensor;
 
 const OP: &str = "cross_entropy_with";
@@ -26,21 +27,9 @@ pub struct CrossEntropyOptions<'a> {
     pub reduction: Reduction,
 }
 
-/// What becomes of the losses of single rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Reduction {
-    /// Their mean: of labels that count, weighted by their classes' weights; of probabilities, over all rows.
-    #[default]
-    Mean,
-    /// Their sum.
-    Sum,
-    /// They stay: `[n]` (`none` in PyTorch).
-    Rows,
-}
-
 impl Tensor {
     /// Cross-entropy of these logits x, `[n, classes]`, f32 or f16, with a target and options: f32, a scalar, or `[n]` for
-    /// [`Reduction::Rows`]. As `torch.nn.functional.cross_entropy`.
+    /// [`Reduction::None`]. As `torch.nn.functional.cross_entropy`.
     ///
     /// The target is labels, `[n]`, u32 or i32, or the classes' probabilities, `[n, classes]`, f32 or f16, to which
     /// gradients flow too. With shares q of the classes, those of a label after smoothing or the probabilities after it, and
@@ -84,7 +73,7 @@ impl Tensor {
             false => of_labels(&logits, target, weights.as_ref(), options),
         };
         match (options.reduction, counts) {
-            (Reduction::Rows, _) => rows,
+            (Reduction::None, _) => rows,
             (Reduction::Sum, _) => rows.sum_all(),
             (Reduction::Mean, None) => rows.mean_all(),
             (Reduction::Mean, Some(counts)) => rows.sum_all() / counts.sum_all(),
@@ -205,7 +194,7 @@ pub(super) fn cases() -> Vec<Case> {
     };
     let smoothed = CrossEntropyOptions { label_smoothing: 0.1, ..plain };
     let ignoring = CrossEntropyOptions { ignore: Some(3), ..plain };
-    let rows = CrossEntropyOptions { reduction: Reduction::Rows, ..plain };
+    let rows = CrossEntropyOptions { reduction: Reduction::None, ..plain };
     let sum = CrossEntropyOptions { reduction: Reduction::Sum, ..plain };
     // Labels that the device shifts by two, so that two classes become none; one of these is ignored.
     let computed = |name: &str, label_smoothing: f64| {
@@ -217,7 +206,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("label_smoothing", DType::U32, false, smoothed),
         case("class_weights", DType::U32, true, plain),
         case("ignored", DType::I32, false, ignoring),
-        case("ignored_rows", DType::I32, false, CrossEntropyOptions { reduction: Reduction::Rows, ..ignoring }),
+        case("ignored_rows", DType::I32, false, CrossEntropyOptions { reduction: Reduction::None, ..ignoring }),
         case("all_options", DType::I32, true, CrossEntropyOptions { ignore: Some(3), ..smoothed }),
         case("all_options_sum", DType::U32, true, CrossEntropyOptions { ignore: Some(3), label_smoothing: 0.1, ..sum }),
         case("probabilities", DType::F32, false, plain),
