@@ -1,10 +1,12 @@
 //! Times every op's cases, forward, and forward with gradients, on the best device.
 //!
 //! `cargo bench --bench ops -- Matmul` times the cases whose name contains a word; `beside` times convolutions over one and three
-//! axes and transposed ones beside the one over two axes that does the same products.
+//! axes and transposed ones beside the one over two axes that does the same products, and poolings and sizes beside one another.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use kiln::ops::conv2d::{ConvOptions, TransposeOptions};
+use kiln::ops::max_pool::MaxPoolOptions;
+use kiln::ops::resample::{AvgPoolOptions, Interpolation};
 use kiln::ops::{CaseInput, Draw, all_cases};
 use kiln::rng::Philox;
 use kiln::{Array, DType, Device, Shape, Tensor};
@@ -58,65 +60,99 @@ fn cases(criterion: &mut Criterion) {
     }
 }
 
-/// A convolution's forward pass with its two gradients.
-type Convolve = Box<dyn Fn(&Tensor, &Tensor) -> Tensor>;
+/// What is timed with its gradients.
+type Form = Box<dyn Fn(&[Tensor]) -> Tensor>;
 
-fn conv<const D: usize>(padding: [usize; D], stride: usize) -> Convolve {
-    Box::new(move |x, w| x.conv(w, &ConvOptions { padding, stride: [stride; D], ..ConvOptions::default() }))
+/// A name, the shapes of inputs, and what is made of them.
+type Side = (&'static str, Vec<Vec<usize>>, Form);
+
+fn side(name: &'static str, inputs: &[&[usize]], form: impl Fn(&[Tensor]) -> Tensor + 'static) -> Side {
+    (name, inputs.iter().map(|shape| shape.to_vec()).collect(), Box::new(form))
 }
 
-fn transposed<const D: usize>(padding: [usize; D], stride: usize) -> Convolve {
+fn conv<const D: usize>(padding: [usize; D], stride: usize) -> impl Fn(&[Tensor]) -> Tensor {
+    move |x| x[0].conv(&x[1], &ConvOptions { padding, stride: [stride; D], ..ConvOptions::default() })
+}
+
+fn transposed<const D: usize>(padding: [usize; D], stride: usize) -> impl Fn(&[Tensor]) -> Tensor {
     let output_padding = padding.map(|size| if size > 0 { stride - 1 } else { 0 });
     let options = TransposeOptions { padding, output_padding, stride: [stride; D], ..TransposeOptions::default() };
-    Box::new(move |x, w| x.conv_transpose(w, &options))
+    move |x| x[0].conv_transpose(&x[1], &options)
 }
 
-/// Convolutions that do as many products as the first of their group.
-fn beside(criterion: &mut Criterion) {
-    let device = Device::best().expect("a device");
-    let side =
-        |name: &'static str, x: &[usize], w: &[usize], convolve: Convolve| (name, x.to_vec(), w.to_vec(), convolve);
-    let groups = [
+/// Convolutions that do as many products as the first of their group, and what reads and writes images.
+fn groups() -> Vec<(&'static str, Vec<Side>)> {
+    let image: &[usize] = &[8, 32, 64, 64];
+    let overlapping = MaxPoolOptions { stride: [2; 2], padding: [1; 2], ..MaxPoolOptions::new([3; 2]) };
+    let size = &[128, 128];
+    vec![
         (
             "row",
             vec![
-                side("two_axes", &[8, 64, 32, 32], &[64, 64, 1, 3], conv([0, 1], 1)),
-                side("one_axis", &[8, 64, 1024], &[64, 64, 3], conv([1], 1)),
-                side("transposed", &[8, 64, 1024], &[64, 64, 3], transposed([1], 1)),
+                side("two_axes", &[&[8, 64, 32, 32], &[64, 64, 1, 3]], conv([0, 1], 1)),
+                side("one_axis", &[&[8, 64, 1024], &[64, 64, 3]], conv([1], 1)),
+                side("transposed", &[&[8, 64, 1024], &[64, 64, 3]], transposed([1], 1)),
             ],
         ),
         (
             "image",
             vec![
-                side("plain", &[4, 32, 32, 32], &[64, 32, 3, 3], conv([1, 1], 1)),
-                side("transposed", &[4, 64, 32, 32], &[64, 32, 3, 3], transposed([1, 1], 1)),
+                side("plain", &[&[4, 32, 32, 32], &[64, 32, 3, 3]], conv([1, 1], 1)),
+                side("transposed", &[&[4, 64, 32, 32], &[64, 32, 3, 3]], transposed([1, 1], 1)),
             ],
         ),
         (
             "strided",
             vec![
-                side("plain", &[4, 32, 64, 64], &[64, 32, 3, 3], conv([1, 1], 2)),
-                side("transposed", &[4, 64, 32, 32], &[64, 32, 3, 3], transposed([1, 1], 2)),
+                side("plain", &[&[4, 32, 64, 64], &[64, 32, 3, 3]], conv([1, 1], 2)),
+                side("transposed", &[&[4, 64, 32, 32], &[64, 32, 3, 3]], transposed([1, 1], 2)),
             ],
         ),
         (
             "volume",
             vec![
-                side("two_axes", &[16, 96, 24, 24], &[32, 96, 3, 3], conv([1, 1], 1)),
-                side("three_axes", &[2, 32, 8, 24, 24], &[32, 32, 3, 3, 3], conv([1, 1, 1], 1)),
-                side("transposed", &[2, 32, 8, 24, 24], &[32, 32, 3, 3, 3], transposed([1, 1, 1], 1)),
+                side("two_axes", &[&[16, 96, 24, 24], &[32, 96, 3, 3]], conv([1, 1], 1)),
+                side("three_axes", &[&[2, 32, 8, 24, 24], &[32, 32, 3, 3, 3]], conv([1, 1, 1], 1)),
+                side("transposed", &[&[2, 32, 8, 24, 24], &[32, 32, 3, 3, 3]], transposed([1, 1, 1], 1)),
             ],
         ),
-    ];
-    for (name, sides) in groups {
+        (
+            "pool",
+            vec![
+                side("copy", &[image], |x| x[0].relu()),
+                side("max_two_axes", &[image], |x| x[0].max_pool2d([2; 2], [2; 2], [0; 2])),
+                side("max_any", &[image], |x| x[0].max_pool(&MaxPoolOptions::new([2; 2]))),
+                side("max_two_axes_overlapping", &[image], |x| x[0].max_pool2d([3; 2], [2; 2], [1; 2])),
+                side("max_any_overlapping", &[image], move |x| x[0].max_pool(&overlapping)),
+                side("mean_two_axes", &[image], |x| x[0].avg_pool2d([2; 2], [2; 2], [0; 2], true)),
+                side("mean_any", &[image], |x| x[0].avg_pool(&AvgPoolOptions::new([2; 2]))),
+                side("mean_even", &[image], |x| x[0].adaptive_avg_pool([7, 7])),
+            ],
+        ),
+        (
+            "size",
+            vec![
+                side("nearest", &[image], |x| x[0].interpolate(size, Interpolation::Nearest)),
+                side("bilinear", &[image], |x| x[0].interpolate(size, Interpolation::Linear { align_corners: false })),
+                side("bicubic", &[image], |x| x[0].interpolate(size, Interpolation::Cubic { align_corners: false })),
+                side("grid", &[&[2, 16, 32, 32], &[2, 32, 32, 2]], |x| x[0].grid_sample(&x[1], &Default::default())),
+            ],
+        ),
+    ]
+}
+
+fn beside(criterion: &mut Criterion) {
+    let device = Device::best().expect("a device");
+    for (name, sides) in groups() {
         let mut group = criterion.benchmark_group(format!("beside/{name}"));
         group.sample_size(10).warm_up_time(std::time::Duration::from_millis(200));
-        for (side, x, w, convolve) in sides {
-            let [x, w] = [(&x, 1), (&w, 2)].map(|(shape, seed)| device.normal(shape, 0.0, 1.0, seed).variable());
+        for (side, shapes, form) in sides {
+            let inputs = shapes.iter().zip(1..).map(|(shape, seed)| device.normal(shape, 0.0, 0.5, seed).variable());
+            let inputs: Vec<Tensor> = inputs.collect();
             group.bench_function(side, |bencher| {
                 bencher.iter(|| {
-                    let y = convolve(&x, &w);
-                    let gradients = y.square().sum_all().gradients(&[&x, &w]).expect("gradients");
+                    let wrt: Vec<&Tensor> = inputs.iter().collect();
+                    let gradients = form(&inputs).square().sum_all().gradients(&wrt).expect("gradients");
                     let all: Vec<&Tensor> = gradients.iter().collect();
                     device.eval(&all).and_then(|()| device.synchronize()).expect("a run");
                 });
