@@ -65,10 +65,10 @@ impl Tensor {
             1.0 => reduce(&x.abs(), Reduction::Sum),
             2.0 => reduce(&x.square(), Reduction::Sum).off_zero(Tensor::sqrt),
             p if p > 0.0 => {
-                let powers = x.abs().off_zero(|size| size.pow(p));
-                reduce(&powers, Reduction::Sum).off_zero(|sum| sum.pow(1.0 / p))
+                let powers = x.abs().off_zero(|size| size.pow(&x.scalar(p)));
+                reduce(&powers, Reduction::Sum).off_zero(|sum| sum.pow(&x.scalar(1.0 / p)))
             }
-            p => reduce(&x.abs().pow(p), Reduction::Sum).pow(1.0 / p),
+            p => reduce(&x.abs().pow(&x.scalar(p)), Reduction::Sum).pow(&x.scalar(1.0 / p)),
         })
     }
 
