@@ -407,8 +407,9 @@ fn special(case: &Case, device: &Device, exact: bool) -> Result<(), String> {
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
 }
 
-/// Ops that take a host number beside a tensor which f32 rounds.
-const ROUNDED: &[&str] = &["leaky_relu", "batch_norm_running"];
+/// Ops that take a host number beside a tensor which f32 rounds; PyTorch's own sixth is one of f32 in the gradient of the
+/// last.
+const ROUNDED: &[&str] = &["leaky_relu", "batch_norm_running", "hardsigmoid"];
 
 fn every_case(device: &Device, bound: f64) {
     let mut failures = vec![];

@@ -225,8 +225,8 @@ def scan_cases():
 def special_cases():
     x = f32(values.SPECIAL)
     for op, function in {
-        # PyTorch's hardswish multiplies by 6 first, which overflows.
-        **{op: function for op, (function, _, _) in UNARY.items() if op != "hardswish"},
+        # PyTorch's hardswish multiplies by 6 first, which overflows. Of two zeros WGSL's max may give either, in relu6.
+        **{op: function for op, (function, _, _) in UNARY.items() if op not in ("hardswish", "relu6")},
         **ROUNDING,
         "is_nan": torch.isnan,
         "is_inf": torch.isinf,
@@ -238,10 +238,13 @@ def special_cases():
         "atan2": torch.atan2,
         "hypot": torch.hypot,
         "logaddexp": torch.logaddexp,
-        "fmod": torch.fmod,
-        "remainder": torch.remainder,
     }.items():
         special(op, function, [first, second], ["special.a", "special.b"])
+    # PyTorch's vector code takes a denormal divisor for 0.
+    is_denormal = (second != 0) & (abs(second) < 1e-37)
+    first, second = first[~is_denormal], second[~is_denormal]
+    for op, function in {"fmod": torch.fmod, "remainder": torch.remainder}.items():
+        special(op, function, [first, second], ["special.dividend", "special.divisor"])
 
 
 def special(op, function, arrays, names):

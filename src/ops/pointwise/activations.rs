@@ -123,7 +123,8 @@ impl Tensor {
     /// The result carries [`crate::Error::DType`] for what is no float.
     #[track_caller]
     pub fn log_sigmoid(&self) -> Tensor {
-        -(-self).softplus()
+        // Not its negative, which is -0 where this is 0.
+        self.scalar(0.0) - (-self).softplus()
     }
 
     /// log(1 + exp(beta x)) / beta, and x itself where beta x is above `threshold` (PyTorch's defaults are 1 and 20, where that changes
