@@ -1,7 +1,7 @@
 // log(sum exp(x)) of the elements so far: the largest of them, and the sum of exponentials scaled by it. +inf is taken for the largest
 // float on its way, since a difference of two infinities would be NaN.
 //
-// result, of OUT
+// Asks for: `rows/exp_down.wgsl`. result, of OUT
 
 const LARGEST: f32 = 3.4028234e38;
 
@@ -16,7 +16,7 @@ fn initial() -> T {
 
 fn combine(a: T, b: T) -> T {
     let top = max(a.top, b.top);
-    return T(top, a.sum * exp_full(a.top - top) + b.sum * exp_full(b.top - top));
+    return T(top, a.sum * exp_down(a.top - top) + b.sum * exp_down(b.top - top));
 }
 
 fn element(index: u32, j: u32) -> T {

@@ -7,7 +7,7 @@ use crate::error::Problem;
 use crate::kernel::{Capabilities, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
-use crate::ops::rows::{RESULT, Rows};
+use crate::ops::rows::{EXP_DOWN, RESULT, Rows};
 use crate::shaders::scan::EXPONENTIALS;
 use crate::shape::Axis;
 use crate::tensor::Tensor;
@@ -77,7 +77,7 @@ impl Op for Logcumsumexp {
     fn lowering(&self, _: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
         let program = Program {
             name: "logcumsumexp",
-            shader: Shader::of(&[&EXPONENTIALS]),
+            shader: Shader::of(&[&EXPONENTIALS, EXP_DOWN]),
             words: 2,
             reverse: false,
             reads: vec![],

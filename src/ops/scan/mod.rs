@@ -135,6 +135,10 @@ pub(crate) fn kernels(rows: &Rows, program: &Program) -> Lowering {
         kernel.shader.items.retain(|item| item.name != "store");
     }
     before.shader.items.retain(|item| item.name != "element");
+    // The planner says what these are where it fuses.
+    for (name, kind) in [("F", "f32"), ("I", "i32"), ("U", "u32")] {
+        before.shader.items.push(Item::alias(name, kind));
+    }
     Lowering::Kernels { kernels: vec![totals, before, write], temporaries: vec![rows.rows * parts * program.words] }
 }
 
