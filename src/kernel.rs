@@ -198,21 +198,25 @@ impl Kernel {
 /// Drops the kernels of an op that none of these of its results needs.
 pub(crate) fn keep_needed(kernels: &mut Vec<Kernel>, results: &[usize]) {
     let mut temporaries: BTreeSet<usize> = BTreeSet::new();
-    // What a later kernel reads is needed, too.
+    let mut outputs: BTreeSet<usize> = results.iter().copied().collect();
+    // What a later kernel reads is needed, too; a result that it binds it may read.
     kernels.reverse();
     kernels.retain(|kernel| {
         let of_use = |binding: &Binding| match binding.operand {
-            Operand::Output(number) => results.contains(&number),
+            Operand::Output(number) => outputs.contains(&number),
             Operand::Temporary(k) => binding.write && temporaries.contains(&k),
             Operand::Input(_) => false,
         };
-        let handed = kernel.results.iter().any(|number| results.contains(number));
+        let handed = kernel.results.iter().any(|number| outputs.contains(number));
         let needed = handed || kernel.bindings.iter().any(of_use);
         if needed {
-            temporaries.extend(kernel.bindings.iter().filter_map(|binding| match binding.operand {
-                Operand::Temporary(k) => Some(k),
-                _ => None,
-            }));
+            for binding in &kernel.bindings {
+                match binding.operand {
+                    Operand::Temporary(k) => drop(temporaries.insert(k)),
+                    Operand::Output(number) => drop(outputs.insert(number)),
+                    Operand::Input(_) => {}
+                }
+            }
         }
         needed
     });
