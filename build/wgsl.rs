@@ -30,6 +30,8 @@ const WORDS: &[&str] = &[
     "f16",
     "f32",
     "i32",
+    "mat3x4",
+    "mat4x3",
     "mat4x4",
     "u32",
     "u64",

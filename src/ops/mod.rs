@@ -37,6 +37,7 @@ pub mod pointwise;
 pub mod pool;
 pub mod product;
 pub mod random;
+pub mod recurrent;
 pub mod reduce;
 mod reduction;
 pub mod resample;
@@ -102,6 +103,7 @@ op_list! {
     layer_norm: LayerNorm, LayerNormBackward, LayerNormStatistics, LayerNormWeightGrad;
     gather: Gather, GatherBackward;
     concat: Concat;
+    recurrent: Recurrence, RecurrenceBackward;
     matmul: Matmul;
     conv2d: Conv2d, Conv2dDataGrad, Conv2dWeightGrad;
     unfold: Unfold, Fold;
