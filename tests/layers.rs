@@ -201,6 +201,10 @@ fn a_layer_that_does_not_fit_says_where_it_is() {
         (kiln::nn::LayerNorm::new(&path("ln"), &[9]).forward(&x, Mode::Eval), "in `net.ln`, LayerNorm over [9]: "),
         (kiln::nn::RmsNorm::new(&path("rms"), &[9]).forward(&x, Mode::Eval), "in `net.rms`, RmsNorm over [9]: "),
         (BatchNorm2d::new(&path("bn"), 9).forward(&images, Mode::Train), "in `net.bn`, BatchNorm over [9]: "),
+        (
+            kiln::nn::Lstm::new(&path("lstm"), 5, 3, Default::default()).forward(&x, Mode::Eval),
+            "in `net.lstm`, lstm 5 -> 3: ",
+        ),
         (Embedding::new(&path("words"), 5, 3).forward(&index), "in `net.words`, Embedding of 5 x 3: "),
     ] {
         let error = y.relu().error().expect("an error").to_string();
@@ -319,6 +323,30 @@ fn layers_of_layers_compute_what_they_are_made_of() -> Result<()> {
     assert!(same(&of(Bag::Sum).select(0, 0), &(&first + &second)));
     assert_eq!(of(Bag::Mean).select(0, 1).to_vec::<f32>()?, [0.0; 3]);
     assert!(same(&of(Bag::Max).select(0, 0), &first.maximum(&second).maximum(0.0)));
+/// The next character of a line that is repeated: only who remembers what came before knows which `o` ends a word.
+#[test]
+fn a_character_lstm_learns_a_line_by_heart() -> Result<()> {
+    let line = "so do not go too low or so ";
+    let letters: Vec<char> = "so dntgwlr".chars().collect();
+    let numbers: Vec<u32> =
+        line.chars().map(|c| letters.iter().position(|&l| l == c).expect("a letter") as u32).collect();
+    let device = common::gpu();
+    let params = ParamStore::new(&device, 1);
+    let root = params.root();
+    let embedding = Embedding::new(&root.child("letters"), letters.len(), 8);
+    let lstm = kiln::nn::Lstm::new(&root.child("lstm"), 8, 24, Default::default());
+    let out = Linear::new(&root.child("out"), 24, letters.len());
+    let mut adam = Adam::new(&params, AdamConfig { lr: 0.03, ..Default::default() });
+    let steps = numbers.len() - 1;
+    let mut losses = vec![];
+    for _ in 0..60 {
+        let x = embedding.forward(&device.tensor(&numbers[..steps], &[steps, 1]));
+        let logits = out.forward(&lstm.forward(&x, Mode::Train), Mode::Train).reshape(&[steps, letters.len()]);
+        let loss = logits.cross_entropy(&device.labels(&numbers[1..]));
+        adam.step(&loss)?;
+        losses.push(loss.item()?);
+    }
+    assert!(losses[0] > 2.0 && losses[59] < 0.2, "{} then {}", losses[0], losses[59]);
     Ok(())
 }
 
@@ -344,5 +372,46 @@ fn normed_weights_have_the_norms_they_say() -> Result<()> {
         assert!((weight[0] - 1.0).abs() < 1e-5 && (weight[4] + 0.5).abs() < 1e-5, "{weight:?}");
         assert_eq!(params.root().child("b").states().len(), 2);
     }
+
+fn all_steps_of_a_recurrence_have_one_text_and_a_long_one_is_planned_at_once() -> Result<()> {
+    use kiln::kernel::Capabilities;
+    let cpu = Device::cpu();
+    let params = ParamStore::new(&cpu, 1);
+    let config = kiln::nn::RecurrentConfig { bidirectional: true, layers: 2, ..Default::default() };
+    let lstm = kiln::nn::Lstm::new(&params.root(), 8, 16, config);
+    let texts = |steps: usize| -> Result<std::collections::BTreeSet<String>> {
+        let y = lstm.forward(&cpu.zeros(&[steps, 8, 8]), Mode::Train).square().sum_all();
+        let weights: Vec<Tensor> = lstm.weights().iter().map(|weights| weights.weight_hh.tensor()).collect();
+        let gradients = y.gradients(&weights.iter().collect::<Vec<_>>())?;
+        let software = Capabilities { software: true, subgroup: Some(8), pairs: true, ..Capabilities::default() };
+        let plan = cpu.plan_for(&gradients.iter().collect::<Vec<_>>(), &software, true)?;
+        assert!(plan.dispatches.len() >= 4 * steps, "{}", plan.dispatches.len());
+        let is_step = |dispatch: &&kiln::plan::Dispatch| {
+            common::kernel_names(dispatch).any(|name| name.starts_with("recurrence"))
+        };
+        Ok(plan.dispatches.iter().filter(is_step).map(|dispatch| dispatch.source().to_string()).collect())
+    };
+    let (few, started) = (texts(12)?, std::time::Instant::now());
+    let many = texts(512)?;
+    assert!(started.elapsed().as_secs_f64() < 4.0, "{:?}", started.elapsed());
+    assert_eq!(few.len(), many.len());
+    Ok(())
+}
+
+#[test]
+fn a_second_gradient_through_a_recurrence_is_refused_and_a_cell_has_one() -> Result<()> {
+    use kiln::nn::{Lstm, LstmCell, RecurrentConfig};
+    let cpu = Device::cpu();
+    let params = ParamStore::new(&cpu, 1);
+    let x = cpu.normal(&[2, 3, 4], 0.0, 1.0, 1).variable();
+    let once = |y: &Tensor| y.square().sum_all().gradients(&[&x]).map(|gradients| gradients[0].square().sum_all());
+    let lstm = Lstm::new(&params.root().child("layer"), 4, 5, RecurrentConfig::default());
+    let error = once(&lstm.forward(&x, Mode::Train))?.gradients(&[&x]).unwrap_err().to_string();
+    assert!(error.contains("LstmCell"), "{error}");
+    let cell = LstmCell::new(&params.root().child("cell"), 4, 5, true);
+    let zeros = cpu.zeros(&[3, 5]);
+    let (h, c) = cell.step(&x.slice(0, 0, 1).reshape(&[3, 4]), &zeros, &zeros);
+    let (h, _) = cell.step(&x.slice(0, 1, 1).reshape(&[3, 4]), &h, &c);
+    assert!(once(&h)?.gradients(&[&x])?[0].to_vec::<f32>()?.iter().any(|&g| g != 0.0));
     Ok(())
 }

@@ -15,6 +15,8 @@ mod order;
 mod pointwise;
 #[path = "pytorch/products.rs"]
 mod products;
+#[path = "pytorch/recurrent.rs"]
+mod recurrent;
 #[path = "pytorch/spatial.rs"]
 mod spatial;
 
@@ -29,6 +31,10 @@ use serde_json::Value;
 /// Held to PyTorch elsewhere: these are steps of training, layers and initial values, not ops.
 const ELSEWHERE: &[&str] =
     &["sgd", "adamw", "clip_grad_norm", "cnn_losses", "multi_head_attention", "eye", "dirac", "calculate_gain"];
+
+fn is_held_elsewhere(op: &str) -> bool {
+    ELSEWHERE.contains(&op) || recurrent::OPS.contains(&op)
+}
 
 /// A case of the file.
 struct Case {
@@ -413,7 +419,7 @@ const ROUNDED: &[&str] = &["leaky_relu", "batch_norm_running", "hardsigmoid"];
 
 fn every_case(device: &Device, bound: f64) {
     let mut failures = vec![];
-    let held = cases().into_iter().filter(|case| !ELSEWHERE.contains(&&*case.op)).collect();
+    let held = cases().into_iter().filter(|case| !is_held_elsewhere(&case.op)).collect();
     for case in common::choose::chosen(held, |case| &case.name) {
         let outcome = match case.is_special() {
             true => special(&case, device, device.is_cpu()),
@@ -445,7 +451,7 @@ fn every_op_of_the_file_is_held_here_or_listed() {
     for case in cases() {
         if seen.insert(case.op.clone()) {
             let inputs: Vec<Tensor> = case.inputs.iter().map(|array| cpu.array(array)).collect();
-            let listed = ELSEWHERE.contains(&&*case.op);
+            let listed = is_held_elsewhere(&case.op);
             assert!(listed || apply(&case.op, &case.attrs, &inputs).is_some(), "{} is not held to PyTorch", case.op);
         }
     }

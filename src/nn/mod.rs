@@ -9,6 +9,7 @@
 //! `with` and a configuration: `Conv2d::with(&path, 3, 16, 3, ConvConfig { groups: 3, ..Default::default() })`.
 
 mod attention;
+mod cells;
 mod combine;
 mod conv;
 mod conv_transpose;
@@ -20,6 +21,7 @@ mod norm;
 mod normed_weight;
 mod pool;
 mod recompute;
+mod recurrent;
 mod resize;
 mod sequential;
 mod sizes;
@@ -27,6 +29,7 @@ mod summary;
 
 pub use crate::ops::random::StochasticDepthMode;
 pub use attention::{MultiHeadAttention, MultiHeadAttentionConfig};
+pub use cells::{GruCell, LstmCell, RnnCell};
 pub use combine::{Bag, Bilinear, EmbeddingBag, Prelu, Residual};
 pub use conv::{Conv, Conv1d, Conv2d, Conv3d, ConvConfig};
 pub use conv_transpose::{ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
@@ -42,6 +45,7 @@ pub use pool::{
     LpPool3d, MaxPool, MaxPool1d, MaxPool2d, MaxPool3d,
 };
 pub use recompute::Recompute;
+pub use recurrent::{Gru, Lstm, RecurrentConfig, RecurrentOutput, RecurrentWeights, Rnn, Sequences};
 pub use resize::{ChannelShuffle, PixelShuffle, PixelUnshuffle, Upsample};
 pub use sequential::Sequential;
 pub use sizes::Sizes;
