@@ -21,6 +21,7 @@ mod bandwidth;
 mod networks;
 mod norms;
 mod products;
+mod recurrent;
 mod report;
 mod suite;
 mod transformer;
@@ -70,6 +71,7 @@ fn main() -> anyhow::Result<()> {
         bandwidth::run(&mut suite);
         norms::run(&mut suite);
         transformer::run(&mut suite);
+        recurrent::run(&mut suite);
         suite.into_lines()
     } else {
         report::read(&args.from)?
