@@ -201,11 +201,11 @@ fn a_layer_that_does_not_fit_says_where_it_is() {
         (kiln::nn::LayerNorm::new(&path("ln"), &[9]).forward(&x, Mode::Eval), "in `net.ln`, LayerNorm over [9]: "),
         (kiln::nn::RmsNorm::new(&path("rms"), &[9]).forward(&x, Mode::Eval), "in `net.rms`, RmsNorm over [9]: "),
         (BatchNorm2d::new(&path("bn"), 9).forward(&images, Mode::Train), "in `net.bn`, BatchNorm over [9]: "),
+        (Embedding::new(&path("words"), 5, 3).forward(&index), "in `net.words`, Embedding of 5 x 3: "),
         (
             kiln::nn::Lstm::new(&path("lstm"), 5, 3, Default::default()).forward(&x, Mode::Eval),
             "in `net.lstm`, lstm 5 -> 3: ",
         ),
-        (Embedding::new(&path("words"), 5, 3).forward(&index), "in `net.words`, Embedding of 5 x 3: "),
     ] {
         let error = y.relu().error().expect("an error").to_string();
         assert!(error.contains(place), "{error}");
@@ -323,6 +323,34 @@ fn layers_of_layers_compute_what_they_are_made_of() -> Result<()> {
     assert!(same(&of(Bag::Sum).select(0, 0), &(&first + &second)));
     assert_eq!(of(Bag::Mean).select(0, 1).to_vec::<f32>()?, [0.0; 3]);
     assert!(same(&of(Bag::Max).select(0, 0), &first.maximum(&second).maximum(0.0)));
+    Ok(())
+}
+
+#[test]
+fn normed_weights_have_the_norms_they_say() -> Result<()> {
+    use kiln::nn::{SpectralNorm, WeightNorm};
+    for device in [Device::cpu(), common::gpu()] {
+        let params = ParamStore::new(&device, 3);
+        let normed = WeightNorm::new(&params.root().child("a"), &[4, 3, 2], Init::FAN_IN_UNIFORM);
+        let lengths = |w: &Tensor| w.square().sum(&[1, 2]).sqrt().to_vec::<f32>();
+        assert!(lengths(&normed.tensor())?.iter().all(|length| (length - 1.0).abs() < 1e-6));
+        normed.keep_weight()?;
+        assert!(normed.tensor().all_close(&normed.direction.tensor(), 1e-6, 1e-6)?);
+
+        // A diagonal's singular values are known.
+        let spectral = SpectralNorm::new(&params.root().child("b"), &[3, 3], Init::Zeros, 5);
+        spectral.weight.set(&[4.0, 0.0, 0.0, 0.0, -2.0, 0.0, 0.0, 0.0, 1.0])?;
+        let mut sgd = Sgd::new(&params, SgdConfig { lr: 0.0, ..Default::default() });
+        for _ in 0..30 {
+            sgd.step(&spectral.tensor(Mode::Train).square().sum_all())?;
+        }
+        let weight = spectral.tensor(Mode::Eval).to_vec::<f32>()?;
+        assert!((weight[0] - 1.0).abs() < 1e-5 && (weight[4] + 0.5).abs() < 1e-5, "{weight:?}");
+        assert_eq!(params.root().child("b").states().len(), 2);
+    }
+    Ok(())
+}
+
 /// The next character of a line that is repeated: only who remembers what came before knows which `o` ends a word.
 #[test]
 fn a_character_lstm_learns_a_line_by_heart() -> Result<()> {
@@ -351,28 +379,6 @@ fn a_character_lstm_learns_a_line_by_heart() -> Result<()> {
 }
 
 #[test]
-fn normed_weights_have_the_norms_they_say() -> Result<()> {
-    use kiln::nn::{SpectralNorm, WeightNorm};
-    for device in [Device::cpu(), common::gpu()] {
-        let params = ParamStore::new(&device, 3);
-        let normed = WeightNorm::new(&params.root().child("a"), &[4, 3, 2], Init::FAN_IN_UNIFORM);
-        let lengths = |w: &Tensor| w.square().sum(&[1, 2]).sqrt().to_vec::<f32>();
-        assert!(lengths(&normed.tensor())?.iter().all(|length| (length - 1.0).abs() < 1e-6));
-        normed.keep_weight()?;
-        assert!(normed.tensor().all_close(&normed.direction.tensor(), 1e-6, 1e-6)?);
-
-        // A diagonal's singular values are known.
-        let spectral = SpectralNorm::new(&params.root().child("b"), &[3, 3], Init::Zeros, 5);
-        spectral.weight.set(&[4.0, 0.0, 0.0, 0.0, -2.0, 0.0, 0.0, 0.0, 1.0])?;
-        let mut sgd = Sgd::new(&params, SgdConfig { lr: 0.0, ..Default::default() });
-        for _ in 0..30 {
-            sgd.step(&spectral.tensor(Mode::Train).square().sum_all())?;
-        }
-        let weight = spectral.tensor(Mode::Eval).to_vec::<f32>()?;
-        assert!((weight[0] - 1.0).abs() < 1e-5 && (weight[4] + 0.5).abs() < 1e-5, "{weight:?}");
-        assert_eq!(params.root().child("b").states().len(), 2);
-    }
-
 fn all_steps_of_a_recurrence_have_one_text_and_a_long_one_is_planned_at_once() -> Result<()> {
     use kiln::kernel::Capabilities;
     let cpu = Device::cpu();

@@ -84,7 +84,7 @@ impl Op for Cumextreme {
             around[self.axis] = (0, 1);
             same.pad(&around, 0.0)
         };
-        let gathered = backward.grad.recurrence(&stays, self.axis, true);
+        let gathered = backward.grad.linear_recurrence(&stays, self.axis, true);
         vec![Some(index.eq(&places).where_(&gathered, &backward.grad.scalar(0.0)))]
     }
 

@@ -55,7 +55,7 @@ impl Op for Logcumsumexp {
         let (x, y) = (&backward.inputs[0], backward.output.maximum(-1e38));
         let behind = y.moved(self.axis, true, 0.0);
         let shares = (&y - behind).minimum(0.0).exp();
-        let gathered = backward.grad.recurrence(&shares, self.axis, true);
+        let gathered = backward.grad.linear_recurrence(&shares, self.axis, true);
         vec![Some((x - &y).exp() * gathered)]
     }
 

@@ -77,7 +77,7 @@ impl Op for Cumprod {
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         let (x, y) = (backward.inputs[0].widen(), backward.output.widen());
         let behind =
-            backward.grad.widen().recurrence(&x.moved(self.axis, !self.reverse, 0.0), self.axis, !self.reverse);
+            backward.grad.widen().linear_recurrence(&x.moved(self.axis, !self.reverse, 0.0), self.axis, !self.reverse);
         vec![Some((y.moved(self.axis, self.reverse, 1.0) * behind).cast(backward.inputs[0].meta().dtype))]
     }
 

@@ -24,7 +24,7 @@ pub struct Recurrence {
 impl Tensor {
     /// h_j = a_j h_{j-1} + b_j of these addends b and `factors` a along `axis`; the first factor does not count.
     #[track_caller]
-    pub(crate) fn recurrence(&self, factors: &Tensor, axis: usize, reverse: bool) -> Tensor {
+    pub(crate) fn linear_recurrence(&self, factors: &Tensor, axis: usize, reverse: bool) -> Tensor {
         Tensor::apply(Recurrence { axis, reverse }, &[factors, self])
     }
 }
@@ -53,7 +53,7 @@ impl Op for Recurrence {
     /// db_j = g_j + a_{j+1} db_{j+1} and da_j = db_j h_{j-1}.
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         let factors = backward.inputs[0].moved(self.axis, !self.reverse, 0.0);
-        let addends = backward.grad.recurrence(&factors, self.axis, !self.reverse);
+        let addends = backward.grad.linear_recurrence(&factors, self.axis, !self.reverse);
         let before = || backward.output.moved(self.axis, self.reverse, 0.0);
         vec![backward.needs[0].then(|| &addends * before()), Some(addends)]
     }
@@ -85,7 +85,7 @@ impl Op for Recurrence {
 
     fn cases() -> Vec<Case> {
         let case = |name: &str, shape: &[usize], axis: usize, reverse: bool| {
-            let case = Case::new(name, move |x| x[1].recurrence(&x[0], axis, reverse));
+            let case = Case::new(name, move |x| x[1].linear_recurrence(&x[0], axis, reverse));
             case.input(shape, DType::F32, Draw::Uniform(-0.9, 0.9))
                 .normal(shape)
                 .tolerance(Tolerance::Pointwise { absolute: 2e-6, relative: 2e-6 })
