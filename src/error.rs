@@ -177,6 +177,24 @@ pub enum Error {
         /// What to do.
         next: &'static str,
     },
+    /// A data set, or a list that belongs to it, is not what was asked for.
+    #[error("{what}; {next}")]
+    Data {
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        next: &'static str,
+    },
+    /// An item of a data set could not be loaded.
+    #[error("item {index}{}: {what}", name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default())]
+    Item {
+        /// Its number in the data set.
+        index: usize,
+        /// What it is called: the path of its file.
+        name: Option<String>,
+        /// Why, and what to do.
+        what: String,
+    },
     /// The operating system refused to open, read, write or rename a file.
     #[error("{}: cannot {action}: {source}; {}", path.display(), io_advice(source, action))]
     Io {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use kiln::data::{Dataset, Loader, digits};
+use kiln::data::{Images, Loader, digits};
 use kiln::prelude::*;
 use kiln::train::checkpoint::Checkpoint;
 
@@ -60,7 +60,7 @@ impl Cnn {
         losses.iter().map(|loss| loss.item().unwrap()).collect()
     }
 
-    fn accuracy(&self, data: &Dataset) -> f64 {
+    fn accuracy(&self, data: &Images) -> f64 {
         let right = |batch: kiln::data::Batch| {
             let x = self.device.tensor(&batch.images, &batch.shape);
             let guesses = no_grad(|| self.layers.forward(&x, Mode::Eval).argmax(1)).to_vec::<u32>().unwrap();

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use kiln::data::{Batch, Dataset, Loader, Splits};
+use kiln::data::{Batch, Images, Loader, Splits};
 use kiln::prelude::{
     AdamW, AdamWConfig, Conv2d, ConvConfig, DType, Device, Dropout, Linear, LinearConfig, Mode, Module, Optimizer,
     ParamStore, Precision, Sgd, SgdConfig, Tensor, no_grad,
@@ -114,7 +114,7 @@ fn count_right(logits: &Tensor, labels: &Tensor) -> Tensor {
     logits.argmax(1).eq(labels).cast(DType::F32).sum_all()
 }
 
-fn evaluate(net: &Cnn, device: &Device, data: &Dataset) -> Result<(f64, ConfusionMatrix)> {
+fn evaluate(net: &Cnn, device: &Device, data: &Images) -> Result<(f64, ConfusionMatrix)> {
     let mut matrix = ConfusionMatrix::new(data.classes())?;
     let mut total = 0.0;
     for batch in data.batches(256) {
@@ -131,7 +131,7 @@ fn evaluate(net: &Cnn, device: &Device, data: &Dataset) -> Result<(f64, Confusio
 }
 
 /// The first test images and what the network says of them.
-fn save_logits(path: &Path, net: &Cnn, device: &Device, data: &Dataset) -> Result<()> {
+fn save_logits(path: &Path, net: &Cnn, device: &Device, data: &Images) -> Result<()> {
     let batch = data.clone().limit(64).batches(64).next().context("there are no test images")?;
     let images = device.tensor(&batch.images, &batch.shape);
     let logits = no_grad(|| net.forward(&images, Mode::Eval));

@@ -5,7 +5,7 @@
 
 use std::io::Read;
 
-use super::{Dataset, Splits};
+use super::images::{Images, Splits};
 
 const PACKED: &[u8] = include_bytes!("digits.bin.gz");
 const TRAIN: usize = 1437;
@@ -30,9 +30,9 @@ pub fn digits() -> Splits {
     Splits { train: part("digits", train), test: part("digits-test", test) }
 }
 
-fn part(name: &str, records: &[u8]) -> Dataset {
+fn part(name: &str, records: &[u8]) -> Images {
     let records = records.chunks_exact(RECORD);
-    Dataset {
+    Images {
         name: name.into(),
         images: records.clone().flat_map(|record| &record[1..]).map(|&pixel| f32::from(pixel) / WHITE).collect(),
         labels: records.map(|record| u32::from(record[0])).collect(),
@@ -53,10 +53,10 @@ mod tests {
     }
 
     #[test]
-    fn the_digits_satisfy_what_a_dataset_promises() {
+    fn the_digits_satisfy_what_images_promise() {
         let Splits { train, test } = digits();
         for set in [train, test] {
-            let again = Dataset::new(set.name(), set.images().to_vec(), set.labels().to_vec(), set.shape(), 10);
+            let again = Images::new(set.name(), set.images().to_vec(), set.labels().to_vec(), set.shape(), 10);
             assert_eq!(again.unwrap(), set);
         }
     }
@@ -72,7 +72,7 @@ mod tests {
     fn each_class_gives_a_fifth_of_its_images_to_the_test() {
         let Splits { train, test } = digits();
         for class in 0..10 {
-            let count = |set: &Dataset| set.labels().iter().filter(|&&label| label == class).count() as f64;
+            let count = |set: &Images| set.labels().iter().filter(|&&label| label == class).count() as f64;
             let share = count(&test) / (count(&train) + count(&test));
             assert!((share - 360.0 / 1797.0).abs() < 1.0 / 170.0, "class {class}: {share}");
         }

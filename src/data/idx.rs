@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::GzDecoder;
 
-use super::{Dataset, Splits};
+use super::images::{Images, Splits};
 use crate::error::{Error, Result};
 
 const CLASSES: usize = 10;
@@ -65,7 +65,7 @@ fn splits(name: &str, dir: &Path, folders: [&str; 2]) -> Result<Splits> {
     Ok(Splits { train, test })
 }
 
-fn part(name: &str, folder: &Path, stem: &str) -> Result<Dataset> {
+fn part(name: &str, folder: &Path, stem: &str) -> Result<Images> {
     let folder = [folder.to_path_buf()];
     let (_, mut images) = find(&folder, &format!("{stem}-images-idx3-ubyte"))?;
     let (_, mut labels) = find(&folder, &format!("{stem}-labels-idx1-ubyte"))?;
@@ -83,7 +83,7 @@ fn part(name: &str, folder: &Path, stem: &str) -> Result<Dataset> {
         return Err(labels.wrong(8 + index as u64, what, AGAIN));
     }
     let pixels = images.values(&[count, height, width], |pixel| f32::from(pixel) / 255.0)?;
-    Ok(Dataset {
+    Ok(Images {
         name: name.into(),
         images: pixels,
         labels: classes,

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::names::{DRAWS, OPTIMIZER, POSITION, VALUE};
 use super::part::{Commit, Part, PartReader, PartWriter};
-use crate::data::{Loader, Position};
+use crate::data::{DataLoader, Loader, Position};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::optim::{InPlace, Optimizer, OptimizerState, StateInPlace, StateTensors, Stepper};
@@ -201,6 +201,16 @@ impl Part for Position {
     }
 }
 
+/// A position that an epoch of so many batches has.
+fn position_within(from: &PartReader<'_>, batches: u64) -> Result<Position> {
+    let position = position(from)?;
+    if position.batch > batches {
+        let what = format!("batch {} of an epoch that has {batches}", position.batch);
+        return Err(from.refuse(what, "use the data set and the batch size that it was saved with"));
+    }
+    Ok(position)
+}
+
 /// The same as its [`Position`], which is checked against the data set and the batch size.
 impl Part for Loader<'_> {
     fn kind(&self) -> &str {
@@ -212,11 +222,23 @@ impl Part for Loader<'_> {
     }
 
     fn read<'a>(&'a mut self, from: &PartReader<'a>) -> Result<Commit<'a>> {
-        let (position, batches) = (position(from)?, self.batches_per_epoch());
-        if position.batch > batches {
-            let what = format!("batch {} of an epoch that has {batches}", position.batch);
-            return Err(from.refuse(what, "use the data set and the batch size that it was saved with"));
-        }
+        let position = position_within(from, self.batches_per_epoch())?;
+        Ok(Box::new(move || self.seek(position)))
+    }
+}
+
+/// As a [`Loader`].
+impl<T: 'static, C> Part for DataLoader<T, C> {
+    fn kind(&self) -> &str {
+        POSITION
+    }
+
+    fn write(&self, to: &mut PartWriter<'_>) -> Result<()> {
+        self.position().write(to)
+    }
+
+    fn read<'a>(&'a mut self, from: &PartReader<'a>) -> Result<Commit<'a>> {
+        let position = position_within(from, self.batches_per_epoch())?;
         Ok(Box::new(move || self.seek(position)))
     }
 }

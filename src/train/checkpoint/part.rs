@@ -25,8 +25,8 @@ pub type Commit<'a> = Box<dyn FnOnce() -> Result<()> + 'a>;
 /// Something that a checkpoint can hold: JSON, and tensors with names.
 ///
 /// [`ParamStore`], optimizers, [averages](crate::optim::Average) of weights, [`Plateau`](crate::schedule::Plateau),
-/// [`Draws`](crate::Draws), [`Position`](crate::data::Position),
-/// [`Loader`](crate::data::Loader) and [`serde_json::Value`] are parts. A struct of your own becomes one like this:
+/// [`Draws`](crate::Draws), [`Position`](crate::data::Position), [`Loader`](crate::data::Loader),
+/// [`DataLoader`](crate::data::DataLoader) and [`serde_json::Value`] are parts. A struct of your own becomes one like this:
 ///
 /// ```
 /// use kiln::prelude::*;

@@ -5,7 +5,7 @@
 
 use std::panic::Location;
 
-use super::Dataset;
+use super::images::Images;
 use crate::error::{Error, Result};
 use crate::rng::Philox;
 
@@ -46,7 +46,7 @@ pub struct Position {
     pub batch: u64,
 }
 
-/// An iterator over the batches of a [`Dataset`], one epoch at a time.
+/// An iterator over the batches of a [`Images`], one epoch at a time.
 ///
 /// It ends after each epoch and then goes on with the next one, in a new order if it shuffles:
 ///
@@ -64,7 +64,7 @@ pub struct Position {
 /// To resume, make a loader with the same data, size and settings and [`seek`](Loader::seek) to the position saved.
 #[derive(Debug, Clone)]
 pub struct Loader<'a> {
-    dataset: &'a Dataset,
+    dataset: &'a Images,
     size: usize,
     seed: Option<u64>,
     drop_last: bool,
@@ -74,7 +74,7 @@ pub struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(dataset: &'a Dataset, size: usize) -> Self {
+    pub(super) fn new(dataset: &'a Images, size: usize) -> Self {
         let size = if size == 0 { dataset.len().max(1) } else { size };
         Loader { dataset, size, seed: None, drop_last: false, position: Position::default(), order: None }
     }
@@ -174,7 +174,7 @@ impl Iterator for Loader<'_> {
 }
 
 /// A permutation of `0..length` (Fisher and Yates, from the end).
-fn shuffled(length: usize, seed: u64, epoch: u64) -> Vec<usize> {
+pub(super) fn shuffled(length: usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut random = Philox::new(seed ^ ORDER, epoch);
     let mut order: Vec<usize> = (0..length).collect();
     for last in (1..length).rev() {
@@ -191,9 +191,9 @@ mod tests {
     use super::*;
 
     /// `length` images of two pixels, each of which tells its index.
-    fn numbered(length: usize) -> Dataset {
+    fn numbered(length: usize) -> Images {
         let images = (0..length).flat_map(|index| [index as f32, -(index as f32)]).collect();
-        Dataset::new("numbered", images, (0..length as u32).collect(), [1, 1, 2], length.max(1)).unwrap()
+        Images::new("numbered", images, (0..length as u32).collect(), [1, 1, 2], length.max(1)).unwrap()
     }
 
     fn epoch_of(loader: &mut Loader) -> Vec<usize> {

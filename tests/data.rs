@@ -1,0 +1,6 @@
+//! Data sets and their loader: the same batches with any number of workers, and an error for all that is wrong.
+
+#[path = "data_loading/loader.rs"]
+mod loader;
+#[path = "data_loading/sets.rs"]
+mod sets;
