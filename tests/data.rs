@@ -4,3 +4,5 @@
 mod loader;
 #[path = "data_loading/sets.rs"]
 mod sets;
+#[path = "data_loading/sources.rs"]
+mod sources;

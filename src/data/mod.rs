@@ -9,6 +9,10 @@
 //! | --- | --- |
 //! | [`digits`] | embedded in the library: 1,797 images of 8×8, for tests, examples and a first run |
 //! | [`mnist`], [`fashion_mnist`] | the original IDX files in a directory ([`directory`] finds it) |
+//! | [`cifar10`], [`cifar100`] | the original binary files |
+//! | [`Table`] | rows of text; `Table::read` (feature `csv`) reads CSV files |
+//! | [`TextWindows`] | text, by a [`Vocabulary`] |
+//! | [`wav`], [`npy`], [`safetensors`] | files of sound, and of arrays ([`rows`]) |
 //! | [`Images::new`], [`items`] | your own, in memory |
 //!
 //! | what | names |
@@ -19,25 +23,37 @@
 //! | batches | [`Collate`], [`Padded`], or a closure |
 
 mod batches;
+mod cifar;
 mod collate;
+#[cfg(feature = "csv")]
+mod csv;
 mod data_loader;
 mod dataset;
 mod digits;
 mod idx;
 mod images;
+mod npy;
 mod sampler;
 mod split;
+mod table;
+mod text;
+mod wav;
 mod workers;
 
 pub use batches::{Batch, Loader, Position};
+pub use cifar::{cifar10, cifar100};
 pub use collate::{Collate, Collator, HostArray, Padded, Sequence, Stack, With};
 pub use data_loader::DataLoader;
 pub use dataset::{Cache, Concat, Dataset, Items, Map, Subset, Zip, items};
 pub use digits::digits;
 pub use idx::{fashion_mnist, mnist};
 pub use images::{Images, Splits};
+pub use npy::{npy, safetensors};
 pub use sampler::{Bucketed, InOrder, Sampler, Sharded, Shuffled, Weighted};
 pub use split::{Portion, Split, Window, k_fold, split, window};
+pub use table::{Classes, Feature, Features, Missing, Rows, Table, rows};
+pub use text::{Passage, TextWindows, Vocabulary};
+pub use wav::{Sound, wav};
 
 use std::path::{Path, PathBuf};
 
