@@ -6,3 +6,7 @@ mod loader;
 mod sets;
 #[path = "data_loading/sources.rs"]
 mod sources;
+#[path = "data_loading/torchvision.rs"]
+mod torchvision;
+#[path = "data_loading/transforms.rs"]
+mod transforms;

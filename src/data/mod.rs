@@ -21,25 +21,32 @@
 //! | parts | [`split`] and [`k_fold`], by [`Split`] |
 //! | order | [`Shuffled`], [`Weighted`], [`Bucketed`], [`Sharded`]; your own [`Sampler`] |
 //! | batches | [`Collate`], [`Padded`], or a closure |
+//! | changes by chance | [`DataLoader::map`]; [`transforms`] of an [`Image`]; [`mask_time`], [`mask_frequency`] of a [`spectrogram`] |
 
 mod batches;
 mod cifar;
 mod collate;
+mod colour;
 #[cfg(feature = "csv")]
 mod csv;
 mod data_loader;
 mod dataset;
 mod digits;
 mod idx;
+mod image;
 mod images;
 mod npy;
+mod policies;
 mod sampler;
+mod spectrum;
 mod split;
 mod table;
 mod text;
+pub mod transforms;
 mod wav;
 mod workers;
 
+pub use self::image::{Affine, Image};
 pub use batches::{Batch, Loader, Position};
 pub use cifar::{cifar10, cifar100};
 pub use collate::{Collate, Collator, HostArray, Padded, Sequence, Stack, With};
@@ -49,7 +56,9 @@ pub use digits::digits;
 pub use idx::{fashion_mnist, mnist};
 pub use images::{Images, Splits};
 pub use npy::{npy, safetensors};
+pub(crate) use policies::beta;
 pub use sampler::{Bucketed, InOrder, Sampler, Sharded, Shuffled, Weighted};
+pub use spectrum::{mask_frequency, mask_time, mel, spectrogram};
 pub use split::{Portion, Split, Window, k_fold, split, window};
 pub use table::{Classes, Feature, Features, Missing, Rows, Table, rows};
 pub use text::{Passage, TextWindows, Vocabulary};

@@ -4,4 +4,5 @@ mod average;
 pub mod checkpoint;
 mod json;
 pub mod metrics;
+pub mod mix;
 mod safetensors;
