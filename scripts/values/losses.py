@@ -226,6 +226,39 @@ def pairs():
     )
 
 
+def ctc():
+    def add(suffix, frames, classes, labels, inputs, lengths, scale, blank=0, kinds=("mean",), zero_infinity=False):
+        rng = values.generator("ctc" + suffix)
+        n = len(inputs)
+        logits = values.normal(rng, (frames, n, classes), scale)
+        # Some labels twice in a row; what stands behind a row's end is no class.
+        said = rng.integers(0, 2, (n, labels)).cumsum(1) % (classes - 1)
+        said = values.f32(said + (said >= blank)).astype("int32")
+        for row, length in enumerate(lengths):
+            said[row, length:] = -1
+        for kind in kinds:
+
+            def run(logits, said, inputs, lengths):
+                return F.ctc_loss(
+                    logits.log_softmax(2),
+                    said.clamp(min=0),
+                    inputs,
+                    lengths,
+                    blank=blank,
+                    reduction=kind,
+                    zero_infinity=zero_infinity,
+                )
+
+            whole = [values.f32(numbers).astype("int32") for numbers in (inputs, lengths)]
+            attrs = {"reduction": kind, "blank": blank, "zero_infinity": zero_infinity}
+            values.case(f"ctc_loss{suffix}/{kind}", "ctc_loss", attrs, [logits, said, *whole], run)
+
+    add("", 20, 6, 5, [20, 17, 12, 9], [5, 3, 4, 1], 2.0, kinds=("mean", "sum", "none"))
+    add("_blank", 13, 4, 3, [13, 11], [3, 2], 1.0, blank=2)
+    add("_long", 400, 4, 60, [400], [60], 1.0, kinds=("sum",))
+    add("_infinite", 5, 4, 6, [5, 5], [6, 2], 1.0, kinds=("none",), zero_infinity=True)
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit("usage: python3 scripts/values/losses.py tests/data/values/losses.safetensors")
@@ -234,6 +267,7 @@ def main():
     probabilities()
     labels()
     pairs()
+    ctc()
     values.write(sys.argv[1])
 
 

@@ -22,6 +22,7 @@ pub mod concat;
 pub mod constant;
 pub mod conv2d;
 pub mod cross_entropy;
+pub mod ctc;
 pub mod cumsum;
 mod formulas;
 pub mod gather;
@@ -99,6 +100,7 @@ op_list! {
     cumsum: Cumsum;
     scan: Cumprod, Cumextreme, Logcumsumexp, Recurrence;
     cross_entropy: CrossEntropy, CrossEntropyBackward, SoftCrossEntropy, SoftCrossEntropyBackward;
+    ctc: CtcLattice, CtcLatticeBackward;
     batch_norm: BatchNorm, BatchNormBackward, BatchNormStatistics, BatchNormSums;
     layer_norm: LayerNorm, LayerNormBackward, LayerNormStatistics, LayerNormWeightGrad;
     gather: Gather, GatherBackward;
