@@ -117,13 +117,12 @@ impl Tensor {
             }),
         };
         // What both sides have in common the convolution pads itself, without a copy of the image.
-        let mut pairs = vec![(0, 0); D + 2];
-        for axis in 0..D {
-            let [before, after] = sides[axis];
+        let rest = sides.iter().zip(&mut options.padding).map(|(&[before, after], padding)| {
             let both = before.min(after);
-            options.padding[axis] = options.padding[axis].saturating_add(both);
-            pairs[2 + axis] = (before - both, after - both);
-        }
+            *padding = padding.saturating_add(both);
+            (before - both, after - both)
+        });
+        let pairs: Vec<(usize, usize)> = [(0, 0); 2].into_iter().chain(rest).collect();
         let dtype = self.meta().dtype;
         let x = if pairs.iter().all(|&pair| pair == (0, 0)) {
             self.clone()

@@ -112,18 +112,18 @@ impl Tensor {
         if self.error().is_some() {
             return self.clone();
         }
+        if !(1..=3).contains(&D) {
+            let what = format!("{D} axes");
+            return self.problem("fold", Problem::Value(what, "fold one, two or three axes"));
+        }
         let spans = || {
             let &[batch, rows, windows] = &self.dims()[..] else {
                 let what = format!("columns of shape {}", self.dims());
                 return Err(Problem::Shape(what, "pass [batch, channels * elements of a window, windows]"));
             };
-            let all = spans::volume(self.dims(), 1).and_then(|_| {
-                let mut volume = [1; 5];
-                for axis in 0..D.min(3) {
-                    volume[5 - D.min(3) + axis] = size[axis];
-                }
-                spans::spans(volume, D, |axis, size| Span::sliding(size, options.slide(axis), false))
-            })?;
+            let mut volume = [1; 5];
+            volume[5 - D..].copy_from_slice(&size);
+            let all = spans::spans(volume, D, |axis, size| Span::sliding(size, options.slide(axis), false))?;
             let [taps, places] = counts(&all);
             if !rows.is_multiple_of(taps) || places != windows {
                 let what = format!(
@@ -134,10 +134,6 @@ impl Tensor {
             }
             Ok((all, batch, rows / taps))
         };
-        if !(1..=3).contains(&D) {
-            let what = format!("{D} axes");
-            return self.problem("fold", Problem::Value(what, "fold one, two or three axes"));
-        }
         let (spans, batch, channels) = match spans() {
             Ok(parts) => parts,
             Err(problem) => return self.problem("fold", problem),
