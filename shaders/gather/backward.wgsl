@@ -1,12 +1,12 @@
 // Gradient of a gather: each element sums, in order, the gradients of the results that picked it.
 //
-// result[i] = (add ? result[i] : 0) + sum over r in first .. last, where index[.., r, ..] is i's place on the axis, of
-// grad[.., r, ..]. No atomics: the same bits in every run. A long index is split over several dispatches.
+// result[i] = sum over r, where index[.., r, ..] is i's place on the axis, of grad[.., r, ..]. No atomics: the same bits in every
+// run. For indices that are short along the axis: each element reads all of them.
 //
-// index         u32, in row-major order, or a vector along the axis
+// index         u32, in row-major order
 // grad, result  f32, in row-major order
 //
-// Asks for: `store(at, value)`. Workgroups: ceil(elements / 64). Iterations: 8 + last - first.
+// Asks for: `store(at, value)`. Workgroups: ceil(elements / 64). Iterations: 8 + count.
 
 fn work(i: u32) {
     if i >= p.elements {
@@ -30,12 +30,9 @@ fn work(i: u32) {
         }
     }
     var total = 0.0;
-    if p.add == 1u {
-        total = result[i];
-    }
     // An index tensor may be smaller than the input on the other axes: nothing picked from beyond it.
     if inside {
-        for (var r = p.first; r < p.last; r++) {
+        for (var r = 0u; r < p.count; r++) {
             if index[place + r * p.index_stride] == wanted {
                 total += grad[at + r * p.grad_stride];
             }

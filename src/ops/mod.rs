@@ -37,6 +37,7 @@ pub mod pad;
 pub mod pointwise;
 pub mod pool;
 pub mod product;
+pub(crate) mod radix;
 pub mod random;
 pub mod recurrent;
 pub mod reduce;

@@ -1,10 +1,9 @@
 //! The gradient of what was picked.
 //!
-//! It is formed from the picked element's side: each sums what picked it in a fixed order, without atomics, so
-//! it has the same bits in every run. For a whole index tensor each element of the input reads the index along the axis.
-//! For a vector of n (embeddings) the positions are first sorted by what they pick: each counts the positions before it,
-//! n^2 / 4 steps over vectors in all, whatever the length of the axis and of the slices; a slice then sums its own run of
-//! the sorted positions.
+//! It is formed from the picked element's side: each place sums what picked it in a fixed order, without atomics, so it has the
+//! same bits in every run. Where the axis of an index tensor is short, each element of the input reads the index along it. Else the
+//! positions of the index are sorted by the place that they name, and each place sums its own run of them
+//! (`gather/segments.rs`): the time is linear in the index and in the input.
 
 use super::{Gather, axes, index_strides, picked_shape, store};
 use crate::array::Array;
@@ -13,14 +12,19 @@ use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel, Shader};
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
+use crate::ops::gather::segments::Segments;
 use crate::ops::shared::each;
 use crate::shader::params;
-use crate::shaders::gather::{BACKWARD, SORT, STARTS, SUM};
+use crate::shaders::gather::BACKWARD;
 use crate::shape::{MAX_RANK, Shape};
 use crate::tensor::Tensor;
 
-/// Most elements of the index that one dispatch of the gradient passes over.
-const RUN: usize = 50_000;
+/// Elements of the index that each element of the input passes over, at most.
+const MOST: usize = 8;
+/// Comparisons that take no longer than sorting.
+const FEW: usize = 1 << 18;
+/// Iterations of a loop, at most.
+const LONGEST: usize = 50_000;
 
 /// Gradient of [`Gather`]: input 1, the gradient of what was picked, summed at the places in input 0.
 #[derive(Debug)]
@@ -33,63 +37,22 @@ pub struct GatherBackward {
     pub shape: Shape,
     /// A place on the axis, of a vector's, that gets no gradient.
     pub padding: Option<usize>,
+    /// True to multiply instead, 1 where nothing was picked.
+    pub product: bool,
 }
 
 params! {
-    /// Sizes of a pass over a part of an index tensor.
+    /// Sizes of a pass over an index tensor.
     struct Part {
         elements,
         /// Number of the axis in `axes`.
         axis,
         index_stride,
         grad_stride,
-        first,
-        last,
-        /// 1: to what the result is already.
-        add,
+        /// Elements of the index along the axis.
+        count,
         /// Innermost first: (length, length in the gradient, index stride, gradient stride).
         axes: [[u32; 4]; MAX_RANK],
-    }
-}
-
-params! {
-    /// Sizes of a pass of the sort: elements of the index, and those that it is compared with.
-    struct Sort {
-        count,
-        first,
-        last,
-    }
-}
-
-params! {
-    /// Sizes of the kernel that finds the runs.
-    struct Starts {
-        /// Elements of the index.
-        count,
-        /// Of the axis.
-        length,
-        /// A place without a run.
-        padding,
-    }
-}
-
-params! {
-    /// Sizes of a pass that sums runs.
-    struct Sums {
-        /// Invocations with work: elements, or quarters of them.
-        units,
-        /// Of the axis.
-        length,
-        /// Units of a slice.
-        columns,
-        /// Elements of a slice.
-        inner,
-        /// Elements of the index.
-        count,
-        first,
-        last,
-        /// 1: to what the result is already.
-        add,
     }
 }
 
@@ -99,7 +62,7 @@ impl Op for GatherBackward {
     }
 
     fn attributes(&self, words: &mut Vec<u64>) {
-        words.extend([self.axis as u64, self.padding.map_or(0, |row| row as u64 + 1)]);
+        words.extend([self.axis as u64, self.padding.map_or(0, |row| row as u64 + 1), u64::from(self.product)]);
         words.extend(self.shape.iter().map(|&dim| dim as u64));
     }
 
@@ -115,8 +78,12 @@ impl Op for GatherBackward {
     /// What the index picks from the gradient of this op's result; nothing where it leaves the axis.
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         let index = &backward.inputs[0];
-        let gather = Gather { axis: self.axis, vector: self.vector, padding: self.padding };
-        let picked = Tensor::apply(gather, &[backward.grad, index]);
+        let gather = || Gather { axis: self.axis, vector: self.vector, padding: self.padding };
+        let pick = |from: &Tensor| Tensor::apply(gather(), &[from, index]);
+        let picked = match self.product {
+            true => self.without_each(&backward.inputs[1], index, backward.grad, &pick),
+            false => pick(backward.grad),
+        };
         let mut dims = vec![1; self.shape.rank()];
         dims[self.axis] = index.dims().elements();
         let index = if self.vector { index.reshape(&dims) } else { index.clone() };
@@ -132,7 +99,7 @@ impl Op for GatherBackward {
     fn reference(&self, inputs: &[&Array], output: &Meta) -> Vec<Array> {
         let picked = &inputs[1].shape;
         let (strides, places) = (output.shape.strides(), index_strides(self.axis, self.vector, picked));
-        let mut data = vec![0.0; output.elements()];
+        let mut data = vec![if self.product { 1.0 } else { 0.0 }; output.elements()];
         for (linear, gradient) in inputs[1].data.iter().enumerate() {
             let mut at = [0; MAX_RANK];
             Array::unravel(picked, linear, &mut at[..picked.rank()]);
@@ -140,7 +107,8 @@ impl Op for GatherBackward {
             let padding = self.padding.is_some_and(|row| index == row as f64);
             if index >= 0.0 && index < output.shape[self.axis] as f64 && !padding {
                 at[self.axis] = index as usize;
-                data[(0..picked.rank()).map(|axis| at[axis] * strides[axis]).sum::<usize>()] += gradient;
+                let place = &mut data[(0..picked.rank()).map(|axis| at[axis] * strides[axis]).sum::<usize>()];
+                *place = if self.product { *place * gradient } else { *place + gradient };
             }
         }
         vec![Array { shape: output.shape, dtype: output.dtype, data }]
@@ -148,105 +116,120 @@ impl Op for GatherBackward {
 
     fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
         let picked = inputs[1].shape;
-        if self.vector {
-            return self.sorted(&picked, output);
-        }
         let (strides, places) = (picked.strides(), index_strides(self.axis, self.vector, &picked));
         let rank = output.shape.rank();
         let (elements, count) = (output.elements(), picked[self.axis]);
-        let runs = count.div_ceil(RUN);
-        let run = |k: usize| {
-            let (first, last) = (k * RUN, count.min((k + 1) * RUN));
-            let shader = each(Shader::of(&[&BACKWARD])).alias("V", "f32").item(store(runs == 1));
-            let mut kernel = Kernel::own(self.name(), shader);
-            kernel.bind(Binding::input(0), "index", "u32");
-            kernel.bind(Binding::input(1), "grad", "f32");
-            kernel.bind(Binding::output(), "result", "f32");
-            kernel.uniform(Part {
-                elements,
-                axis: rank - 1 - self.axis,
-                index_stride: places[self.axis],
-                grad_stride: strides[self.axis],
-                first,
-                last,
-                add: usize::from(k > 0),
-                axes: axes(rank, |axis| [output.shape[axis], picked[axis], places[axis], strides[axis]]),
-            });
-            kernel.workgroups = (elements as u64).div_ceil(64);
-            kernel.iterations = 8 + (last - first) as u64;
-            kernel.epilogue = runs == 1;
-            kernel
-        };
-        Lowering::Kernels { kernels: (0..runs).map(run).collect(), temporaries: vec![] }
+        let is_short = count <= MOST || count <= LONGEST && elements.saturating_mul(count) <= FEW;
+        if self.vector || self.product || !is_short {
+            return self.segments(&picked, output).lowering();
+        }
+        let shader = each(Shader::of(&[&BACKWARD])).alias("V", "f32").item(store(true));
+        let mut kernel = Kernel::own(self.name(), shader);
+        kernel.bind(Binding::input(0), "index", "u32");
+        kernel.bind(Binding::input(1), "grad", "f32");
+        kernel.bind(Binding::output(), "result", "f32");
+        kernel.uniform(Part {
+            elements,
+            axis: rank - 1 - self.axis,
+            index_stride: places[self.axis],
+            grad_stride: strides[self.axis],
+            count,
+            axes: axes(rank, |axis| [output.shape[axis], picked[axis], places[axis], strides[axis]]),
+        });
+        kernel.workgroups = (elements as u64).div_ceil(64);
+        kernel.iterations = 8 + count as u64;
+        kernel.epilogue = true;
+        Lowering::kernel(kernel)
     }
 
     fn cases() -> Vec<Case> {
         let back =
             |name: &str, axis: usize, vector: bool, shape: &'static [usize], index: &[usize], picked: &[usize]| {
                 let shape_of = move || Shape::new(shape).unwrap_or(Shape::SCALAR);
-                let op = move || GatherBackward { axis, vector, shape: shape_of(), padding: None };
+                let op = move || GatherBackward { axis, vector, shape: shape_of(), padding: None, product: false };
                 // Indices run from -1 to one beyond the axis; those outside are left out.
                 let case = Case::new(name, move |x| Tensor::apply(op(), &[&x[0].plus(-1), &x[1]]));
                 let case = case.input(index, DType::I32, Draw::Below(shape[axis] as u32 + 2)).normal(picked);
                 case.tolerance(Tolerance::Sum { terms: picked[axis] })
             };
+        let select = |name, axis, shape, index, picked| back(name, axis, true, shape, index, picked);
+        let gather = |name, axis, shape, index| back(name, axis, false, shape, index, index);
+        // Of 0, 1 and 2 the product is exact, and some factors are the only 0 of theirs.
+        let product = |x: &[Tensor]| x[0].picked_together(0, false, *x[2].dims(), &x[1], true);
+        let product = Case::new("product", product)
+            .input(&[67, 3], DType::F32, Draw::Values(&[1.0, 2.0, 0.5, 1.0, 0.0, 2.0, 1.0]))
+            .input(&[67, 3], DType::U32, Draw::Below(37))
+            .input(&[37, 3], DType::F32, Draw::Normal)
+            .tolerance(Tolerance::Exact);
         vec![
-            back("gather", 1, false, &[5, 7, 3], &[2, 13, 2], &[2, 13, 2]),
-            back("select", 0, true, &[37, 5], &[67], &[67, 5]),
-            back("select_middle", 1, true, &[3, 37, 8], &[67], &[3, 67, 8]),
-            back("select_last", 1, true, &[5, 131], &[259], &[5, 259]),
-            // More than one dispatch may pass over.
-            back("long", 0, false, &[3, 2], &[2 * RUN + 7, 2], &[2 * RUN + 7, 2]),
+            gather("gather", 1, &[5, 7, 3], &[2, 13, 2]),
+            gather("gather_short", 1, &[5, 7, 3], &[2, 3, 2]),
+            gather("gather_sorted", 1, &[37, 131], &[37, 67]),
+            select("select", 0, &[37, 5], &[67], &[67, 5]),
+            select("select_middle", 1, &[3, 37, 8], &[67], &[3, 67, 8]),
+            select("select_last", 1, &[5, 131], &[259], &[5, 259]),
+            select("select_many", 1, &[2, 37, 4], &[2053], &[2, 2053, 4]),
+            select("select_wide_keys", 0, &[70_001, 1], &[1031], &[1031, 1]),
+            select("select_one", 0, &[1, 3], &[5003], &[5003, 3]),
+            // Longer than a loop may be.
+            gather("long", 0, &[3, 2], &[100_007, 2]),
+            product,
         ]
     }
 }
 
 impl GatherBackward {
-    /// The gradient of a vector's slices: positions sorted by what they pick, where each slice's run begins, the sums.
-    fn sorted(&self, picked: &Shape, output: &Meta) -> Lowering {
-        let (count, length) = (picked[self.axis], output.shape[self.axis]);
+    /// The sums by sorting.
+    fn segments(&self, picked: &Shape, output: &Meta) -> Segments {
         let inner: usize = output.shape[self.axis + 1..].iter().product();
-        let wide = inner.is_multiple_of(4);
-        let [rank, order, starts] = [0, 1, 2];
-        let mut kernels = vec![];
-        let kernel = |name: &'static str, shader: Shader, invocations: usize| {
-            let mut kernel = Kernel::own(name, shader);
-            kernel.workgroups = invocations.div_ceil(64) as u64;
-            kernel
+        let outer: usize = output.shape[..self.axis].iter().product();
+        let (length, padding) = (output.shape[self.axis], self.padding.unwrap_or(u32::MAX as usize));
+        let (strides, product) = (output.shape.strides(), self.product);
+        if self.vector {
+            let count = picked[self.axis];
+            let axes = axes(1, |_| [count, 0, 0, 0]);
+            return Segments { count, places: length, outer, inner, length, stride: 1, padding, axes, product };
+        }
+        let axes = axes(picked.rank(), |axis| [picked[axis], if axis == self.axis { 0 } else { strides[axis] }, 0, 0]);
+        let (count, places, stride) = (picked.elements(), output.elements(), strides[self.axis]);
+        Segments { count, places, outer: 1, inner: 1, length, stride, padding, axes, product }
+    }
+
+    /// For a product: what `grad`, that of the products, makes of each factor, which is the product of the others. A quotient
+    /// where no factor is 0, and formed from the others where one is.
+    fn without_each(
+        &self,
+        factors: &Tensor,
+        index: &Tensor,
+        grad: &Tensor,
+        pick: &dyn Fn(&Tensor) -> Tensor,
+    ) -> Tensor {
+        let (zero, one) = (factors.scalar(0.0), factors.scalar(1.0));
+        let is_zero = factors.eq(&zero);
+        let filled = is_zero.where_(&one, factors);
+        let together = |x: &Tensor, product: bool| {
+            let &GatherBackward { axis, vector, shape, padding, .. } = self;
+            Tensor::apply(GatherBackward { axis, vector, shape, padding, product }, &[index, x])
         };
-        for first in (0..count).step_by(4 * RUN) {
-            let last = count.min(first + 4 * RUN);
-            let mut sort = kernel("gather_sort", each(Shader::of(&[&SORT])), count);
-            sort.bind(Binding::input(0), "index", "u32");
-            sort.bind(Binding::write(rank), "rank", "u32");
-            sort.bind(Binding::write(order), "order", "u32");
-            sort.uniform(Sort { count, first, last });
-            sort.iterations = (last - first).div_ceil(4) as u64 + 4;
-            kernels.push(sort);
-        }
-        let mut begin = kernel("gather_starts", each(Shader::of(&[&STARTS])), length);
-        begin.bind(Binding::input(0), "index", "u32");
-        begin.bind(Binding::read(order), "order", "u32");
-        begin.bind(Binding::write(starts), "runs", "vec2<u32>");
-        begin.uniform(Starts { count, length, padding: self.padding.unwrap_or(u32::MAX as usize) });
-        begin.iterations = 64;
-        kernels.push(begin);
-        for first in (0..count).step_by(RUN) {
-            let runs = count.div_ceil(RUN);
-            let last = count.min(first + RUN);
-            let columns = if wide { inner / 4 } else { inner };
-            let units = output.elements() / inner * columns;
-            let shader = each(Shader::of(&[&SUM])).constant("WIDE", wide).alias("V", "f32").item(store(runs == 1));
-            let mut sum = kernel("gather_sum", shader, units);
-            sum.bind(Binding::read(order), "order", "u32");
-            sum.bind(Binding::read(starts), "runs", "vec2<u32>");
-            sum.bind(Binding::input(1), "grad", "f32");
-            sum.bind(Binding::output(), "result", "f32");
-            sum.uniform(Sums { units, length, columns, inner, count, first, last, add: usize::from(first > 0) });
-            sum.iterations = (last - first) as u64;
-            sum.epilogue = runs == 1;
-            kernels.push(sum);
-        }
-        Lowering::Kernels { kernels, temporaries: vec![count, count, 2 * length] }
+        let zeros = pick(&together(&is_zero.cast(DType::F32), false));
+        let others = pick(&(grad * together(&filled, true)));
+        let is_alone = is_zero.logical_and(&zeros.eq(&one));
+        zeros.eq(&zero).where_(&(&others / &filled), &is_alone.where_(&others, &zero))
+    }
+}
+
+impl Tensor {
+    /// These elements summed, or multiplied, at the places that `index` names on `axis` of a tensor of `shape`, as the gradient of
+    /// picking them is: 0 or 1 where it names none. f32.
+    #[track_caller]
+    pub(crate) fn picked_together(
+        &self,
+        axis: usize,
+        vector: bool,
+        shape: Shape,
+        index: &Tensor,
+        product: bool,
+    ) -> Tensor {
+        Tensor::apply(GatherBackward { axis, vector, shape, padding: None, product }, &[index, self])
     }
 }

@@ -1,6 +1,7 @@
 //! Elements picked along one axis by an index tensor (gather) or an index vector (index_select), and their gradient.
 
 mod backward;
+mod segments;
 
 pub use backward::GatherBackward;
 
@@ -56,9 +57,8 @@ impl Tensor {
     /// Rows of this table `[rows, features]` at the places in `index`, u32 or i32 of any shape: `[.., features]`, as
     /// `torch.nn.functional.embedding`. Row `padding`, if there is one, gets no gradient.
     ///
-    /// The gradient has the table's shape. It costs one pass over the table and a sorting of the n indices, n^2 / 4 steps
-    /// over vectors of them, whatever the number of rows; repeated indices add up in their order, with the same bits in
-    /// every run.
+    /// The gradient has the table's shape. It costs one pass over the table, one over the gradient and a sorting of the indices,
+    /// in time linear in them; repeated indices add up in their order, with the same bits in every run.
     ///
     /// # Errors
     /// The result carries [`crate::Error::Shape`] unless this is a matrix, [`crate::Error::Value`] for a padding that is no
@@ -97,7 +97,7 @@ impl Tensor {
     }
 
     /// What is wrong with an uploaded index.
-    fn leaves_axis(&self, axis: usize, index: &Tensor) -> Option<Problem> {
+    pub(crate) fn leaves_axis(&self, axis: usize, index: &Tensor) -> Option<Problem> {
         let (None, Some(&length), Some((least, largest))) = (self.error(), self.dims().get(axis), index.known_range())
         else {
             return None;
@@ -195,7 +195,7 @@ impl Op for Gather {
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
         let Gather { axis, vector, padding } = *self;
-        let op = GatherBackward { axis, vector, shape: *backward.inputs[0].dims(), padding };
+        let op = GatherBackward { axis, vector, shape: *backward.inputs[0].dims(), padding, product: false };
         vec![Some(Tensor::apply(op, &[&backward.inputs[1], backward.grad])), None]
     }
 

@@ -1,0 +1,28 @@
+// Sums of chunks of the sorted positions that lie within the run of one place, in order: so a place that is picked often is no long
+// loop of one invocation. Chunks of several places are left out; `gather/sum.wgsl` does not ask for them.
+//
+// sorted, order  [count]
+// grad           [outer, count, columns], of W
+// partial        [outer, chunks, columns], of W (written)
+//
+// Asks for: `alias W`; `fn empty() -> W`; `fn joined(a: W, b: W) -> W`. Workgroups: ceil(outer * chunks * columns / 64).
+// Iterations: chunk.
+
+fn work(i: u32) {
+    if i >= p.partials {
+        return;
+    }
+    let row = i / p.columns;
+    let column = i - row * p.columns;
+    let outer = row / p.chunks;
+    let first = (row - outer * p.chunks) * p.chunk;
+    let last = first + p.chunk;
+    if sorted[first] != sorted[last - 1u] {
+        return;
+    }
+    var total = empty();
+    for (var s = first; s < last; s++) {
+        total = joined(total, grad[(outer * p.count + order[s]) * p.columns + column]);
+    }
+    partial[i] = total;
+}

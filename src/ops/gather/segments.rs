@@ -1,0 +1,159 @@
+//! Sums of what belongs to each of many places, by sorting: the positions of an index are sorted by the place that they name, and
+//! each place sums its own run of them, in order. The time is linear in the index and in what is summed.
+
+use crate::kernel::{Binding, Kernel, Shader};
+use crate::op::Lowering;
+use crate::ops::radix::{Radix, temporary};
+use crate::ops::shared::each;
+use crate::shader::{Item, params};
+use crate::shaders::gather::{BOUNDS, CHUNKS, SORT, SUM, TARGETS};
+use crate::shape::MAX_RANK;
+
+/// Indices that are sorted by comparing each with each.
+const FEW: usize = 512;
+/// Sorted positions of a chunk at least.
+const CHUNK: usize = 256;
+
+/// What is summed where.
+pub(super) struct Segments {
+    /// Elements of the index.
+    pub count: usize,
+    /// Places that it may name.
+    pub places: usize,
+    /// Blocks of `count` slices, and elements of a slice.
+    pub outer: usize,
+    pub inner: usize,
+    /// Of the axis that an index counts along, and how far its neighbours are apart among the places.
+    pub length: usize,
+    pub stride: usize,
+    /// An index that names nothing.
+    pub padding: usize,
+    /// (length in the index, stride among the places) of each axis of the index, innermost first.
+    pub axes: [[u32; 4]; MAX_RANK],
+    /// True to multiply instead.
+    pub product: bool,
+}
+
+params! {
+    struct Targets {
+        count,
+        nowhere,
+        length,
+        stride,
+        padding,
+        axes: [[u32; 4]; MAX_RANK],
+    }
+}
+
+params! {
+    struct Positions {
+        count,
+        nowhere,
+    }
+}
+
+params! {
+    struct Sums {
+        /// Invocations with work: floats of the result or fours of them, and of the partial sums.
+        units,
+        partials,
+        places,
+        /// Units of a slice.
+        columns,
+        count,
+        /// Sorted positions of a chunk, and chunks.
+        chunk,
+        chunks,
+    }
+}
+
+impl Segments {
+    pub fn lowering(&self) -> Lowering {
+        let &Segments { count, places, outer, inner, length, stride, padding, axes, product } = self;
+        let mut temporaries = vec![];
+        let (targets, runs) = (temporary(&mut temporaries, count), temporary(&mut temporaries, 2 * places));
+        let kernel = |name: &'static str, shader: Shader, invocations: usize| {
+            let mut kernel = Kernel::own(name, each(shader));
+            kernel.workgroups = (invocations as u64).div_ceil(64);
+            kernel
+        };
+        let mut target = kernel("gather.targets", Shader::of(&[&TARGETS]), count.max(places));
+        target.bind(Binding::input(0), "index", "u32");
+        target.bind(Binding::write(targets), "targets", "u32");
+        target.bind(Binding::write(runs), "runs", "u32");
+        target.uniform(Targets { count, nowhere: places, length, stride, padding, axes });
+        target.iterations = MAX_RANK as u64;
+        let mut kernels = vec![target];
+        let (keys, order);
+        if count <= FEW {
+            (keys, order) = (temporary(&mut temporaries, count), temporary(&mut temporaries, count));
+            let mut sort = kernel("gather.sort", Shader::of(&[&SORT]), count);
+            sort.bind(Binding::read(targets), "keys", "u32");
+            sort.bind(Binding::write(keys), "sorted", "u32");
+            sort.bind(Binding::write(order), "order", "u32");
+            sort.uniform(Positions { count, nowhere: places });
+            sort.iterations = count as u64 / 4 + 4;
+            kernels.push(sort);
+        } else {
+            // `places` itself is a key, too.
+            let radix = Radix { rows: 1, length: count, bits: (places as u32).ilog2() + 1 };
+            let sorted = radix.sort(targets, &mut temporaries);
+            (keys, order) = (sorted.keys, sorted.order);
+            kernels.extend(sorted.kernels);
+        }
+        let mut bounds = kernel("gather.bounds", Shader::of(&[&BOUNDS]), count);
+        bounds.bind(Binding::read(keys), "sorted", "u32");
+        bounds.bind(Binding::write(runs), "runs", "u32");
+        bounds.uniform(Positions { count, nowhere: places });
+        kernels.push(bounds);
+        let lanes = if inner.is_multiple_of(4) { 4 } else { 1 };
+        let columns = inner / lanes;
+        let chunk = count.isqrt().max(CHUNK);
+        let chunks = count / chunk;
+        let (units, partials) = (outer * places * columns, outer * chunks * columns);
+        let sizes = Sums { units, partials, places, columns, count, chunk, chunks };
+        let wide = if lanes == 4 { "vec4<f32>" } else { "f32" };
+        let (start, sign) = if product { ("1.0", "*") } else { ("0.0", "+") };
+        let with_sum = |shader: Shader| {
+            let empty = format!("fn $empty$() -> $W$ {{\n    return $W$({start});\n}}\n");
+            let joined = format!("fn $joined$(a: $W$, b: $W$) -> $W$ {{\n    return a {sign} b;\n}}\n");
+            shader.alias("W", wide).item(Item::new("empty", empty)).item(Item::new("joined", joined))
+        };
+        let partial = temporary(&mut temporaries, if chunks > 0 { partials * lanes } else { 0 });
+        if chunks > 0 {
+            let mut sum = kernel("gather.chunks", with_sum(Shader::of(&[&CHUNKS])), partials);
+            sum.bind(Binding::read(keys), "sorted", "u32");
+            sum.bind(Binding::read(order), "order", "u32");
+            sum.bind(Binding::input(1), "grad", "$W$");
+            sum.bind(Binding::write(partial), "partial", "$W$");
+            sum.uniform(sizes);
+            sum.iterations = chunk as u64;
+            kernels.push(sum);
+        }
+        let of_chunk = if chunks > 0 { "$partial$[at]" } else { "$empty$()" };
+        let of_chunk = format!("fn $of_chunk$(at: u32) -> $W$ {{\n    return {of_chunk};\n}}\n");
+        let shader = with_sum(Shader::of(&[&SUM])).item(Item::new("of_chunk", of_chunk)).item(stored(lanes));
+        let mut sum = kernel("gather.sum", shader, units);
+        sum.bind(Binding::read(order), "order", "u32");
+        sum.bind(Binding::read(runs), "runs", "vec2<u32>");
+        sum.bind(Binding::input(1), "grad", "$W$");
+        if chunks > 0 {
+            sum.bind(Binding::read(partial), "partial", "$W$");
+        }
+        sum.bind(Binding::output(), "result", "$OUT$");
+        sum.uniform(sizes);
+        sum.iterations = (2 * chunk + chunks) as u64;
+        sum.flops = (count * inner * outer) as u64;
+        sum.epilogue = true;
+        sum.lanes = lanes;
+        kernels.push(sum);
+        Lowering::Kernels { kernels, temporaries }
+    }
+}
+
+/// `fn store` of unit `at` of the result.
+fn stored(lanes: usize) -> Item {
+    let text =
+        format!("fn $store$(at: u32, value: $W$) {{\n    $result$[at] = $epilogue$(value, at * {lanes}u);\n}}\n");
+    Item::new("store", text)
+}
