@@ -407,3 +407,19 @@ fn a_merged_gather_may_be_combined_with_its_index() {
         assert_eq!(other.to_vec::<u32>().unwrap(), [9, 25, 64, 169]);
     }
 }
+
+#[test]
+fn the_gradient_of_slices_in_a_loop_takes_no_more_memory_than_that_of_a_split() {
+    let steps = 64;
+    let scratch = |pieces: fn(&Tensor) -> Vec<Tensor>| {
+        let x = input(&[16, steps, 33], 1).variable();
+        let weight = input(&[33], 2);
+        let last = pieces(&x).iter().fold(weight.clone(), |state, piece| (piece + &state * &weight).tanh());
+        let gradient = last.square().sum_all().gradients(&[&x]).expect("a gradient");
+        let plan = Device::cpu().plan_for(&[&gradient[0]], &Capabilities::default(), true).expect("a plan");
+        plan.scratch.iter().sum::<u64>()
+    };
+    let sliced = scratch(|x| (0..64).map(|t| x.slice(1, t, 1)).collect());
+    let split = scratch(|x| x.split(1, &[1; 64]));
+    assert!(sliced <= split + split / 4, "{sliced} bytes for slices, {split} for a split");
+}

@@ -94,7 +94,7 @@ op_list! {
     reduce: Reduce;
     log_sum_exp: LogSumExp;
     argmax: Argmax;
-    pad: Pad, Place;
+    pad: Pad, Place, PlaceSum;
     max_pool2d: MaxPool2d, MaxPool2dBackward;
     avg_pool2d: AvgPool2d, AvgPool2dBackward;
     softmax: Softmax, SoftmaxBackward;

@@ -1,6 +1,6 @@
 // Puts an input into a larger result: result[i] = input[i - before] where that is inside, else `value`.
 //
-// What `moved()` gives is added to `before` of axis `dynamic`. Axes are innermost first: (length, input length, input stride,
+// Asks for: `alias V`, the type of an element; `store(at, value)`. What `moved()` gives is added to `before` of axis `dynamic`. Axes are innermost first: (length, input length, input stride,
 // before).
 // Workgroups: ceil(elements / 64). Iterations: 8.
 
@@ -23,9 +23,9 @@ fn work(i: u32) {
         inside = inside && index < axis.y;
         at += index * axis.z;
     }
-    var value = p.value;
+    var value = bitcast<V>(p.value);
     if inside {
         value = input[at];
     }
-    result[i] = epilogue(value, i);
+    store(i, value);
 }
