@@ -48,6 +48,7 @@ pub mod scan;
 pub(crate) mod shared;
 pub mod softmax;
 pub mod spatial;
+pub mod sort;
 pub(crate) mod tiles;
 mod truth;
 pub mod unfold;
@@ -100,6 +101,7 @@ op_list! {
     softmax: Softmax, SoftmaxBackward;
     cumsum: Cumsum;
     scan: Cumprod, Cumextreme, Logcumsumexp, Recurrence;
+    sort: Sort, SortBackward;
     cross_entropy: CrossEntropy, CrossEntropyBackward, SoftCrossEntropy, SoftCrossEntropyBackward;
     ctc: CtcLattice, CtcLatticeBackward;
     batch_norm: BatchNorm, BatchNormBackward, BatchNormStatistics, BatchNormSums;
