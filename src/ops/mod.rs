@@ -14,6 +14,7 @@ pub use reduction::Reduction;
 
 pub mod after;
 pub mod argmax;
+mod arrange;
 pub mod attention;
 pub mod avg_pool2d;
 pub mod batch_norm;
@@ -56,6 +57,7 @@ pub mod unpool;
 mod variance;
 pub(crate) mod variants;
 pub mod view;
+pub mod walk;
 
 macro_rules! op_list {
     ($($module:ident: $($op:ident),+;)+) => {
@@ -68,6 +70,7 @@ macro_rules! op_list {
         /// Every op's cases, named `op/case`.
         pub fn all_cases() -> Vec<Case> {
             let mut all = [attention::cases(), conv2d::composed(), spatial::cases()].concat();
+            let mut all = [attention::cases(), arrange::cases()].concat();
             $($(all.extend(<$module::$op as Op>::cases().into_iter().map(|mut case| {
                 case.name = format!("{}/{}", stringify!($op), case.name);
                 case
@@ -96,6 +99,7 @@ op_list! {
     log_sum_exp: LogSumExp;
     argmax: Argmax;
     pad: Pad, Place, PlaceSum;
+    walk: Walk;
     max_pool2d: MaxPool2d, MaxPool2dBackward;
     avg_pool2d: AvgPool2d, AvgPool2dBackward;
     softmax: Softmax, SoftmaxBackward;
