@@ -46,6 +46,7 @@ mod reduction;
 pub mod resample;
 pub(crate) mod rows;
 pub mod scan;
+pub mod scatter;
 pub(crate) mod shared;
 pub mod softmax;
 pub mod spatial;
@@ -111,6 +112,7 @@ op_list! {
     batch_norm: BatchNorm, BatchNormBackward, BatchNormStatistics, BatchNormSums;
     layer_norm: LayerNorm, LayerNormBackward, LayerNormStatistics, LayerNormWeightGrad;
     gather: Gather, GatherBackward;
+    scatter: Meet;
     concat: Concat;
     recurrent: Recurrence, RecurrenceBackward;
     matmul: Matmul;
