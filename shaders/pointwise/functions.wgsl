@@ -303,3 +303,21 @@ fn quotient(x: u32, magic: u32, shift: u32) -> u32 {
     let high = wide_product(x, magic).x;
     return (high + ((x - high) >> min(shift, 1u))) >> (max(shift, 1u) - 1u);
 }
+
+// A standard normal of two words, of which the upper 24 bits count (Box and Muller 1958).
+fn normal_of(a: U, b: U) -> F {
+    let u = F((a >> U(8u)) + U(1u)) * F(5.9604645e-8);
+    return sqrt(F(-2.0) * log_full(u)) * cosine_of_turn(F(b >> U(8u)) * F(5.9604645e-8));
+}
+
+// cos(2 pi v) for v in [0, 1): by quarters, and series within an eighth.
+fn cosine_of_turn(v: F) -> F {
+    let quarter = floor(v * F(4.0) + F(0.5));
+    let x = (v - quarter * F(0.25)) * F(6.2831855);
+    let q = x * x;
+    let s = x * (F(1.0) - q * (F(0.16666667) - q * (F(8.3333333e-3) - q * (F(1.9841270e-4) - q * F(2.7557319e-6)))));
+    let c = F(1.0) - q * (F(0.5) - q * (F(4.1666667e-2) - q * (F(1.3888889e-3) - q * (F(2.4801587e-5) - q * F(2.7557319e-7)))));
+    let turn = U(quarter) & U(3u);
+    let near = select(c, s, (turn & U(1u)) == U(1u));
+    return select(near, -near, (turn == U(1u)) | (turn == U(2u)));
+}

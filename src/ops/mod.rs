@@ -92,7 +92,7 @@ macro_rules! op_list {
 op_list! {
     pointwise: Pointwise;
     constant: Constant;
-    random: RandomBits;
+    random: RandomBits, Normals;
     cast: Cast;
     view: Reshape, Permute, Expand, Slice, Detach;
     after: After;

@@ -1,14 +1,21 @@
-//! Random 32-bit words on the device, from a counter that travels as an operand; and dropout made of them.
+//! Random 32-bit words on the device, from a counter that travels as an operand; and what is made of them: dropout, uniform and
+//! normal numbers, choices.
+
+mod draws;
+mod normal;
+
+pub use normal::Normals;
 
 use std::panic::Location;
 
 use crate::array::Array;
+use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::Problem;
 use crate::graph::{Source, scalar};
 use crate::kernel::Capabilities;
 use crate::layout::Meta;
-use crate::op::{Backward, Case, Lowering, Op, Tolerance};
+use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
 use crate::rng::{Draws, word};
 use crate::shader::{Algebra, Expression};
 use crate::shape::Shape;
@@ -80,18 +87,24 @@ impl Tensor {
             // There is nothing to draw, and no factor: infinities become 0 too.
             return self.device().fixed(&[], DType::Bool, 0.0).where_(self, &zero);
         }
-        let at = Location::caller();
-        let (seed, draw) = draws.take();
-        let words = [seed as u32, (seed >> 32) as u32, draw as u32, (draw >> 32) as u32];
-        let source = Source::Operand { value: words.map(f64::from), words };
-        let counter = Tensor::leaf(self.device(), scalar(DType::U32), source, at);
-        let bits = Tensor::record(self.device(), RandomBits { shape }, &[&counter], at);
+        let bits = random_bits(self.device(), shape, draws);
         // Kept where word >= p 2^32: p is resolved to 2^-32.
         let threshold = Tensor::operand(self.device(), DType::U32, (p * 4_294_967_296.0).floor(), op);
         // In f32, so that the factor keeps its digits.
         let scaled = (self.widen() * (1.0 / (1.0 - p))).cast(self.meta().dtype);
         bits.ge(&threshold).where_(&scaled, &zero)
     }
+}
+
+/// The words of the next draw.
+#[track_caller]
+fn random_bits(device: &Device, shape: Shape, draws: &Draws) -> Tensor {
+    let at = Location::caller();
+    let (seed, draw) = draws.take();
+    let words = [seed as u32, (seed >> 32) as u32, draw as u32, (draw >> 32) as u32];
+    let source = Source::Operand { value: words.map(f64::from), words };
+    let counter = Tensor::leaf(device, scalar(DType::U32), source, at);
+    Tensor::record(device, RandomBits { shape }, &[&counter], at)
 }
 
 impl Op for RandomBits {
@@ -136,6 +149,29 @@ impl Op for RandomBits {
             Case::new("nothing_kept", |x| x[0].dropout(1.0, &Draws::new(1)))
                 .normal(&[37, 5])
                 .tolerance(Tolerance::Exact),
+            Case::new("rand", |x| x[0].device().rand(&[37, 5], &Draws::new(7)) + &x[0].detach())
+                .normal(&[37, 5])
+                .not_differentiable(),
+            Case::new("randint", |x| x[0].device().randint(&[37, 5], -7, 1_000_000, &Draws::new(7)))
+                .normal(&[1])
+                .tolerance(Tolerance::Exact)
+                .not_differentiable(),
+            Case::new("randperm", |x| x[0].device().randperm(1031, &Draws::new(7)))
+                .normal(&[1])
+                .tolerance(Tolerance::Exact)
+                .not_differentiable(),
+            Case::new("bernoulli", |x| x[0].sigmoid().bernoulli(&Draws::new(7)))
+                .normal(&[37, 5])
+                .tolerance(Tolerance::Exact)
+                .not_differentiable(),
+            Case::new("multinomial", |x| x[0].multinomial(67, true, &Draws::new(7)))
+                .input(&[3, 8], DType::F32, Draw::Values(&[1.0, 0.0, 2.0, 1.0]))
+                .tolerance(Tolerance::Exact)
+                .not_differentiable(),
+            Case::new("multinomial_once", |x| x[0].multinomial(5, false, &Draws::new(7)))
+                .input(&[3, 37], DType::F32, Draw::Values(&[1.0, 0.0, 2.0, 1.0, 0.5]))
+                .tolerance(Tolerance::Exact)
+                .not_differentiable(),
             Case::new("mask_of_eights", mask).normal(&[1, 262_152]).tolerance(Tolerance::Exact).not_differentiable(),
         ]
     }
