@@ -162,6 +162,7 @@ pub use array::Array;
 pub use device::{Device, Statistics};
 pub use device_info::DeviceInfo;
 pub use dtype::{DType, Precision};
+pub use engine::Unique;
 pub use error::{Error, Result};
 pub use host::Element;
 pub use init::Init;

@@ -3,6 +3,7 @@
 mod backend;
 mod check;
 mod compute;
+mod found;
 mod handover;
 mod kernels;
 mod make;
@@ -14,6 +15,7 @@ mod tune;
 
 pub(crate) use backend::{OnGpu, Reference};
 pub(crate) use compute::evaluate_before_update;
+pub use found::Unique;
 pub(crate) use handover::{ArenaBinding, ArenaKernel, Beside, Bound, Found, Gradients, Step, Trained, Update, Wanted};
 pub(crate) use kernels::{Work, plan_kernels, run_kernels};
 pub(crate) use make::step_plan;
