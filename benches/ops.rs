@@ -162,5 +162,48 @@ fn beside(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, cases, beside);
+/// What grows with its length: gradients of embeddings, sorting. Beside a copy of as many bytes, and a sort on the host.
+fn growth(criterion: &mut Criterion) {
+    let device = Device::best().expect("a device");
+    let mut rng = Philox::new(1, 0);
+    let mut group = criterion.benchmark_group("growth");
+    group.sample_size(10).warm_up_time(std::time::Duration::from_millis(100));
+    group.measurement_time(std::time::Duration::from_secs(1));
+    let run = |result: &Tensor| device.eval(&[result]).and_then(|()| device.synchronize()).expect("a run");
+    let rows = 50_000;
+    for (name, bound) in [("embedding_gradient", rows as u32), ("embedding_gradient_of_one", 1)] {
+        let table = device.zeros(&[rows, 128]).variable();
+        for count in [512, 2048, 8192, 65_536] {
+            let index: Vec<u32> = (0..count).map(|_| rng.below(bound)).collect();
+            let (index, weight) = (device.tensor(&index, &[count]), device.uniform(&[count, 128], 0.0, 1.0, 1));
+            device.eval(&[&index, &weight, &table]).expect("inputs");
+            group.bench_function(format!("{name}/{count}"), |bencher| {
+                bencher.iter(|| {
+                    let loss = (table.embedding(&index, None) * &weight).sum_all();
+                    run(&loss.gradients(&[&table]).expect("a gradient")[0]);
+                });
+            });
+        }
+    }
+    let moved = device.uniform(&[(rows + 65_536) / 2, 128], 0.0, 1.0, 1);
+    device.eval(&[&moved]).expect("inputs");
+    group.bench_function("copy", |bencher| bencher.iter(|| run(&(&moved * 1.0))));
+    for count in [1024, 65_536, 1 << 20] {
+        let values: Vec<f32> = (0..count).map(|_| rng.normal() as f32).collect();
+        let keys = device.tensor(&values, &[count]);
+        device.eval(&[&keys]).expect("inputs");
+        group.bench_function(format!("sort/{count}"), |bencher| bencher.iter(|| run(&keys.sort(0, false))));
+        let short = keys.reshape(&[count / 256, 256]);
+        group.bench_function(format!("sort_rows/{count}"), |bencher| bencher.iter(|| run(&short.sort(1, false))));
+        group.bench_function(format!("sort_on_host/{count}"), |bencher| {
+            bencher.iter_batched(
+                || values.clone(),
+                |mut values| values.sort_unstable_by(f32::total_cmp),
+                criterion::BatchSize::LargeInput,
+            );
+        });
+    }
+}
+
+criterion_group!(benches, cases, beside, growth);
 criterion_main!(benches);
