@@ -292,15 +292,15 @@ fn forbid(prefix: &str, is_forbidden: impl Fn(&str, &str) -> bool) {
 
 #[test]
 fn an_op_file_imports_no_other_op() {
-    // These are no ops but what several share. A convolution with a single tap is a product.
+    // These are no ops but what several share. A convolution with a single tap is a product, and so are attention's blocks.
     let shared = ["shared", "rows", "pool", "product", "radix", "reduction", "scan", "tiles", "variants"];
-    let product = ("src/ops/conv2d/one_by_one.rs", "ops::matmul");
+    let products = ["src/ops/conv2d/one_by_one.rs", "src/ops/attention/blocks.rs"];
     forbid("src/ops/", |file, import| {
         let own = file.trim_start_matches("src/ops/").split(['/', '.']).next().unwrap_or("");
         let other_op = import
             .strip_prefix("ops::")
             .is_some_and(|op| op.starts_with(char::is_lowercase) && op != own && !shared.contains(&op));
-        other_op && (file, import) != product
+        other_op && !(products.contains(&file) && import == "ops::matmul")
     });
 }
 
@@ -347,7 +347,10 @@ fn the_driver_is_named_only_under_gpu() {
 /// Who else names the shaders of a room: others than the module of its name.
 const GUESTS: &[(&str, &[&str])] = &[
     ("shared", &["src/kernel.rs"]),
-    ("pointwise", &["src/plan/prelude.rs", "src/optim/noise.rs", "src/ops/recurrent/kernels.rs"]),
+    (
+        "pointwise",
+        &["src/plan/prelude.rs", "src/optim/noise.rs", "src/ops/recurrent/kernels.rs", "src/ops/attention/form.rs"],
+    ),
 ];
 
 /// The shaders that a file names, as `room/name`: by the module that the build makes of them, or by their path.

@@ -1,6 +1,8 @@
 //! Attention, embeddings and a small transformer made of them.
 
 mod common;
+#[path = "transformer/long.rs"]
+mod long;
 #[path = "common/pytorch.rs"]
 mod pytorch;
 

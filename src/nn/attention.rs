@@ -111,6 +111,7 @@ impl MultiHeadAttention {
             scale: None,
             dropout: if mode == Mode::Train { self.config.dropout } else { 0.0 },
             draws: Some(&self.draws),
+            ..AttentionOptions::default()
         };
         let y = q.scaled_dot_product_attention(&k, &v, &options);
         if y.error().is_some() {

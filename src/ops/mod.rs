@@ -116,6 +116,7 @@ op_list! {
     concat: Concat;
     recurrent: Recurrence, RecurrenceBackward;
     matmul: Matmul;
+    attention: Attention, AttentionBackward, Counter;
     conv2d: Conv2d, Conv2dDataGrad, Conv2dWeightGrad;
     unfold: Unfold, Fold;
     resample: Resample, ResampleBackward;
