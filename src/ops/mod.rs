@@ -25,6 +25,7 @@ pub mod conv2d;
 pub mod cross_entropy;
 pub mod ctc;
 pub mod cumsum;
+pub mod einsum;
 mod formulas;
 pub mod gather;
 pub mod layer_norm;
@@ -72,6 +73,7 @@ macro_rules! op_list {
         pub fn all_cases() -> Vec<Case> {
             let mut all = [attention::cases(), conv2d::composed(), spatial::cases()].concat();
             let mut all = [attention::cases(), arrange::cases()].concat();
+            let mut all = [attention::cases(), conv2d::composed(), einsum::cases(), spatial::cases()].concat();
             $($(all.extend(<$module::$op as Op>::cases().into_iter().map(|mut case| {
                 case.name = format!("{}/{}", stringify!($op), case.name);
                 case
