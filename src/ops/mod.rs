@@ -50,8 +50,8 @@ pub mod scan;
 pub mod scatter;
 pub(crate) mod shared;
 pub mod softmax;
-pub mod spatial;
 pub mod sort;
+pub mod spatial;
 pub(crate) mod tiles;
 mod truth;
 pub mod unfold;
@@ -71,9 +71,8 @@ macro_rules! op_list {
 
         /// Every op's cases, named `op/case`.
         pub fn all_cases() -> Vec<Case> {
-            let mut all = [attention::cases(), conv2d::composed(), spatial::cases()].concat();
-            let mut all = [attention::cases(), arrange::cases()].concat();
-            let mut all = [attention::cases(), conv2d::composed(), einsum::cases(), spatial::cases()].concat();
+            let composed = [attention::cases(), einsum::cases(), conv2d::composed(), spatial::cases(), arrange::cases()];
+            let mut all = composed.concat();
             $($(all.extend(<$module::$op as Op>::cases().into_iter().map(|mut case| {
                 case.name = format!("{}/{}", stringify!($op), case.name);
                 case

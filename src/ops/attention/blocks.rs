@@ -7,7 +7,6 @@
 
 use super::form::{Site, Sizes, in_lanes, library};
 use crate::kernel::{Binding, Capabilities, Kernel};
-use crate::layout::Meta;
 use crate::op::Lowering;
 use crate::ops::matmul::{Matrix, Site as ProductSite, product_kernel};
 use crate::ops::product::Product;
