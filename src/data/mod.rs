@@ -10,7 +10,7 @@
 //! | [`digits`] | embedded in the library: 1,797 images of 8×8, for tests, examples and a first run |
 //! | [`mnist`], [`fashion_mnist`] | the original IDX files in a directory ([`directory`] finds it) |
 //! | [`cifar10`], [`cifar100`] | the original binary files |
-//! | [`Table`] | rows of text; `Table::read` (feature `csv`) reads CSV files |
+//! | [`Table`] | rows of text, and numbers made of them |
 //! | [`TextWindows`] | text, by a [`Vocabulary`] |
 //! | [`wav`], [`npy`], [`safetensors`] | files of sound, and of arrays ([`rows`]) |
 //! | [`Images::new`], [`items`] | your own, in memory |
@@ -27,8 +27,6 @@ mod batches;
 mod cifar;
 mod collate;
 mod colour;
-#[cfg(feature = "csv")]
-mod csv;
 mod data_loader;
 mod dataset;
 mod digits;

@@ -1,7 +1,6 @@
 //! Tables: columns of text with names, and numbers made of them by what the training part says alone.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use super::collate::HostArray;
 use super::dataset::{Dataset, Items, beyond, items};
@@ -10,7 +9,7 @@ use crate::error::{Error, Result};
 /// What stands for a value that is not there.
 const MISSING: [&str; 5] = ["", "NA", "N/A", "NaN", "null"];
 
-/// Rows of text under the names of their columns. `Table::read` (feature `csv`) reads one from a CSV file.
+/// Rows of text under the names of their columns.
 ///
 /// ```
 /// use kiln::data::{Classes, Dataset, Feature, Features, Missing, Table};
@@ -30,10 +29,9 @@ const MISSING: [&str; 5] = ["", "NA", "N/A", "NaN", "null"];
 /// ```
 #[derive(Debug, Clone)]
 pub struct Table {
-    path: Option<PathBuf>,
     columns: Vec<String>,
     rows: Vec<Vec<String>>,
-    /// The number of each row in its file, for errors.
+    /// The number of each row in the first table, for errors.
     numbers: Vec<usize>,
 }
 
@@ -45,7 +43,7 @@ impl Table {
     pub fn new<S: Into<String>>(columns: impl IntoIterator<Item = S>, rows: Vec<Vec<String>>) -> Result<Table> {
         let columns: Vec<String> = columns.into_iter().map(Into::into).collect();
         let numbers = (0..rows.len()).collect();
-        let table = Table { path: None, columns, rows, numbers };
+        let table = Table { columns, rows, numbers };
         let mut seen = BTreeSet::new();
         if let Some(name) = table.columns.iter().find(|name| !seen.insert(*name)) {
             return Err(table.wrong(format!("two columns are called `{name}`"), "give each column its own name"));
@@ -55,13 +53,6 @@ impl Table {
             return Err(table.wrong(what, "give each row a value a column"));
         }
         Ok(table)
-    }
-
-    /// As read from a file, for its errors.
-    #[cfg(feature = "csv")]
-    pub(super) fn read_from(mut self, path: &std::path::Path) -> Table {
-        self.path = Some(path.into());
-        self
     }
 
     /// Number of rows.
@@ -83,7 +74,6 @@ impl Table {
             return Err(beyond(row, self.rows.len()));
         }
         Ok(Table {
-            path: self.path.clone(),
             columns: self.columns.clone(),
             rows: rows.iter().map(|&row| self.rows[row].clone()).collect(),
             numbers: rows.iter().map(|&row| self.numbers[row]).collect(),
@@ -140,9 +130,8 @@ impl Table {
         self.wrong(what, "say what stands for it (`Feature::missing`), or leave the row out")
     }
 
-    pub(super) fn wrong(&self, what: String, next: &'static str) -> Error {
-        let path = self.path.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default();
-        Error::Data { what: path + &what, next }
+    fn wrong(&self, what: String, next: &'static str) -> Error {
+        Error::Data { what, next }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Images mixed with others of their batch, on the device: MixUp and CutMix, with targets that are shares of classes.
 
-use crate::dtype::DType;
 use crate::rng::Philox;
 use crate::tensor::Tensor;
 
@@ -14,17 +13,10 @@ pub struct Mixed {
     pub targets: Tensor,
 }
 
-/// Class labels as shares: `[n, classes]` of f32, with 1 at the label.
-#[track_caller]
-pub fn one_hot(labels: &Tensor, classes: usize) -> Tensor {
-    let numbers = labels.device().arange(classes, DType::U32).reshape(&[1, classes]);
-    labels.unsqueeze(1).eq(&numbers).cast(DType::F32)
-}
-
 /// Each image mixed with another: `share` of its own and the rest of the other's, in values and in targets, where `share`
 /// is drawn from the beta distribution with both parameters `alpha` (usually 0.2).
 ///
-/// `targets` are shares of classes ([`one_hot`]). The draws are those of `random`: make it from the seed and the step, so
+/// `targets` are shares of classes ([`Tensor::one_hot`] of labels). The draws are those of `random`: make it from the seed and the step, so
 /// that a resumed run draws the same. PyTorch: `MixUp`.
 ///
 /// H. Zhang, M. Cisse, Y. N. Dauphin and D. Lopez-Paz, "mixup: beyond empirical risk minimization", ICLR 2018.

@@ -196,20 +196,3 @@ fn rows_and_classes_are_split_together() {
     let (x, y) = DataLoader::new(parts[0].clone(), 0).next().unwrap().unwrap();
     assert_eq!((x.shape, y.values), (vec![2, 1], vec![0, 1]));
 }
-
-#[cfg(feature = "csv")]
-#[test]
-fn csv_files_are_read_and_ragged_rows_refused() {
-    let file = Scratch::new("good.csv", b"x,name\n1,\"a, \"\"b\"\"\"\n2,c\n");
-    let table = Table::read(&file.0, b',').unwrap();
-    assert_eq!((table.rows(), table.columns()), (2, &["x".to_string(), "name".into()][..]));
-    assert_eq!(table.text("name").unwrap(), [Some("a, \"b\""), Some("c")]);
-    let file = Scratch::new("ragged.csv", b"x,y\n1,2\n3\n");
-    let error = Table::read(&file.0, b',').unwrap_err();
-    assert!(error.to_string().contains("line 3 has 1 values, of 2"), "{error}");
-    let file = Scratch::new("latin.csv", b"x\n\xff\n");
-    assert!(Table::read(&file.0, b',').is_err());
-    let file = Scratch::new("twice.csv", b"x;x\n1;2\n");
-    let error = Table::read(&file.0, b';').unwrap_err();
-    assert!(error.to_string().contains("twice.csv: two columns are called `x`"), "{error}");
-}

@@ -101,7 +101,7 @@ fn sums(targets: &Tensor) -> Vec<f32> {
 fn mixed_images_have_the_shares_of_their_targets() {
     let device = Device::cpu();
     let labels = device.labels(&[0, 1, 2, 3]);
-    let targets = mix::one_hot(&labels, 5);
+    let targets = labels.one_hot(5);
     // The value of an image is its class.
     let values: Vec<f32> = (0..4).flat_map(|class| vec![class as f32; 2 * 6 * 7]).collect();
     let images = device.tensor(&values, &[4, 2, 6, 7]);
