@@ -239,7 +239,8 @@ impl Site {
             None => "$F$(1.0)".to_string(),
         };
         if form.cap.is_some() {
-            shader = shader.join(library(&["tanh_full", "expm1", "exp_full", "is_nan"]));
+            shader =
+                shader.join(library(&["tanh_full", "expm1", "exp_full", "ranged_power", "scaled_power", "is_nan"]));
         }
         if counter.is_some() {
             shader = shader.file(&PHILOX);

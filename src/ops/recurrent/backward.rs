@@ -1,6 +1,6 @@
 //! The way back through a recurrence.
 
-use super::kernels::{BACKWARD, Site};
+use super::kernels::{BACK, Site};
 use super::{Cell, Recurrence, floats};
 use crate::array::Array;
 use crate::error::Problem;
@@ -76,7 +76,7 @@ impl Op for RecurrenceBackward {
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
         let [steps, rows, hidden] = self.sizes(inputs).unwrap_or([1; 3]);
         let site = Site { op: self.forward, cells: self.cells, steps, rows, hidden };
-        one_of(BACKWARD, site, capabilities, |_, lowering| lowering)
+        one_of(BACK, site, capabilities, |_, lowering| lowering)
     }
 
     /// Those of [`Recurrence`], whose gradients it forms.
@@ -85,6 +85,6 @@ impl Op for RecurrenceBackward {
     }
 
     fn variants() -> Vec<&'static str> {
-        names(BACKWARD)
+        names(BACK)
     }
 }

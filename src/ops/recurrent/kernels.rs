@@ -7,7 +7,10 @@ use crate::ops::shared::{EACH_FILE, TEAM_FILE, each};
 use crate::ops::variants::{Rank, Variant};
 use crate::shader::{File, Item, params};
 use crate::shaders::pointwise::FUNCTIONS;
-use crate::shaders::recurrent as files;
+use crate::shaders::recurrent::{
+    ALONE, BACKWARD, BACKWARD_WIDE, CLEAR, FORWARD, FORWARD_WIDE, GRU, GRU_BACKWARD, LSTM, LSTM_BACKWARD, RNN,
+    RNN_BACKWARD, START, WIDE,
+};
 
 /// Most lines of a weight: an invocation's loop goes over them.
 pub(super) const MOST_LINES: usize = 50_000;
@@ -71,7 +74,7 @@ fn wide(site: &Site, capabilities: &Capabilities) -> Option<Rank> {
     fits.then_some(if site.rows > 4 { Rank::Good } else { Rank::Last })
 }
 
-pub(super) static FORWARD: &[Variant<Site>] = &[
+pub(super) static THERE: &[Variant<Site>] = &[
     Variant { name: "recurrence.wide", needs: wide, make: |site, name, c| forward(site, name, Form::Wide, c) },
     Variant {
         name: "recurrence.alone",
@@ -80,7 +83,7 @@ pub(super) static FORWARD: &[Variant<Site>] = &[
     },
 ];
 
-pub(super) static BACKWARD: &[Variant<Site>] = &[
+pub(super) static BACK: &[Variant<Site>] = &[
     Variant {
         name: "recurrence_backward.wide",
         needs: wide,
@@ -95,7 +98,7 @@ pub(super) static BACKWARD: &[Variant<Site>] = &[
 
 /// The functions of a cell over values of type F, which is `float`.
 fn functions(shader: Shader, float: &'static str) -> Shader {
-    let wanted = ["is_nan", "rectified", "exp_full", "expm1", "tanh_full", "sigmoid"];
+    let wanted = ["is_nan", "rectified", "scaled_power", "ranged_power", "exp_full", "expm1", "tanh_full", "sigmoid"];
     let [integer, whole, truth] = match float {
         "f32" => ["i32", "u32", "bool"],
         _ => ["vec4<i32>", "vec4<u32>", "vec4<bool>"],
@@ -109,8 +112,8 @@ impl Form {
     /// The loop, with its entry.
     fn shader(self, capabilities: &Capabilities) -> Shader {
         match self {
-            Form::Wide => Shader::of(&[TEAM_FILE, &files::WIDE]),
-            Form::Alone => Shader::of(&[EACH_FILE, &files::ALONE]).constant("GROUP", capabilities.costs().group),
+            Form::Wide => Shader::of(&[TEAM_FILE, &WIDE]),
+            Form::Alone => Shader::of(&[EACH_FILE, &ALONE]).constant("GROUP", capabilities.costs().group),
         }
     }
 
@@ -214,11 +217,11 @@ fn activation(cell: Cell) -> [Item; 2] {
 fn forward(site: &Site, name: &'static str, form: Form, capabilities: &Capabilities) -> Lowering {
     let cell = site.op.cell;
     let (file, count, units): (&File, usize, usize) = match cell {
-        Cell::Tanh | Cell::Relu => (&files::RNN, 4, 4),
-        Cell::Gru => (&files::GRU, 3, 1),
-        Cell::Lstm => (&files::LSTM, 4, 1),
+        Cell::Tanh | Cell::Relu => (&RNN, 4, 4),
+        Cell::Gru => (&GRU, 3, 1),
+        Cell::Lstm => (&LSTM, 4, 1),
     };
-    let state = if form == Form::Wide { &files::FORWARD_WIDE } else { &files::FORWARD };
+    let state = if form == Form::Wide { &FORWARD_WIDE } else { &FORWARD };
     let mut shader = functions(form.shader(capabilities).file(state).file(file), "f32");
     shader.items.extend(columns(form, count));
     if !cell.has_gates() {
@@ -244,7 +247,7 @@ fn forward(site: &Site, name: &'static str, form: Form, capabilities: &Capabilit
     step.bytes = Some(4 * touched as u64);
     let (slot, first) = (site.slot(), site.op.first(site.steps));
     // One kernel for both: the planner drops those of whose results it needs none.
-    let (mut start, mut cells) = (Kernel::own("recurrence.start", each(Shader::of(&[&files::START]))), "");
+    let (mut start, mut cells) = (Kernel::own("recurrence.start", each(Shader::of(&[&START]))), "");
     start.bind(Binding::input(3), "start", "f32");
     start.bind(Binding::result(0), "states", "f32");
     if cell == Cell::Lstm {
@@ -264,11 +267,11 @@ fn forward(site: &Site, name: &'static str, form: Form, capabilities: &Capabilit
 fn backward(site: &Site, name: &'static str, form: Form, capabilities: &Capabilities) -> Lowering {
     let cell = site.op.cell;
     let (file, kept): (&File, &'static str) = match cell {
-        Cell::Tanh | Cell::Relu => (&files::RNN_BACKWARD, "states"),
-        Cell::Gru => (&files::GRU_BACKWARD, "states"),
-        Cell::Lstm => (&files::LSTM_BACKWARD, "cells"),
+        Cell::Tanh | Cell::Relu => (&RNN_BACKWARD, "states"),
+        Cell::Gru => (&GRU_BACKWARD, "states"),
+        Cell::Lstm => (&LSTM_BACKWARD, "cells"),
     };
-    let state = if form == Form::Wide { &files::BACKWARD_WIDE } else { &files::BACKWARD };
+    let state = if form == Form::Wide { &BACKWARD_WIDE } else { &BACKWARD };
     let vector = form.vector();
     let mut shader = functions(form.shader(capabilities).file(state).file(file), vector);
     if !cell.has_gates() {
@@ -303,7 +306,7 @@ fn backward(site: &Site, name: &'static str, form: Form, capabilities: &Capabili
     // The slot behind the last step.
     let end = site.steps - site.op.first(site.steps);
     let [elements, carried] = [site.rows * site.lines(), cell.states() * site.slot()];
-    let mut clear = Kernel::own("recurrence.clear", each(Shader::of(&[&files::CLEAR])));
+    let mut clear = Kernel::own("recurrence.clear", each(Shader::of(&[&CLEAR])));
     clear.bind(Binding::result(0), "d", "f32");
     clear.bind(Binding::result(1), "carry", "f32");
     clear.uniform(Clear { first: end * elements, elements, carried });

@@ -23,7 +23,7 @@ use crate::op::{Backward, Case, Lowering, Op};
 use crate::ops::variants::{names, one_of};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
-use kernels::{FORWARD, Site};
+use kernels::{Site, THERE};
 
 /// What a step does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -287,7 +287,7 @@ impl Op for Recurrence {
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
         let [steps, rows, hidden] = [inputs[0].shape[0], inputs[0].shape[1], inputs[1].shape[1]];
         let site = Site { op: *self, cells: false, steps, rows, hidden };
-        one_of(FORWARD, site, capabilities, |_, lowering| lowering)
+        one_of(THERE, site, capabilities, |_, lowering| lowering)
     }
 
     fn cases() -> Vec<Case> {
@@ -295,6 +295,6 @@ impl Op for Recurrence {
     }
 
     fn variants() -> Vec<&'static str> {
-        names(FORWARD)
+        names(THERE)
     }
 }
