@@ -32,7 +32,7 @@ use crate::tensor::Tensor;
 const OP: &str = "scaled_dot_product_attention";
 
 /// Scores of a query and a key from which the weights are not kept.
-const LONG: usize = 256 * 256;
+const LONG: usize = 2048 * 2048;
 
 /// How attention is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
