@@ -14,7 +14,9 @@ fn inside(t: i32, n: i32, edge: u32) -> i32 {
         return n - 1 - abs(n - 1 - abs(t));
     }
     if edge == CIRCULAR {
-        return ((t % n) + n) % n;
+        // GL leaves the remainder of negative numbers open.
+        let rest = i32(u32(abs(t)) % u32(n));
+        return select(rest, select(n - rest, 0, rest == 0), t < 0);
     }
     return clamp(t, 0, n - 1);
 }

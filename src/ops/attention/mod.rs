@@ -37,7 +37,7 @@ const LONG: usize = 2048 * 2048;
 /// How attention is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AttentionForm {
-    /// By blocks where that is not slower: from 256 queries and as many keys on.
+    /// By blocks where weights would take much memory: from 2,048 queries and as many keys on.
     #[default]
     Auto,
     /// By other ops, which keep all weights in memory: gradients of any order.
