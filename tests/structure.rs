@@ -347,10 +347,7 @@ fn the_driver_is_named_only_under_gpu() {
 /// Who else names the shaders of a room: others than the module of its name.
 const GUESTS: &[(&str, &[&str])] = &[
     ("shared", &["src/kernel.rs"]),
-    (
-        "pointwise",
-        &["src/plan/prelude.rs", "src/optim/noise.rs", "src/ops/recurrent/kernels.rs", "src/ops/attention/form.rs"],
-    ),
+    ("pointwise", &["src/plan/prelude.rs", "src/optim/noise.rs", "src/ops/shared.rs", "src/ops/attention/form.rs"]),
 ];
 
 /// The shaders that a file names, as `room/name`: by the module that the build makes of them, or by their path.

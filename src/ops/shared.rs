@@ -23,6 +23,24 @@ pub(crate) static TEAM_FILE: &File = &shaders::shared::TEAM;
 /// The entry of [`each`], where the text says how large a `GROUP` is.
 pub(crate) static EACH_FILE: &File = &shaders::shared::EACH;
 
+/// The shader with these functions of values, over its own `F`, `I` and `U`, and all that they call.
+pub(crate) fn with_functions(mut shader: Shader, wanted: &[&str]) -> Shader {
+    let known = &shaders::pointwise::FUNCTIONS.items;
+    let mut wanted: Vec<String> = wanted.iter().map(|name| name.to_string()).collect();
+    while !wanted.is_empty() {
+        let declared: Vec<String> = shader.declared().into_iter().map(String::from).collect();
+        let is_new = |name: &str| !declared.iter().any(|other| other == name);
+        let found = known.iter().filter(|item| wanted.iter().any(|name| *name == item.name) && is_new(&item.name));
+        let found: Vec<Item> = found.cloned().collect();
+        if found.is_empty() {
+            break;
+        }
+        shader.items.extend(found);
+        wanted = shader.missing().into_iter().map(String::from).collect();
+    }
+    shader
+}
+
 /// `Err` unless `axis` is below `rank`.
 pub(crate) fn check_axis(axis: usize, rank: usize) -> Result<(), Problem> {
     if axis < rank { Ok(()) } else { Err(Problem::Axis(axis, rank)) }

@@ -5,12 +5,12 @@
 //! All blocks have the same sizes, the last ones begin early and leave out what the one before has had: sizes that differed
 //! would be kernels of their own on drivers that make constants of them.
 
-use super::form::{Site, Sizes, in_lanes, library};
+use super::form::{Site, Sizes, in_lanes};
 use crate::kernel::{Binding, Capabilities, Kernel};
 use crate::op::Lowering;
 use crate::ops::matmul::{Matrix, Site as ProductSite, product_kernel};
 use crate::ops::product::Product;
-use crate::ops::shared::each;
+use crate::ops::shared::{each, with_functions};
 use crate::ops::tiles;
 use crate::shader::{Item, Shader, params};
 use crate::shaders;
@@ -182,10 +182,7 @@ impl<'a> Maker<'a> {
         let shader = in_lanes(lanes);
         let shader = shader.constant("CLEARED", how == Placing::AndCleared).file(&shaders::attention::PLACE);
         let shader = match how {
-            Placing::Divided { .. } => {
-                let log = library(&["log_full", "log_near_one", "to_nan", "is_nan"]);
-                shader.join(log).file(&shaders::attention::DIVIDE)
-            }
+            Placing::Divided { .. } => with_functions(shader, &["log_full"]).file(&shaders::attention::DIVIDE),
             _ => {
                 let takes = "value: $F$, row: u32, line: u32, is_first: bool";
                 shader.item(Item::new("divided", format!("fn $divided$({takes}) -> $F$ {{\n    return value;\n}}\n")))

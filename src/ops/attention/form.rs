@@ -4,10 +4,11 @@ use crate::array::Array;
 use crate::kernel::{Binding, Kernel};
 use crate::layout::Meta;
 use crate::ops::rows::{EXP_DOWN, lane_functions};
+use crate::ops::shared::with_functions;
 use crate::rng::word;
 use crate::shader::{Item, Shader, params};
 use crate::shaders::attention::ROW;
-use crate::shaders::pointwise::{FUNCTIONS, PHILOX};
+use crate::shaders::pointwise::PHILOX;
 use crate::shape::MAX_RANK;
 
 /// What the scores of an attention become, and which of them count.
@@ -239,8 +240,7 @@ impl Site {
             None => "$F$(1.0)".to_string(),
         };
         if form.cap.is_some() {
-            shader =
-                shader.join(library(&["tanh_full", "expm1", "exp_full", "ranged_power", "scaled_power", "is_nan"]));
+            shader = with_functions(shader, &["tanh_full"]);
         }
         if counter.is_some() {
             shader = shader.file(&PHILOX);
@@ -284,13 +284,6 @@ pub(super) fn in_lanes(lanes: usize) -> Shader {
     let kinds = [("F", "f32"), ("I", "i32"), ("U", "u32"), ("B", "bool")];
     let kind = |kind: &str| if lanes == 4 { format!("vec4<{kind}>") } else { kind.into() };
     kinds.into_iter().fold(shader, |shader, (name, of)| shader.alias(name, kind(of)))
-}
-
-/// These functions of values.
-pub(super) fn library(names: &[&str]) -> Shader {
-    let known = FUNCTIONS.items.iter();
-    let named = known.filter(|item| names.contains(&item.name.as_ref()));
-    Shader { items: named.cloned().collect(), ..Shader::default() }
 }
 
 /// What one query sees, for the reference.

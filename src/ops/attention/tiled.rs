@@ -1,10 +1,10 @@
 //! Attention by tiles in workgroup memory, for GPUs: a workgroup has 32 queries and goes over the keys, or 32 keys and goes
 //! over the queries, so that every result has one owner.
 
-use super::form::{Site, library};
+use super::form::Site;
 use crate::kernel::{Binding, Capabilities, Kernel, MAX_ITERATIONS};
 use crate::op::Lowering;
-use crate::ops::shared::team;
+use crate::ops::shared::{team, with_functions};
 use crate::ops::variants::Rank;
 use crate::shader::{File, Item, Shader};
 use crate::shaders::attention::{KEY_GRAD, QUERY_GRAD, SLOPE, TILED, TILES};
@@ -74,9 +74,7 @@ fn kernel(site: &Site, name: &'static str, files: &[&File], inputs: usize, tiles
     let body = format!("fn $element$(which: u32, at: u32) -> f32 {{\n{branches}    return ${}$[at];\n}}\n", read[last]);
     let mut shader = site.shader(1).file(&TILES).item(Item::new("element", body));
     if inputs == 3 {
-        // The cap has brought `is_nan`.
-        let names = ["log_full", "log_near_one", "to_nan", "is_nan"];
-        shader = shader.join(library(&names[..if site.form.cap.is_some() { 3 } else { 4 }]));
+        shader = with_functions(shader, &["log_full"]);
     }
     let shader = files.iter().fold(shader, |shader, file| shader.file(file));
     let mut kernel = Kernel::own(name, team(shader, 64));

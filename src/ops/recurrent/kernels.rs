@@ -3,10 +3,9 @@
 use super::{Cell, Recurrence};
 use crate::kernel::{Binding, Capabilities, Kernel, Shader};
 use crate::op::Lowering;
-use crate::ops::shared::{EACH_FILE, TEAM_FILE, each};
+use crate::ops::shared::{EACH_FILE, TEAM_FILE, each, with_functions};
 use crate::ops::variants::{Rank, Variant};
 use crate::shader::{File, Item, params};
-use crate::shaders::pointwise::FUNCTIONS;
 use crate::shaders::recurrent::{
     ALONE, BACKWARD, BACKWARD_WIDE, CLEAR, FORWARD, FORWARD_WIDE, GRU, GRU_BACKWARD, LSTM, LSTM_BACKWARD, RNN,
     RNN_BACKWARD, START, WIDE,
@@ -98,14 +97,12 @@ pub(super) static BACK: &[Variant<Site>] = &[
 
 /// The functions of a cell over values of type F, which is `float`.
 fn functions(shader: Shader, float: &'static str) -> Shader {
-    let wanted = ["is_nan", "rectified", "scaled_power", "ranged_power", "exp_full", "expm1", "tanh_full", "sigmoid"];
     let [integer, whole, truth] = match float {
         "f32" => ["i32", "u32", "bool"],
         _ => ["vec4<i32>", "vec4<u32>", "vec4<bool>"],
     };
     let shader = shader.alias("F", float).alias("I", integer).alias("U", whole).alias("B", truth);
-    let items = FUNCTIONS.items.iter().filter(|item| wanted.contains(&item.name.as_ref()));
-    items.fold(shader, |shader, item| shader.item(item.clone()))
+    with_functions(shader, &["rectified", "tanh_full", "sigmoid"])
 }
 
 impl Form {
