@@ -12,7 +12,7 @@
 //! | [`cifar10`], [`cifar100`] | the original binary files |
 //! | [`Table`] | rows of text, and numbers made of them |
 //! | [`TextWindows`] | text, by a [`Vocabulary`] |
-//! | [`wav`], [`npy`], [`safetensors`] | files of sound, and of arrays ([`rows`]) |
+//! | [`wav`], [`npy`], [`safetensors`](fn@safetensors) | files of sound, and of arrays ([`rows`]) |
 //! | [`Images::new`], [`items`] | your own, in memory |
 //!
 //! | what | names |
