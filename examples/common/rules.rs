@@ -80,7 +80,7 @@ pub fn lbfgs(params: &ParamStore, iterations: u64, mut loss: impl FnMut() -> Ten
 
 /// The weights of y = 3 x1 + 2 x2 + noise as a run finds them.
 pub fn regression(params: &ParamStore, steps: u64, lr: f64, make: Make) -> Result<Vec<f64>> {
-    regressed(params, |loss| Ok(drop(train(make(params, lr, steps), steps, || Ok(loss()))?)))
+    regressed(params, |loss| train(make(params, lr, steps), steps, || Ok(loss())).map(drop))
 }
 
 /// The same, as `run` finds them that minimises a loss.

@@ -102,7 +102,7 @@ impl Summary {
                     let path = own
                         .first()
                         .map(|(name, ..)| layer(name))
-                        .or_else(|| inputs.iter().filter_map(|input| paths.get(&input.id)).last().cloned());
+                        .or_else(|| inputs.iter().rev().find_map(|input| paths.get(&input.id)).cloned());
                     if is_moved && is_weight {
                         taken.insert(node.id, own);
                         continue;

@@ -285,7 +285,7 @@ impl Op for CtcLattice {
     }
 
     fn gradient(&self, backward: &Backward<'_>) -> Vec<Option<Tensor>> {
-        let [x, skips, lengths] = &backward.inputs[..] else { return vec![None, None, None] };
+        let [x, skips, lengths] = backward.inputs else { return vec![None, None, None] };
         let ways = backward.outputs[1].detach();
         let inputs = [backward.grad, x, skips, lengths, &ways];
         vec![Some(Tensor::apply(CtcLatticeBackward, &inputs)), None, None]

@@ -66,7 +66,7 @@ impl Radix {
         let width = bits.div_ceil(passes).max(1);
         let part = length.isqrt().max(PART).min(length);
         let runs = length.div_ceil(part);
-        let total = rows * runs << width;
+        let total = (rows * runs) << width;
         let span = total.isqrt() + 1;
         let mut sizes =
             Sizes { rows, length, part, runs, digits: 1 << width, shift: 0, total, span, spans: total.div_ceil(span) };

@@ -71,7 +71,7 @@ impl Cut {
 fn cuts(site: &Site) -> (Cut, Cut) {
     let rows = match site.queries {
         ..=1024 => 64,
-        ..=4096 => 128,
+        1025..=4096 => 128,
         _ => 256,
     };
     let columns = (site.keys.next_power_of_two() / 4).clamp(256, 4096);

@@ -149,7 +149,7 @@ impl Tensor {
             let zero = x.device().fixed(&[], DType::F32, 0.0);
             let mut losses = others.where_(&above, &zero).sum(&[1]).scale(1.0 / classes as f64);
             if let Some(weights) = inputs.get(1) {
-                losses = losses * weights.detach().index_select(0, labels);
+                losses *= weights.detach().index_select(0, labels);
             }
             reduction.of(&losses)
         })

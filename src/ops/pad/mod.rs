@@ -38,13 +38,13 @@ impl Tensor {
         let dtype = self.meta().dtype;
         // A host number beside a tensor, as any other.
         match dtype.hold(value) {
-            Some(value) => Tensor::apply(Pad { pairs: pairs.to_vec(), value }, &[&self.widen()]).as_was(self),
+            Some(value) => Tensor::apply(Pad { pairs: pairs.to_vec(), value }, &[&self.widen()]).of_dtype(self),
             None => self.problem("pad", Problem::number(dtype, value)),
         }
     }
 
     /// In the dtype of `input`, from which it was widened.
-    fn as_was(self, input: &Tensor) -> Tensor {
+    fn of_dtype(self, input: &Tensor) -> Tensor {
         if self.error().is_some() { self } else { self.cast(input.meta().dtype) }
     }
 }

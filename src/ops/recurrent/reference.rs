@@ -42,7 +42,7 @@ impl Recurrence {
             cells.data[first..first + slot].copy_from_slice(&inputs[4].data);
         }
         for [time, before, here] in self.steps(steps) {
-            for row in 0..rows {
+            for (row, &length) in lengths.iter().enumerate() {
                 let h = states.data[before * slot + row * hidden..][..hidden].to_vec();
                 for unit in 0..hidden {
                     // Of line `k` of the unit: x, and the product with the state.
@@ -77,7 +77,7 @@ impl Recurrence {
                     for (k, kept) in kept.into_iter().enumerate() {
                         gates.data[((time * rows + row) * 4 + k) * hidden + unit] = kept;
                     }
-                    let ended = time >= lengths[row];
+                    let ended = time >= length;
                     let before = before * slot + at;
                     states.data[here * slot + at] = if ended { states.data[before] } else { value };
                     cells.data[here * slot + at] = if ended { cells.data[before] } else { c };
@@ -108,7 +108,7 @@ impl RecurrenceBackward {
         let mut dx = zeros(&[steps, rows, lines * hidden]);
         let mut carry = zeros(&[cell.states(), rows, hidden]);
         for [time, before, here] in self.forward.steps(steps).rev() {
-            for row in 0..rows {
+            for (row, &length) in lengths.iter().enumerate() {
                 let next = d.data[(here * rows + row) * lines * hidden..][..lines * hidden].to_vec();
                 for unit in 0..hidden {
                     let at = row * hidden + unit;
@@ -120,7 +120,7 @@ impl RecurrenceBackward {
                         }
                         _ => 0.0,
                     };
-                    if time >= lengths[row] {
+                    if time >= length {
                         carry.data[at] = dh;
                         if cell == Cell::Lstm {
                             carry.data[slot + at] = dc;

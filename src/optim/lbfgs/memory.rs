@@ -137,13 +137,13 @@ fn two_loops(pairs: &VecDeque<Pair>, gradient: &Tensor, scale: &Tensor) -> Tenso
     let mut shares = vec![];
     for pair in pairs.iter().rev() {
         let share = dot(&pair.step, &vector) * &pair.inverse;
-        vector = vector - &pair.change * &share;
+        vector -= &pair.change * &share;
         shares.push(share);
     }
-    vector = vector * scale;
+    vector *= scale;
     for (pair, share) in pairs.iter().zip(shares.iter().rev()) {
         let back = dot(&pair.change, &vector) * &pair.inverse;
-        vector = vector + &pair.step * (share - back);
+        vector += &pair.step * (share - back);
     }
     vector
 }

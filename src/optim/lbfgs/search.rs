@@ -117,7 +117,8 @@ pub(super) fn search<T: Clone>(
 
 /// The number of the lower point; one whose loss is no number is never it.
 fn lower<T>(bracket: &[Point<T>; 2]) -> usize {
-    usize::from(!(bracket[0].loss <= bracket[1].loss || !bracket[1].is_finite()))
+    let is_first = bracket[0].loss <= bracket[1].loss;
+    usize::from(!is_first && bracket[1].is_finite())
 }
 
 /// Where the cubic through two points with these slopes is lowest, within `bounds`; their middle where it is nowhere.
