@@ -375,7 +375,8 @@ fn damaged_rates_and_kept_numbers_are_refused_whole() {
     (0..3).for_each(|i| optimizer.step(&saved.loss(i)).unwrap());
     Checkpoint::save(&path, &saved.params, Some(&optimizer), None).unwrap();
     let good = std::fs::read(&path).unwrap();
-    let damages: [(&str, &dyn Fn(&mut Value)); 13] = [
+    type Damage<'a> = &'a dyn Fn(&mut Value);
+    let damages: [(&str, Damage<'_>); 13] = [
         ("learning rates", &|state| state["more_lrs"] = json!([])),
         ("learning rates", &|state| state["more_lrs"] = json!(["0.1", "0.1"])),
         ("learning rates", &|state| drop(state.as_object_mut().unwrap().remove("more_lrs"))),
