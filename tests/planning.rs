@@ -49,7 +49,7 @@ fn recurrent(count: usize) -> Plan {
     for t in 0..count {
         let x = data.slice(1, t, 1).reshape(&[5, 3]);
         h = (from_input.forward(&x, Mode::Train) + from_state.forward(&h, Mode::Train)).tanh();
-        loss = loss + h.square().mean_all();
+        loss += h.square().mean_all();
         held.push(h.clone());
     }
     step(&params, &loss)
