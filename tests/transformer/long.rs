@@ -37,8 +37,8 @@ fn long_sequences_take_a_fifth_of_the_memory_of_their_weights_at_most_and_it_gro
         let bytes = |length: usize, options| plan(&capabilities, length, options).peak_bytes();
         let [blocks, whole, long] = [bytes(1024, &causal), bytes(1024, &composed), bytes(8192, &causal)];
         assert!(5 * blocks <= whole, "{blocks} of {whole} bytes");
-        // Eight times the length; longer sequences have larger blocks.
-        assert!(long <= 10 * blocks, "{blocks} bytes for 1024, {long} for 8192");
+        // Eight times the length, and larger blocks for it; weights would take 64 times as much.
+        assert!(long <= 13 * blocks, "{blocks} bytes for 1024, {long} for 8192");
     }
 }
 
