@@ -6,6 +6,7 @@ use crate::error::Problem;
 use crate::ops::random::StochasticDepthMode;
 use crate::params::Path;
 use crate::rng::Draws;
+use crate::shape::Shape;
 use crate::tensor::Tensor;
 
 /// Zeros a share of the elements at random while training and scales the others so that the mean stays; passes
@@ -50,17 +51,18 @@ impl Module for ChannelDropout {
     /// `[batch, channels, ..]`: same shape. The result carries [`crate::Error::Value`] while training unless `0 <= p <= 1`.
     #[track_caller]
     fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        if mode == Mode::Eval || self.p == 0.0 { x.clone() } else { x * mask(x, 2, self.p, &self.draws) }
+        let channels = leading(x, 2);
+        match mode == Mode::Eval || self.p == 0.0 {
+            true => x.clone(),
+            false => x.kept_with("channel_dropout", self.p, channels, &self.draws),
+        }
     }
 }
 
-/// Ones and zeros, scaled as dropout does, for the first `axes` axes of `x`.
-#[track_caller]
-fn mask(x: &Tensor, axes: usize, p: f64, draws: &Draws) -> Tensor {
-    let Ok(shape) = x.shape() else { return x.clone() };
-    let shape: Vec<usize> = shape.iter().enumerate().map(|(axis, &size)| if axis < axes { size } else { 1 }).collect();
-    let ones = x.device().ones(&shape).dropout(p, draws);
-    super::module::bias_like(ones, x)
+/// The shape of `x` with a length of 1 from axis `axes` on.
+fn leading(x: &Tensor, axes: usize) -> Shape {
+    let rest: Vec<usize> = (axes..x.dims().rank()).collect();
+    x.dims().keep(&rest)
 }
 
 /// Dropout for self-normalising networks (Klambauer, Unterthiner, Mayr and Hochreiter 2017): what is dropped takes the value
@@ -102,10 +104,10 @@ impl Module for AlphaDropout {
         let kept = 1.0 - self.p;
         let scale = (kept + LOW * LOW * kept * self.p).sqrt().recip();
         let shift = -scale * self.p * LOW;
-        let axes = if self.channels { 2 } else { x.dims().rank() };
-        // Without dropout's factor: 1 where kept.
-        let mask = mask(x, axes, self.p, &self.draws) * kept;
-        (x * &mask + (1.0 - mask) * LOW) * scale + shift
+        let drawn = if self.channels { leading(x, 2) } else { *x.dims() };
+        // Without dropout's factor: true where kept.
+        let is_kept = x.ones_like().kept_with("alpha_dropout", self.p, drawn, &self.draws).ne(0.0);
+        is_kept.where_(x, &x.filled_like(LOW)) * scale + shift
     }
 }
 

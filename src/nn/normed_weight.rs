@@ -33,8 +33,7 @@ impl WeightNorm {
     /// weight that `init` draws.
     #[track_caller]
     pub fn new(path: &Path, shape: &[usize], init: Init) -> WeightNorm {
-        let mut rows = vec![1; shape.len()];
-        rows[..1.min(shape.len())].copy_from_slice(&shape[..1.min(shape.len())]);
+        let rows: Vec<usize> = (0..shape.len()).map(|axis| if axis == 0 { shape[0] } else { 1 }).collect();
         WeightNorm { length: path.param("weight_g", &rows, Init::Ones), direction: path.param("weight_v", shape, init) }
     }
 
@@ -80,7 +79,8 @@ impl SpectralNorm {
     #[track_caller]
     pub fn new(path: &Path, shape: &[usize], init: Init, seed: u64) -> SpectralNorm {
         let rows = shape.first().copied().unwrap_or(1);
-        let columns = shape.iter().skip(1).product();
+        // One that is too large stays so, and is the store's error.
+        let columns = shape.iter().skip(1).fold(1usize, |product, &size| product.saturating_mul(size));
         let device = path.store().device();
         let vector =
             |name: &str, length: usize, seed: u64| path.state(name, &unit(&device.normal(&[length], 0.0, 1.0, seed)));

@@ -1,6 +1,6 @@
 //! What a network consists of, read from one forward pass.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -82,7 +82,7 @@ impl Summary {
         nodes.sort_by_key(|node| node.id);
         let mut summary = Summary { rows: vec![], parameters: 0, trainable: 0, activation_bytes: 0 };
         // Of each node, the layer that it is of; of each parameter, whether a row has counted it.
-        let (mut paths, mut counted): (HashMap<u64, Arc<str>>, BTreeMap<Arc<str>, ()>) = Default::default();
+        let (mut paths, mut counted): (HashMap<u64, Arc<str>>, HashSet<Arc<str>>) = Default::default();
         // Parameters that a node takes by way of views and casts alone.
         let mut taken: HashMap<u64, Vec<(Arc<str>, usize, bool)>> = HashMap::new();
         for node in &nodes {
@@ -114,7 +114,7 @@ impl Summary {
                     }
                     let mut parameters = 0;
                     for (name, elements, trains) in own {
-                        if counted.insert(name, ()).is_none() {
+                        if counted.insert(name) {
                             parameters += elements;
                             summary.trainable += if trains { elements } else { 0 };
                         }
@@ -148,7 +148,7 @@ fn layer(parameter: &str) -> Arc<str> {
 
 /// All nodes that a node was recorded from, itself among them.
 fn reachable(root: &Arc<Node>) -> Vec<Arc<Node>> {
-    let (mut all, mut seen) = (vec![root.clone()], std::collections::HashSet::from([root.id]));
+    let (mut all, mut seen) = (vec![root.clone()], HashSet::from([root.id]));
     let mut next = 0;
     while let Some(node) = all.get(next).cloned() {
         next += 1;

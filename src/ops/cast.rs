@@ -75,9 +75,15 @@ impl Tensor {
     /// Ones of this tensor's shape and dtype.
     #[track_caller]
     pub fn ones_like(&self) -> Tensor {
+        self.filled_like(1.0)
+    }
+
+    /// A number that is part of the graph's structure, in this tensor's shape and dtype.
+    #[track_caller]
+    pub(crate) fn filled_like(&self, value: f64) -> Tensor {
         match self.error() {
             Some(_) => self.clone(),
-            None => self.device().fixed(self.dims(), self.meta().dtype, 1.0),
+            None => self.device().fixed(self.dims(), self.meta().dtype, value),
         }
     }
 }

@@ -71,7 +71,7 @@ impl Tensor {
         if let Err(problem) = check(inputs, options) {
             return self.problem("ctc_loss", problem);
         }
-        let &[count, n, _] = &self.dims()[..] else { unreachable!("it was checked") };
+        let (count, n) = (self.dims()[0], self.dims()[1]);
         let most = labels.dims()[1];
         let states = 2 * most + 1;
         let device = self.device();

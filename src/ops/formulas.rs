@@ -94,26 +94,25 @@ impl Tensor {
     /// 0 below 0, 1 above, and `at_zero` at 0, as `torch.heaviside`; NaN stays NaN. No gradient flows.
     #[track_caller]
     pub fn heaviside(&self, at_zero: f64) -> Tensor {
-        let (x, ones) = (self.detach(), self.ones_like());
-        let zeros = ones.scale(0.0);
-        let at = zeros.offset(at_zero);
+        let x = self.detach();
+        let [zeros, ones, at] = [0.0, 1.0, at_zero].map(|number| self.filled_like(number));
         x.gt(0.0).where_(&ones, &x.lt(0.0).where_(&zeros, &x.eq(0.0).where_(&at, &x)))
     }
 
     /// NaN and the infinities replaced by these numbers, as `torch.nan_to_num`. No gradient flows to what is replaced.
     #[track_caller]
     pub fn nan_to_num(&self, nan: f64, positive: f64, negative: f64) -> Tensor {
-        let of = |number: f64| self.ones_like().scale(0.0).offset(number);
+        let of = |number: f64| self.filled_like(number);
         let finite = self.eq(f64::INFINITY).where_(&of(positive), self);
         let finite = self.eq(f64::NEG_INFINITY).where_(&of(negative), &finite);
-        self.ne(self).where_(&of(nan), &finite)
+        self.is_nan().where_(&of(nan), &finite)
     }
 
     /// Sum along `axes`, which are removed, of what is not NaN, as `torch.nansum`. No gradient flows to NaN.
     #[track_caller]
     pub fn nan_sum(&self, axes: impl Axes) -> Tensor {
-        let none = self.ones_like().scale(0.0);
-        self.ne(self).where_(&none, self).sum(axes)
+        let none = self.filled_like(0.0);
+        self.is_nan().where_(&none, self).sum(axes)
     }
 
     /// Mean along `axes`, which are removed, of what is not NaN, as `torch.nanmean`: NaN where all are.

@@ -207,7 +207,7 @@ impl Tensor {
                 let counts = t.gt(1.0);
                 let some = counts.where_(t, &t.ones_like());
                 let stirling = &some * some.log() - &some + (some.log() * 0.5).offset(HALF_LOG_TAU);
-                losses += counts.where_(&stirling, &t.ones_like().scale(0.0));
+                losses += counts.where_(&stirling, &t.filled_like(0.0));
             }
             reduction.of(&losses)
         })

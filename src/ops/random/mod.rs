@@ -74,7 +74,7 @@ impl Tensor {
 
     /// Each element kept and scaled, or zeroed, by the draw for it in a mask of `shape`, which stretches to this one's.
     #[track_caller]
-    fn kept_with(&self, op: &'static str, p: f64, shape: Shape, draws: &Draws) -> Tensor {
+    pub(crate) fn kept_with(&self, op: &'static str, p: f64, shape: Shape, draws: &Draws) -> Tensor {
         if !(0.0..=1.0).contains(&p) {
             let what = format!("probability {p} is not in [0, 1]");
             return self.problem(op, Problem::Value(what, "pass the share to zero"));
