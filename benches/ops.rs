@@ -4,6 +4,7 @@
 //! axes and transposed ones beside the one over two axes that does the same products, and poolings and sizes beside one another.
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use kiln::ops::attention::{AttentionForm, AttentionOptions};
 use kiln::ops::conv2d::{ConvOptions, TransposeOptions};
 use kiln::ops::max_pool::MaxPoolOptions;
 use kiln::ops::resample::{AvgPoolOptions, Interpolation};
@@ -80,11 +81,16 @@ fn transposed<const D: usize>(padding: [usize; D], stride: usize) -> impl Fn(&[T
     move |x| x[0].conv_transpose(&x[1], &options)
 }
 
+fn attention(form: AttentionForm) -> impl Fn(&[Tensor]) -> Tensor {
+    move |x| x[0].scaled_dot_product_attention(&x[1], &x[2], &AttentionOptions { form, ..AttentionOptions::default() })
+}
+
 /// Convolutions that do as many products as the first of their group, and what reads and writes images.
 fn groups() -> Vec<(&'static str, Vec<Side>)> {
     let image: &[usize] = &[8, 32, 64, 64];
     let overlapping = MaxPoolOptions { stride: [2; 2], padding: [1; 2], ..MaxPoolOptions::new([3; 2]) };
     let size = &[128, 128];
+    let long: &[&[usize]] = &[&[1, 4, 1024, 64], &[1, 4, 1024, 64], &[1, 4, 1024, 64]];
     vec![
         (
             "row",
@@ -114,6 +120,13 @@ fn groups() -> Vec<(&'static str, Vec<Side>)> {
                 side("two_axes", &[&[16, 96, 24, 24], &[32, 96, 3, 3]], conv([1, 1], 1)),
                 side("three_axes", &[&[2, 32, 8, 24, 24], &[32, 32, 3, 3, 3]], conv([1, 1, 1], 1)),
                 side("transposed", &[&[2, 32, 8, 24, 24], &[32, 32, 3, 3, 3]], transposed([1, 1, 1], 1)),
+            ],
+        ),
+        (
+            "attention",
+            vec![
+                side("composed", long, attention(AttentionForm::Composed)),
+                side("blocks", long, attention(AttentionForm::Blocks)),
             ],
         ),
         (

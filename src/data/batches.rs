@@ -46,6 +46,27 @@ pub struct Position {
     pub batch: u64,
 }
 
+impl Position {
+    /// Itself, or what `op` says where an epoch has fewer batches.
+    #[track_caller]
+    pub(super) fn within(self, batches: u64, op: &'static str) -> Result<Position> {
+        if self.batch <= batches {
+            return Ok(self);
+        }
+        Err(Error::Value {
+            op,
+            at: Location::caller(),
+            what: format!("batch {} of an epoch that has {batches}", self.batch),
+            next: "use the data set and the batch size that the position was saved with",
+        })
+    }
+}
+
+/// Number of batches of `size` that so many items make.
+pub(super) fn batches(items: usize, size: usize, drop_last: bool) -> u64 {
+    (if drop_last { items / size } else { items.div_ceil(size) }) as u64
+}
+
 /// An iterator over the batches of a [`Images`], one epoch at a time.
 ///
 /// It ends after each epoch and then goes on with the next one, in a new order if it shuffles:
@@ -98,9 +119,7 @@ impl<'a> Loader<'a> {
 
     /// Number of batches in every epoch.
     pub fn batches_per_epoch(&self) -> u64 {
-        let images = self.dataset.len();
-        let batches = if self.drop_last { images / self.size } else { images.div_ceil(self.size) };
-        batches as u64
+        batches(self.dataset.len(), self.size, self.drop_last)
     }
 
     /// What comes next; save it with a checkpoint.
@@ -116,16 +135,7 @@ impl<'a> Loader<'a> {
     /// [`Error::Value`] if an epoch has fewer batches than `position.batch`; the loader stays where it was.
     #[track_caller]
     pub fn seek(&mut self, position: Position) -> Result<()> {
-        let batches = self.batches_per_epoch();
-        if position.batch > batches {
-            return Err(Error::Value {
-                op: "Loader::seek",
-                at: Location::caller(),
-                what: format!("batch {} of an epoch that has {batches}", position.batch),
-                next: "use the data set and the batch size that the position was saved with",
-            });
-        }
-        self.position = position;
+        self.position = position.within(self.batches_per_epoch(), "Loader::seek")?;
         Ok(())
     }
 

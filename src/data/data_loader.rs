@@ -4,11 +4,10 @@
 //! neither the number of workers nor a resumed run shows. `workers.rs` has the threads.
 
 use std::any::Any;
-use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::batches::Position;
+use super::batches::{Position, batches};
 use super::collate::{Collator, Stack, With};
 use super::dataset::Dataset;
 use super::sampler::{InOrder, Sampler, Shuffled};
@@ -259,9 +258,7 @@ impl<T: 'static, C> DataLoader<T, C> {
 
     /// Number of batches in every epoch.
     pub fn batches_per_epoch(&self) -> u64 {
-        let items = self.sampler.items(self.source.len());
-        let batches = if self.drop_last { items / self.size } else { items.div_ceil(self.size) };
-        batches as u64
+        batches(self.sampler.items(self.source.len()), self.size, self.drop_last)
     }
 
     /// What comes next; save it with a checkpoint.
@@ -277,16 +274,7 @@ impl<T: 'static, C> DataLoader<T, C> {
     /// [`Error::Value`] if an epoch has fewer batches than `position.batch`; the loader stays where it was.
     #[track_caller]
     pub fn seek(&mut self, position: Position) -> Result<()> {
-        let batches = self.batches_per_epoch();
-        if position.batch > batches {
-            return Err(Error::Value {
-                op: "DataLoader::seek",
-                at: Location::caller(),
-                what: format!("batch {} of an epoch that has {batches}", position.batch),
-                next: "use the data set and the batch size that the position was saved with",
-            });
-        }
-        self.position = position;
+        self.position = position.within(self.batches_per_epoch(), "DataLoader::seek")?;
         self.forget();
         Ok(())
     }

@@ -3,11 +3,11 @@
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Shader};
+use crate::kernel::Capabilities;
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
 use crate::ops::rows::Rows;
-use crate::ops::scan::{NUMBERS, Program, check, kernels, positions};
+use crate::ops::scan::{check, numbers, positions};
 use crate::shape::Axis;
 use crate::tensor::Tensor;
 
@@ -69,21 +69,7 @@ impl Op for Cumsum {
     }
 
     fn lowering(&self, _: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
-        // The planner says what a float is stored as; see `epilogue` in the shader.
-        let (sum, out) = match output.dtype {
-            DType::F32 | DType::F16 => ("f32", "$OUT$"),
-            DType::I32 => ("i32", "i32"),
-            DType::U32 | DType::Bool => ("u32", "u32"),
-        };
-        let program = Program {
-            name: "cumsum",
-            shader: Shader::of(&[NUMBERS]).alias("T", sum).constant("PRODUCT", false),
-            words: 1,
-            reverse: self.reverse,
-            reads: vec![],
-            writes: vec![(Binding::output(), "result", out)],
-        };
-        kernels(&Rows::along(&output.shape, self.axis), &program)
+        numbers("cumsum", false, self.reverse, self.axis, output)
     }
 
     fn cases() -> Vec<Case> {

@@ -95,34 +95,3 @@ fn rows_of_4096_queries_are_those_of_f64() {
         assert!((sum(&dv) - sum(&g)).abs() < 1e-2, "{} {}", sum(&dv), sum(&g));
     }
 }
-
-/// `KILN_LONG=1024,4 cargo test --release --test transformer how_long -- --ignored --nocapture` prints what the forms take.
-#[test]
-#[ignore = "measures, and holds nothing"]
-fn how_long_each_form_takes_is_printed_when_asked_for() {
-    let Some(asked) = std::env::var_os("KILN_LONG").and_then(|asked| asked.into_string().ok()) else { return };
-    let numbers: Vec<usize> = asked.split(',').map(|number| number.parse().unwrap()).collect();
-    let device = common::gpu();
-    for causal in [false, true] {
-        for form in [AttentionForm::Composed, AttentionForm::Blocks] {
-            if numbers.len() > 2 && form == AttentionForm::Composed {
-                continue;
-            }
-            let options = AttentionOptions { causal, form, ..AttentionOptions::default() };
-            let mut times = vec![];
-            for _ in 0..8 {
-                let all = attended(&device, numbers[1], numbers[0], &options);
-                let start = std::time::Instant::now();
-                device.eval(&all.iter().collect::<Vec<_>>()).unwrap();
-                all[0].slice(2, 0, 1).to_vec::<f32>().unwrap();
-                times.push(start.elapsed().as_secs_f64());
-            }
-            let first = times[0];
-            times.sort_by(f64::total_cmp);
-            println!(
-                "causal {causal}, {form:?}: first {first:.3} s, least {:.3} s, median {:.3} s",
-                times[0], times[4]
-            );
-        }
-    }
-}

@@ -8,6 +8,7 @@ pub mod log_sum_exp;
 pub mod product;
 pub mod recurrence;
 
+use crate::dtype::DType;
 use crate::error::Problem;
 use crate::kernel::{Binding, Kernel, Shader};
 use crate::layout::Meta;
@@ -21,9 +22,6 @@ pub use extreme::Cumextreme;
 pub use log_sum_exp::Logcumsumexp;
 pub use product::Cumprod;
 pub use recurrence::Recurrence;
-
-/// Functions of running sums and products, with `PRODUCT`, for an alias `T`.
-pub(crate) const NUMBERS: &File = &crate::shaders::scan::NUMBERS;
 
 /// Rows from this many on, of at most [`MOST`] elements, are taken whole.
 const MANY: usize = 1024;
@@ -140,6 +138,25 @@ pub(crate) fn kernels(rows: &Rows, program: &Program) -> Lowering {
         before.shader.items.push(Item::alias(name, kind));
     }
     Lowering::Kernels { kernels: vec![totals, before, write], temporaries: vec![rows.rows * parts * program.words] }
+}
+
+/// The kernels of running sums, or of running products.
+pub(crate) fn numbers(name: &'static str, is_product: bool, reverse: bool, axis: usize, output: &Meta) -> Lowering {
+    // The planner says what a float is stored as; see `epilogue` in the shader.
+    let (number, out) = match output.dtype {
+        DType::F32 | DType::F16 => ("f32", "$OUT$"),
+        DType::I32 => ("i32", "i32"),
+        DType::U32 | DType::Bool => ("u32", "u32"),
+    };
+    let program = Program {
+        name,
+        shader: Shader::of(&[&crate::shaders::scan::NUMBERS]).alias("T", number).constant("PRODUCT", is_product),
+        words: 1,
+        reverse,
+        reads: vec![],
+        writes: vec![(Binding::output(), "result", out)],
+    };
+    kernels(&Rows::along(&output.shape, axis), &program)
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Running products along an axis: y_j = x_0 .. x_j.
 
-use super::{NUMBERS, Program, check, kernels, positions};
+use super::{check, numbers, positions};
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
-use crate::kernel::{Binding, Capabilities, Shader};
+use crate::kernel::Capabilities;
 use crate::layout::Meta;
 use crate::op::{Backward, Case, Draw, Lowering, Op, Tolerance};
 use crate::ops::rows::Rows;
@@ -96,21 +96,7 @@ impl Op for Cumprod {
     }
 
     fn lowering(&self, _: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
-        // The planner says what a float is stored as; see `epilogue` in the shader.
-        let (number, out) = match output.dtype {
-            DType::F32 | DType::F16 => ("f32", "$OUT$"),
-            DType::I32 => ("i32", "i32"),
-            DType::U32 | DType::Bool => ("u32", "u32"),
-        };
-        let program = Program {
-            name: "cumprod",
-            shader: Shader::of(&[NUMBERS]).alias("T", number).constant("PRODUCT", true),
-            words: 1,
-            reverse: self.reverse,
-            reads: vec![],
-            writes: vec![(Binding::output(), "result", out)],
-        };
-        kernels(&Rows::along(&output.shape, self.axis), &program)
+        numbers("cumprod", true, self.reverse, self.axis, output)
     }
 
     fn cases() -> Vec<Case> {
