@@ -153,10 +153,14 @@ fn twelve_steps(device: &Device, shapes: &[&[usize]], make: &dyn Fn(&ParamStore)
 }
 
 fn same_on_both(shapes: &[&[usize]], make: &dyn Fn(&ParamStore) -> Box<dyn Optimizer>) {
-    let (got, want) = (twelve_steps(&common::gpu(), shapes, make), twelve_steps(&Device::cpu(), shapes, make));
+    as_on_the_reference(&common::gpu(), shapes, make);
+}
+
+fn as_on_the_reference(device: &Device, shapes: &[&[usize]], make: &dyn Fn(&ParamStore) -> Box<dyn Optimizer>) {
+    let (got, want) = (twelve_steps(device, shapes, make), twelve_steps(&Device::cpu(), shapes, make));
     assert_eq!(got.len(), want.len());
     for (i, (got, want)) in got.iter().zip(&want).enumerate() {
-        assert!((got - want).abs() <= 2e-5 * want.abs().max(0.1), "{i}: {got} {want}");
+        assert!((got - want).abs() <= 2e-5 * want.abs().max(0.1), "{} {i}: {got} {want}", device.name());
     }
 }
 
@@ -164,7 +168,15 @@ fn same_on_both(shapes: &[&[usize]], make: &dyn Fn(&ParamStore) -> Box<dyn Optim
 fn adafactor_keeps_rows_and_columns() {
     let shapes: [&[usize]; 6] = [&[5, 7], &[3], &[70, 90], &[2, 3, 4], &[131], &[131, 37]];
     let config = || AdafactorConfig { lr: 0.1, weight_decay: 0.05, ..Default::default() };
-    same_on_both(&shapes, &|store| Box::new(Adafactor::new(store, config()).clip_norm(20.0)));
+    let make = |store: &ParamStore| -> Box<dyn Optimizer> { Box::new(Adafactor::new(store, config()).clip_norm(20.0)) };
+    // Rows of whole vectors, and such that are not; large matrices by lanes, and by tiles as on a GPU.
+    let whole: [&[usize]; 4] = [&[70, 88], &[3, 65, 72], &[16, 8], &[131]];
+    let hardware = Device::named_as_if("vulkan", |capabilities| capabilities.software = false).unwrap();
+    for device in [common::gpu(), hardware] {
+        as_on_the_reference(&device, &shapes, &make);
+        as_on_the_reference(&device, &whole, &make);
+        as_on_the_reference(&device, &whole[..2], &make);
+    }
     let store = ParamStore::new(&Device::cpu(), 0);
     let weight = store.root().param("weight", &[30, 40], Init::Ones);
     let mut adafactor = Adafactor::new(&store, config());

@@ -7,37 +7,59 @@
 // grad     [outer, count, columns], of W: a float or four
 // result   [outer, places, columns]
 //
-// Asks for: `alias W`; `fn empty() -> W`; `fn joined(a: W, b: W) -> W`; `fn of_chunk(at: u32) -> W`, where p.chunks is not 0;
-// `store(at, value)`. Workgroups: ceil(units / 64). Iterations: 2 chunk + count / chunk.
+// An invocation takes EACH columns side by side, which share what is read of the run.
+//
+// Asks for: `alias W`; `const EACH: u32`, which divides the columns; `const ONE_BLOCK`, true where there is one `outer`; `fn empty() -> W`;
+// `fn joined(a: W, b: W) -> W`; `fn of_chunk(at: u32) -> W`, where p.chunks is not 0; `store(at, value)`.
+// Workgroups: ceil(units / 64). Iterations: (2 chunk + count / chunk) EACH.
+
+var<private> totals: array<W, EACH>;
+
+fn add_row(at: u32) {
+    for (var k = 0u; k < EACH; k++) {
+        totals[k] = joined(totals[k], grad[at + k]);
+    }
+}
 
 fn work(unit: u32) {
     if unit >= p.units {
         return;
     }
-    let row = unit / p.columns;
-    let column = unit - row * p.columns;
-    let outer = row / p.places;
+    let wide = p.columns / EACH;
+    let row = unit / wide;
+    let column = (unit - row * wide) * EACH;
+    var outer = 0u;
+    if !ONE_BLOCK {
+        outer = row / p.places;
+    }
     let run = runs[row - outer * p.places];
     let base = outer * p.count;
-    var total = empty();
+    for (var k = 0u; k < EACH; k++) {
+        totals[k] = empty();
+    }
     var s = run.x;
     if run.y - run.x >= p.chunk {
         let first = (run.x + p.chunk - 1u) / p.chunk;
         let last = run.y / p.chunk;
         if first < last {
             while s < first * p.chunk {
-                total = joined(total, grad[(base + order[s]) * p.columns + column]);
+                add_row((base + order[s]) * p.columns + column);
                 s++;
             }
-            for (var k = first; k < last; k++) {
-                total = joined(total, of_chunk((outer * p.chunks + k) * p.columns + column));
+            for (var c = first; c < last; c++) {
+                let at = (outer * p.chunks + c) * p.columns + column;
+                for (var k = 0u; k < EACH; k++) {
+                    totals[k] = joined(totals[k], of_chunk(at + k));
+                }
             }
             s = last * p.chunk;
         }
     }
     while s < run.y {
-        total = joined(total, grad[(base + order[s]) * p.columns + column]);
+        add_row((base + order[s]) * p.columns + column);
         s++;
     }
-    store(unit, total);
+    for (var k = 0u; k < EACH; k++) {
+        store(row * p.columns + column + k, totals[k]);
+    }
 }

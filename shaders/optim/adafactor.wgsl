@@ -36,62 +36,94 @@ fn divided(a: u32, b: u32) -> vec2<u32> {
     return vec2<u32>(u32(quotient), a - u32(quotient) * b);
 }
 
-// The matrix that row `line` of the parameter at `site` is in; a parameter that is one matrix has nothing to divide.
-fn matrix_of(site: u32, line: u32, length: u32) -> u32 {
-    let size = sites[site + 3u];
-    if size == sites[site + 1u] {
+// The site of a block, and of a parameter that is one matrix the mean of its rows.
+struct Site {
+    first: u32,
+    elements: u32,
+    length: u32,
+    size: u32,
+    rows: u32,
+    columns: u32,
+    means: u32,
+    mean: f32,
+}
+
+// That of the block at hand: loaded once for all of its vectors.
+var<private> own_site: Site;
+
+// The class of a block, whose site is then at hand.
+fn take_site(block: u32) -> u32 {
+    let at = sites[block];
+    if at == 0u {
         return 0u;
     }
-    return divided(line * length, size).x;
+    own_site = Site(sites[at], sites[at + 1u], sites[at + 2u], sites[at + 3u], sites[at + 4u], sites[at + 5u], sites[at + 6u], 1.0);
+    if own_site.length != 0u {
+        own_site.mean = row_means[own_site.means];
+    }
+    return sites[at + 7u];
 }
 
-// s at the element with number `own` of the parameter at `site`; 1 behind its end.
-fn estimate(site: u32, own: u32, length: u32, f: Factors) -> f32 {
-    if own >= sites[site + 1u] {
+// A matrix of the parameter, and the mean of its rows.
+struct Matrix {
+    number: u32,
+    mean: f32,
+}
+
+// That which row `line` of the parameter is in; a parameter that is one matrix has nothing to divide.
+fn matrix_of(line: u32) -> Matrix {
+    if own_site.size == own_site.elements {
+        return Matrix(0u, own_site.mean);
+    }
+    let number = divided(line * own_site.length, own_site.size).x;
+    return Matrix(number, row_means[own_site.means + number]);
+}
+
+// s at the element with number `own` of the parameter; 1 behind its end.
+fn estimate(own: u32, f: Factors) -> f32 {
+    if own >= own_site.elements {
         return 1.0;
     }
-    if length == 0u {
-        return row[sites[site + 4u] + own];
+    if own_site.length == 0u {
+        return row[own_site.rows + own];
     }
-    let at = divided(own, length);
-    let matrix = matrix_of(site, at.x, length);
-    let mean = max(row_means[sites[site + 6u] + matrix], f.rates.z);
-    return row[sites[site + 4u] + at.x] * column_at(sites[site + 5u] + matrix * length + at.y) / mean;
+    let at = divided(own, own_site.length);
+    let matrix = matrix_of(at.x);
+    let mean = max(matrix.mean, f.rates.z);
+    return row[own_site.rows + at.x] * column_at(own_site.columns + matrix.number * own_site.length + at.y) / mean;
 }
 
-// 1 / sqrt(s) of part k of vector i, whose first element has number `own` in the parameter at `site`.
-fn scales(i: u32, k: u32, site: u32, f: Factors) -> vec4<f32> {
-    let own = element(i, 0u, 0u) - sites[site];
-    let length = sites[site + 2u];
+// 1 / sqrt(s) of part k of vector i.
+fn scales(i: u32, k: u32, f: Factors) -> vec4<f32> {
+    let own = element(i, 0u, 0u) - own_site.first;
     var s = vec4<f32>(1.0);
-    if own >= sites[site + 1u] {
+    if own >= own_site.elements {
         return s;
     }
-    if WHOLE && !(SOME_FLAT && length == 0u) {
+    if WHOLE && !(SOME_FLAT && own_site.length == 0u) {
         // All of the vector is in one row.
-        let at = divided(own, length);
-        let matrix = matrix_of(site, at.x, length);
-        let mean = max(row_means[sites[site + 6u] + matrix], f.rates.z);
-        s = column_part(sites[site + 5u] + matrix * length + at.y, k) * (row[sites[site + 4u] + at.x] / mean);
+        let at = divided(own, own_site.length);
+        let matrix = matrix_of(at.x);
+        let mean = max(matrix.mean, f.rates.z);
+        s = column_part(own_site.columns + matrix.number * own_site.length + at.y, k) * (row[own_site.rows + at.x] / mean);
     } else {
         for (var l = 0u; l < 4u; l++) {
-            s[l] = estimate(site, element(i, k, l) - sites[site], length, f);
+            s[l] = estimate(element(i, k, l) - own_site.first, f);
         }
     }
     return 1.0 / sqrt(max(s, vec4<f32>(f.rates.z * f.rates.z)));
 }
 
 fn measure(i: u32, clip: f32, f: Factors) -> vec2<f32> {
-    let site = sites[i / (16u / PARTS)];
     var sums = vec2<f32>(0.0);
     for (var k = 0u; k < PARTS; k++) {
         let x = part(theta[i], k);
         let g = adjust(part(gradients[i], k), x, clip);
-        if SOME_FLAT && sites[site + 2u] == 0u {
+        if SOME_FLAT && own_site.length == 0u {
             for (var l = 0u; l < 4u; l++) {
-                let own = element(i, k, l) - sites[site];
-                if own < sites[site + 1u] {
-                    let at = sites[site + 4u] + own;
+                let own = element(i, k, l) - own_site.first;
+                if own < own_site.elements {
+                    let at = own_site.rows + own;
                     let old = row[at];
                     let square = g[l] * g[l];
                     let c = f.corrected.x;
@@ -100,20 +132,19 @@ fn measure(i: u32, clip: f32, f: Factors) -> vec2<f32> {
             }
         }
         let own = select(vec4<f32>(0.0), vec4<f32>(1.0), inside(i, k));
-        let u = g * scales(i, k, site, f) * own;
+        let u = g * scales(i, k, f) * own;
         sums += vec2<f32>(dot(u, u), dot(x, x * own));
     }
     return sums;
 }
 
 fn apply(i: u32, clip: f32, f: Factors) {
-    let site = sites[i / (16u / PARTS)];
-    let count = f32(sites[site + 1u]);
+    let count = f32(own_site.elements);
     let scale = f.corrected.y * max(f.rates.w, sqrt(f.sums.y / count)) / max(1.0, sqrt(f.sums.x / count) / f.more.x);
     var x: array<vec4<f32>, PARTS>;
     for (var k = 0u; k < PARTS; k++) {
         let old = part(theta[i], k);
-        let u = adjust(part(gradients[i], k), old, clip) * scales(i, k, site, f);
+        let u = adjust(part(gradients[i], k), old, clip) * scales(i, k, f);
         x[k] = old * (1.0 - f.rates.x * f.rates.y) - scale * u;
     }
     theta[i] = joined(x);

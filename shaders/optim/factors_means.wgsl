@@ -3,7 +3,9 @@
 // entries   [workgroups, 2]: a matrix, the first of its rows and columns
 // matrices  [matrices, 8]: first element, rows, columns, where its rows and columns begin, its class, where its partial sums of rows and of
 //           columns begin; NONE where sums are taken here
-// partial   as `optim/factors_tiles.wgsl` left it
+// partial   as `optim/factors_tiles.wgsl` left it, or `optim/factors_lanes.wgsl`
+//
+// Asks for: `const ACROSS`, columns of a tile: 64, or of one that an invocation has summed, which leaves the sums of a row side by side.
 
 const NONE: u32 = 0xffffffffu;
 
@@ -38,14 +40,14 @@ fn main(
     let own = select(entry - rows, entry, is_row);
     let count = select(rows, columns, is_row);
     let direct = matrices[matrix + 6u] == NONE;
-    let tiles = (count + 63u) / 64u;
+    let tiles = select((rows + 63u) / 64u, (columns + ACROSS - 1u) / ACROSS, is_row);
     var sum = 0.0;
     for (var k = 0u; k < select(tiles, count, direct); k++) {
         if direct {
             let at = select(k * columns + own, own * columns + k, is_row);
             sum += square_at(matrices[matrix] + at, verdict.y);
         } else if is_row {
-            sum += partial[matrices[matrix + 6u] + k * rows + own];
+            sum += partial[matrices[matrix + 6u] + select(own * tiles + k, k * rows + own, ACROSS == 64u)];
         } else {
             sum += partial[matrices[matrix + 7u] + k * columns + own];
         }

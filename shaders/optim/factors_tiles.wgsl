@@ -15,7 +15,7 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let number = 3u * (group.x + group.y * groups.x);
-    let some = number < arrayLength(&tiles);
+    let some = number < 3u * p.tiles;
     var matrix = 0u;
     var along_rows = 0u;
     var along_columns = 0u;

@@ -8,23 +8,26 @@ use super::settings::Options;
 use super::shapes::matrices;
 use crate::arena::Arena;
 use crate::engine::{ArenaBinding, ArenaKernel, Bound};
-use crate::kernel::{Kernel, Shader};
+use crate::kernel::{Kernel, Shader, Vectors};
 use crate::params::{BLOCK, Placed};
 use crate::shader::{Item, params};
-use crate::shaders::optim::{FACTORS_MEAN, FACTORS_MEANS, FACTORS_TILES, NUMBERS};
+use crate::shaders::optim::{FACTORS_LANES, FACTORS_MEAN, FACTORS_MEANS, FACTORS_TILES, NUMBERS};
 
 /// Matrices with more elements are summed by tiles.
 const SMALL: usize = 64 * 64;
 /// Side of a tile.
 const TILE: usize = 64;
+/// Columns of a tile that one invocation sums.
+const STRIP: usize = 16;
 const NONE: u32 = u32::MAX;
 /// Words of a site.
 const SITE: usize = 9;
 
 params! {
-    /// The first word of the group's numbers.
+    /// The first word of the group's numbers, and tiles: a table is padded.
     struct Sizes {
         word,
+        tiles,
     }
 }
 
@@ -50,16 +53,27 @@ pub(super) struct Site<'a> {
     /// Blocks of the range.
     pub blocks: usize,
     pub options: &'a Options,
+    /// The vectors of its kernels.
+    pub vectors: Vectors,
+    /// True if an invocation sums a tile, without a barrier.
+    pub lanes: bool,
 }
 
-/// Numbers that the scratch arena of a range needs room for: the means of rows, then partial sums.
+/// Columns of a tile.
+fn across(lanes: bool) -> usize {
+    if lanes { STRIP } else { TILE }
+}
+
+/// Partial sums of a matrix.
+fn partial_sums(rows: usize, columns: usize, lanes: bool) -> usize {
+    if rows * columns > SMALL { rows * columns.div_ceil(across(lanes)) + columns * rows.div_ceil(TILE) } else { 0 }
+}
+
+/// Numbers that the scratch arena of a range needs room for: the means of rows, then partial sums by lanes, which are more
+/// than those by tiles.
 pub(super) fn room<'a>(layout: impl Iterator<Item = &'a Placed>) -> usize {
     let of = |place: &Placed| match matrices(&place.shape) {
-        Some([count, rows, columns]) => {
-            let tiles =
-                if rows * columns > SMALL { rows * columns.div_ceil(TILE) + columns * rows.div_ceil(TILE) } else { 0 };
-            count * (1 + tiles)
-        }
+        Some([count, rows, columns]) => count * (1 + partial_sums(rows, columns, true)),
         None => 0,
     };
     layout.map(of).sum::<usize>().max(1)
@@ -105,9 +119,9 @@ pub(super) fn kernels(own: &[Own<'_>], site: &Site<'_>) -> (Vec<ArenaKernel>, Ve
             let matrix = (all.len() / 8) as u32;
             let mut parts = [NONE; 2];
             if rows * columns > SMALL {
-                let (down, across) = (rows.div_ceil(TILE), columns.div_ceil(TILE));
+                let (down, across) = (rows.div_ceil(TILE), columns.div_ceil(across(site.lanes)));
                 parts = [partials as u32, (partials + rows * across) as u32];
-                partials += rows * across + columns * down;
+                partials += partial_sums(rows, columns, site.lanes);
                 tiles.extend((0..down).flat_map(|r| (0..across).flat_map(move |k| [matrix, r as u32, k as u32])));
             }
             let words = [first + b * rows * columns, rows, columns, at(0) + b * rows, at(1) + b * columns, *class];
@@ -121,27 +135,43 @@ pub(super) fn kernels(own: &[Own<'_>], site: &Site<'_>) -> (Vec<ArenaKernel>, Ve
     }
     let longest = all.chunks(8).map(|matrix| matrix[1].max(matrix[2])).max().unwrap_or(0);
     let all: Arc<[u32]> = all.into();
-    let base = |name: &'static str, file, workgroups: usize, iterations: u32| {
+    let sizes = Sizes { word: site.word, tiles: tiles.len() / 3 };
+    let base = |name: &'static str, file, vectors: Option<(Vectors, bool)>, workgroups: usize, iterations: u32| {
         let shader = Shader::of(&[file, &NUMBERS]).item(Item::new("adjust", site.options.adjust())).with_operands();
+        let (shader, element) = match vectors {
+            Some((vectors, whole)) => (shader.file(vectors.file()), if whole { "$V$" } else { "f32" }),
+            None => (shader, "f32"),
+        };
         let mut kernel = Kernel::own(name, shader);
-        kernel.uniform(Sizes { word: site.word });
+        kernel.uniform(sizes);
         kernel.workgroups = workgroups as u64;
         kernel.iterations = u64::from(iterations);
         let mut kernel = ArenaKernel { kernel, arenas: vec![] };
-        kernel.bind(ArenaBinding::read(site.theta.0.clone(), "theta", "f32"));
-        kernel.bind(ArenaBinding::read(site.gradients.clone(), "gradients", "f32"));
+        kernel.bind(ArenaBinding::read(site.theta.0.clone(), "theta", element));
+        kernel.bind(ArenaBinding::read(site.gradients.clone(), "gradients", element));
         kernel.bind(ArenaBinding::read(site.status, "status", "vec4<f32>"));
         kernel.bind(ArenaBinding::read(Bound::Table(all.clone()), "matrices", "u32"));
         kernel
     };
     let mut kernels = vec![];
     if !tiles.is_empty() {
-        let mut kernel = base("factors_tiles", &FACTORS_TILES, tiles.len() / 3, 128);
+        let mut kernel = if site.lanes {
+            // Elements that are read one by one are four.
+            let whole = Form::of(own, site.vectors.width()).whole;
+            let vectors = if whole { site.vectors } else { Vectors { eights: false } };
+            let form = Some((vectors, whole));
+            let mut kernel = base("factors_lanes", &FACTORS_LANES, form, tiles.len().div_ceil(3 * 64), TILE as u32);
+            kernel.kernel.shader.items.push(squares(whole));
+            kernel
+        } else {
+            base("factors_tiles", &FACTORS_TILES, None, tiles.len() / 3, 128)
+        };
         kernel.bind(ArenaBinding::write(site.scratch, "partial", "f32"));
         kernel.bind(ArenaBinding::read(Bound::Table(tiles.into()), "tiles", "u32"));
         kernels.push(kernel);
     }
-    let mut kernel = base("factors_means", &FACTORS_MEANS, entries.len() / 2, longest.max(TILE as u32));
+    let mut kernel = base("factors_means", &FACTORS_MEANS, None, entries.len() / 2, longest.max(TILE as u32));
+    kernel.kernel.shader = kernel.kernel.shader.constant("ACROSS", across(site.lanes));
     kernel.bind(ArenaBinding::read(site.scratch, "partial", "f32"));
     kernel.bind(ArenaBinding::write(&site.moments[0], "row", "f32"));
     kernel.bind(ArenaBinding::write(&site.moments[1], "column", "f32"));
@@ -156,6 +186,29 @@ pub(super) fn kernels(own: &[Own<'_>], site: &Site<'_>) -> (Vec<ArenaKernel>, Ve
     kernel.bind(ArenaBinding::write(site.scratch, "row_means", "f32"));
     kernels.push(kernel);
     (kernels, sites)
+}
+
+/// `fn squares(at, some, k, clip)`: where vectors are whole they are so by `some` or count nothing, else elements are read one by one.
+fn squares(whole: bool) -> Item {
+    let lines = match whole {
+        true => {
+            "    let i = at / (4u * $PARTS$);
+    let g = $adjust$($part$($gradients$[i], k), $part$($theta$[i], k), clip);
+    return select(vec4<f32>(0.0), g * g, some != 0u);\n"
+        }
+        false => {
+            "    var sum = vec4<f32>(0.0);
+    for (var l = 0u; l < 4u; l++) {
+        if l < some {
+            let i = at + l;
+            let g = $adjust$(vec4<f32>($gradients$[i]), vec4<f32>($theta$[i]), clip).x;
+            sum[l] = g * g;
+        }
+    }
+    return sum;\n"
+        }
+    };
+    Item::new("squares", format!("fn $squares$(at: u32, some: u32, k: u32, clip: f32) -> vec4<f32> {{\n{lines}}}\n"))
 }
 
 /// What the kernels of the rule bind besides `sites`: the factors and the means. A block that is not updated has no site.
@@ -175,7 +228,8 @@ pub(super) fn bind(kernel: &mut ArenaKernel, moments: &[Arc<Arena>], scratch: &A
         .item(Item::new("column_at", one))
         .item(Item::new("column_part", part));
     kernel.bind(ArenaBinding::read(scratch, "row_means", "f32"));
-    bind_class(kernel);
+    let class = "fn $class_of$(block: u32) -> u32 {\n    return $take_site$(block);\n}\n";
+    kernel.kernel.shader.items.push(Item::new("class_of", class));
 }
 
 /// The class of a block by its site.

@@ -87,6 +87,8 @@ impl<'a> Pass<'a> {
                             word,
                             blocks: elements / BLOCK,
                             options: self.parts.options,
+                            vectors: Vectors::of(elements, capabilities),
+                            lanes: costs.dear_barriers,
                         };
                         if let Beside::Orthogonal(rounds) = beside {
                             bound[1].1 = true;

@@ -114,14 +114,14 @@ impl Op for GatherBackward {
         vec![Array { shape: output.shape, dtype: output.dtype, data }]
     }
 
-    fn lowering(&self, inputs: &[Meta], output: &Meta, _: &Capabilities) -> Lowering {
+    fn lowering(&self, inputs: &[Meta], output: &Meta, capabilities: &Capabilities) -> Lowering {
         let picked = inputs[1].shape;
         let (strides, places) = (picked.strides(), index_strides(self.axis, self.vector, &picked));
         let rank = output.shape.rank();
         let (elements, count) = (output.elements(), picked[self.axis]);
         let is_short = count <= MOST || count <= LONGEST && elements.saturating_mul(count) <= FEW;
         if self.vector || self.product || !is_short {
-            return self.segments(&picked, output).lowering();
+            return self.segments(&picked, output).lowering(capabilities.costs());
         }
         let shader = each(Shader::of(&[&BACKWARD])).alias("V", "f32").item(store(true));
         let mut kernel = Kernel::own(self.name(), shader);
@@ -170,6 +170,9 @@ impl Op for GatherBackward {
             select("select_last", 1, &[5, 131], &[259], &[5, 259]),
             select("select_many", 1, &[2, 37, 4], &[2053], &[2, 2053, 4]),
             select("select_wide_keys", 0, &[70_001, 1], &[1031], &[1031, 1]),
+            // Several columns an invocation, where loads are dear.
+            select("select_columns", 0, &[1031, 32], &[1027], &[1027, 32]),
+            select("select_blocks", 1, &[2, 259, 64], &[131], &[2, 131, 64]),
             select("select_one", 0, &[1, 3], &[5003], &[5003, 3]),
             // Longer than a loop may be.
             gather("long", 0, &[3, 2], &[100_007, 2]),

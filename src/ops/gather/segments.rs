@@ -1,7 +1,8 @@
 //! Sums of what belongs to each of many places, by sorting: the positions of an index are sorted by the place that they name, and
 //! each place sums its own run of them, in order. The time is linear in the index and in what is summed.
 
-use crate::kernel::{Binding, Kernel, Shader};
+use crate::costs::Costs;
+use crate::kernel::{Binding, Kernel, MAX_ITERATIONS, Shader};
 use crate::op::Lowering;
 use crate::ops::radix::{Radix, temporary};
 use crate::ops::shared::each;
@@ -13,6 +14,11 @@ use crate::shape::MAX_RANK;
 const FEW: usize = 512;
 /// Sorted positions of a chunk at least.
 const CHUNK: usize = 256;
+
+/// Columns that an invocation may take where a load is dear: what it reads of its run serves them all.
+const COLUMNS: [usize; 3] = [8, 4, 2];
+/// Invocations that leave enough to do.
+const ENOUGH: usize = 1024;
 
 /// What is summed where.
 pub(super) struct Segments {
@@ -54,11 +60,11 @@ params! {
 
 params! {
     struct Sums {
-        /// Invocations with work: floats of the result or fours of them, and of the partial sums.
+        /// Invocations with work on the result, and on the partial sums.
         units,
         partials,
         places,
-        /// Units of a slice.
+        /// Floats of a slice, or fours of them.
         columns,
         count,
         /// Sorted positions of a chunk, and chunks.
@@ -68,7 +74,7 @@ params! {
 }
 
 impl Segments {
-    pub fn lowering(&self) -> Lowering {
+    pub fn lowering(&self, costs: &Costs) -> Lowering {
         let &Segments { count, places, outer, inner, length, stride, padding, axes, product } = self;
         let mut temporaries = vec![];
         let (targets, runs) = (temporary(&mut temporaries, count), temporary(&mut temporaries, 2 * places));
@@ -110,7 +116,13 @@ impl Segments {
         let columns = inner / lanes;
         let chunk = count.isqrt().max(CHUNK);
         let chunks = count / chunk;
-        let (units, partials) = (outer * places * columns, outer * chunks * columns);
+        let all = outer * places * columns;
+        let rounds = (2 * chunk + chunks) as u64;
+        let fits = |&each: &usize| {
+            columns.is_multiple_of(each) && all / each >= ENOUGH && rounds * each as u64 <= MAX_ITERATIONS
+        };
+        let each = COLUMNS.into_iter().filter(|_| costs.dear_loads).find(fits).unwrap_or(1);
+        let (units, partials) = (all / each, outer * chunks * columns);
         let sizes = Sums { units, partials, places, columns, count, chunk, chunks };
         let wide = if lanes == 4 { "vec4<f32>" } else { "f32" };
         let (start, sign) = if product { ("1.0", "*") } else { ("0.0", "+") };
@@ -133,6 +145,7 @@ impl Segments {
         let of_chunk = if chunks > 0 { "$partial$[at]" } else { "$empty$()" };
         let of_chunk = format!("fn $of_chunk$(at: u32) -> $W$ {{\n    return {of_chunk};\n}}\n");
         let shader = with_sum(Shader::of(&[&SUM])).item(Item::new("of_chunk", of_chunk)).item(stored(lanes));
+        let shader = shader.constant("EACH", each).constant("ONE_BLOCK", outer == 1);
         let mut sum = kernel("gather.sum", shader, units);
         sum.bind(Binding::read(order), "order", "u32");
         sum.bind(Binding::read(runs), "runs", "vec2<u32>");
@@ -142,7 +155,7 @@ impl Segments {
         }
         sum.bind(Binding::output(), "result", "$OUT$");
         sum.uniform(sizes);
-        sum.iterations = (2 * chunk + chunks) as u64;
+        sum.iterations = rounds * each as u64;
         sum.flops = (count * inner * outer) as u64;
         sum.epilogue = true;
         sum.lanes = lanes;
