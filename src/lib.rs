@@ -95,6 +95,7 @@
 //! | `file` | files that are replaced as a whole |
 //! | `cache` | files kept between programs |
 //! | [`plot`] | line charts as SVG |
+//! | [`search`] | search over settings: spaces, samplers, pruners, studies |
 //! | `gpu` | the driver's side, and the only `use wgpu` |
 //! | `engine` | collect, find or make the plan, run it, hand out values |
 //! | `open` | [`Device::best`] and its kin: choosing a device |
@@ -147,6 +148,7 @@ mod recompute;
 mod results;
 pub mod rng;
 pub mod schedule;
+pub mod search;
 mod settings;
 mod shader;
 mod shaders;
