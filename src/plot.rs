@@ -275,7 +275,7 @@ fn text(svg: &mut String, class: &str, (x, y): (f64, f64), text: &str) {
 }
 
 /// A text as XML has it; characters that it cannot have are left out.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {
         match c {

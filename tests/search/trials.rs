@@ -188,3 +188,53 @@ fn a_study_stops_folds_that_are_not_worth_their_time() {
     assert!((first.value.unwrap() - 0.15).abs() < 1e-12 && (first.notes["deviation"] - 0.129_099).abs() < 1e-5);
     assert_eq!(study.trials()[2].state, State::Pruned);
 }
+
+#[test]
+fn importance_finds_what_matters() {
+    let space = Space::new().uniform("great", 0.0, 1.0).integer("small", 0, 9).choice("none", ["a", "b"]);
+    let mut study = Study::new(space, Random, StudyConfig::default()).unwrap();
+    assert!(study.importance().is_empty());
+    study
+        .run(200, |trial| Ok::<f64, Error>((trial.float("great")? - 0.3).abs() + 0.02 * trial.integer("small")? as f64))
+        .unwrap();
+    let shares = study.importance();
+    let names: Vec<&str> = shares.iter().map(|share| share.0).collect();
+    assert_eq!(names, ["great", "small", "none"]);
+    assert!((shares.iter().map(|share| share.1).sum::<f64>() - 1.0).abs() < 1e-12 && shares[0].1 > 0.5, "{shares:?}");
+}
+
+#[test]
+fn a_report_stands_alone_and_keeps_hostile_names_text() {
+    let space = space().choice("<script>alert(\"1\")</script>&", ["</td><img src=x>", "b"]);
+    let mut study = Study::new(space, Random, StudyConfig::default()).unwrap();
+    let empty = study.report("nothing yet");
+    assert!(empty.contains("Trials: none") && empty.ends_with("</html>\n"));
+    study
+        .run(30, |trial| {
+            trial.note("</table>", 1.0)?;
+            if trial.number() == 7 {
+                Err(Error::NoDevice { wanted: "<b>".into(), available: "".into() })
+            } else {
+                loss(trial)
+            }
+        })
+        .unwrap();
+    let page = study.report("a <title> & more");
+    for hostile in ["<script", "<img", "<b>", "</table></th>", "a <title>", "url(", "http://", "https://"] {
+        assert!(!page.replace("http://www.w3.org/2000/svg", "").contains(hostile), "{hostile}");
+    }
+    let best = study.best().unwrap();
+    assert!(page.contains(&format!("<tr class=\"best\"><td class=\"number\">{}</td>", best.number)));
+    assert!(page.contains("29 complete, 1 failed") && !page.contains("NaN"));
+    // Three charts; a line a complete trial; a row a trial and one for the names.
+    assert_eq!((page.matches("<svg").count(), page.matches("<tr").count()), (3, 31));
+    assert_eq!(page.matches("class=\"trial\"").count() + page.matches("<path class=\"best\"").count(), 29);
+    for element in ["table", "div", "svg", "td", "th", "tr", "text", "title", "path", "style", "p", "h2"] {
+        let with = format!("<{element} ");
+        let opened = page.matches(&format!("<{element}>")).count() + page.matches(&with).count();
+        let closed = page.matches(&format!("</{element}>")).count();
+        let is_alone = |rest: &&str| rest.split_once('>').is_some_and(|(tag, _)| tag.ends_with('/'));
+        let alone = page.split(&with).skip(1).filter(is_alone);
+        assert_eq!(opened, closed + alone.count(), "{element}");
+    }
+}
