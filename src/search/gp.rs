@@ -20,7 +20,7 @@ const ROUNDS: usize = 6;
 const ASIDE: usize = 32;
 
 /// A model of the whole space, asked for the greatest expected improvement: the fewest trials, for those that take long.
-/// A suggestion takes milliseconds for tens of trials, and a second for hundreds.
+/// Of six parameters a suggestion took a tenth of a second after 60 trials, and two seconds after 200, on a busy core.
 ///
 /// Two options of a choice are as far apart as both ends of a range. A trial that runs in another process counts as if its
 /// value were the mean, so that two processes do not try the same; a failed one as if it were the worst, and a pruned

@@ -2,8 +2,8 @@
 //!
 //! A line is a JSON object. The first says what is searched; each other one that a trial has begun, reported, noted or
 //! ended. Lines are appended under a lock on the file, so that several processes may work on one study; each reads what
-//! the others wrote before it writes. A line that a kill cut short has no line feed behind it: readers pass it over, and
-//! the next writer cuts it off.
+//! the others wrote before it writes. A line that a kill cut short has no line feed behind it: the next process that
+//! takes the lock cuts it off.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};

@@ -2,7 +2,8 @@
 //!
 //! A [`Space`] says which values parameters may take. A [`Study`] runs trials: a [`Sampler`] says which point comes next
 //! ([`Grid`], [`Random`], [`Halton`], [`Tpe`], [`GaussianProcess`]), a [`Pruner`] stops those that are not worth their
-//! time ([`Median`], [`SuccessiveHalving`]). A study in a file goes on after a kill, and several processes may work on it.
+//! time ([`Median`], [`SuccessiveHalving`]). A study in a file goes on after a kill, and several processes may work on it;
+//! [`Study::report`] makes a page of it. The example `tune` has all of them in one program.
 //!
 //! ```
 //! use kiln::prelude::*;
@@ -41,6 +42,13 @@
 //! assert_eq!(study.trials().len(), 5);
 //! # Ok::<(), Error>(())
 //! ```
+//!
+//! # The file of a study
+//!
+//! Lines of JSON. The first has the space, the goal and the seed; each other one has an `event` and the number of its
+//! `trial`: `start` with its `point`, `report` with a `step` and a `value`, `note` with a `name` and a `value`, and `end`
+//! with its `state` (`complete`, `pruned`, `failed`, `killed`), its `value` and its `seconds`. Numbers that are not finite
+//! are `null`. Beside it lies a small file for each process that runs trials, whose lock says that the process is alive.
 
 mod cholesky;
 mod cross;
