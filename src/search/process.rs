@@ -119,11 +119,10 @@ impl Seen<'_> {
         let solved = factor.backward(factor.forward(self.values.to_vec()));
         let mut density = -0.5 * dot(self.values, &solved) - factor.log_root();
         // d density / d covariance, and through it: equation 5.9.
-        let inverse = factor.inverse();
         let mut slopes = vec![0.0; logs.len()];
-        for pair in 0..count * count {
+        for (pair, inverse) in factor.inverse().into_iter().enumerate() {
             let (row, column) = (pair / count, pair % count);
-            let slope = 0.5 * (solved[row] * solved[column] - inverse[pair]);
+            let slope = 0.5 * (solved[row] * solved[column] - inverse);
             let (value, by_squared) = matern(self.squared(&precisions, pair));
             for (parameter, precision) in precisions.iter().enumerate() {
                 slopes[parameter] -= slope * scale * by_squared * 2.0 * precision * self.distances[parameter][pair];
