@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use kiln::Error;
+use kiln::rng::Philox;
 use kiln::search::{Goal, Random, Record, Sampler, Space, State, Study, StudyConfig, Tpe};
 
 use super::{loss, space, studied};
@@ -139,6 +140,35 @@ fn a_damaged_line_is_named_by_its_place() {
         let error = open(&path, Random).unwrap_err();
         assert!(matches!(error, Error::File { offset, .. } if offset == at as u64), "{damage}: {error}");
     }
+}
+
+#[test]
+fn any_damage_is_an_error_or_a_study_that_goes_on() {
+    let path = path("flipped");
+    open(&path, Random).unwrap().run(12, loss).unwrap();
+    let whole = fs::read(&path).unwrap();
+    let (mut random, mut refused) = (Philox::new(7, 0), 0);
+    for _ in 0..300 {
+        let mut text = whole.clone();
+        for _ in 0..=random.below(3) {
+            let place = random.below(text.len() as u32) as usize;
+            // A digit, a letter, or any byte.
+            text[place] = [b"0123456789eE-."[random.below(14) as usize], random.next_u32() as u8][place % 2];
+        }
+        fs::write(&path, text).unwrap();
+        match open(&path, Tpe::default()) {
+            Ok(mut study) => {
+                let page = study.report("damaged");
+                assert!(page.ends_with("</html>\n"));
+                study.run(14, loss).unwrap();
+            }
+            Err(error) => {
+                assert!(matches!(error, Error::File { .. } | Error::Checkpoint { .. }), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!((100..300).contains(&refused), "{refused} of 300 refused");
 }
 
 #[test]
