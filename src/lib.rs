@@ -66,6 +66,11 @@
 //! 6. **Nothing waits that need not.** A step is one submission. Gradient norm, clip factor and the check for values
 //!    that are not finite stay on the device, and a small result rides back with the step that computes it.
 //!
+//! # Features
+//!
+//! Off by default, and without effect on the rest: `csv` (tables from CSV files), `images` (folders of PNG and JPEG
+//! files), `full` (both), and `counters` (GPU object counters, for tests).
+//!
 //! # Modules
 //!
 //! From the bottom to the top; a test enforces who may import whom. What has no link is private.

@@ -81,9 +81,7 @@ impl Image {
     /// # Errors
     /// As for [`Image::resize`].
     pub fn resize_shorter(&self, side: usize) -> Result<Image> {
-        let (height, width) = (self.height, self.width);
-        let long = |long: usize, short: usize| side.saturating_mul(long) / short;
-        self.resize(if height <= width { [side, long(width, height)] } else { [long(height, width), side] })
+        self.resize(shorter(self.height, self.width, side))
     }
 
     /// The part of `height` rows from `top` on, and `width` columns from `left` on.
@@ -232,6 +230,12 @@ impl Affine {
         // The determinant of turn and shear is 1.
         [d, -b, -c, a].map(|entry| entry / self.scale)
     }
+}
+
+/// Height and width once the shorter of them is `side`.
+pub(super) fn shorter(height: usize, width: usize, side: usize) -> [usize; 2] {
+    let long = |long: usize, short: usize| side.saturating_mul(long) / short;
+    if height <= width { [side, long(width, height)] } else { [long(height, width), side] }
 }
 
 /// For each of `to` pixels of a row the first of `from` that counts, and the weights from there on.

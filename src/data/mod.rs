@@ -10,7 +10,8 @@
 //! | [`digits`] | embedded in the library: 1,797 images of 8×8, for tests, examples and a first run |
 //! | [`mnist`], [`fashion_mnist`] | the original IDX files in a directory ([`directory`] finds it) |
 //! | [`cifar10`], [`cifar100`] | the original binary files |
-//! | [`Table`] | rows of text, and numbers made of them |
+//! | `ImageFolder`, `ImageReader` (feature `images`) | PNG and JPEG files, a folder a class; single files |
+//! | [`Table`] | rows of text; `Table::read` (feature `csv`) reads CSV files |
 //! | [`TextWindows`] | text, by a [`Vocabulary`] |
 //! | [`wav`], [`npy`], [`safetensors`](fn@safetensors) | files of sound, and of arrays ([`rows`]) |
 //! | [`Images::new`], [`items`] | your own, in memory |
@@ -27,11 +28,17 @@ mod batches;
 mod cifar;
 mod collate;
 mod colour;
+#[cfg(feature = "csv")]
+mod csv;
 mod data_loader;
 mod dataset;
 mod digits;
+#[cfg(feature = "images")]
+mod folder;
 mod idx;
 mod image;
+#[cfg(feature = "images")]
+mod image_reader;
 mod images;
 mod npy;
 mod policies;
@@ -51,7 +58,11 @@ pub use collate::{Collate, Collator, HostArray, Padded, Sequence, Stack, With};
 pub use data_loader::DataLoader;
 pub use dataset::{Cache, Concat, Dataset, Items, Map, Subset, Zip, items};
 pub use digits::digits;
+#[cfg(feature = "images")]
+pub use folder::ImageFolder;
 pub use idx::{fashion_mnist, mnist};
+#[cfg(feature = "images")]
+pub use image_reader::ImageReader;
 pub use images::{Images, Splits};
 pub use npy::{npy, safetensors};
 pub(crate) use policies::beta;

@@ -1,6 +1,7 @@
 //! Tables: columns of text with names, and numbers made of them by what the training part says alone.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use super::collate::HostArray;
 use super::dataset::{Dataset, Items, beyond, items};
@@ -9,7 +10,7 @@ use crate::error::{Error, Result};
 /// What stands for a value that is not there.
 const MISSING: [&str; 5] = ["", "NA", "N/A", "NaN", "null"];
 
-/// Rows of text under the names of their columns.
+/// Rows of text under the names of their columns. `Table::read` (feature `csv`) reads one from a CSV file.
 ///
 /// ```
 /// use kiln::data::{Classes, Dataset, Feature, Features, Missing, Table};
@@ -29,9 +30,10 @@ const MISSING: [&str; 5] = ["", "NA", "N/A", "NaN", "null"];
 /// ```
 #[derive(Debug, Clone)]
 pub struct Table {
+    path: Option<PathBuf>,
     columns: Vec<String>,
     rows: Vec<Vec<String>>,
-    /// The number of each row in the first table, for errors.
+    /// The number of each row, or its line in the file: for errors.
     numbers: Vec<usize>,
 }
 
@@ -41,18 +43,34 @@ impl Table {
     /// # Errors
     /// [`Error::Data`] for two columns of one name, and for a row with another number of values than there are columns.
     pub fn new<S: Into<String>>(columns: impl IntoIterator<Item = S>, rows: Vec<Vec<String>>) -> Result<Table> {
-        let columns: Vec<String> = columns.into_iter().map(Into::into).collect();
         let numbers = (0..rows.len()).collect();
-        let table = Table { columns, rows, numbers };
+        Table { path: None, columns: columns.into_iter().map(Into::into).collect(), rows, numbers }.checked()
+    }
+
+    /// A table of a file, with the line of each row.
+    ///
+    /// # Errors
+    /// As for [`Table::new`].
+    #[cfg(feature = "csv")]
+    pub(super) fn of_file(
+        path: &std::path::Path,
+        columns: Vec<String>,
+        rows: Vec<Vec<String>>,
+        lines: Vec<usize>,
+    ) -> Result<Table> {
+        Table { path: Some(path.into()), columns, rows, numbers: lines }.checked()
+    }
+
+    fn checked(self) -> Result<Table> {
         let mut seen = BTreeSet::new();
-        if let Some(name) = table.columns.iter().find(|name| !seen.insert(*name)) {
-            return Err(table.wrong(format!("two columns are called `{name}`"), "give each column its own name"));
+        if let Some(name) = self.columns.iter().find(|name| !seen.insert(*name)) {
+            return Err(self.wrong(format!("two columns are called `{name}`"), "give each column its own name"));
         }
-        if let Some(row) = table.rows.iter().position(|row| row.len() != table.columns.len()) {
-            let what = format!("row {row} has {} values, of {}", table.rows[row].len(), table.columns.len());
-            return Err(table.wrong(what, "give each row a value a column"));
+        if let Some(row) = self.rows.iter().position(|row| row.len() != self.columns.len()) {
+            let what = format!("row {row} has {} values, of {}", self.rows[row].len(), self.columns.len());
+            return Err(self.wrong(what, "give each row a value a column"));
         }
-        Ok(table)
+        Ok(self)
     }
 
     /// Number of rows.
@@ -74,6 +92,7 @@ impl Table {
             return Err(beyond(row, self.rows.len()));
         }
         Ok(Table {
+            path: self.path.clone(),
             columns: self.columns.clone(),
             rows: rows.iter().map(|&row| self.rows[row].clone()).collect(),
             numbers: rows.iter().map(|&row| self.numbers[row]).collect(),
@@ -122,7 +141,8 @@ impl Table {
     }
 
     fn place(&self, row: usize, column: &str) -> String {
-        format!("row {} of column `{column}`", self.numbers[row])
+        let unit = if self.path.is_some() { "line" } else { "row" };
+        format!("{unit} {} of column `{column}`", self.numbers[row])
     }
 
     fn missing(&self, row: usize, column: &str) -> Error {
@@ -131,7 +151,8 @@ impl Table {
     }
 
     fn wrong(&self, what: String, next: &'static str) -> Error {
-        Error::Data { what, next }
+        let path = self.path.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default();
+        Error::Data { what: path + &what, next }
     }
 }
 

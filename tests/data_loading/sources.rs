@@ -196,3 +196,47 @@ fn rows_and_classes_are_split_together() {
     let (x, y) = DataLoader::new(parts[0].clone(), 0).next().unwrap().unwrap();
     assert_eq!((x.shape, y.values), (vec![2, 1], vec![0, 1]));
 }
+
+#[cfg(feature = "csv")]
+#[test]
+fn tables_are_read_from_csv_files() {
+    let file = Scratch::new("good.csv", b"\xef\xbb\xbfx,name\r\n1,\"a, \"\"b\"\"\"\r\n2,\"two\nlines\"\r\nNA,c\r\n");
+    let table = Table::read(&file.0, b',').unwrap();
+    assert_eq!((table.rows(), table.columns()), (3, &["x".to_string(), "name".into()][..]));
+    assert_eq!(table.text("name").unwrap(), [Some("a, \"b\""), Some("two\nlines"), Some("c")]);
+    assert_eq!(table.numbers("x").unwrap(), [Some(1.0), Some(2.0), None]);
+    let error = table.target("x").unwrap_err().to_string();
+    assert!(error.contains("good.csv: line 5 of column `x` has no value"), "{error}");
+    let none = Table::read(&Scratch::new("none.csv", b"x\ty\n").0, b'\t').unwrap();
+    assert_eq!((none.rows(), none.columns().len()), (0, 2));
+    assert!(Features::fit(&none, [Feature::number("x")]).unwrap_err().to_string().contains("has no value"));
+}
+
+#[cfg(feature = "csv")]
+#[test]
+fn csv_files_that_are_no_tables_are_errors_that_name_the_line() {
+    let refused = |name: &str, bytes: &[u8]| {
+        let file = Scratch::new(name, bytes);
+        let text = Table::read(&file.0, b',').unwrap_err().to_string();
+        assert!(text.starts_with(file.0.to_str().unwrap()), "{text}");
+        text
+    };
+    for (name, bytes, wanted) in [
+        ("ragged.csv", &b"x,y\n1,2\n3\n"[..], "at byte 8: line 3 has 1 values, of 2"),
+        ("long.csv", b"x,y\n1,2,3\n", "line 2 has 3 values, of 2"),
+        ("latin.csv", b"x,y\n1,2\n1,\xff\n", "value 2 of line 3 is no UTF-8"),
+        ("twice.csv", b"x,x\n1,2\n", "two columns are called `x`"),
+        ("empty.csv", b"", "it is empty"),
+    ] {
+        let text = refused(name, bytes);
+        assert!(text.contains(wanted), "{text}");
+    }
+    let file = Scratch::new("types.csv", b"x,kind\n1,a\n\n2.5,a\nthree,b\n");
+    let table = Table::read(&file.0, b',').unwrap();
+    let error = table.numbers("x").unwrap_err().to_string();
+    assert!(error.contains("types.csv: `three` in line 5 of column `x` is no number"), "{error}");
+    let train = table.select(&[0, 1]).unwrap();
+    let error = Classes::fit(&train, "kind").unwrap().apply(&table).unwrap_err().to_string();
+    assert!(error.contains("`b` in line 5 of column `kind` is no class of the training part"), "{error}");
+    assert!(Table::read("no such file.csv", b',').unwrap_err().to_string().contains("nothing is there"));
+}
