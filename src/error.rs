@@ -239,6 +239,14 @@ pub enum Error {
         /// What to do.
         next: &'static str,
     },
+    /// A callback of a training loop failed, or panicked.
+    #[error("callback `{name}`: {source}")]
+    Callback {
+        /// Its name.
+        name: String,
+        /// What it met.
+        source: Box<Error>,
+    },
     /// A bug in Kiln: a rule that its own checks found broken.
     #[error("internal error: {what}; please report it with the program that caused it")]
     Internal {

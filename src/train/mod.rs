@@ -6,3 +6,6 @@ mod json;
 pub mod metrics;
 pub mod mix;
 mod safetensors;
+mod trainer;
+
+pub use trainer::{Callback, Event, History, Record, Run, Stopped};
