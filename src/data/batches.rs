@@ -122,6 +122,26 @@ impl<'a> Loader<'a> {
         batches(self.dataset.len(), self.size, self.drop_last)
     }
 
+    /// Number of images of the data set.
+    pub fn items(&self) -> usize {
+        self.dataset.len()
+    }
+
+    /// Images of a whole batch.
+    pub fn batch_size(&self) -> usize {
+        self.size
+    }
+
+    /// The seed of the order, if it shuffles.
+    pub fn seed(&self) -> Option<u64> {
+        self.seed
+    }
+
+    /// Gives batches of another size; the position, a number of batches, stays as it is.
+    pub(crate) fn resize(&mut self, size: usize) {
+        self.size = size.max(1);
+    }
+
     /// What comes next; save it with a checkpoint.
     ///
     /// After the last batch of an epoch, and until the iterator has ended, `batch` is the number of batches.

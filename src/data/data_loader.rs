@@ -256,6 +256,27 @@ impl<T: 'static, C> DataLoader<T, C> {
         self.source.len()
     }
 
+    /// Number of items in every epoch: as many as the sampler chooses.
+    pub fn items_per_epoch(&self) -> usize {
+        self.sampler.items(self.source.len())
+    }
+
+    /// Items of a whole batch.
+    pub fn batch_size(&self) -> usize {
+        self.size
+    }
+
+    /// The seed of the order and of the changes.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Gives batches of another size; the position, a number of batches, stays as it is.
+    pub(crate) fn resize(&mut self, size: usize) {
+        self.size = size.max(1);
+        self.forget();
+    }
+
     /// Number of batches in every epoch.
     pub fn batches_per_epoch(&self) -> u64 {
         batches(self.sampler.items(self.source.len()), self.size, self.drop_last)

@@ -8,4 +8,11 @@ pub mod mix;
 mod safetensors;
 mod trainer;
 
-pub use trainer::{Callback, Event, History, Record, Run, Stopped};
+#[cfg(feature = "progress")]
+pub use trainer::Progress;
+#[cfg(feature = "signals")]
+pub use trainer::stop_on_signals;
+pub use trainer::{
+    Batches, Callback, EarlyStopping, Event, Every, Freeze, History, LrCurve, LrRange, NotFinite, Record,
+    ReduceOnPlateau, Rounds, Run, Saves, Step, Stopped, Trainer, Validation,
+};

@@ -1,5 +1,6 @@
 //! What a training loop tells those who look on, and what they may do to it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -37,6 +38,13 @@ pub enum Event<'a> {
         done: u64,
         /// Batches in all, if the data say so.
         of: u64,
+    },
+    /// The numbers of a validation, or else of the training of an epoch, are put together: [`Run::record`] adds to them what
+    /// is no mean over items, such as the area under a curve. Keep what they are made of apart for training and for
+    /// validation, which may come within an epoch, and begin anew after this.
+    Measure {
+        /// True for a validation, within which averages are still in place of the weights.
+        validation: bool,
     },
     /// A validation is done. The names of its numbers begin with `val_`.
     Validated(&'a Record),
@@ -154,6 +162,8 @@ pub struct Run<'a> {
     pub(super) stores: &'a [(String, ParamStore)],
     pub(super) optimizers: &'a mut [Named],
     pub(super) asked: &'a mut Option<String>,
+    pub(super) shown: &'a mut bool,
+    pub(super) extra: &'a mut BTreeMap<String, f64>,
 }
 
 impl Run<'_> {
@@ -233,10 +243,21 @@ impl Run<'_> {
         self.optimizers.first().map(|(_, optimizer)| optimizer.lr())
     }
 
-    /// Ends the fit after this step, as if it had been asked to by [`Trainer::stop_flag`](super::Trainer::stop_flag): what is
-    /// due is still done. Of several reasons the first counts.
+    /// Ends the fit after this step; what is due then is still done, at the end of an epoch its validation. Of several
+    /// reasons the first counts.
     pub fn stop(&mut self, why: impl Into<String>) {
         self.asked.get_or_insert_with(|| why.into());
+    }
+
+    /// Adds a number to those of this [`Event::Measure`]; in a validation its name gets `val_` in front. Heard at no other
+    /// event.
+    pub fn record(&mut self, name: &str, value: f64) {
+        self.extra.insert(name.into(), value);
+    }
+
+    /// Says that this callback has shown the [`Event::Warning`] that it was told of. Otherwise it is printed to stderr.
+    pub fn warning_shown(&mut self) {
+        *self.shown = true;
     }
 }
 

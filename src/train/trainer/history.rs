@@ -96,6 +96,9 @@ pub struct History {
     pub epochs: Vec<Record>,
     /// One record a validation, at the end of an epoch or within it. Its names begin with `val_`.
     pub validations: Vec<Record>,
+    /// The epoch that the fit has ended within, because its steps or its time were over: the means until there, and a
+    /// validation then.
+    pub unfinished: Option<Record>,
     /// Steps that were skipped because a loss or a gradient was not finite.
     pub skipped: u64,
     /// What went wrong without ending the run, in order: a disk that was full, a batch that was halved.
@@ -105,21 +108,22 @@ pub struct History {
 }
 
 impl History {
-    /// The record of the last epoch.
+    /// The record of the last epoch, the unfinished one if there is one.
     pub fn last(&self) -> Option<&Record> {
-        self.epochs.last()
+        self.unfinished.as_ref().or(self.epochs.last())
     }
 
     /// The number `name` of the last epoch that has one.
     pub fn get(&self, name: &str) -> Option<f64> {
-        self.epochs.iter().rev().find_map(|record| record.get(name))
+        self.unfinished.iter().chain(self.epochs.iter().rev()).find_map(|record| record.get(name))
     }
 
     /// The same without times, which no two runs share: two runs of the same bits have the same.
     #[must_use]
     pub fn without_time(&self) -> History {
         let all = |records: &[Record]| records.iter().map(Record::without_time).collect();
-        History { epochs: all(&self.epochs), validations: all(&self.validations), ..self.clone() }
+        let unfinished = self.unfinished.as_ref().map(Record::without_time);
+        History { epochs: all(&self.epochs), validations: all(&self.validations), unfinished, ..self.clone() }
     }
 
     /// As JSON. Numbers that are not finite are texts.
@@ -140,6 +144,7 @@ impl History {
         Some(History {
             epochs: all(&value["epochs"])?,
             validations: all(&value["validations"])?,
+            unfinished: None,
             skipped: value["skipped"].as_u64()?,
             warnings: value["warnings"].as_array()?.iter().map(text).collect::<Option<_>>()?,
             stopped: None,

@@ -1,7 +1,37 @@
 //! The training loop that nobody has to write again.
 
+mod batches;
 mod callback;
+mod callbacks;
+mod early_stopping;
+mod find_lr;
+mod fit;
 mod history;
+mod options;
+#[cfg(feature = "progress")]
+mod progress;
+mod saves;
+mod saving;
+mod settings;
+#[cfg(feature = "signals")]
+mod signals;
+mod step;
+mod sums;
+mod telling;
+mod thread;
+mod validate;
 
+pub use batches::{Batches, Rounds, Validation};
 pub use callback::{Callback, Event, Run};
+pub use callbacks::{Freeze, ReduceOnPlateau};
+pub use early_stopping::EarlyStopping;
+pub use find_lr::{LrCurve, LrRange};
 pub use history::{History, Record, Stopped};
+pub use options::{Every, NotFinite};
+#[cfg(feature = "progress")]
+pub use progress::Progress;
+pub use saves::Saves;
+pub use settings::Trainer;
+#[cfg(feature = "signals")]
+pub use signals::stop_on_signals;
+pub use step::Step;

@@ -1,0 +1,381 @@
+//! A fit's checkpoints: what is in them, when they are written, and how a run goes on from one.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+
+use super::batches::Batches;
+use super::callback::{Event, Named};
+use super::history::{History, number, number_of};
+use super::options::Every;
+use super::settings::{Kept, Place, Shared, Trainer};
+use super::sums::Sums;
+use super::thread::on_thread;
+use crate::error::{Error, Result};
+use crate::optim::Average;
+use crate::params::ParamStore;
+use crate::train::checkpoint::{Checkpoint, Opened, Part};
+
+/// The value that has what a trainer knows besides weights.
+const TRAINER: &str = "trainer";
+
+const SAME_RUN: &str = "pass what that run was made with, or begin anew";
+
+/// What a checkpoint is written from and loaded into, on a thread of its own.
+struct Held {
+    stores: Vec<(String, ParamStore)>,
+    optimizers: Vec<Named>,
+    averages: Vec<(String, Average)>,
+    shared: Vec<Shared>,
+    values: Vec<(String, Value)>,
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Held {
+    fn save(&self, path: &Path) -> Result<()> {
+        let locked: Vec<_> = self.shared.iter().map(|(name, part)| (name, lock(part))).collect();
+        let mut parts = Checkpoint::parts();
+        for (name, store) in &self.stores {
+            parts = parts.store(name, store);
+        }
+        for (name, optimizer) in &self.optimizers {
+            parts = parts.optimizer(name, &**optimizer);
+        }
+        for (name, average) in &self.averages {
+            parts = parts.part(name, average);
+        }
+        for (name, part) in &locked {
+            parts = parts.part(name, &**part);
+        }
+        for (name, value) in &self.values {
+            parts = parts.value(name, value.clone());
+        }
+        parts.save(path)
+    }
+
+    /// Loads everything, or the weights and what belongs to them alone.
+    fn load(&mut self, file: &Opened, weights_alone: bool) -> Result<()> {
+        let mut locked: Vec<_> = match weights_alone {
+            true => vec![],
+            false => self.shared.iter().map(|(name, part)| (name, lock(part))).collect(),
+        };
+        let mut loading = file.load();
+        for (name, store) in &self.stores {
+            loading = loading.store(name, store);
+        }
+        for (name, optimizer) in &mut self.optimizers {
+            loading = loading.optimizer(name, &mut **optimizer);
+        }
+        for (name, average) in &mut self.averages {
+            loading = loading.part(name, average);
+        }
+        for (name, part) in &mut locked {
+            loading = loading.part(name, &mut **part as &mut (dyn Part + Send));
+        }
+        for (name, value) in self.values.iter_mut().filter(|_| !weights_alone) {
+            loading = loading.value(name, value);
+        }
+        if weights_alone {
+            loading = loading.rest_ignored();
+        }
+        loading.finish()
+    }
+}
+
+/// How a checkpoint calls what a callback knows.
+fn value_of(callback: &str) -> String {
+    format!("callback {callback}")
+}
+
+impl Trainer {
+    /// What a checkpoint is made of; the optimizers are gone from here until [`Trainer::give_back`].
+    fn hold(&mut self, values: Vec<(String, Value)>) -> Held {
+        Held {
+            stores: self.stores.clone(),
+            optimizers: std::mem::take(&mut self.optimizers),
+            averages: self.averages.clone(),
+            shared: self.shared.clone(),
+            values,
+        }
+    }
+
+    /// Writes a checkpoint, on a thread of its own.
+    async fn write(&mut self, path: PathBuf) -> Result<()> {
+        let sums = self.sums.to_json().await?;
+        let mut values = vec![(TRAINER.to_string(), self.to_json(sums))];
+        for (name, callback) in &self.callbacks {
+            let state = callback.state();
+            if !state.is_null() {
+                values.push((value_of(name), state));
+            }
+        }
+        let held = self.hold(values);
+        let (held, path, result) = on_thread(move || {
+            let result = held.save(&path);
+            (held, path, result)
+        })
+        .await?;
+        self.optimizers = held.optimizers;
+        match result {
+            Ok(()) => {
+                self.emit(Event::Saved(&path), None)?;
+                self.unsaved = None;
+                Ok(())
+            }
+            // What the disk refuses is tried again at the next one.
+            Err(error @ Error::Io { .. }) => {
+                let text = format!("no checkpoint after step {}: {error}; training goes on", self.place.step);
+                self.unsaved = Some(error);
+                self.warn(&text)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the checkpoints that are due after a step, or after an epoch.
+    pub(super) async fn save_if_due(&mut self, epoch_ended: bool) -> Result<()> {
+        let Some(saves) = self.saves.clone() else { return Ok(()) };
+        let since = self.saved.map_or(Duration::ZERO, |saved| saved.elapsed());
+        let default = [Every::Epochs(1)];
+        let every = if saves.every.is_empty() { &default[..] } else { &saves.every };
+        let is_due = every.iter().any(|every| match epoch_ended {
+            true => every.is_due_at_epoch(self.place.epoch),
+            false => every.is_due_at_step(self.place.step, since),
+        });
+        let best = saves.best_path().filter(|_| std::mem::take(&mut self.kept.best_due));
+        if !is_due && best.is_none() {
+            return Ok(());
+        }
+        self.settle().await?;
+        let step = self.place.step;
+        if is_due && saves.keep > 0 && self.kept.steps.last() != Some(&step) {
+            self.kept.steps.push(step);
+            let surplus = self.kept.steps.len().saturating_sub(saves.keep);
+            self.kept.steps.drain(..surplus);
+        }
+        // The last one comes last: a run that is killed before it does all of this again.
+        if let Some(path) = best {
+            self.write(path).await?;
+        }
+        if is_due {
+            self.saved = Some(Instant::now());
+            if let Some(path) = saves.step_path(step).filter(|_| saves.keep > 0) {
+                self.write(path).await?;
+                self.write(saves.last_path().into()).await?;
+                saves.prune(&self.kept.steps, step);
+            } else {
+                self.write(saves.last_path().into()).await?;
+            }
+            self.saved_at = Some(self.place);
+        }
+        Ok(())
+    }
+
+    /// Writes the last checkpoint of a fit, unless it has just been written.
+    pub(super) async fn save_at_end(&mut self) -> Result<()> {
+        let Some(saves) = self.saves.clone() else { return Ok(()) };
+        if self.saved_at == Some(self.place) && self.unsaved.is_none() {
+            return Ok(());
+        }
+        self.write(saves.last_path().into()).await?;
+        self.saved_at = Some(self.place);
+        Ok(())
+    }
+
+    /// Makes ready for a fit: seeks, and loads the checkpoint that the run goes on from. True if it goes on.
+    pub(super) async fn begin(&mut self, train: &mut impl Batches) -> Result<bool> {
+        let identity = self.identity_of(train);
+        if self.begun {
+            let wrong = differences(&self.identity, &identity);
+            if !wrong.is_empty() {
+                return Err(self.refuse(format!("a second fit of another run: {wrong}"), SAME_RUN));
+            }
+            self.halve_as_before(train)?;
+            return Ok(true);
+        }
+        self.identity = identity;
+        let existing = self.saves.as_ref().filter(|_| self.resume_from.is_none()).map(|saves| saves.prepare());
+        let from = match existing {
+            Some(found) => found?,
+            None => self.resume_from.clone(),
+        };
+        self.begun = true;
+        match from {
+            Some(path) => self.resume(path, train).await.inspect_err(|_| self.begun = false).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Halves batches as often as the run has done it.
+    fn halve_as_before(&self, train: &mut impl Batches) -> Result<()> {
+        for _ in 0..self.place.halved {
+            if !train.halve()? {
+                return Err(self.refuse("the run has halved its batches, and these cannot be", SAME_RUN));
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on from a checkpoint. All of it is looked at before anything changes.
+    async fn resume(&mut self, path: PathBuf, train: &mut impl Batches) -> Result<()> {
+        let file = on_thread({
+            let path = path.clone();
+            move || Checkpoint::open(path)
+        })
+        .await??;
+        let refuse = |what: &str| Error::Checkpoint { path: path.clone(), what: what.into(), next: SAME_RUN };
+        let Some(saved) = file.value(TRAINER).cloned() else {
+            return Err(refuse("it is no checkpoint of a trainer"));
+        };
+        let wrong = saved["identity"].as_object().map(|before| differences(before, &self.identity));
+        if let Some(wrong) = wrong.filter(|wrong| !wrong.is_empty()) {
+            return Err(refuse(&format!("it is of another run: {wrong}")));
+        }
+        let damaged = || refuse("its state of the trainer is damaged");
+        let place = place_of(&saved["place"]).ok_or_else(damaged)?;
+        let kept = kept_of(&saved["kept"]).ok_or_else(damaged)?;
+        let history = History::of_json(&saved["history"]).ok_or_else(damaged)?;
+        let sums = Sums::of_json(self.stores[0].1.device(), &saved["sums"]).ok_or_else(damaged)?;
+        let mut values = vec![(TRAINER.to_string(), Value::Null)];
+        for (name, callback) in &self.callbacks {
+            let name = value_of(name);
+            // One that knows nothing yet may have nothing there, and the other way round it is refused below.
+            if !callback.state().is_null() || file.has("value", &name) {
+                values.push((name, Value::Null));
+            }
+        }
+        let mut held = self.hold(values);
+        let (held, result) = on_thread(move || {
+            let result = held.load(&file, false);
+            (held, result)
+        })
+        .await?;
+        self.optimizers = held.optimizers;
+        result?;
+        for (name, callback) in &mut self.callbacks {
+            if let Some((_, state)) = held.values.iter().find(|(value, _)| *value == value_of(name)) {
+                let failed = |error| Error::Callback { name: name.clone(), source: Box::new(error) };
+                callback.set_state(state).map_err(failed)?;
+            }
+        }
+        self.refusals.count = history.skipped;
+        (self.place, self.kept, self.history, self.sums) = (place, kept, history, sums);
+        self.halve_as_before(train)?;
+        train.seek(self.position())?;
+        self.saved_at = Some(self.place);
+        Ok(())
+    }
+
+    /// What must be the same when a run goes on.
+    fn identity_of(&self, train: &impl Batches) -> Map<String, Value> {
+        let per_epoch = self.limit.unwrap_or(train.batches_per_epoch());
+        let own = [
+            ("batches an epoch", per_epoch.to_string()),
+            ("batches a step", self.accumulate.to_string()),
+            ("steps a log", self.log_every.to_string()),
+            ("precision", format!("{:?}", self.stores[0].1.precision()).to_lowercase()),
+        ];
+        let given = self.settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        let all = train.identity().into_iter().chain(own).chain(given);
+        all.map(|(name, value)| (name.to_string(), Value::String(value))).collect()
+    }
+
+    /// Writes models, optimizers and averages alone.
+    pub(super) async fn write_weights(&mut self, path: &Path) -> Result<()> {
+        let held = Held { shared: vec![], ..self.hold(vec![]) };
+        let path = path.to_path_buf();
+        let (held, result) = on_thread(move || {
+            let result = held.save(&path);
+            (held, result)
+        })
+        .await?;
+        self.optimizers = held.optimizers;
+        result
+    }
+
+    /// Takes models, optimizers and averages back to a checkpoint.
+    pub(super) async fn load_weights(&mut self, path: PathBuf) -> Result<()> {
+        let mut held = self.hold(vec![]);
+        let (held, result) = on_thread(move || {
+            let result = Checkpoint::open(path).and_then(|file| held.load(&file, true));
+            (held, result)
+        })
+        .await?;
+        self.optimizers = held.optimizers;
+        result
+    }
+
+    /// Puts the weights of the best checkpoint into the models; optimizers and counts stay. For after a fit.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if no best checkpoint is kept; else as [`ParamStore::load`].
+    pub fn load_best(&self) -> Result<()> {
+        let Some(path) = self.saves.as_ref().filter(|saves| saves.best.is_some()).and_then(|saves| saves.best_path())
+        else {
+            return Err(self.refuse("no best checkpoint is kept", "keep one, by Saves::best"));
+        };
+        let file = Checkpoint::open(path)?;
+        let mut loading = file.load().rest_ignored();
+        for (name, store) in &self.stores {
+            loading = loading.store(name, store);
+        }
+        loading.finish()
+    }
+
+    /// All that a trainer knows, but for callbacks.
+    fn to_json(&self, sums: Value) -> Value {
+        let Place { epoch, batch, step, halved, validation_due, begun, went_back, .. } = self.place;
+        let Kept { best, steps, .. } = &self.kept;
+        json!({
+            "identity": self.identity,
+            "place": {
+                "epoch": epoch, "batch": batch, "step": step, "halved": halved,
+                "validation_due": validation_due, "begun": begun, "went_back": went_back,
+                "seconds": self.elapsed().as_secs_f64(),
+            },
+            "kept": { "best": best.map(number), "steps": steps },
+            "history": self.history.to_json(),
+            "sums": sums,
+        })
+    }
+}
+
+/// What differs between two runs, with both values of each; empty if nothing does.
+fn differences(before: &Map<String, Value>, now: &Map<String, Value>) -> String {
+    let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    let text =
+        |all: &Map<String, Value>, name: &str| all.get(name).and_then(Value::as_str).unwrap_or("none").to_string();
+    let differs = |name: &String| {
+        let (before, now) = (text(before, name), text(now, name));
+        (before != now).then(|| format!("{name} {before} there, {now} here"))
+    };
+    names.into_iter().filter_map(differs).collect::<Vec<_>>().join("; ")
+}
+
+fn place_of(value: &Value) -> Option<Place> {
+    Some(Place {
+        epoch: value["epoch"].as_u64()?,
+        batch: value["batch"].as_u64()?,
+        step: value["step"].as_u64()?,
+        halved: value["halved"].as_u64()?.try_into().ok().filter(|halved| *halved < 32)?,
+        validation_due: value["validation_due"].as_bool()?,
+        begun: value["begun"].as_bool()?,
+        went_back: value["went_back"].as_u64()?,
+        seconds: value["seconds"].as_f64()?,
+    })
+}
+
+fn kept_of(value: &Value) -> Option<Kept> {
+    let best = match &value["best"] {
+        Value::Null => None,
+        best => Some(number_of(best)?),
+    };
+    let steps = value["steps"].as_array()?.iter().map(Value::as_u64).collect::<Option<Vec<_>>>()?;
+    Some(Kept { best, steps, best_due: false })
+}
