@@ -111,7 +111,7 @@
 //! | [`schedule`] | learning rates as functions of the step |
 //! | [`optim`] | optimizers, one dispatch a parameter group |
 //! | [`data`] | data sets and loaders |
-//! | [`train`] | checkpoints and metrics |
+//! | [`train`] | the training loop, checkpoints, metrics |
 //! | [`prelude`] | what a training program imports |
 #![deny(missing_docs)]
 
@@ -224,4 +224,6 @@ mod pages {
     pub struct Readme;
     #[doc = include_str!("../docs/optimizers.md")]
     pub struct Optimizers;
+    #[doc = include_str!("../docs/training.md")]
+    pub struct Training;
 }
