@@ -54,8 +54,8 @@ fn space() -> Space {
 
 /// The settings that one would take without a search: AdamW's defaults.
 fn usual() -> Point {
-    let network = Point::default().with("dropout", 0.2).with("width", "64");
-    network.with("lr", 1e-3).with("weight_decay", 1e-2).with("optimizer", "adamw")
+    let adamw = Point::default().with("optimizer", "adamw").with("lr", 1e-3).with("weight_decay", 1e-2);
+    adamw.with("dropout", 0.2).with("width", "64")
 }
 
 /// Trains on one part of the images with these settings, and returns the accuracy on the other.
@@ -88,8 +88,8 @@ where
             optimizer.step(&net.forward(&images, Mode::Train).cross_entropy(&device.labels(&labels.values)))?;
         }
     }
-    let count = test.len();
-    let (images, labels) = DataLoader::new(test, count).next().context("nothing to test on")??;
+    let all = test.len();
+    let (images, labels) = DataLoader::new(test, all).next().context("nothing to test on")??;
     let images = device.tensor(&images.values, &images.shape);
     let right = no_grad(|| net.forward(&images, Mode::Eval)).argmax(1).eq(&device.labels(&labels.values));
     Ok(right.cast(DType::F32).mean_all().item()?)
@@ -104,7 +104,6 @@ fn main() -> Result<()> {
     let digits = data::digits();
     let (train, test) = (digits.train.limit(limit), digits.test);
     let labels = train.labels().to_vec();
-
     let config = StudyConfig { goal: Goal::Maximize, seed: args.seed, ..Default::default() };
     let sampler = First::new([usual()], Tpe::default());
     let study = match &args.study {
@@ -126,15 +125,15 @@ fn main() -> Result<()> {
     let best = study.best().context("no trial is complete")?;
     let default = study.trials().iter().find(|trial| trial.point == usual()).and_then(|trial| trial.value);
     let (best_accuracy, default) = (best.value.unwrap_or_default(), default.context("the usual settings failed")?);
-    let count = |state: State| study.trials().iter().filter(|trial| trial.state == state).count();
-    let (complete, pruned) = (count(State::Complete), count(State::Pruned));
+    let [complete, pruned] = [State::Complete, State::Pruned]
+        .map(|state| study.trials().iter().filter(|trial| trial.state == state).count());
     println!("{complete} complete, {pruned} stopped early, {:.0} s", started.elapsed().as_secs_f64());
     // The folds chose the settings; only now come images that nothing was chosen by.
     let tested = |at: &Point| accuracy(&device, at, args.seed, epochs, train.clone(), test.clone());
     let (best_test, default_test) = (tested(&best.point)?, tested(&usual())?);
     println!("usual    {:.2} % in folds, {:.2} % on the test images", 100.0 * default, 100.0 * default_test);
     println!("best     {:.2} % in folds, {:.2} % on the test images", 100.0 * best_accuracy, 100.0 * best_test);
-    println!("         {}", best.point);
+    println!("settings {}", best.point);
     if let Some(path) = &args.report {
         study.save_report(path, "Digits: settings of a small network")?;
     }
