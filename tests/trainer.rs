@@ -18,17 +18,17 @@ use kiln::prelude::*;
 use kiln::train::{Step, Trainer};
 
 /// A small classifier of digits with everything that a step can carry along: dropout, running statistics.
-pub struct Net {
-    pub params: ParamStore,
+struct Net {
+    params: ParamStore,
     layers: Sequential,
 }
 
 impl Net {
-    pub fn new(device: &Device, seed: u64) -> Net {
+    fn new(device: &Device, seed: u64) -> Net {
         Net::of_width(device, seed, 8)
     }
 
-    pub fn of_width(device: &Device, seed: u64, width: usize) -> Net {
+    fn of_width(device: &Device, seed: u64, width: usize) -> Net {
         let params = ParamStore::new(device, seed);
         let root = params.root();
         let layers = Sequential::new()
@@ -40,29 +40,29 @@ impl Net {
         Net { params, layers }
     }
 
-    pub fn adamw(&self) -> AdamW {
+    fn adamw(&self) -> AdamW {
         AdamW::new(&self.params, AdamWConfig { lr: 0.01, ..Default::default() }).clip_norm(1.0)
     }
 
     /// A trainer with an optimizer.
-    pub fn trainer(&self) -> Trainer {
+    fn trainer(&self) -> Trainer {
         Trainer::new(&self.params).optimizer(self.adamw())
     }
 
     /// What is done with a batch.
-    pub fn step(&self, step: &mut Step<'_>, batch: &Batch) -> Result<()> {
+    fn step(&self, step: &mut Step<'_>, batch: &Batch) -> Result<()> {
         let (logits, labels) = self.logits(step.device(), batch, step.mode());
         step.metric("accuracy", accuracy(&logits, &labels));
         step.minimise(&logits.cross_entropy(&labels))
     }
 
-    pub fn logits(&self, device: &Device, batch: &Batch, mode: Mode) -> (Tensor, Tensor) {
+    fn logits(&self, device: &Device, batch: &Batch, mode: Mode) -> (Tensor, Tensor) {
         let images = device.tensor(&batch.images, &[batch.len(), 64]);
         (self.layers.forward(&images, mode), device.labels(&batch.labels))
     }
 
     /// Every bit of every parameter and state.
-    pub fn bits(&self) -> Vec<(String, Vec<u64>)> {
+    fn bits(&self) -> Vec<(String, Vec<u64>)> {
         let bits = |values: Vec<f64>| values.into_iter().map(f64::to_bits).collect();
         let parameters = self.params.parameters().into_iter().map(|p| (p.name(), bits(p.values().unwrap())));
         let states = self.params.root().states().into_iter();
@@ -70,22 +70,22 @@ impl Net {
     }
 }
 
-pub fn accuracy(logits: &Tensor, labels: &Tensor) -> Tensor {
+fn accuracy(logits: &Tensor, labels: &Tensor) -> Tensor {
     logits.argmax(1).eq(labels).cast(DType::F32).mean_all()
 }
 
 /// 90 images to train on and 40 to judge by: six batches of 16 an epoch, the last one smaller.
-pub fn data() -> (Images, Images) {
+fn data() -> (Images, Images) {
     let splits = digits();
     (splits.train.limit(90), splits.test.limit(40))
 }
 
-pub fn loader(images: &Images) -> Loader<'_> {
+fn loader(images: &Images) -> Loader<'_> {
     images.batches(16).shuffle(5)
 }
 
 /// A path in the system's folder for such that nobody else uses.
-pub fn unused(name: &str) -> PathBuf {
+fn unused(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("kiln-trainer-{}-{name}", std::process::id()));
     let _ = std::fs::remove_dir_all(&path);
     path
