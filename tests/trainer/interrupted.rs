@@ -52,8 +52,13 @@ fn told(path: &Path) -> Value {
     value
 }
 
-/// Names of the files, what they say, and every bit of their weights.
-fn left(folder: &Path) -> Vec<(String, Value, Vec<(String, Vec<u64>)>)> {
+/// Every bit of a model.
+type Bits = Vec<(String, Vec<u64>)>;
+/// The name of a checkpoint, what it says, and its weights.
+type Left = (String, Value, Bits);
+
+/// The checkpoints in a folder.
+fn left(folder: &Path) -> Vec<Left> {
     let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = names.filter(|name| name.ends_with(".safetensors")).collect();
     names.sort();
@@ -66,7 +71,7 @@ fn left(folder: &Path) -> Vec<(String, Value, Vec<(String, Vec<u64>)>)> {
 }
 
 /// What an undisturbed run ends with.
-fn undisturbed(name: &str) -> (Vec<(String, Vec<u64>)>, History, Vec<(String, Value, Vec<(String, Vec<u64>)>)>) {
+fn undisturbed(name: &str) -> (Bits, History, Vec<Left>) {
     let (net, folder) = (Net::new(&Device::cpu(), 1), unused(name));
     let history = fit(&mut trainer(&net, &folder), &net).unwrap();
     let left = left(&folder);
