@@ -154,7 +154,6 @@ fn convolutions_and_layers_of_sizes_that_overflow_are_errors() {
     for options in options {
         error(|device| image(device).conv2d(&filter(device), &options));
     }
-    let attention = |heads: usize| MultiHeadAttentionConfig { heads, ..Default::default() };
     for device in [common::gpu(), Device::cpu()] {
         let root = ParamStore::new(&device, 1).root();
         assert!(Linear::new(&root.child("a"), MOST, MOST).weight.tensor().to_array().is_err());
@@ -163,9 +162,9 @@ fn convolutions_and_layers_of_sizes_that_overflow_are_errors() {
         assert!(conv.forward(&image(&device), Mode::Eval).to_array().is_err());
         let conv = Conv2d::with(&root.child("d"), 4, 4, 3, ConvConfig { groups: MOST, ..Default::default() });
         assert!(conv.forward(&image(&device), Mode::Eval).to_array().is_err());
-        let layer = MultiHeadAttention::new(&root.child("e"), MOST / 2, attention(MOST));
+        let layer = MultiHeadAttention::new(&root.child("e"), MOST / 2, MOST);
         assert!(layer.forward(&device.zeros(&[1, 2, 3]), Mode::Eval).to_array().is_err());
-        let layer = MultiHeadAttention::new(&root.child("f"), 6, attention(MOST));
+        let layer = MultiHeadAttention::new(&root.child("f"), 6, MOST);
         assert!(layer.forward(&device.zeros(&[1, 2, 6]), Mode::Eval).to_array().is_err());
     }
 }

@@ -1,12 +1,19 @@
 //! Attention, embeddings and a small transformer made of them.
 
 mod common;
+#[path = "transformer/deep.rs"]
+mod deep;
 #[path = "transformer/long.rs"]
 mod long;
+#[path = "transformer/positions.rs"]
+mod positions;
 #[path = "common/pytorch.rs"]
 mod pytorch;
+#[path = "transformer/sampling.rs"]
+mod sampling;
 
 use kiln::kernel::Capabilities;
+use kiln::nn::AttentionMask;
 use kiln::ops::attention::AttentionOptions;
 use kiln::prelude::*;
 use kiln::rng::Philox;
@@ -23,12 +30,8 @@ fn multi_head_attention(device: &Device, bound: f64) {
             data: file.values(name),
         };
         let params = ParamStore::new(device, 0);
-        let config = MultiHeadAttentionConfig {
-            heads: case.attrs["heads"].as_u64().unwrap() as usize,
-            causal: case.attrs["causal"] == true,
-            ..Default::default()
-        };
-        let layer = MultiHeadAttention::new(&params.root(), 6, config);
+        let layer = MultiHeadAttention::new(&params.root(), 6, case.attrs["heads"].as_u64().unwrap() as usize);
+        let layer = if case.attrs["causal"] == true { layer.causal() } else { layer };
         let all = ["in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias"]
             .map(|name| params.get(name).unwrap());
         all.iter().zip(&case.inputs[1..]).for_each(|(param, name)| param.set(&file.values(name)).unwrap());
@@ -47,7 +50,8 @@ fn multi_head_attention(device: &Device, bound: f64) {
             close(gradient, &format!("{}.grad{i}", case.name));
         }
         // Another tensor of the same values takes the path of cross-attention.
-        close(&layer.attend(&x, &(&x + 0.0), None, Mode::Train), &case.outputs[0]);
+        let other = &x + 0.0;
+        close(&layer.attend(&x, &other, &other, &AttentionMask::default(), Mode::Train), &case.outputs[0]);
         count += 1;
     }
     assert_eq!(count, 2);
@@ -96,10 +100,9 @@ fn the_gradients_of_the_pieces_of_a_split_are_joined() {
 fn heads_that_do_not_divide_the_features_are_refused() {
     let device = Device::cpu();
     let params = ParamStore::new(&device, 0);
-    let config = MultiHeadAttentionConfig { heads: 4, ..Default::default() };
-    let layer = MultiHeadAttention::new(&params.root(), 6, config);
+    let layer = MultiHeadAttention::new(&params.root(), 6, 4);
     assert!(matches!(layer.forward(&device.zeros(&[1, 2, 6]), Mode::Eval).error(), Some(Error::Value { .. })));
-    let layer = MultiHeadAttention::new(&params.root().child("b"), 8, config);
+    let layer = MultiHeadAttention::new(&params.root().child("b"), 8, 4);
     assert!(matches!(layer.forward(&device.zeros(&[1, 2, 6]), Mode::Eval).error(), Some(Error::Shape { .. })));
 }
 
@@ -155,8 +158,7 @@ fn a_block_learns_to_spell() {
     let root = params.root();
     let embedding = Embedding::new(&root.child("letters"), letters, WIDTH);
     let places = Embedding::new(&root.child("places"), LENGTH, WIDTH);
-    let config = MultiHeadAttentionConfig { heads: 4, causal: true, ..Default::default() };
-    let attention = MultiHeadAttention::new(&root.child("attention"), WIDTH, config);
+    let attention = MultiHeadAttention::new(&root.child("attention"), WIDTH, 4).causal();
     let norms = ["norm1", "norm2", "norm3"].map(|name| LayerNorm::new(&root.child(name), &[WIDTH]));
     let up = Linear::new(&root.child("up"), WIDTH, 4 * WIDTH);
     let down = Linear::new(&root.child("down"), 4 * WIDTH, WIDTH);

@@ -10,8 +10,7 @@ pub fn run(suite: &mut Suite) {
     suite.run("gpt_block_step", |bench| {
         let params = ParamStore::new(&bench.device, 1);
         let root = params.root();
-        let config = MultiHeadAttentionConfig { heads: 4, causal: true, ..MultiHeadAttentionConfig::default() };
-        let attention = MultiHeadAttention::new(&root.child("attention"), 256, config);
+        let attention = MultiHeadAttention::new(&root.child("attention"), 256, 4).causal();
         let norms = ["norm1", "norm2"].map(|name| LayerNorm::new(&root.child(name), &[256]));
         let up = Linear::new(&root.child("up"), 256, 1024);
         let down = Linear::new(&root.child("down"), 1024, 256);
