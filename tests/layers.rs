@@ -3,6 +3,8 @@
 mod common;
 #[path = "common/pytorch.rs"]
 mod pytorch;
+#[path = "layers/small.rs"]
+mod small;
 
 use kiln::prelude::*;
 use kiln::{Array, Shape};

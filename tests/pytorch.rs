@@ -7,6 +7,8 @@
 mod common;
 #[path = "pytorch/formulas.rs"]
 mod formulas;
+#[path = "pytorch/layers.rs"]
+mod layers;
 #[path = "pytorch/losses.rs"]
 mod losses;
 #[path = "pytorch/order.rs"]
@@ -19,6 +21,8 @@ mod products;
 mod recurrent;
 #[path = "pytorch/spatial.rs"]
 mod spatial;
+#[path = "pytorch/transformer.rs"]
+mod transformer;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -33,7 +37,7 @@ const ELSEWHERE: &[&str] =
     &["sgd", "adamw", "clip_grad_norm", "cnn_losses", "multi_head_attention", "eye", "dirac", "calculate_gain"];
 
 fn is_held_elsewhere(op: &str) -> bool {
-    ELSEWHERE.contains(&op) || recurrent::OPS.contains(&op)
+    [ELSEWHERE, recurrent::OPS, transformer::OPS].iter().any(|held| held.contains(&op))
 }
 
 /// A case of the file.

@@ -6,6 +6,7 @@
 Operations: lstm gru rnn_tanh rnn_relu, with attrs
     {"sizes": [inputs, hidden], "layers": n, "bidirectional": bool,
      "bias": bool, "batch_first": bool, "start": bool, "lengths": bool,
+     "projection": n or null, "unbatched": bool,
      "parameters": [name, ...]}
 Inputs: x; the initial states, h and of an LSTM c, where there are any; lengths
 (I32) where rows have lengths of their own; then the parameters by their names.
@@ -42,20 +43,26 @@ def weights(rng, module, hidden):
     return [values.uniform(rng, tuple(weight.shape), -bound, bound) for _, weight in module.named_parameters()]
 
 
-def layer(name, sizes, shape, lengths=None, start=False, batch_first=False, layers=1, bidirectional=False, bias=True):
-    """`shape` is [steps, batch]."""
+def layer(name, sizes, shape, lengths=None, start=False, batch_first=False, layers=1, bidirectional=False, bias=True,
+          projection=None, unbatched=False):
+    """`shape` is [steps, batch]; without the second where `unbatched`."""
     op = name.split("/")[0]
     kind, more, states = LAYERS[op]
     rng = values.generator(name)
     inputs, hidden = sizes
     steps, batch = shape
     settings = {"num_layers": layers, "bidirectional": bidirectional, "bias": bias, "batch_first": batch_first}
+    if projection:
+        settings["proj_size"] = projection
     module = kind(inputs, hidden, dtype=torch.float64, **settings, **more)
     names = [parameter for parameter, _ in module.named_parameters()]
     arrays = [values.normal(rng, (batch, steps, inputs) if batch_first else (steps, batch, inputs))]
     if start:
-        wide = (layers * (2 if bidirectional else 1), batch, hidden)
-        arrays += [values.normal(rng, wide) for _ in range(states)]
+        number = layers * (2 if bidirectional else 1)
+        widths = [projection or hidden, hidden][:states]
+        arrays += [values.normal(rng, (number, batch, width)) for width in widths]
+    if unbatched:
+        arrays = [array[:, 0] for array in arrays]
     if lengths is not None:
         arrays.append(values.np.asarray(lengths, dtype=values.np.int32))
     arrays += weights(rng, module, hidden)
@@ -81,6 +88,8 @@ def layer(name, sizes, shape, lengths=None, start=False, batch_first=False, laye
         "batch_first": batch_first,
         "start": start,
         "lengths": lengths is not None,
+        "projection": projection,
+        "unbatched": unbatched,
         "parameters": names,
     }
     values.case(name, op, attrs, arrays, run)
@@ -117,6 +126,10 @@ def main():
     layer("lstm/wide", (5, 8), (3, 37), start=True, layers=2, bias=False)
     layer("gru/deep", (3, 8), (7, 4), lengths=rows, start=True, layers=2, bidirectional=True, batch_first=True)
     layer("gru/plain", (3, 5), (2, 1), bias=False)
+    layer("lstm/projected", (3, 5), (4, 3), start=True, layers=2, projection=2)
+    layer("lstm/projected/lengths", (3, 4), (5, 3), lengths=[2, 5, 1], bidirectional=True, bias=False, projection=3)
+    layer("lstm/unbatched", (3, 5), (4, 1), start=True, bidirectional=True, unbatched=True)
+    layer("gru/unbatched", (3, 5), (4, 1), unbatched=True)
     for op in CELLS:
         cell(op, (3, 5), 7)
     cell("lstm_cell/plain", (3, 5), 1, bias=False)

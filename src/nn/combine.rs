@@ -7,6 +7,7 @@ use super::module::{Mode, Module, bias_like, placed};
 use crate::dtype::DType;
 use crate::init::Init;
 use crate::params::{Param, Path};
+use crate::rng::Draws;
 use crate::tensor::Tensor;
 
 impl Module for Box<dyn Module> {
@@ -104,6 +105,39 @@ impl Module for Prelu {
     fn forward(&self, x: &Tensor, _: Mode) -> Tensor {
         let y = x.prelu(&bias_like(self.weight.tensor(), x));
         placed(x, y, &self.weight, || "Prelu".into())
+    }
+}
+
+/// x where x > 0, else x times a slope that is drawn for each element while training and is the mean of the two bounds otherwise (Xu, Wang,
+/// Chen and Li 2015), as `torch.nn.RReLU`.
+#[derive(Debug, Clone)]
+pub struct Rrelu {
+    low: f64,
+    high: f64,
+    draws: Draws,
+}
+
+impl Rrelu {
+    /// With PyTorch's bounds, 1/8 and 1/3; slopes come from the store's counter.
+    pub fn new(path: &Path) -> Rrelu {
+        Rrelu::with(path, 1.0 / 8.0, 1.0 / 3.0)
+    }
+
+    /// With slopes from `low` to `high`.
+    pub fn with(path: &Path, low: f64, high: f64) -> Rrelu {
+        Rrelu { low, high, draws: path.draws().clone() }
+    }
+}
+
+impl Module for Rrelu {
+    /// Same shape and dtype.
+    #[track_caller]
+    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        if mode == Mode::Eval || x.error().is_some() {
+            return x.leaky_relu((self.low + self.high) / 2.0);
+        }
+        let slopes = x.device().rand(x.dims(), &self.draws) * (self.high - self.low) + self.low;
+        x.gt(0.0).where_(x, &(x * slopes.cast(x.meta().dtype)))
     }
 }
 

@@ -1,5 +1,5 @@
 //! Dropout (Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov 2014) and stochastic depth (Huang, Sun, Liu, Sedra
-//! and Weinberger 2016).
+//! and Weinberger 2016), and noise that is added.
 
 use super::module::{Mode, Module};
 use crate::error::Problem;
@@ -136,5 +136,36 @@ impl Module for StochasticDepth {
             Mode::Train if self.p != 0.0 => x.stochastic_depth(self.p, self.mode, &self.draws),
             _ => x.clone(),
         }
+    }
+}
+
+/// Adds normal noise while training (Bishop 1995, "Training with noise is equivalent to Tikhonov regularization"); passes everything on
+/// otherwise. As Keras' `GaussianNoise`.
+#[derive(Debug, Clone)]
+pub struct GaussianNoise {
+    deviation: f64,
+    draws: Draws,
+}
+
+impl GaussianNoise {
+    /// Noise of this standard deviation, drawn anew in each forward pass from the store's counter.
+    pub fn new(path: &Path, deviation: f64) -> GaussianNoise {
+        GaussianNoise { deviation, draws: path.draws().clone() }
+    }
+}
+
+impl Module for GaussianNoise {
+    /// Same shape and dtype. The result carries [`crate::Error::Value`] while training unless the deviation is finite and not negative.
+    #[track_caller]
+    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        if mode == Mode::Eval || self.deviation == 0.0 || x.error().is_some() {
+            return x.clone();
+        }
+        if !(self.deviation.is_finite() && self.deviation > 0.0) {
+            let what = format!("a standard deviation of {}", self.deviation);
+            return x.problem("gaussian_noise", Problem::Value(what, "pass a finite number from 0 on"));
+        }
+        let noise = x.device().randn(x.dims(), &self.draws) * self.deviation;
+        (x.widen() + noise).cast(x.meta().dtype)
     }
 }

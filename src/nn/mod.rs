@@ -17,11 +17,13 @@ mod dropout;
 mod embedding;
 mod key_values;
 mod linear;
+mod lora;
 mod module;
 mod norm;
 mod normed_weight;
 mod pool;
 mod positions;
+mod projected;
 mod recompute;
 mod recurrent;
 mod resize;
@@ -33,16 +35,17 @@ mod transformer;
 pub use crate::ops::random::StochasticDepthMode;
 pub use attention::{AttentionMask, InProjection, MultiHeadAttention, MultiHeadAttentionConfig};
 pub use cells::{GruCell, LstmCell, RnnCell};
-pub use combine::{Bag, Bilinear, EmbeddingBag, Prelu, Residual};
+pub use combine::{Bag, Bilinear, EmbeddingBag, Prelu, Residual, Rrelu};
 pub use conv::{Conv, Conv1d, Conv2d, Conv3d, ConvConfig};
 pub use conv_transpose::{ConvTranspose, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d};
-pub use dropout::{AlphaDropout, ChannelDropout, Dropout, StochasticDepth};
+pub use dropout::{AlphaDropout, ChannelDropout, Dropout, GaussianNoise, StochasticDepth};
 pub use embedding::{Embedding, EmbeddingConfig};
 pub use key_values::KeyValueCache;
 pub use linear::{Linear, LinearConfig};
+pub use lora::{Lora, LoraConfig};
 pub use module::{Flatten, Mode, Module};
 pub use norm::{
-    BatchNorm, BatchNorm1d, BatchNorm2d, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm, RmsNorm,
+    BatchNorm, BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, InstanceNorm, LayerNorm, LocalResponseNorm, RmsNorm,
 };
 pub use normed_weight::{SpectralNorm, WeightNorm};
 pub use pool::{

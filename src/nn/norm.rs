@@ -125,8 +125,10 @@ impl Module for GroupNorm {
 pub type BatchNorm1d = BatchNorm;
 /// Batch normalisation (Ioffe and Szegedy 2015) of images `[n, channels, height, width]`, as `torch.nn.BatchNorm2d`.
 pub type BatchNorm2d = BatchNorm;
+/// Batch normalisation (Ioffe and Szegedy 2015) of volumes `[n, channels, depth, height, width]`, as `torch.nn.BatchNorm3d`.
+pub type BatchNorm3d = BatchNorm;
 
-/// Batch normalisation of channels, whatever axes follow them: [`BatchNorm1d`] and [`BatchNorm2d`].
+/// Batch normalisation of channels, whatever axes follow them: [`BatchNorm1d`] to [`BatchNorm3d`].
 ///
 /// While training, the statistics are the batch's, and the running ones move towards them: the mean, and the variance with
 /// one degree of freedom taken off. They are states of the store: the next step of an optimizer carries the move out,

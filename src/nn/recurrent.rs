@@ -1,6 +1,7 @@
 //! Recurrent layers.
 
 use super::module::{Mode, Module, bias_init, bias_like, placed};
+use super::projected::projected;
 use crate::error::Problem;
 use crate::ops::recurrent::{Cell, RecurrenceOptions};
 use crate::params::{Param, Path};
@@ -59,6 +60,8 @@ pub struct RecurrentWeights {
     pub bias_ih: Option<Param>,
     /// `[lines]`.
     pub bias_hh: Option<Param>,
+    /// `[projection, hidden]`, of an [`Lstm::projected`]: then states h have `projection` features, and so has `weight_hh`.
+    pub weight_hr: Option<Param>,
 }
 
 impl RecurrentWeights {
@@ -80,6 +83,29 @@ impl RecurrentWeights {
             weight_hh: path.param(format!("weight_hh{suffix}"), &[lines, hidden], init),
             bias_ih: bias("ih"),
             bias_hh: bias("hh"),
+            weight_hr: None,
+        }
+    }
+
+    /// With states h of `projection` features.
+    #[track_caller]
+    fn projected(
+        path: &Path,
+        lines: usize,
+        [inputs, hidden, projection]: [usize; 3],
+        bias: bool,
+        suffix: &str,
+    ) -> RecurrentWeights {
+        let init = bias_init(hidden);
+        let lines = hidden.saturating_mul(lines);
+        let matrix = |name: &str, shape: [usize; 2]| path.param(format!("weight_{name}{suffix}"), &shape, init);
+        let bias = |name: &str| bias.then(|| path.param(format!("bias_{name}{suffix}"), &[lines], init));
+        RecurrentWeights {
+            weight_ih: matrix("ih", [lines, inputs]),
+            weight_hh: matrix("hh", [lines, projection]),
+            bias_ih: bias("ih"),
+            bias_hh: bias("hh"),
+            weight_hr: Some(matrix("hr", [projection, hidden])),
         }
     }
 
@@ -110,6 +136,8 @@ fn affine(x: &Tensor, weight: &Param, bias: Option<&Param>) -> Tensor {
 struct Stack {
     cell: Cell,
     sizes: [usize; 2],
+    /// Features of h, where they are not the hidden ones.
+    projection: Option<usize>,
     config: RecurrentConfig,
     weights: Vec<RecurrentWeights>,
     draws: Draws,
@@ -117,22 +145,38 @@ struct Stack {
 
 impl Stack {
     #[track_caller]
-    fn new(path: &Path, cell: Cell, inputs: usize, hidden: usize, config: RecurrentConfig) -> Stack {
+    fn new(
+        path: &Path,
+        cell: Cell,
+        [inputs, hidden]: [usize; 2],
+        projection: Option<usize>,
+        config: RecurrentConfig,
+    ) -> Stack {
         let directions = 1 + usize::from(config.bidirectional);
         let mut weights = vec![];
         for layer in 0..config.layers {
-            let inputs = if layer == 0 { inputs } else { hidden.saturating_mul(directions) };
+            let inputs = if layer == 0 { inputs } else { projection.unwrap_or(hidden).saturating_mul(directions) };
             for suffix in ["", "_reverse"].into_iter().take(directions) {
                 let suffix = format!("_l{layer}{suffix}");
-                weights.push(RecurrentWeights::new(path, cell.lines(), [inputs, hidden], config.bias, &suffix));
+                weights.push(match projection {
+                    None => RecurrentWeights::new(path, cell.lines(), [inputs, hidden], config.bias, &suffix),
+                    Some(width) => {
+                        RecurrentWeights::projected(path, cell.lines(), [inputs, hidden, width], config.bias, &suffix)
+                    }
+                });
             }
         }
-        Stack { cell, sizes: [inputs, hidden], config, weights, draws: path.draws().clone() }
+        Stack { cell, sizes: [inputs, hidden], projection, config, weights, draws: path.draws().clone() }
+    }
+
+    /// Features of a state: h, c.
+    fn width(&self, state: usize) -> usize {
+        self.projection.filter(|_| state == 0).unwrap_or(self.sizes[1])
     }
 
     /// What does not fit.
     fn check(&self, x: &Tensor, start: Option<&[Tensor]>) -> Result<(), Problem> {
-        let [inputs, hidden] = self.sizes;
+        let inputs = self.sizes[0];
         let dims = x.dims();
         if self.config.layers == 0 {
             return Err(Problem::Value("no layers".into(), "use one or more"));
@@ -145,12 +189,13 @@ impl Stack {
             ));
         }
         let batch = dims[usize::from(!self.config.batch_first)];
-        let wanted = [self.weights.len(), batch, hidden];
+        let wanted = |state: usize| [self.weights.len(), batch, self.width(state)];
         let Some(start) = start else { return Ok(()) };
-        if start.len() != self.cell.states() || start.iter().any(|state| state.dims()[..] != wanted) {
+        let fits = start.iter().enumerate().all(|(number, state)| state.dims()[..] == wanted(number));
+        if start.len() != self.cell.states() || !fits {
+            let wanted: Vec<_> = (0..self.cell.states()).map(wanted).collect();
             let shapes: Vec<String> = start.iter().map(|state| state.dims().to_string()).collect();
-            let what =
-                format!("initial states {} where {} of {wanted:?} are wanted", shapes.join(", "), self.cell.states());
+            let what = format!("initial states {} where {wanted:?} are wanted", shapes.join(", "));
             return Err(Problem::Shape(what, "pass [layers * directions, batch, hidden] for each state"));
         }
         Ok(())
@@ -163,13 +208,16 @@ impl Stack {
         if let Some(broken) = given.find(|given| given.error().is_some()) {
             return all(broken.clone());
         }
+        if x.dims().rank() == 2 {
+            return self.run_one(x, sequences, mode);
+        }
         if let Err(problem) = self.check(x, sequences.start) {
             return all(self.placed(x, x.problem(self.name(), problem)));
         }
         let device = x.device();
         let turned = |x: &Tensor| if self.config.batch_first { x.transpose(0, 1) } else { x.clone() };
         let mut output = turned(x);
-        let (batch, hidden) = (output.dims()[1], self.sizes[1]);
+        let batch = output.dims()[1];
         let directions = 1 + usize::from(self.config.bidirectional);
         let mut last = vec![vec![]; self.cell.states()];
         for layer in 0..self.config.layers {
@@ -182,18 +230,22 @@ impl Stack {
                 let weights = &self.weights[number];
                 let start: Vec<Tensor> = (0..self.cell.states())
                     .map(|state| match sequences.start {
-                        Some(start) => start[state].slice_fixed(0, number, 1).reshape(&[batch, hidden]),
-                        None => device.zeros(&[batch, hidden]),
+                        Some(start) => start[state].slice_fixed(0, number, 1).reshape(&[batch, self.width(state)]),
+                        None => device.zeros(&[batch, self.width(state)]),
                     })
                     .collect();
                 let weight = weights.weight_hh.tensor();
                 let bias = match &weights.bias_hh {
                     Some(bias) => bias.tensor(),
-                    None => device.zeros(&[self.cell.lines() * hidden]),
+                    None => device.zeros(&[self.cell.lines() * self.sizes[1]]),
                 };
                 let options =
                     RecurrenceOptions { cell: self.cell, reverse: direction == 1, lengths: sequences.lengths };
-                let given = weights.of_inputs(&output).recurrence(&weight, &bias, &start, &options);
+                let products = weights.of_inputs(&output);
+                let given = match &weights.weight_hr {
+                    Some(projection) => projected(&products, [&weight, &bias, &projection.tensor()], &start, &options),
+                    None => products.recurrence(&weight, &bias, &start, &options),
+                };
                 if given.output.error().is_some() {
                     return all(self.placed(x, given.output));
                 }
@@ -207,6 +259,18 @@ impl Stack {
         }
         let stacked = |states: &Vec<Tensor>| Tensor::stack(&states.iter().collect::<Vec<_>>(), 0);
         RecurrentOutput { output: turned(&output), states: last.iter().map(stacked).collect() }
+    }
+
+    /// [`Stack::run`] of a sequence alone, `[steps, inputs]`, with states `[layers * directions, hidden]`.
+    #[track_caller]
+    fn run_one(&self, x: &Tensor, sequences: &Sequences<'_>, mode: Mode) -> RecurrentOutput {
+        let batch = usize::from(!self.config.batch_first);
+        let start: Option<Vec<Tensor>> =
+            sequences.start.map(|start| start.iter().map(|state| state.unsqueeze(1)).collect());
+        let sequences = Sequences { start: start.as_deref(), ..*sequences };
+        let RecurrentOutput { output, states } = self.run(&x.unsqueeze(batch), &sequences, mode);
+        let states = states.iter().map(|state| state.squeeze(1)).collect();
+        RecurrentOutput { output: output.squeeze(batch), states }
     }
 
     /// `y`, whose error says in which layer it arose.
@@ -241,10 +305,11 @@ macro_rules! layer {
             /// From `inputs` to `hidden` features.
             #[track_caller]
             pub fn new(path: &Path, inputs: usize, hidden: usize, config: RecurrentConfig) -> $name {
-                $name(Stack::new(path, $cell, inputs, hidden, config))
+                $name(Stack::new(path, $cell, [inputs, hidden], None, config))
             }
 
-            /// Outputs and last states of sequences `[steps, batch, inputs]`, or with the batch in front where the layer says so.
+            /// Outputs and last states of sequences `[steps, batch, inputs]`, or with the batch in front where the layer says so; of one alone,
+            /// `[steps, inputs]`, without that axis in results and states.
             ///
             /// # Errors
             /// The results carry [`crate::Error::Shape`] where a shape does not fit, [`crate::Error::DType`] unless lengths are u32,
@@ -291,6 +356,15 @@ impl Rnn {
     /// With `max(.., 0)` for tanh (`nonlinearity="relu"` there).
     #[track_caller]
     pub fn relu(path: &Path, inputs: usize, hidden: usize, config: RecurrentConfig) -> Rnn {
-        Rnn(Stack::new(path, Cell::Relu, inputs, hidden, config))
+        Rnn(Stack::new(path, Cell::Relu, [inputs, hidden], None, config))
+    }
+}
+
+impl Lstm {
+    /// With h projected to `projection` features after each step (Sak, Senior and Beaufays 2014; `proj_size` there): outputs and states h have
+    /// so many, states c have `hidden`. Its steps are ordinary ops, so that it has gradients of any order, and its plan grows with the steps.
+    #[track_caller]
+    pub fn projected(path: &Path, inputs: usize, hidden: usize, projection: usize, config: RecurrentConfig) -> Lstm {
+        Lstm(Stack::new(path, Cell::Lstm, [inputs, hidden], Some(projection), config))
     }
 }

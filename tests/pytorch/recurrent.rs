@@ -5,14 +5,14 @@ use kiln::nn::{Gru, GruCell, Lstm, LstmCell, Mode, RecurrentConfig, Rnn, RnnCell
 use kiln::{DType, Device, ParamStore, Tensor};
 use serde_json::Value;
 
-use super::{Case, cases, integer, integers, ordinary};
+use super::{integer, integers, layers};
 
 /// What is held to PyTorch here.
 pub const OPS: &[&str] =
     &["lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"];
 
 /// The results of a layer or cell with parameters in `params`, which it makes; inputs before these are in `x`. `load` gives them their values.
-fn apply(op: &str, attrs: &Value, params: &ParamStore, x: &[Tensor], load: impl Fn()) -> Vec<Tensor> {
+fn apply(op: &str, attrs: &Value, params: &ParamStore, x: &[Tensor], load: &dyn Fn()) -> Vec<Tensor> {
     let [inputs, hidden] = integers(attrs, "sizes")[..] else { panic!("two sizes") };
     let (root, bias) = (params.root(), attrs["bias"] == true);
     match op {
@@ -48,7 +48,10 @@ fn apply(op: &str, attrs: &Value, params: &ParamStore, x: &[Tensor], load: impl 
     let sequences = Sequences { start: has_start.then_some(start), lengths: lengths.as_ref() };
     let given = match op {
         "lstm" => {
-            let layer = Lstm::new(&root, inputs, hidden, config);
+            let layer = match attrs["projection"].as_u64() {
+                Some(width) => Lstm::projected(&root, inputs, hidden, width as usize, config),
+                None => Lstm::new(&root, inputs, hidden, config),
+            };
             load();
             layer.run(&x[0], &sequences, Mode::Train)
         }
@@ -67,45 +70,8 @@ fn apply(op: &str, attrs: &Value, params: &ParamStore, x: &[Tensor], load: impl 
     std::iter::once(given.output).chain(given.states).collect()
 }
 
-/// Runs a case and compares results and gradients.
-fn check(device: &Device, case: &Case, bound: f64) -> Result<(), String> {
-    let text = |error: kiln::Error| error.to_string();
-    let compare = ordinary(bound);
-    let names: Vec<&str> =
-        case.attrs["parameters"].as_array().expect("names").iter().map(|name| name.as_str().expect("a name")).collect();
-    let (given, weights) = case.inputs.split_at(case.inputs.len() - names.len());
-    let leaves = given.iter().zip(&case.gradients).map(|(array, gradient)| match gradient {
-        Some(_) => device.array(array).variable(),
-        None => device.array(array),
-    });
-    let mut inputs: Vec<Tensor> = leaves.collect();
-    let params = ParamStore::new(device, 1);
-    let load = || {
-        for (name, values) in names.iter().zip(weights) {
-            params.get(name).expect("PyTorch's name").set(&values.data).expect("PyTorch's shape");
-        }
-    };
-    let results = apply(&case.op, &case.attrs, &params, &inputs, load);
-    let product = |(result, cotangent): (&Tensor, &kiln::Array)| (result * device.array(cotangent)).sum_all();
-    let loss = results.iter().zip(&case.cotangents).map(product).reduce(|a, b| a + b).ok_or("no result")?;
-    inputs.extend(names.iter().map(|name| params.get(name).expect("a parameter").tensor()));
-    let wanted: Vec<_> = inputs.iter().zip(&case.gradients).filter_map(|(x, want)| Some((x, want.as_ref()?))).collect();
-    let gradients = loss.gradients(&wanted.iter().map(|(x, _)| *x).collect::<Vec<_>>()).map_err(text)?;
-    device.eval(&results.iter().chain(&gradients).collect::<Vec<_>>()).map_err(text)?;
-    let all = case.outputs.iter().chain(wanted.into_iter().map(|(_, want)| want));
-    for (k, (got, want)) in results.iter().chain(&gradients).zip(all).enumerate() {
-        compare(&got.to_array().map_err(text)?, want).map_err(|error| format!("value {k}: {error}"))?;
-    }
-    assert_eq!(results.len(), case.outputs.len());
-    Ok(())
-}
-
 fn check_all(device: &Device, bound: f64) {
-    let held: Vec<Case> = cases().into_iter().filter(|case| OPS.contains(&&*case.op)).collect();
-    assert!(held.len() > 10, "{} cases", held.len());
-    let broken: Vec<String> =
-        held.iter().filter_map(|case| Some(format!("{}: {}", case.name, check(device, case, bound).err()?))).collect();
-    assert!(broken.is_empty(), "{} cases failed:\n{}", broken.len(), broken.join("\n"));
+    layers::check_all(device, bound, OPS, &apply);
 }
 
 #[test]
