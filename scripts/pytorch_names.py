@@ -5,7 +5,7 @@
     python3 scripts/pytorch_names.py tests/data/pytorch_names.txt
 
 A line each, sorted: `torch.optim.Adam`. The public names of a module are those
-in its `__all__`, of torch.nn.utils those that clip. Besides them: the public
+in its `__all__`, of torch.nn its classes, of torch.nn.utils those that clip. Besides them: the public
 methods of the classes that a training loop calls (`torch.optim.Optimizer.step`),
 and each argument that an optimizer takes (`torch.optim.*.maximize`). Of
 torch.Tensor all methods and of torch.nn.functional all functions, but for twins
@@ -26,6 +26,7 @@ MODULES = {
     "torch.optim": torch.optim,
     "torch.optim.lr_scheduler": lr_scheduler,
     "torch.optim.swa_utils": swa_utils,
+    "torch.nn": torch.nn,
     "torch.nn.init": init,
     "torch.nn.utils": utils,
 }
@@ -97,7 +98,9 @@ def operations(kind):
 
 
 def public(path, module):
-    """Public names of a module; of torch.nn.utils those that clip."""
+    """Public names of a module; of torch.nn its classes, of torch.nn.utils those that clip."""
+    if path == "torch.nn":
+        return [name for name in dir(module) if inspect.isclass(getattr(module, name)) and not name.startswith("_")]
     if path == "torch.nn.utils":
         return [name for name in dir(module) if name.startswith("clip_") or name == "get_total_norm"]
     return module.__all__

@@ -202,6 +202,7 @@ pub mod guide {
     #![doc = include_str!("../docs/guide.md")]
     // What its links name.
     #![allow(unused_imports)]
+    use crate::nn;
     use crate::prelude::*;
     use crate::state::State;
 }
@@ -214,6 +215,7 @@ pub mod from_pytorch {
     use crate::optim::{self, *};
     use crate::prelude::*;
     use crate::schedule::{self, Schedule};
+    use crate::state::State;
     use crate::{init, params};
 }
 
