@@ -63,6 +63,11 @@ impl File {
         }
     }
 
+    /// True for a tensor of floats.
+    pub fn is_float(&self, name: &str) -> bool {
+        self.header[name]["dtype"].as_str().unwrap().starts_with('F')
+    }
+
     /// Axis lengths of a tensor.
     pub fn shape(&self, name: &str) -> Vec<usize> {
         self.header[name]["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect()

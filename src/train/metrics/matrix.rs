@@ -5,6 +5,7 @@
 use std::fmt;
 use std::panic::Location;
 
+use super::scores::check_names;
 use crate::error::{Error, Result};
 
 /// Most classes of a matrix; its counts take 8 bytes a pair of classes, 800 MB here.
@@ -26,6 +27,8 @@ pub struct ConfusionMatrix {
     classes: usize,
     /// Row: the label; column: the prediction.
     counts: Vec<u64>,
+    /// One a class, or none.
+    names: Vec<String>,
 }
 
 /// Figures of one class, or their average over classes.
@@ -56,7 +59,28 @@ impl ConfusionMatrix {
                 next: "pass the number of classes of the data set",
             });
         }
-        Ok(ConfusionMatrix { classes, counts: vec![0; classes * classes] })
+        Ok(ConfusionMatrix { classes, counts: vec![0; classes * classes], names: vec![] })
+    }
+
+    /// A matrix of these counts, row by row.
+    pub(super) fn of_counts(classes: usize, counts: &[u64], names: &[String]) -> Self {
+        ConfusionMatrix { classes, counts: counts.to_vec(), names: names.to_vec() }
+    }
+
+    /// Names the classes, in order, for [`report`](Self::report) and whoever shows the matrix.
+    ///
+    /// # Errors
+    /// [`Error::Value`] unless there is one name a class.
+    #[track_caller]
+    pub fn names(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Result<Self> {
+        self.names = names.into_iter().map(Into::into).collect();
+        check_names("ConfusionMatrix::names", &self.names, self.classes, Location::caller())?;
+        Ok(self)
+    }
+
+    /// The name of a class; its number unless it has one.
+    pub fn class_name(&self, class: usize) -> String {
+        self.names.get(class).cloned().unwrap_or_else(|| class.to_string())
     }
 
     /// Counts one sample.
@@ -173,7 +197,7 @@ impl ConfusionMatrix {
         let mut report =
             format!("{:>12}  {:>9} {:>9} {:>9} {:>9}\n\n", "", "precision", "recall", "f1-score", "support");
         for (class, scores) in self.scores().iter().enumerate() {
-            report += &row(&class.to_string(), scores);
+            report += &row(&self.class_name(class), scores);
         }
         let (accuracy, total) = (self.accuracy(), self.total());
         report += &format!("\n{:>12}  {:>9} {:>9} {accuracy:>9.2} {total:>9}\n", "accuracy", "", "");
