@@ -46,6 +46,8 @@ pub struct Chart {
     x: String,
     y: String,
     is_log: bool,
+    /// Width and height, without rows of names.
+    size: [f64; 2],
     lines: Vec<(String, Vec<(f64, f64)>)>,
 }
 
@@ -59,7 +61,8 @@ struct Axis {
 impl Chart {
     /// A chart without lines.
     pub fn new(title: impl Into<String>) -> Chart {
-        Chart { title: title.into(), x: String::new(), y: String::new(), is_log: false, lines: vec![] }
+        let size = [WIDTH, HEIGHT];
+        Chart { title: title.into(), x: String::new(), y: String::new(), is_log: false, size, lines: vec![] }
     }
 
     /// Names the axes, with their units.
@@ -72,17 +75,24 @@ impl Chart {
         Chart { is_log: true, ..self }
     }
 
+    /// Width and height in the units in which letters are 12 high, 720 by 420 unless this is called; at least 240 by 180.
+    pub fn size(self, width: f64, height: f64) -> Chart {
+        // NaN is the least too.
+        Chart { size: [width.max(240.0), height.max(180.0)], ..self }
+    }
+
     /// Adds a line through `points`.
     pub fn line(mut self, name: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Chart {
         self.lines.push((name.into(), points.into_iter().collect()));
         self
     }
 
-    /// The text of the SVG file, 720 by 420 and a little more for each row of names.
+    /// The text of the SVG file, a little higher than its [`size`](Chart::size) for each row of names.
     pub fn svg(&self) -> String {
         let (legend, rows) = self.legend();
         let top = TITLE + rows * ROW;
-        let (height, bottom, right) = (HEIGHT + rows * ROW, HEIGHT + rows * ROW - BOTTOM, WIDTH - RIGHT);
+        let [width, plain] = self.size;
+        let (height, bottom, right) = (plain + rows * ROW, plain + rows * ROW - BOTTOM, width - RIGHT);
         let drawn = || self.lines.iter().flat_map(|(_, points)| points.iter().filter_map(|&point| self.seen(point)));
         let (x, y) = (Axis::linear(drawn().map(|point| point.0), false), self.vertical(drawn().map(|point| point.1)));
         let across = |number: f64| LEFT + (number - x.low) / (x.high - x.low) * (right - LEFT);
@@ -90,9 +100,9 @@ impl Chart {
 
         let title = escaped(&self.title);
         let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
              class=\"kiln-chart\" role=\"img\">\n\
-             <title>{title}</title>\n{}<rect class=\"ground\" width=\"{WIDTH}\" height=\"{height}\"/>\n\
+             <title>{title}</title>\n{}<rect class=\"ground\" width=\"{width}\" height=\"{height}\"/>\n\
              <text class=\"title\" x=\"{LEFT}\" y=\"26\">{title}</text>\n{legend}",
             style()
         );
@@ -146,7 +156,7 @@ impl Chart {
         }
         for (index, (name, _)) in self.lines.iter().enumerate() {
             let width = 40.0 + name.chars().count() as f64 * LETTER;
-            if at > LEFT && at + width > WIDTH - RIGHT {
+            if at > LEFT && at + width > self.size[0] - RIGHT {
                 (at, row) = (LEFT, row + 1.0);
             }
             let middle = TITLE + row * ROW;
