@@ -43,7 +43,7 @@ impl Phase {
         ["record", "key", "plan", "compile", "encode", "submit", "wait"][self as usize]
     }
 
-    fn meaning(self) -> &'static str {
+    pub(crate) fn meaning(self) -> &'static str {
         [
             "recording ops in the program's calls",
             "collecting what was recorded, finding its plan",

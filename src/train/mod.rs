@@ -5,6 +5,7 @@ pub mod checkpoint;
 mod json;
 pub mod metrics;
 pub mod mix;
+pub mod records;
 mod safetensors;
 mod trainer;
 
