@@ -11,7 +11,7 @@ train:
 # In release, so that examples and tests share one build.
 test:
 	scripts/ensure-driver.sh
-	cargo test --release
+	cargo test --release --features full
 
 # Kills train_cnn at random, fills its disk, shares its checkpoint and takes its memory away, and compares what it ends with
 # bit for bit; ends with a table. Not part of the tests: it takes the minutes it is given.

@@ -28,4 +28,4 @@ fi
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 tar -xzf "$crate" -C "$folder"
-CARGO_TARGET_DIR=$PWD/target cargo check --release --examples --benches --manifest-path "$folder"/kiln-ml-*/Cargo.toml
+CARGO_TARGET_DIR=$PWD/target cargo check --release --examples --benches --features full --manifest-path "$folder"/kiln-ml-*/Cargo.toml
