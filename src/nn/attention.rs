@@ -171,7 +171,7 @@ impl MultiHeadAttention {
 
     /// The same of new positions `x` `[batch, new, features]`, as for evaluation: each sees those in front of it, in `cache` and in `x`. Keys
     /// and values of `x` go into layer `layer` of the cache; [`KeyValueCache::advance`], once all layers have been called, makes them
-    /// positions of the past. The plan is the same whatever the cache holds.
+    /// positions of the past. No shape depends on what the cache holds.
     ///
     /// # Errors
     /// As [`MultiHeadAttention::attend`], and [`crate::Error::Value`] where the cache has no such layer or no room for `x`,

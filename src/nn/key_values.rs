@@ -8,9 +8,8 @@ use crate::tensor::Tensor;
 
 /// Keys and values of the positions so far, of each layer: what makes a new token cost one position instead of all of them.
 ///
-/// Room for `capacity` positions is taken at once, and where the next position goes travels as a host number. So shapes never change, and
-/// neither does the plan: sampling compiles once for a prompt of a length and once for a token. Each token attends over the whole capacity,
-/// of which it sees what there is.
+/// Room for `capacity` positions is taken at once, and where the next position goes travels as a host number. So shapes never change: the
+/// first few tokens make plans, and all later ones run them. Each token attends over the whole capacity, of which it sees what there is.
 ///
 /// A cache is made by [`super::MultiHeadAttention::cache`] or [`super::TransformerEncoder::cache`], is filled by their `_cached` methods, and
 /// belongs to no store: steps do not change it and checkpoints do not keep it. Once parameters change, what it holds is out of date.
