@@ -33,8 +33,8 @@
 //! the device until they are read, and are worked out on the host.
 //!
 //! **When.** In a loop that trains, update before the optimizer's step: the step's one submission computes the totals
-//! too. Elsewhere an update submits what the one before it has recorded. From the second batch on plans are found, not
-//! made; another length of the last batch is another plan.
+//! too. Elsewhere, and for what depends on targets alone, an update submits what the one before it has recorded. From
+//! the second batch on plans are found, not made; another length of the last batch is another plan.
 //!
 //! **Checkpoints.** [`Metrics`] is a [`Part`](super::checkpoint::Part): a run that stops within an epoch goes on with
 //! the same totals.

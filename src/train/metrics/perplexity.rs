@@ -35,7 +35,7 @@ impl Metric for Perplexity {
         "perplexity".into()
     }
 
-    /// Counts of tokens and of ignored ones; the sum of cross-entropies.
+    /// Counts of tokens and of ignored ones, where the shapes do not tell; the sum of cross-entropies.
     fn observe(&self, predictions: &Tensor, targets: &Tensor, _: Option<&Tensor>) -> Result<Observation> {
         let logits = rows("Perplexity", predictions, targets)?;
         let flat = flat_targets("Perplexity", targets)?;
@@ -43,16 +43,14 @@ impl Metric for Perplexity {
             CrossEntropyOptions { ignore: self.ignore, reduction: Reduction::Sum, ..CrossEntropyOptions::default() };
         // Uploaded targets as they are, for they can be checked before anything runs.
         let labels = targets.reshape(flat.dims());
-        let sum = logits.cross_entropy_with(&labels, &options);
-        let ignored = match self.ignore {
-            Some(ignored) => flat.eq(ignored).cast(DType::U32),
-            None => flat.device().full(flat.dims(), 0.0, DType::U32),
-        };
-        let (counts, sums) = (ignored.bincount(2), sum.reshape(&[1]));
-        Ok(Observation { counts: Some(counts), sums: Some(sums), ..Observation::default() })
+        let sums = Some(logits.cross_entropy_with(&labels, &options).reshape(&[1]));
+        let counts = self.ignore.map(|ignored| flat.eq(ignored).cast(DType::U32).bincount(2));
+        let items = if counts.is_none() { flat.dims().elements() as u64 } else { 0 };
+        Ok(Observation { items, counts, sums, ..Observation::default() })
     }
 
     fn figure(&self, totals: &Totals) -> Result<Figure> {
-        Ok(Figure::new((totals.sums[0] / totals.counts[0] as f64).exp()))
+        let tokens = totals.counts.first().copied().unwrap_or(totals.items);
+        Ok(Figure::new((totals.sums[0] / tokens as f64).exp()))
     }
 }

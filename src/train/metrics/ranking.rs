@@ -85,7 +85,9 @@ fn by_class(totals: &Totals, figure: fn(&[(f64, bool)]) -> f64) -> Figure {
     if classes == 1 {
         return Figure::new(each[0]);
     }
-    let known: Vec<f64> = each.iter().copied().filter(|value| !value.is_nan()).collect();
+    // Classes that have no figure are left out; scores that are no numbers are not passed over in silence.
+    let is_nan = totals.rows.iter().any(|batch| batch[0].data.iter().any(|score| score.is_nan()));
+    let known: Vec<f64> = each.iter().copied().filter(|value| is_nan || !value.is_nan()).collect();
     let value = known.iter().sum::<f64>() / known.len() as f64;
     let by_class = each.into_iter().enumerate().map(|(class, value)| (class.to_string(), value)).collect();
     Figure { value, by_class, ..Figure::default() }

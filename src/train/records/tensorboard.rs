@@ -131,12 +131,12 @@ impl TensorBoard {
                 Value::String(text) => (1, Message::new().bytes(3, text)),
                 other => (1, Message::new().bytes(3, other.to_string())),
             };
-            experiment = experiment.message(5, Message::new().bytes(1, name).int(4, kind));
+            experiment = experiment.message(4, Message::new().bytes(1, name).int(4, kind));
             session = session.message(1, Message::new().bytes(1, name).message(2, value));
         }
         for metric in metrics {
             let name = Message::new().bytes(2, metric);
-            experiment = experiment.message(6, Message::new().message(1, name));
+            experiment = experiment.message(5, Message::new().message(1, name));
         }
         for (tag, field, content) in
             [("_hparams_/experiment", 2, experiment), ("_hparams_/session_start_info", 3, session)]
