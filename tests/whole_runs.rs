@@ -196,6 +196,10 @@ fn train_cnn(changes: &[(&str, &str)]) -> Command {
         let mut cargo = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()));
         cargo.args(["build", "--quiet", "--example", "train_cnn", "--target-dir"]).arg(profile.parent().unwrap());
         cargo.args(profile.ends_with("release").then_some("--release")).current_dir(env!("CARGO_MANIFEST_DIR"));
+        // Other features than the tests' would be another library to build.
+        if cfg!(all(feature = "csv", feature = "images", feature = "progress", feature = "signals")) {
+            cargo.args(["--features", "full"]);
+        }
         assert!(cargo.status().unwrap().success());
         profile.join("examples").join("train_cnn")
     });

@@ -9,11 +9,10 @@
 //
 // An invocation takes EACH columns side by side, which share what is read of the run.
 //
-// Asks for: `alias W`; `const EACH: u32`, which divides the columns; `const ONE_BLOCK`, true where there is one `outer`; `fn empty() -> W`;
-// `fn joined(a: W, b: W) -> W`; `fn of_chunk(at: u32) -> W`, where p.chunks is not 0; `store(at, value)`.
+// Asks for: `alias W`; `const EACH: u32`, which divides the columns; `totals`, a private array of EACH of W, in whose type no alias may
+// be; `const ONE_BLOCK`, true where there is one `outer`; `fn empty() -> W`; `fn joined(a: W, b: W) -> W`; `fn of_chunk(at: u32) -> W`,
+// where p.chunks is not 0; `store(at, value)`.
 // Workgroups: ceil(units / 64). Iterations: (2 chunk + count / chunk) EACH.
-
-var<private> totals: array<W, EACH>;
 
 fn add_row(at: u32) {
     for (var k = 0u; k < EACH; k++) {

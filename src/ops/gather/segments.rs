@@ -145,7 +145,9 @@ impl Segments {
         let of_chunk = if chunks > 0 { "$partial$[at]" } else { "$empty$()" };
         let of_chunk = format!("fn $of_chunk$(at: u32) -> $W$ {{\n    return {of_chunk};\n}}\n");
         let shader = with_sum(Shader::of(&[&SUM])).item(Item::new("of_chunk", of_chunk)).item(stored(lanes));
-        let shader = shader.constant("EACH", each).constant("ONE_BLOCK", outer == 1);
+        // In a merged text arrays of two aliases of one type would be two types.
+        let totals = Item::new("totals", format!("var<private> $totals$: array<{wide}, {each}>;\n"));
+        let shader = shader.constant("EACH", each).constant("ONE_BLOCK", outer == 1).item(totals);
         let mut sum = kernel("gather.sum", shader, units);
         sum.bind(Binding::read(order), "order", "u32");
         sum.bind(Binding::read(runs), "runs", "vec2<u32>");

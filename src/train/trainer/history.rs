@@ -40,7 +40,7 @@ impl Record {
     }
 
     /// What [`Record::to_json`] gave.
-    pub(in crate::train) fn of_json(value: &Value) -> Option<Record> {
+    pub(crate) fn of_json(value: &Value) -> Option<Record> {
         let named = |(name, x): (&String, &Value)| Some((name.clone(), number_of(x)?));
         Some(Record {
             epoch: value["epoch"].as_u64()?,
