@@ -31,12 +31,15 @@ impl Metrics {
     }
 
     /// Adds a metric under its own name.
+    #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "a set is built as a `Sequential` is")]
     pub fn add(self, metric: impl Metric + 'static) -> Metrics {
         let name = metric.name();
         self.add_as(name, metric)
     }
 
     /// Adds a metric under another name. No two may have one name: [`Metrics::update`] refuses that.
+    #[must_use]
     pub fn add_as(mut self, name: impl Into<String>, metric: impl Metric + 'static) -> Metrics {
         let (name, metric) = (name.into(), Box::new(metric));
         self.entries.push(Entry { name, metric, totals: Accumulated::default() });
