@@ -83,14 +83,14 @@ fn train(lr: f64, folder: &Path) -> anyhow::Result<()> {
             let loss = logits.cross_entropy(&labels);
             training.update(&logits, &labels)?;
             adamw.step(&loss)?;
-            loss_sum = loss_sum + loss.detach() * batch.len() as f64;
+            loss_sum += loss.detach() * batch.len() as f64;
         }
         let mut val_loss_sum = device.zeros(&[]);
         validation.reset();
         for batch in digits.test.batches(90) {
             let labels = device.labels(&batch.labels);
             let logits = no_grad(|| forward(&batch, Mode::Eval));
-            val_loss_sum = val_loss_sum + logits.cross_entropy_sum(&labels);
+            val_loss_sum += logits.cross_entropy_sum(&labels);
             validation.update(&logits, &labels)?;
         }
         // Read once an epoch.
