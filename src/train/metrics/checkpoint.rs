@@ -8,7 +8,7 @@ use crate::dtype::DType;
 use crate::error::Result;
 use crate::train::checkpoint::{Commit, Part, PartReader, PartWriter};
 
-/// The names of what is held, in the order of [`Accumulated::all`]; files have no NaN, so its places are in the state.
+/// The names of what is held, in the order of `Accumulated::all`; files have no NaN, so its places are in the state.
 impl Part for Metrics {
     fn kind(&self) -> &str {
         "metrics"
