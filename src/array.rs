@@ -38,6 +38,11 @@ impl Array {
 /// Splits `out` in one run a core and calls `work(first index, run)` on each; small outputs stay on this thread.
 /// The values cannot depend on the number of cores, because each is computed by one call of `work`'s inner loop.
 pub fn parallel(out: &mut [f64], work: impl Fn(usize, &mut [f64]) + Sync) {
+    spread(out, &work);
+}
+
+// What starts threads is compiled once, not for each caller: only `work` is.
+fn spread(out: &mut [f64], work: &(dyn Fn(usize, &mut [f64]) + Sync)) {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     if out.len() < 256 || cores == 1 {
         return work(0, out);
@@ -45,7 +50,6 @@ pub fn parallel(out: &mut [f64], work: impl Fn(usize, &mut [f64]) + Sync) {
     let run = out.len().div_ceil(cores);
     std::thread::scope(|scope| {
         for (i, chunk) in out.chunks_mut(run).enumerate() {
-            let work = &work;
             scope.spawn(move || work(i * run, chunk));
         }
     });

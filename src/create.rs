@@ -179,7 +179,7 @@ impl Device {
     fn constant(&self, shape: &[usize], dtype: DType, fill: Fill) -> Tensor {
         let at = Location::caller();
         match Shape::new(shape) {
-            Some(shape) => Tensor::record(self, Constant { shape, dtype, fill }, &[], at),
+            Some(shape) => Tensor::record(self, Arc::new(Constant { shape, dtype, fill }), &[], at),
             None => Tensor::invalid(self, too_large(shape).at("constant", at), at),
         }
     }

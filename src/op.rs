@@ -275,15 +275,12 @@ pub struct Case {
 impl Case {
     /// A differentiable case with the default pointwise bound of 1e-6.
     pub fn new(name: impl Into<String>, build: impl Fn(&[Tensor]) -> Tensor + Send + Sync + 'static) -> Case {
+        Case::of(name.into(), Arc::new(build))
+    }
+
+    fn of(name: String, build: Build) -> Case {
         let bound = Tolerance::Pointwise { absolute: 1e-6, relative: 1e-6 };
-        Case {
-            name: name.into(),
-            inputs: vec![],
-            build: Arc::new(build),
-            tolerance: bound,
-            gradient_tolerance: bound,
-            differentiable: true,
-        }
+        Case { name, inputs: vec![], build, tolerance: bound, gradient_tolerance: bound, differentiable: true }
     }
 
     /// Adds an f32 input of standard normals.

@@ -63,7 +63,7 @@ pub(crate) fn is_mixed(inputs: &[&Tensor]) -> bool {
 }
 
 /// The f16 ones of `inputs` as f32 where mixed precision wants that of `op`; `None` where they are fine as they are.
-fn widened(op: &impl Op, inputs: &[&Tensor]) -> Option<Vec<Tensor>> {
+fn widened(op: &dyn Op, inputs: &[&Tensor]) -> Option<Vec<Tensor>> {
     let half = |input: &&Tensor| input.node.meta.dtype == DType::F16;
     if op.casting() == Casting::Own || !inputs.iter().any(half) || !is_mixed(inputs) {
         return None;
@@ -158,7 +158,7 @@ impl Tensor {
             let problem = Problem::Value("no inputs".into(), "pass at least one tensor");
             return Tensor::invalid(&Device::cpu(), problem.at(op.name(), at), at);
         };
-        Tensor::record(&first.node.device.clone(), op, inputs, at)
+        Tensor::record(&first.node.device.clone(), Arc::new(op), inputs, at)
     }
 
     /// Records `op`, which has `N` results, on `inputs`.
@@ -190,7 +190,13 @@ impl Tensor {
         (0..op.result_metas().len()).map(|number| Tensor::of_result(&op, number)).collect()
     }
 
-    pub(crate) fn record(device: &Device, op: impl Op, inputs: &[&Tensor], at: &'static Location<'static>) -> Tensor {
+    // Of any op: compiled once, not for each.
+    pub(crate) fn record(
+        device: &Device,
+        op: Arc<dyn Op>,
+        inputs: &[&Tensor],
+        at: &'static Location<'static>,
+    ) -> Tensor {
         let _span = device.span(Phase::Record, op.name());
         for input in inputs {
             if input.node.error().is_some() {
@@ -201,7 +207,7 @@ impl Tensor {
                 return Tensor::invalid(device, Error::Device { op: op.name(), at, left, right }, at);
             }
         }
-        if let Some(wide) = widened(&op, inputs) {
+        if let Some(wide) = widened(&*op, inputs) {
             return Tensor::record(device, op, &wide.iter().collect::<Vec<_>>(), at);
         }
         let mut metas = [Meta { shape: Shape::SCALAR, dtype: DType::F32 }; 4];
@@ -233,7 +239,7 @@ impl Tensor {
             && inputs.iter().any(|input| input.node.requires_grad);
         let flow = if requires_grad { Flow::Through } else { Flow::Nothing };
         let inputs = inputs.iter().map(|input| input.node.clone()).collect();
-        let node = Node::new(device, meta, Source::Op(Arc::new(op)), inputs, flow, at).with_results(&results);
+        let node = Node::new(device, meta, Source::Op(op), inputs, flow, at).with_results(&results);
         Tensor::of_result(&Arc::new(node), 0)
     }
 

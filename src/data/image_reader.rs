@@ -5,8 +5,9 @@ use std::io::{Cursor, Read};
 use std::path::Path;
 
 use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader as Decoder, Limits};
-use fast_image_resize::images::{Image as Resized, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{InnerPixel, U8, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use super::image::{Image, shorter};
 use crate::error::{Error, Result};
@@ -201,13 +202,23 @@ fn ends(bytes: &[u8]) -> bool {
 
 /// Pixels of another size: bilinear, and a mean of what is covered where the image shrinks.
 fn resized(raw: &[u8], channels: usize, from: [usize; 2], to: [usize; 2]) -> Result<Vec<u8>, String> {
-    let kind = if channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
+    match channels {
+        1 => resized_pixels::<U8>(raw, from, to),
+        _ => resized_pixels::<U8x3>(raw, from, to),
+    }
+}
+
+/// By the kind of pixel: the resizer that finds it out by itself is compiled for a dozen kinds, a quarter of this crate's code.
+fn resized_pixels<P: InnerPixel + PixelTrait>(raw: &[u8], from: [usize; 2], to: [usize; 2]) -> Result<Vec<u8>, String> {
     let side = |side: usize| u32::try_from(side).map_err(|_| format!("a side of {side} pixels"));
-    let source = ImageRef::new(side(from[1])?, side(from[0])?, raw, kind).map_err(|error| error.to_string())?;
-    let mut target = Resized::new(side(to[1])?, side(to[0])?, kind);
+    let (width, height) = (side(to[1])?, side(to[0])?);
+    let source =
+        TypedImageRef::<P>::from_buffer(side(from[1])?, side(from[0])?, raw).map_err(|error| error.to_string())?;
+    let mut pixels = vec![0; to[0] * to[1] * P::size()];
+    let mut target = TypedImage::<P>::from_buffer(width, height, &mut pixels).map_err(|error| error.to_string())?;
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
-    Resizer::new().resize(&source, &mut target, &options).map_err(|error| error.to_string())?;
-    Ok(target.into_vec())
+    Resizer::new().resize_typed(&source, &mut target, &options).map_err(|error| error.to_string())?;
+    Ok(pixels)
 }
 
 /// Channel by channel, and in [0, 1].

@@ -155,7 +155,7 @@ impl Tensor {
     #[track_caller]
     pub fn detach(&self) -> Tensor {
         let at = Location::caller();
-        no_grad(|| Tensor::record(self.device(), Detach, &[self], at))
+        no_grad(|| Tensor::record(self.device(), Arc::new(Detach), &[self], at))
     }
 
     /// The same value as a new leaf that gradients can be asked for; history ends here.

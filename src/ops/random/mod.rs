@@ -7,6 +7,7 @@ mod normal;
 pub use normal::Normals;
 
 use std::panic::Location;
+use std::sync::Arc;
 
 use crate::array::Array;
 use crate::device::Device;
@@ -104,7 +105,7 @@ fn random_bits(device: &Device, shape: Shape, draws: &Draws) -> Tensor {
     let words = [seed as u32, (seed >> 32) as u32, draw as u32, (draw >> 32) as u32];
     let source = Source::Operand { value: words.map(f64::from), words };
     let counter = Tensor::leaf(device, scalar(DType::U32), source, at);
-    Tensor::record(device, RandomBits { shape }, &[&counter], at)
+    Tensor::record(device, Arc::new(RandomBits { shape }), &[&counter], at)
 }
 
 impl Op for RandomBits {
