@@ -8,10 +8,10 @@ train:
 	cargo run --release --example train_cnn -- $(ARGS)
 
 # Compares the GPU with the CPU reference, so it needs a driver (a software one does) and fails without.
-# In release, so that examples and tests share one build.
+# In a profile of its own, which CI has, too: this crate is optimised less, its dependencies as in release.
 test:
 	scripts/ensure-driver.sh
-	cargo test --release --features full
+	cargo test --profile checks --features full
 
 # Kills train_cnn at random, fills its disk, shares its checkpoint and takes its memory away, and compares what it ends with
 # bit for bit; ends with a table. Not part of the tests: it takes the minutes it is given.

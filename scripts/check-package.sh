@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the package that a registry would get, lists it, compiles what is in it, and fails where it is above 8 MB or holds the
-# data of tests. In release and for the same targets as `cargo clippy --all-targets`, so that no dependency is built again.
+# data of tests. In the profile of CI and for the same targets as `cargo clippy --all-targets`, so that no dependency is built again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,4 +28,4 @@ fi
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 tar -xzf "$crate" -C "$folder"
-CARGO_TARGET_DIR=$PWD/target cargo check --release --examples --benches --features full --manifest-path "$folder"/kiln-ml-*/Cargo.toml
+CARGO_TARGET_DIR=$PWD/target cargo check --profile checks --examples --benches --features full --manifest-path "$folder"/kiln-ml-*/Cargo.toml

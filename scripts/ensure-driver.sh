@@ -99,7 +99,7 @@ case "$(uname -s)" in
   Darwin) say "macOS brings Metal: nothing to install"; exit 0 ;;
   MINGW* | MSYS* | CYGWIN*) say "Windows brings DirectX 12: nothing to install"; exit 0 ;;
   Linux) ;;
-  *) say "on $(uname -s): install Vulkan and EGL drivers by Mesa, then run \`cargo test --release --features full\`"; exit 1 ;;
+  *) say "on $(uname -s): install Vulkan and EGL drivers by Mesa, then run \`cargo test --profile checks --features full\`"; exit 1 ;;
 esac
 
 look

@@ -1,6 +1,6 @@
 //! Random programs through the emitter: shapes, strides and dtypes that no op's cases think of.
 //!
-//! `KILN_PROGRAMS=20000 cargo test --release --test emitter` tries more of them.
+//! `KILN_PROGRAMS=20000 cargo test --profile checks --test emitter` tries more of them.
 
 mod common;
 

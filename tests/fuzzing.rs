@@ -1,6 +1,6 @@
 //! The targets of `fuzz/` on seeded inputs: a bounded number in every test run, any number by hand.
 //!
-//! `FUZZ_INPUTS=1000000 cargo test --release --test fuzzing` tries so many for each target, `FUZZ_SECONDS=3600` for so long
+//! `FUZZ_INPUTS=1000000 cargo test --profile checks --test fuzzing` tries so many for each target, `FUZZ_SECONDS=3600` for so long
 //! at most, `FUZZ_SEED=2` others, and `FUZZ_ONE=weights:17` a single one, which is how a failure is tried again and made
 //! smaller.
 

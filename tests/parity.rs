@@ -1,6 +1,6 @@
 //! Every case of every op, forward and gradient, on a GPU against the f64 reference.
 //!
-//! `KILN_CASE=softmax cargo test --release --test parity` runs the cases with the word in their name, whatever its case.
+//! `KILN_CASE=softmax cargo test --profile checks --test parity` runs the cases with the word in their name, whatever its case.
 
 mod common;
 

@@ -1,7 +1,7 @@
 //! Every shader text that the ops' cases and a training step use translates to SPIR-V, MSL and HLSL, for every kind of
 //! device, without a driver; and Chrome's compiler, where it is there, takes all that a browser could get.
 //!
-//! `KILN_CASE=softmax KILN_TEXTS=target/texts cargo test --release --test portability` writes the texts of an op.
+//! `KILN_CASE=softmax KILN_TEXTS=target/texts cargo test --profile checks --test portability` writes the texts of an op.
 
 mod common;
 #[path = "common/tint.rs"]

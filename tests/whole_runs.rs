@@ -193,9 +193,14 @@ fn train_cnn(changes: &[(&str, &str)]) -> Command {
     let program = PROGRAM.get_or_init(|| {
         let test = std::env::current_exe().unwrap();
         let profile = test.ancestors().nth(2).unwrap();
+        // The folder of a profile has its name, but for one.
+        let name = match profile.file_name().and_then(|name| name.to_str()) {
+            Some("debug") | None => "dev",
+            Some(name) => name,
+        };
         let mut cargo = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()));
-        cargo.args(["build", "--quiet", "--example", "train_cnn", "--target-dir"]).arg(profile.parent().unwrap());
-        cargo.args(profile.ends_with("release").then_some("--release")).current_dir(env!("CARGO_MANIFEST_DIR"));
+        cargo.args(["build", "--quiet", "--example", "train_cnn", "--profile", name]);
+        cargo.arg("--target-dir").arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
         // Other features than the tests' would be another library to build.
         if cfg!(all(feature = "csv", feature = "images", feature = "progress", feature = "signals")) {
             cargo.args(["--features", "full"]);
