@@ -92,6 +92,13 @@ pub enum Precision {
     Mixed,
 }
 
+/// `full` or `mixed`, as command lines have it.
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Precision::Full { "full" } else { "mixed" })
+    }
+}
+
 impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

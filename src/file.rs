@@ -46,7 +46,7 @@ pub(crate) fn replace(
 ) -> Result<()> {
     let target = resolve(path).map_err(|error| Error::io(path, "write", error))?;
     let mode = check_kind(&target).map_err(|error| Error::io(path, "replace", error))?;
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(&target);
     let prefix = prefix(&target);
     remove_leftovers(folder, &prefix);
     let (file, temporary) = create(folder, &prefix).map_err(|error| Error::io(path, "write", error))?;
@@ -61,6 +61,54 @@ pub(crate) fn replace(
         Durability::Power => sync_folder(folder).map_err(|error| Error::io(folder, "write", error)),
         Durability::Process => Ok(()),
     }
+}
+
+/// Puts a text in the place of the file at `path`, all or nothing, and makes its folder.
+///
+/// # Errors
+/// [`Error::Io`]; an old file is then still whole.
+pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
+    make_folder(path)?;
+    replace(path, Durability::Process, |to| {
+        to.write_all(text.as_bytes()).map_err(|error| Error::io(path, "write", error))
+    })
+}
+
+/// Makes the folder of the file at `path`.
+///
+/// # Errors
+/// [`Error::Io`] that names the folder.
+pub(crate) fn make_folder(path: &Path) -> Result<()> {
+    let folder = folder_of(path);
+    fs::create_dir_all(folder).map_err(|error| Error::io(folder, "make", error))
+}
+
+/// Makes sure that a file can be written at `path`, before hours are spent on what is to go there. Its folder is made. A
+/// file that is there stays as it is, and what is no file, such as a pipe, is left alone.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(crate) fn try_to_write(path: &Path) -> Result<()> {
+    let refused = |error| Error::io(path, "write", error);
+    if path.is_dir() || path.file_name().is_none() {
+        return Err(refused(io::Error::new(ErrorKind::IsADirectory, "it is a folder")));
+    }
+    make_folder(path)?;
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() => drop(OpenOptions::new().append(true).open(path).map_err(refused)?),
+        Ok(_) => return Ok(()),
+        Err(_) => {}
+    }
+    // A disk that is full takes an empty file, and no page.
+    let (mut file, probe) = create(folder_of(path), ".kiln-probe-").map_err(refused)?;
+    let tried = file.write_all(&[0; 4096]);
+    // One that cannot be removed is in nobody's way.
+    let _ = fs::remove_file(&probe);
+    tried.map_err(refused)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn fill(

@@ -1,16 +1,19 @@
 //! The command line.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use kiln::init::{Fan, Init, Nonlinearity};
+use kiln::prelude::Precision;
+use kiln::train::Every;
 
 /// Trains a two-convolution network on images of digits, on any GPU or on the CPU reference.
 #[derive(Debug, Clone, Parser)]
 #[command(after_help = "Examples:\n  \
     train_cnn                                       the embedded 8x8 digits, best device, a few seconds\n  \
     train_cnn --data mnist --data-dir DIR --epochs 1  the original MNIST files\n  \
+    train_cnn --data folder --data-dir DIR          PNG and JPEG files, a folder a class (with the feature `images`)\n  \
     train_cnn --device vulkan --optimizer sgd --lr 0.05 --momentum 0.9\n  \
     train_cnn --checkpoint run.safetensors          saves weights, optimizer and position after every epoch\n  \
     train_cnn --checkpoint run.safetensors --checkpoint-every 5m   and every five minutes\n  \
@@ -20,10 +23,10 @@ use kiln::init::{Fan, Init, Nonlinearity};
     KILN_DEVICE chooses the device where --device does not; KILN_DATA is the default of --data-dir; KILN_PROFILE=on\n\
     prints where the time went.")]
 pub struct Args {
-    /// Images to learn from.
-    #[arg(long, value_enum, default_value = "digits")]
-    pub data: Data,
-    /// Folder with the gzip IDX files of MNIST or Fashion-MNIST.
+    /// Images to learn from: embedded ones of 8x8, 70,000 of 28x28 from files, or PNG and JPEG files, a folder a class.
+    #[arg(long, default_value = "digits", value_parser = ["digits", "mnist", "fashion-mnist", "folder"])]
+    pub data: String,
+    /// Folder with the gzip IDX files of MNIST or Fashion-MNIST, or with a folder of images for each class.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// `auto`, `cpu`, a back end (vulkan, metal, dx12, gl) or part of an adapter's name.
@@ -32,9 +35,12 @@ pub struct Args {
     /// List the devices and stop.
     #[arg(long)]
     pub list_devices: bool,
-    /// Passes over the training images [default: 20 for digits, 1 for the others].
+    /// Passes over the training images [default: 1 for mnist and fashion-mnist, 20 for the others].
     #[arg(long)]
     pub epochs: Option<u64>,
+    /// Two passes, whatever `--epochs` says: enough to see that all works.
+    #[arg(long)]
+    pub quick: bool,
     /// Stop after this many steps in all.
     #[arg(long, value_name = "N")]
     pub max_steps: Option<u64>,
@@ -45,8 +51,8 @@ pub struct Args {
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
     /// Update rule.
-    #[arg(long, value_enum, default_value = "adamw")]
-    pub optimizer: Rule,
+    #[arg(long, default_value = "adamw", value_parser = ["adamw", "sgd"])]
+    pub optimizer: String,
     /// Learning rate at the start; it falls to a tenth along a half cosine.
     #[arg(long, default_value_t = 3e-3)]
     pub lr: f64,
@@ -66,11 +72,11 @@ pub struct Args {
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
     /// f32 throughout, or f16 activations and products with f32 weights and a scaled loss.
-    #[arg(long, value_enum, default_value = "full")]
-    pub precision: Mix,
+    #[arg(long, default_value = "full", value_parser = one_of([("full", Precision::Full), ("mixed", Precision::Mixed)]))]
+    pub precision: Precision,
     /// Initial weights.
-    #[arg(long, value_enum, default_value = "kaiming-uniform")]
-    pub init: Weights,
+    #[arg(long, default_value = "kaiming-uniform", value_parser = one_of(WEIGHTS))]
+    pub init: Init,
     /// Where to save the weights at the end.
     #[arg(long, value_name = "FILE", default_value = "target/train_cnn.safetensors")]
     pub out: PathBuf,
@@ -78,7 +84,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
     /// Save the checkpoint after so many steps too, or after so much time (30s, 5m, 2h).
-    #[arg(long, value_name = "N|TIME", requires = "checkpoint", value_parser = Every::parse)]
+    #[arg(long, value_name = "N|TIME", requires = "checkpoint")]
     pub checkpoint_every: Option<Every>,
     /// Go on from a checkpoint. What belongs to it (data, batch size, seed, optimizer, precision) must be as it was.
     #[arg(long, value_name = "FILE")]
@@ -97,111 +103,28 @@ pub struct Args {
     pub json: Option<PathBuf>,
 }
 
-/// How often a checkpoint is saved within an epoch.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Every {
-    /// After so many steps.
-    Steps(u64),
-    /// At the first step after so much time.
-    Time(Duration),
-}
+const RELU: Nonlinearity = Nonlinearity::Relu;
+/// Initial weights by name: He's for ReLU, Glorot's, orthogonal ones.
+const WEIGHTS: [(&str, Init); 5] = [
+    ("kaiming-uniform", Init::KaimingUniform { fan: Fan::In, nonlinearity: RELU }),
+    ("kaiming-normal", Init::KaimingNormal { fan: Fan::In, nonlinearity: RELU }),
+    ("xavier-uniform", Init::XavierUniform { gain: 1.0 }),
+    ("xavier-normal", Init::XavierNormal { gain: 1.0 }),
+    ("orthogonal", Init::Orthogonal { gain: 1.0 }),
+];
 
-impl Every {
-    fn parse(text: &str) -> Result<Every, String> {
-        let wrong = || "it is neither a number of steps (100) nor a time (30s, 5m, 2h), above 0".to_string();
-        let (number, unit) = text.split_at(text.trim_end_matches(char::is_alphabetic).len());
-        let unit = match unit {
-            "" => return number.parse().ok().filter(|&n| n > 0).map(Every::Steps).ok_or_else(wrong),
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(wrong()),
-        };
-        let seconds = number.parse::<f64>().map_err(|_| wrong())? * unit;
-        let time = Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
-        if time.is_zero() { Err(wrong()) } else { Ok(Every::Time(time)) }
-    }
-}
-
-/// Data sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Data {
-    /// 1,797 images of 8x8, embedded.
-    Digits,
-    /// 70,000 images of 28x28, from files.
-    Mnist,
-    /// 70,000 images of clothes, from files.
-    FashionMnist,
-}
-
-/// Precisions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Mix {
-    /// f32.
-    Full,
-    /// f16 where it is enough.
-    Mixed,
-}
-
-/// Update rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Rule {
-    /// Adam with decoupled weight decay.
-    Adamw,
-    /// Stochastic gradient descent with momentum.
-    Sgd,
-}
-
-/// Initial weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Weights {
-    /// He, uniform (for ReLU).
-    KaimingUniform,
-    /// He, normal (for ReLU).
-    KaimingNormal,
-    /// Glorot, uniform.
-    XavierUniform,
-    /// Glorot, normal.
-    XavierNormal,
-    /// Orthogonal.
-    Orthogonal,
-}
-
-impl Weights {
-    pub fn init(self) -> Init {
-        let nonlinearity = Nonlinearity::Relu;
-        match self {
-            Weights::KaimingUniform => Init::KaimingUniform { fan: Fan::In, nonlinearity },
-            Weights::KaimingNormal => Init::KaimingNormal { fan: Fan::In, nonlinearity },
-            Weights::XavierUniform => Init::XavierUniform { gain: 1.0 },
-            Weights::XavierNormal => Init::XavierNormal { gain: 1.0 },
-            Weights::Orthogonal => Init::Orthogonal { gain: 1.0 },
-        }
-    }
+/// One of these values, by its name.
+fn one_of<T: Copy + Send + Sync + 'static, const N: usize>(
+    all: [(&'static str, T); N],
+) -> impl TypedValueParser<Value = T> {
+    let found = move |name: String| all.iter().find(|(own, _)| *own == name).map(|(_, value)| *value).ok_or("unknown");
+    PossibleValuesParser::new(all.map(|(name, _)| name)).try_map(found)
 }
 
 impl Args {
     /// Passes over the data, with the default of each set.
     pub fn epochs(&self) -> u64 {
-        self.epochs.unwrap_or(if self.data == Data::Digits { 20 } else { 1 })
+        let usual = if self.data.contains("mnist") { 1 } else { 20 };
+        if self.quick { 2 } else { self.epochs.unwrap_or(usual) }
     }
-
-    /// Name of the data set, as on the command line.
-    pub fn data_name(&self) -> String {
-        name(self.data)
-    }
-
-    /// Name of the update rule, as on the command line.
-    pub fn optimizer_name(&self) -> String {
-        name(self.optimizer)
-    }
-
-    /// Name of the precision, as on the command line.
-    pub fn precision_name(&self) -> String {
-        name(self.precision)
-    }
-}
-
-fn name(value: impl ValueEnum) -> String {
-    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
 }

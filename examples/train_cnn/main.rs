@@ -5,13 +5,12 @@
 mod args;
 #[path = "../common/pipe.rs"]
 mod pipe;
-mod report;
 mod run;
-mod saves;
+#[path = "../common/signals.rs"]
 mod signals;
 
 use anyhow::{Context, Result, bail};
-use args::{Args, Data};
+use args::Args;
 use clap::Parser;
 use kiln::data::{self, Splits};
 use kiln::prelude::*;
@@ -20,31 +19,18 @@ fn main() -> Result<()> {
     pipe::end_with_reader();
     let args = Args::parse();
     if args.list_devices {
-        for device in Device::list() {
-            println!("{device}");
-        }
+        Device::list().iter().for_each(|device| println!("{device}"));
         return Ok(());
     }
     let splits = load(&args)?;
-    saves::try_outputs(&args)?;
-    let device = match &args.device {
-        Some(name) => Device::named(name)?,
-        None => Device::best()?,
-    };
+    let device = args.device.as_ref().map_or_else(Device::best, |name| Device::named(name))?;
     println!("device   {}", device.info());
     if device.is_cpu() {
-        println!(
-            "         the f64 reference: right, and slow; a Vulkan driver, even a software one, is many times faster"
-        );
+        println!("         the f64 reference: right, and slow; any Vulkan driver, even a software one, is faster");
     }
     let [c, h, w] = splits.train.shape();
-    println!(
-        "data     {}: {} images to train, {} to test, {c}x{h}x{w}, {} classes",
-        args.data_name(),
-        splits.train.len(),
-        splits.test.len(),
-        splits.train.classes()
-    );
+    let (train, test, classes) = (splits.train.len(), splits.test.len(), splits.train.classes());
+    println!("data     {}: {train} images to train, {test} to test, {c}x{h}x{w}, {classes} classes", args.data);
     if args.trace.is_some() {
         device.set_profiling(true)?;
     }
@@ -60,13 +46,16 @@ fn load(args: &Args) -> Result<Splits> {
     if args.batch_size == 0 {
         bail!("--batch-size 0: a step needs at least one image");
     }
-    let mut splits = match args.data {
-        Data::Digits => data::digits(),
-        Data::Mnist | Data::FashionMnist => {
-            let folder =
-                data::directory(args.data_dir.as_deref()).context("--data-dir says where the IDX files are")?;
-            if args.data == Data::Mnist { data::mnist(folder)? } else { data::fashion_mnist(folder)? }
-        }
+    let dir = || data::directory(args.data_dir.as_deref()).context("--data-dir says where the files are");
+    let mut splits = match args.data.as_str() {
+        "mnist" => data::mnist(dir()?)?,
+        "fashion-mnist" => data::fashion_mnist(dir()?)?,
+        // Four in five images to train, always the same ones.
+        #[cfg(feature = "images")]
+        "folder" => data::ImageFolder::open(dir()?)?.splits([28, 28], 0.8, 0)?,
+        #[cfg(not(feature = "images"))]
+        "folder" => bail!("--data folder reads PNG and JPEG files: build with `--features images`"),
+        _ => data::digits(),
     };
     if let Some(limit) = args.limit {
         splits.train = splits.train.limit(limit);

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use super::dataset::{Dataset, beyond};
 use super::image::Image;
 use super::image_reader::ImageReader;
+use super::images::{Images, Splits};
+use super::split::{Split, split};
 use crate::error::{Error, Result};
 
 /// PNG and JPEG files, of any size: a folder a class, as many folders within it as you like.
@@ -72,6 +74,23 @@ impl ImageFolder {
     pub fn reader(mut self, reader: ImageReader) -> Self {
         self.reader = reader;
         self
+    }
+
+    /// All images in memory, resized to `height` and `width`: the first part has about the share `train` of each class, the
+    /// second the rest. The seed says which; the same one gives the same parts.
+    ///
+    /// # Errors
+    /// What reading a file met, and as [`split`].
+    #[track_caller]
+    pub fn splits(self, size: [usize; 2], train: f64, seed: u64) -> Result<Splits> {
+        let (classes, labels) = (self.classes.len(), self.labels());
+        let reader = self.reader.resize(size);
+        let parts = split(self.reader(reader), Split::Stratified(&labels), &[train, 1.0 - train], seed)?;
+        let gathered = parts.iter().map(|part| Images::gather("folder", part, classes)).collect::<Result<Vec<_>>>()?;
+        match <[Images; 2]>::try_from(gathered) {
+            Ok([train, test]) => Ok(Splits { train, test }),
+            Err(_) => Err(Error::internal("two shares made another number of parts")),
+        }
     }
 
     /// Names of the classes; the number of a class is its place.

@@ -5,6 +5,7 @@ use std::panic::Location;
 use super::batches::Loader;
 use super::collate::HostArray;
 use super::dataset::{Dataset, beyond};
+use super::image::Image;
 use crate::error::{Error, Result};
 
 /// Labelled images in host memory. The fields agree with each other: [`Images::new`] sees to it.
@@ -56,6 +57,28 @@ impl Images {
             ));
         }
         Ok(Images { name: name.into(), images, labels, shape, classes })
+    }
+
+    /// A data set of images in memory, from one that reads them: a folder, or a part of it. All are read at once.
+    ///
+    /// # Errors
+    /// What reading met; [`Error::Value`] for images of several sizes, or a label that is not below `classes`.
+    #[track_caller]
+    pub fn gather(name: impl Into<String>, set: &impl Dataset<Item = (Image, u32)>, classes: usize) -> Result<Self> {
+        let (at, mut shape) = (Location::caller(), [0; 3]);
+        let (mut images, mut labels) = (vec![], vec![]);
+        for item in 0..set.len() {
+            let (image, label) = set.get(item)?;
+            let own = [image.channels, image.height, image.width];
+            if item > 0 && own != shape {
+                let what = format!("image {item} of {own:?}, where the first is of {shape:?}");
+                return Err(Error::Value { op: "Images::gather", at, what, next: "resize them where they are read" });
+            }
+            shape = own;
+            images.extend(image.values);
+            labels.push(label);
+        }
+        Images::new(name, images, labels, shape, classes)
     }
 
     /// What the data set is called in logs.
@@ -150,6 +173,16 @@ mod tests {
     fn they_refuse_images_that_do_not_fill_its_shape() {
         let error = Images::new("own", vec![0.0; 7], vec![0, 1], [1, 2, 2], 2).unwrap_err();
         assert!(matches!(&error, Error::Value { at, .. } if at.file() == file!()), "{error}");
+    }
+
+    #[test]
+    fn gathered_images_are_those_of_the_set_and_of_one_size() {
+        let image = |side: usize, value: f32| Image::new(1, side, 1, vec![value; side]).unwrap();
+        let set = crate::data::items(vec![(image(2, 0.5), 1), (image(2, 0.25), 0)]);
+        let gathered = Images::gather("two", &set, 2).unwrap();
+        assert_eq!((gathered.images(), gathered.labels()), (&[0.5, 0.5, 0.25, 0.25][..], &[1, 0][..]));
+        let error = Images::gather("two", &crate::data::items(vec![(image(2, 0.5), 1), (image(3, 0.5), 0)]), 2);
+        assert!(error.unwrap_err().to_string().contains("image 1 of [1, 3, 1]"));
     }
 
     #[test]

@@ -1,13 +1,36 @@
 //! What a plan looks like to a reader: its dispatches in order, what is alive at each, and the largest tensors.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::path::Path;
 
 use crate::dispatch::{Dispatch, Plan, Slot, SlotKind};
+use crate::error::Result;
+use crate::file;
 
 /// Tensors that a report and an error list by name.
 const LARGEST: usize = 5;
 
 impl Plan {
+    /// Writes the plan into a folder, which is made if it is not there: `plan.txt`, a line a dispatch, and each text of a
+    /// kernel once, under the number and the name of the first dispatch that runs it.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io).
+    pub fn write(&self, folder: impl AsRef<Path>) -> Result<()> {
+        let folder = folder.as_ref();
+        file::write_text(&folder.join("plan.txt"), &self.to_string())?;
+        let mut written = HashSet::new();
+        for (number, dispatch) in self.dispatches.iter().enumerate() {
+            if written.insert(dispatch.source()) {
+                let plain = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' };
+                let name: String = dispatch.name().chars().map(plain).take(100).collect();
+                file::write_text(&folder.join(format!("{number:03}_{name}.wgsl")), dispatch.source())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes of scratch and results that the plan needs at once.
     pub fn peak_bytes(&self) -> u64 {
         let outputs: u64 = self.outputs.iter().map(|&slot| self.slots[slot].bytes).sum();

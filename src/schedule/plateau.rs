@@ -111,6 +111,11 @@ impl Plateau {
         Plateau { config, lr, best, worse: 0, cooling: 0, problem }
     }
 
+    /// Which metrics it takes for better.
+    pub fn goal(&self) -> Goal {
+        self.config.goal
+    }
+
     /// The setting that cannot be used, if there is one.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ use super::parallel::parallel;
 use super::point::short;
 use super::record::{Record, State};
 use super::study::Study;
-use crate::error::{Error, Result};
-use crate::file::{Durability, replace};
+use crate::error::Result;
+use crate::file;
 use crate::plot::{Chart, escaped};
 
 /// Trials in the table at most: the best.
@@ -56,12 +56,9 @@ impl Study {
     /// Writes [`Study::report`] to a file, which is replaced as a whole.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`](crate::Error::Io).
     pub fn save_report(&self, path: impl AsRef<Path>, title: &str) -> Result<()> {
-        let path = path.as_ref();
-        replace(path, Durability::Process, |file| {
-            file.write_all(self.report(title).as_bytes()).map_err(|error| Error::io(path, "write", error))
-        })
+        file::write_text(path.as_ref(), &self.report(title))
     }
 
     fn summary(&self, page: &mut String) {

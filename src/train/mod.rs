@@ -9,11 +9,9 @@ pub mod records;
 mod safetensors;
 mod trainer;
 
-#[cfg(feature = "progress")]
-pub use trainer::Progress;
 #[cfg(feature = "signals")]
 pub use trainer::stop_on_signals;
 pub use trainer::{
-    Batches, Callback, EarlyStopping, Event, Every, Freeze, History, LrCurve, LrRange, NotFinite, Record,
+    Batches, Callback, EarlyStopping, Event, Every, Freeze, History, LrCurve, LrRange, NotFinite, Progress, Record,
     ReduceOnPlateau, Rounds, Run, Saves, Step, Stopped, Trainer, Validation,
 };

@@ -207,7 +207,7 @@ fn a_checkpoint_of_another_run_is_refused_with_both_values() {
     for (error, told) in [
         (resume(&net, shuffled(15, 5), "digits", 1), "batch size 16 there, 15 here"),
         (resume(&net, shuffled(16, 6), "digits", 1), "seed of the order 5 there, 6 here"),
-        (resume(&net, fewer.batches(16).shuffle(5), "digits", 1), "training items 90 there, 80 here"),
+        (resume(&net, fewer.batches(16).shuffle(5), "digits", 1), "training images 90 there, 80 here"),
         (resume(&net, shuffled(16, 5), "mnist", 1), "data digits there, mnist here"),
         (resume(&net, shuffled(16, 5), "digits", 3), "batches a step 1 there, 3 here"),
         (

@@ -51,6 +51,13 @@ pub(super) struct Accumulated {
 }
 
 impl Accumulated {
+    /// The same handles without rows, of which there is one a batch.
+    pub fn clone_but_rows(&self) -> Accumulated {
+        let Accumulated { batches, items, counts, sums, kept, .. } = self;
+        let (counts, sums, kept) = (counts.clone(), sums.clone(), kept.clone());
+        Accumulated { batches: *batches, items: *items, counts, sums, rows: vec![], kept }
+    }
+
     /// All that is held, in an order that depends on what there is alone.
     pub fn all(&self) -> impl Iterator<Item = &Held> {
         let counts = self.counts.iter().flatten();

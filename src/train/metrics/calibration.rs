@@ -46,9 +46,10 @@ impl Metric for CalibrationError {
     }
 
     fn figure(&self, totals: &Totals) -> Result<Figure> {
-        let hits = &totals.counts[self.bins..];
-        let total: u64 = totals.counts.iter().sum();
+        let counts = totals.exactly(2 * self.bins)?;
+        let hits = &counts[self.bins..];
+        let total = counts.iter().map(|&count| count as f64).sum::<f64>();
         let gaps = hits.iter().zip(&totals.sums).map(|(&hits, confidence)| (confidence - hits as f64).abs());
-        Ok(Figure::new(gaps.sum::<f64>() / total as f64))
+        Ok(Figure::new(gaps.sum::<f64>() / total))
     }
 }

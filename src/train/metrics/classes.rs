@@ -2,6 +2,7 @@
 
 use std::panic::Location;
 
+use super::metric::foreign;
 use super::scores::{self, Score};
 use super::{ConfusionMatrix, Figure, Metric, Observation, Totals};
 use crate::dtype::DType;
@@ -44,7 +45,7 @@ impl Metric for Accuracy {
     }
 
     fn figure(&self, totals: &Totals) -> Result<Figure> {
-        Ok(share_of_hits(totals))
+        share_of_hits(totals)
     }
 }
 
@@ -92,7 +93,7 @@ impl Metric for TopK {
     }
 
     fn figure(&self, totals: &Totals) -> Result<Figure> {
-        Ok(share_of_hits(totals))
+        share_of_hits(totals)
     }
 }
 
@@ -106,9 +107,9 @@ fn hits(hit: &Tensor, targets: &Tensor, ignore: Option<i64>) -> Observation {
     Observation { counts: Some(code.bincount(3)), ..Observation::default() }
 }
 
-fn share_of_hits(totals: &Totals) -> Figure {
-    let (misses, hits) = (totals.counts[0], totals.counts[1]);
-    Figure::new(hits as f64 / (hits + misses) as f64)
+fn share_of_hits(totals: &Totals) -> Result<Figure> {
+    let (misses, hits) = (totals.count(0)? as f64, totals.count(1)? as f64);
+    Ok(Figure::new(hits / (hits + misses)))
 }
 
 /// How often each class was taken for each class, and any figure that follows from it ([`Score`]).
@@ -198,7 +199,11 @@ impl Metric for Confusion {
     #[track_caller]
     fn figure(&self, totals: &Totals) -> Result<Figure> {
         let pairs = self.classes * self.classes;
-        let wrong = totals.counts[pairs + 1];
+        let counts = totals.exactly(pairs + 2)?;
+        if counts.iter().try_fold(0u64, |all, &count| all.checked_add(count)).is_none() {
+            return Err(foreign("counts that add up to more than 64 bits hold".into()));
+        }
+        let wrong = totals.count(pairs + 1)?;
         if wrong > 0 {
             return Err(Error::Value {
                 op: "Confusion",
@@ -207,7 +212,7 @@ impl Metric for Confusion {
                 next: "make it with the number of classes of the model, or ignore what is padding",
             });
         }
-        Ok(self.of_matrix(ConfusionMatrix::of_counts(self.classes, &totals.counts[..pairs], &self.names)))
+        Ok(self.of_matrix(ConfusionMatrix::of_counts(self.classes, &counts[..pairs], &self.names)))
     }
 
     fn empty(&self) -> Figure {

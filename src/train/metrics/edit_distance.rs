@@ -2,7 +2,9 @@
 
 use std::panic::Location;
 
+use super::metric::lines;
 use super::{Figure, Metric, Observation, Totals};
+use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -52,9 +54,10 @@ impl Metric for EditDistance {
 
     fn figure(&self, totals: &Totals) -> Result<Figure> {
         let (mut edits, mut tokens) = (0, 0);
-        for batch in &totals.rows {
-            let rows = |k: usize| batch[k].data.chunks_exact(batch[k].shape[1]).map(|row| self.sequence(row));
-            for (predicted, target) in rows(0).zip(rows(1)) {
+        for batch in totals.batches::<2>()? {
+            let rows = |array: &'_ Array| -> Vec<Vec<i64>> { lines(array).map(|row| self.sequence(row)).collect() };
+            let [predicted, targets] = batch;
+            for (predicted, target) in rows(predicted).into_iter().zip(rows(targets)) {
                 edits += distance(&predicted, &target);
                 tokens += target.len();
             }

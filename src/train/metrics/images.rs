@@ -46,7 +46,7 @@ impl Metric for Psnr {
     }
 
     fn figure(&self, totals: &Totals) -> Result<Figure> {
-        Ok(Figure::new(totals.sums[0] / totals.items as f64))
+        Ok(Figure::new(totals.sum(0)? / totals.items as f64))
     }
 }
 
@@ -103,7 +103,7 @@ impl Metric for Ssim {
     }
 
     fn figure(&self, totals: &Totals) -> Result<Figure> {
-        Ok(Figure::new(totals.sums[0] / totals.items as f64))
+        Ok(Figure::new(totals.sum(0)? / totals.items as f64))
     }
 }
 

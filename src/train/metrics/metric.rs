@@ -1,8 +1,10 @@
 //! What a metric is, what it adds up, and what comes of it.
 
+use std::panic::Location;
+
 use super::matrix::ConfusionMatrix;
 use crate::array::Array;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
 /// What is measured of predictions and targets: what each batch adds to the totals, and the figure that they make. It
@@ -28,7 +30,7 @@ use crate::tensor::Tensor;
 ///     }
 ///
 ///     fn figure(&self, totals: &Totals) -> Result<Figure> {
-///         Ok(Figure::new(totals.sums[0] / totals.counts[0] as f64))
+///         Ok(Figure::new(totals.sum(0)? / totals.count(0)? as f64))
 ///     }
 /// }
 ///
@@ -62,6 +64,35 @@ pub trait Metric: Send + Sync {
     fn empty(&self) -> Figure {
         Figure::new(f64::NAN)
     }
+
+    /// This metric of a batch's predictions and targets, for [`Step::metric`](crate::train::Step::metric).
+    fn of(self, predictions: &Tensor, targets: &Tensor) -> Measurement
+    where
+        Self: Sized + 'static,
+    {
+        Measurement(Kind::Metric(Box::new(self), [predictions.clone(), targets.clone()]))
+    }
+}
+
+/// What [`Step::metric`](crate::train::Step::metric) records of a batch: a number, from a tensor of one element, or what a
+/// metric makes of predictions and targets, from [`Metric::of`].
+pub struct Measurement(pub(in crate::train) Kind);
+
+pub(in crate::train) enum Kind {
+    Number(Tensor),
+    Metric(Box<dyn Metric>, [Tensor; 2]),
+}
+
+impl From<Tensor> for Measurement {
+    fn from(number: Tensor) -> Measurement {
+        Measurement(Kind::Number(number))
+    }
+}
+
+impl From<&Tensor> for Measurement {
+    fn from(number: &Tensor) -> Measurement {
+        Measurement(Kind::Number(number.clone()))
+    }
 }
 
 /// What a batch adds to the totals of a [`Metric`].
@@ -80,6 +111,9 @@ pub struct Observation {
 }
 
 /// What batches have added up to, on the host.
+///
+/// The methods read them as a metric has laid them out, and refuse those of another one: a checkpoint may have been written
+/// by a program whose metric of this name was another.
 #[derive(Debug, Clone, Default)]
 pub struct Totals {
     /// Sum of [`Observation::items`].
@@ -92,6 +126,62 @@ pub struct Totals {
     pub rows: Vec<Vec<Array>>,
     /// [`Observation::kept`].
     pub kept: Vec<f64>,
+}
+
+impl Totals {
+    /// The count at this place.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if there is none: the totals are those of another metric.
+    pub fn count(&self, place: usize) -> Result<u64> {
+        self.counts.get(place).copied().ok_or_else(|| foreign(format!("{} counts", self.counts.len())))
+    }
+
+    /// The sum at this place.
+    ///
+    /// # Errors
+    /// As [`Totals::count`].
+    pub fn sum(&self, place: usize) -> Result<f64> {
+        self.sums.get(place).copied().ok_or_else(|| foreign(format!("{} sums", self.sums.len())))
+    }
+
+    /// So many counts, all that there are.
+    ///
+    /// # Errors
+    /// As [`Totals::count`].
+    pub fn exactly(&self, counts: usize) -> Result<&[u64]> {
+        match self.counts.len() == counts {
+            true => Ok(&self.counts),
+            false => Err(foreign(format!("{} counts, where there should be {counts}", self.counts.len()))),
+        }
+    }
+
+    /// For each batch its `N` arrays, each with an axis of items and the elements that its shape says.
+    ///
+    /// # Errors
+    /// As [`Totals::count`], for a batch that is otherwise.
+    pub fn batches<const N: usize>(&self) -> Result<Vec<&[Array; N]>> {
+        let whole = |array: &Array| array.shape.rank() > 0 && array.data.len() == array.shape.elements();
+        let batch = |batch: &'_ Vec<Array>| -> bool { batch.len() == N && batch.iter().all(whole) };
+        if !self.rows.iter().all(batch) {
+            return Err(foreign("batches of other arrays".into()));
+        }
+        Ok(self.rows.iter().filter_map(|batch| <&[Array; N]>::try_from(&batch[..]).ok()).collect())
+    }
+}
+
+/// The rows of an array, along its last axis.
+pub(super) fn lines(array: &Array) -> impl Iterator<Item = &[f64]> {
+    let width = array.shape.last().copied().unwrap_or(1);
+    array.data.chunks_exact(width.max(1))
+}
+
+/// Totals that are not those of the metric which reads them.
+#[track_caller]
+pub(super) fn foreign(what: String) -> Error {
+    let next =
+        "give a metric the totals that it has added up itself: load a checkpoint into the metrics it was made with";
+    Error::Value { op: "Totals", at: Location::caller(), what: format!("totals of another metric: {what}"), next }
 }
 
 /// What a metric says.
@@ -127,6 +217,11 @@ impl Figures {
     /// The value of this name.
     pub fn value(&self, name: &str) -> Option<f64> {
         self.get(name).map(|figure| figure.value)
+    }
+
+    /// The values with their names.
+    pub fn values(&self) -> impl Iterator<Item = (String, f64)> {
+        self.0.iter().map(|figure| (figure.name.clone(), figure.value))
     }
 
     /// All of them.

@@ -36,6 +36,9 @@
 //! too. Elsewhere, and for what depends on targets alone, an update submits what the one before it has recorded. From
 //! the second batch on plans are found, not made; another length of the last batch is another plan.
 //!
+//! **In a fit.** A training closure records a metric by `step.metric("f1", confusion.of(&logits, &labels))`
+//! ([`Metric::of`]): the trainer has the totals then, of training and of validation apart.
+//!
 //! **Checkpoints.** [`Metrics`] is a [`Part`](super::checkpoint::Part): a run that stops within an epoch goes on with
 //! the same totals.
 
@@ -52,15 +55,18 @@ mod ranking;
 mod regression;
 mod scores;
 mod set;
+mod streams;
 
 pub use calibration::CalibrationError;
 pub use classes::{Accuracy, Confusion, TopK};
 pub use edit_distance::EditDistance;
 pub use images::{Psnr, Ssim};
 pub use matrix::{ConfusionMatrix, Scores};
-pub use metric::{Figure, Figures, Metric, Observation, Totals};
+pub(in crate::train) use metric::Kind;
+pub use metric::{Figure, Figures, Measurement, Metric, Observation, Totals};
 pub use perplexity::Perplexity;
 pub use ranking::{Auroc, AveragePrecision, Ndcg};
 pub use regression::{R2, Residual};
 pub use scores::{Average, Score};
 pub use set::Metrics;
+pub(in crate::train) use streams::{KIND, Streams};

@@ -51,6 +51,6 @@ impl Metric for Perplexity {
 
     fn figure(&self, totals: &Totals) -> Result<Figure> {
         let tokens = totals.counts.first().copied().unwrap_or(totals.items);
-        Ok(Figure::new((totals.sums[0] / tokens as f64).exp()))
+        Ok(Figure::new((totals.sum(0)? / tokens as f64).exp()))
     }
 }

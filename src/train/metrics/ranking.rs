@@ -2,6 +2,7 @@
 
 use std::panic::Location;
 
+use super::metric::{foreign, lines};
 use super::regression::alike;
 use super::{Figure, Metric, Observation, Totals, classes};
 use crate::array::Array;
@@ -37,7 +38,7 @@ impl Metric for Auroc {
     }
 
     fn figure(&self, totals: &Totals) -> Result<Figure> {
-        Ok(by_class(totals, area))
+        by_class(totals, area)
     }
 }
 
@@ -51,7 +52,7 @@ impl Metric for AveragePrecision {
     }
 
     fn figure(&self, totals: &Totals) -> Result<Figure> {
-        Ok(by_class(totals, average_precision))
+        by_class(totals, average_precision)
     }
 }
 
@@ -66,14 +67,19 @@ fn scores_and_targets(op: &'static str, predictions: &Tensor, targets: &Tensor) 
 }
 
 /// A figure of each class against the rest.
-fn by_class(totals: &Totals, figure: fn(&[(f64, bool)]) -> f64) -> Figure {
-    let classes = totals.rows.first().and_then(|batch| batch[0].shape.get(1).copied()).unwrap_or(1);
+fn by_class(totals: &Totals, figure: fn(&[(f64, bool)]) -> f64) -> Result<Figure> {
+    let batches = totals.batches::<2>()?;
+    let width = |scores: &Array| scores.shape.last().copied().filter(|_| scores.shape.rank() == 2).unwrap_or(0);
+    let classes = batches.first().map_or(1, |[scores, _]| width(scores));
+    if classes == 0 || batches.iter().any(|[scores, _]| width(scores) != classes) {
+        return Err(foreign("batches whose scores are no rows of one width".into()));
+    }
     let of = |class: usize| {
+        let wanted = if classes == 1 { 1.0 } else { class as f64 };
         let mut items: Vec<(f64, bool)> = vec![];
-        for batch in &totals.rows {
-            let scores = batch[0].data.chunks_exact(classes);
-            let wanted = if classes == 1 { 1.0 } else { class as f64 };
-            items.extend(scores.zip(&batch[1].data).map(|(scores, &target)| (scores[class], target == wanted)));
+        for [scores, targets] in &batches {
+            let scores = scores.data.iter().skip(class).step_by(classes);
+            items.extend(scores.zip(&targets.data).map(|(&score, &target)| (score, target == wanted)));
         }
         if items.iter().any(|(score, _)| score.is_nan()) {
             return f64::NAN;
@@ -82,15 +88,15 @@ fn by_class(totals: &Totals, figure: fn(&[(f64, bool)]) -> f64) -> Figure {
         figure(&items)
     };
     let each: Vec<f64> = (0..classes).map(of).collect();
-    if classes == 1 {
-        return Figure::new(each[0]);
+    if let [only] = each[..] {
+        return Ok(Figure::new(only));
     }
     // Classes that have no figure are left out; scores that are no numbers are not passed over in silence.
-    let is_nan = totals.rows.iter().any(|batch| batch[0].data.iter().any(|score| score.is_nan()));
+    let is_nan = batches.iter().any(|[scores, _]| scores.data.iter().any(|score| score.is_nan()));
     let known: Vec<f64> = each.iter().copied().filter(|value| is_nan || !value.is_nan()).collect();
     let value = known.iter().sum::<f64>() / known.len() as f64;
     let by_class = each.into_iter().enumerate().map(|(class, value)| (class.to_string(), value)).collect();
-    Figure { value, by_class, ..Figure::default() }
+    Ok(Figure { value, by_class, ..Figure::default() })
 }
 
 /// Numbers of items in the class and not in it, for each score from the largest on.
@@ -184,8 +190,7 @@ impl Metric for Ndcg {
 
     fn figure(&self, totals: &Totals) -> Result<Figure> {
         let (mut sum, mut rows) = (0.0, 0);
-        for batch in &totals.rows {
-            let [scores, gains]: [&Array; 2] = [&batch[0], &batch[1]];
+        for [scores, gains] in totals.batches::<2>()? {
             if let Some(gain) = gains.data.iter().find(|&&gain| gain.is_nan() || gain < 0.0) {
                 return Err(Error::Value {
                     op: "Ndcg",
@@ -194,8 +199,10 @@ impl Metric for Ndcg {
                     next: "pass relevances of 0 or more",
                 });
             }
-            let documents = scores.shape[1];
-            for (scores, gains) in scores.data.chunks_exact(documents).zip(gains.data.chunks_exact(documents)) {
+            if scores.shape != gains.shape {
+                return Err(foreign("scores and relevances of two shapes".into()));
+            }
+            for (scores, gains) in lines(scores).zip(lines(gains)) {
                 sum += self.of_row(scores, gains);
                 rows += 1;
             }

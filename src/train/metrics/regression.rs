@@ -48,7 +48,7 @@ impl Metric for Residual {
     }
 
     fn figure(&self, totals: &Totals) -> Result<Figure> {
-        let mean = totals.sums[0] / totals.items as f64;
+        let mean = totals.sum(0)? / totals.items as f64;
         Ok(Figure::new(if *self == Residual::Rmse { mean.sqrt() } else { mean }))
     }
 }

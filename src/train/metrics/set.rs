@@ -80,9 +80,8 @@ impl Metrics {
             after.collect::<Result<Vec<_>>>()
         });
         let after = after.map_err(|error| relocated(error, at))?;
-        for (entry, mut after) in self.entries.iter_mut().zip(after) {
-            entry.totals.rows.append(&mut after.rows);
-            entry.totals = Accumulated { rows: std::mem::take(&mut entry.totals.rows), ..after };
+        for (entry, after) in self.entries.iter_mut().zip(after) {
+            entry.take(after);
         }
         Ok(())
     }
@@ -154,7 +153,7 @@ impl Metrics {
 
 impl Entry {
     /// The totals after a batch; of rows only its own.
-    fn after(&self, predictions: &Tensor, targets: &Tensor) -> Result<Accumulated> {
+    pub(super) fn after(&self, predictions: &Tensor, targets: &Tensor) -> Result<Accumulated> {
         let (device, before) = (predictions.device(), &self.totals);
         let kept = before.kept.as_ref().map(|kept| kept.on(device));
         let Observation { items, counts, sums, rows, kept: keep } =
@@ -170,6 +169,12 @@ impl Entry {
         };
         let broken = after.all().filter_map(Held::tensor).find_map(Tensor::error).cloned();
         broken.map_or(Ok(after), Err)
+    }
+
+    /// Takes the totals after a batch, behind the rows of those before.
+    pub(super) fn take(&mut self, mut after: Accumulated) {
+        self.totals.rows.append(&mut after.rows);
+        self.totals = Accumulated { rows: std::mem::take(&mut self.totals.rows), ..after };
     }
 
     /// The totals on the host, from the arrays of all that is held.
@@ -192,7 +197,7 @@ impl Entry {
 }
 
 /// An error of what a metric recorded, with the line of the update: that is where the user can look.
-fn relocated(error: Error, at: &'static Location<'static>) -> Error {
+pub(super) fn relocated(error: Error, at: &'static Location<'static>) -> Error {
     match error {
         Error::Shape { op, what, next, .. } => Error::Shape { op, at, what, next },
         Error::DType { op, what, .. } => Error::DType { op, at, what },

@@ -79,6 +79,10 @@ impl Callback for JsonLines {
 impl Callback for Report {
     fn on(&mut self, event: Event<'_>, run: &mut Run<'_>) -> Result<()> {
         match event {
+            Event::Figures { validation, figures } => {
+                self.figures(if validation { "Validation" } else { "Training" }, figures);
+                Ok(())
+            }
             Event::EpochEnd(record) => {
                 let mut records = run.history().epochs.clone();
                 // It may be in the history already.

@@ -5,10 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
-use super::sink::make_folder;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::file::{self, Durability};
+use crate::file;
 
 /// The settings of a run, and what it ran on: all that repeating it takes.
 ///
@@ -85,12 +84,7 @@ impl Settings {
     /// # Errors
     /// [`Error::Io`]; an old file is then still whole.
     pub fn write(&self, folder: impl AsRef<Path>) -> Result<()> {
-        let path = folder.as_ref().join("settings.json");
-        make_folder(&path)?;
-        let text = format!("{:#}\n", self.to_json());
-        file::replace(&path, Durability::Process, |to| {
-            to.write_all(text.as_bytes()).map_err(|error| Error::io(&path, "write", error))
-        })
+        file::write_text(&folder.as_ref().join("settings.json"), &format!("{:#}\n", self.to_json()))
     }
 
     /// Reads `settings.json` of a folder.

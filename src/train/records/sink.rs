@@ -1,10 +1,11 @@
 //! A file that grows by whole pieces: what cannot be written whole is taken back, so that a full disk leaves no torn line.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::file;
 
 /// A file that is opened when there is something to write.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl Sink {
         let open = match self.open.take() {
             Some(open) => open,
             None => {
-                make_folder(&self.path)?;
+                file::make_folder(&self.path)?;
                 let io = |error| Error::io(&self.path, "write", error);
                 let mut file =
                     OpenOptions::new().create(true).truncate(false).write(true).open(&self.path).map_err(io)?;
@@ -72,10 +73,4 @@ impl Sink {
         };
         Ok(self.open.insert(open))
     }
-}
-
-/// Makes the folder of a file.
-pub(super) fn make_folder(path: &Path) -> Result<()> {
-    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
-    fs::create_dir_all(folder).map_err(|error| Error::io(folder, "make", error))
 }

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::settings::Settings;
-use super::sink::{Sink, make_folder};
+use super::sink::Sink;
 use crate::error::{Error, Result};
-use crate::file::{self, Durability};
+use crate::file;
 use crate::train::Record;
 
 /// A table of records as a CSV file (RFC 4180): `epoch`, `step`, `seconds`, and a column for each name. Epochs count from
@@ -279,9 +279,5 @@ fn read(path: &Path) -> Result<Option<String>> {
 /// Puts another text in the place of a sink's file.
 fn replace(sink: &mut Sink, text: &str) -> Result<()> {
     sink.close();
-    let path = sink.path();
-    make_folder(path)?;
-    file::replace(path, Durability::Process, |to| {
-        to.write_all(text.as_bytes()).map_err(|error| Error::io(path, "write", error))
-    })
+    file::write_text(sink.path(), text)
 }

@@ -1,6 +1,5 @@
 //! Event files for TensorBoard.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,7 +9,7 @@ use serde_json::Value;
 use super::picture::Picture;
 use super::sink::Sink;
 use super::wire::Message;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Buckets of a histogram.
 const BUCKETS: usize = 30;
@@ -180,10 +179,7 @@ impl TensorBoard {
         };
         let sink = match &mut self.sink {
             Some(sink) => sink,
-            none => {
-                fs::create_dir_all(&self.folder).map_err(|error| Error::io(&self.folder, "make", error))?;
-                none.insert(Sink::new(self.folder.join(file_name())))
-            }
+            none => none.insert(Sink::new(self.folder.join(file_name()))),
         };
         if sink.is_empty()? {
             sink.append(&event(0).bytes(3, "brain.Event:2").record())?;

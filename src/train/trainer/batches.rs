@@ -95,9 +95,9 @@ fn items_in(first: u64, batches: u64, size: usize, items: usize) -> u64 {
 }
 
 /// What says whose data a loader gives.
-fn identity(items: usize, size: usize, seed: Option<u64>) -> Vec<(&'static str, String)> {
+fn identity(what: &'static str, items: usize, size: usize, seed: Option<u64>) -> Vec<(&'static str, String)> {
     let seed = seed.map_or("none".into(), |seed| seed.to_string());
-    vec![("training items", items.to_string()), ("batch size", size.to_string()), ("seed of the order", seed)]
+    vec![(what, items.to_string()), ("batch size", size.to_string()), ("seed of the order", seed)]
 }
 
 impl Batches for Loader<'_> {
@@ -128,7 +128,7 @@ impl Batches for Loader<'_> {
     }
 
     fn identity(&self) -> Vec<(&'static str, String)> {
-        identity(Loader::items(self), self.batch_size(), self.seed())
+        identity("training images", Loader::items(self), self.batch_size(), self.seed())
     }
 
     fn halve(&mut self) -> Result<bool> {
@@ -175,7 +175,7 @@ where
     }
 
     fn identity(&self) -> Vec<(&'static str, String)> {
-        identity(DataLoader::items(self), self.batch_size(), Some(self.seed()))
+        identity("training items", DataLoader::items(self), self.batch_size(), Some(self.seed()))
     }
 
     fn halve(&mut self) -> Result<bool> {

@@ -11,6 +11,7 @@ use super::history::{History, Record};
 use crate::error::{Error, Result};
 use crate::optim::Optimizer;
 use crate::params::ParamStore;
+use crate::train::metrics::Figures;
 
 /// What has just happened in a fit, in the order of a run.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +22,15 @@ pub enum Event<'a> {
         /// True if it goes on from a checkpoint, or from an earlier fit of the same trainer.
         resumed: bool,
     },
+    /// The run goes on with another value of what [`Trainer::noted`](super::Trainer::noted) has told.
+    Changed {
+        /// What has changed.
+        name: &'a str,
+        /// Its value when the checkpoint was written.
+        before: &'a str,
+        /// Its value now.
+        now: &'a str,
+    },
     /// An epoch begins. Not sent again to a run that is resumed within it.
     EpochStart,
     /// A step is about to begin.
@@ -30,7 +40,7 @@ pub enum Event<'a> {
     /// The means since the last such event, every [`log_every`](super::Trainer::log_every) steps and at the end of an
     /// epoch. They arrive some steps after those that they tell of, so that nothing waits; [`Record::step`] is theirs.
     Logged(&'a Record),
-    /// A validation begins.
+    /// A validation begins. That of an epoch which the fit ends within has no [`Event::Validated`]: the epoch may go on.
     ValidationStart,
     /// A batch has been queued within a validation.
     ValidationStep {
@@ -45,6 +55,14 @@ pub enum Event<'a> {
     Measure {
         /// True for a validation, within which averages are still in place of the weights.
         validation: bool,
+    },
+    /// What the metrics of an epoch or a validation have come to that are no means: figures by class, a confusion matrix. The
+    /// values are in the record that follows, too.
+    Figures {
+        /// True for a validation.
+        validation: bool,
+        /// The figures, in the order in which they were first recorded.
+        figures: &'a Figures,
     },
     /// A validation is done. The names of its numbers begin with `val_`.
     Validated(&'a Record),

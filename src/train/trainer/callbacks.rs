@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::callback::{Callback, Event, Run};
 use super::options::MODEL;
-use super::validate::recorded;
+use super::watched::Watched;
 use crate::error::{Problem, Result};
 use crate::params::Path;
 use crate::schedule::Plateau;
@@ -63,7 +63,7 @@ impl Callback for Freeze {
 /// The optimizer must not have a schedule: the rate is set.
 #[derive(Debug, Clone)]
 pub struct ReduceOnPlateau {
-    metric: String,
+    watched: Watched,
     plateau: Plateau,
     optimizer: String,
     at: &'static std::panic::Location<'static>,
@@ -74,7 +74,8 @@ impl ReduceOnPlateau {
     #[track_caller]
     pub fn on(metric: &str, plateau: Plateau) -> ReduceOnPlateau {
         let at = std::panic::Location::caller();
-        ReduceOnPlateau { metric: metric.into(), plateau, optimizer: MODEL.into(), at }
+        let watched = Watched::new(metric, plateau.goal());
+        ReduceOnPlateau { watched, plateau, optimizer: MODEL.into(), at }
     }
 
     /// Sets the rate of the optimizer of this name.
@@ -97,31 +98,19 @@ impl ReduceOnPlateau {
 
 impl Callback for ReduceOnPlateau {
     fn name(&self) -> String {
-        format!("plateau of {}", self.metric)
+        format!("plateau of {}", self.watched.metric)
     }
 
     fn on(&mut self, event: Event<'_>, run: &mut Run<'_>) -> Result<()> {
-        let is_of_validation = self.metric.starts_with("val_");
-        match event {
-            Event::FitStart { .. } => {
-                self.plateau.check().map_err(|problem| problem.at("ReduceOnPlateau", self.at))?;
-                if is_of_validation && !run.validates() {
-                    let what = format!("`{}` is to be observed, and there is no validation", self.metric);
-                    let next = "pass data for validation, or observe a metric of training";
-                    return Err(Problem::Value(what, next).at("ReduceOnPlateau", self.at));
-                }
-                self.set(run)
-            }
-            Event::Validated(record) if is_of_validation => {
-                self.plateau.observe(recorded(record, &self.metric, self.at)?);
-                self.set(run)
-            }
-            Event::EpochEnd(record) if !is_of_validation => {
-                self.plateau.observe(recorded(record, &self.metric, self.at)?);
-                self.set(run)
-            }
-            _ => Ok(()),
+        if let Event::FitStart { .. } = event {
+            let wrong = self.plateau.check().err().or(self.watched.problem("the rate is to follow", run.validates()));
+            return wrong.map_or_else(|| self.set(run), |problem| Err(problem.at("ReduceOnPlateau", self.at)));
         }
+        if let Some(value) = self.watched.look(event, self.at)? {
+            self.plateau.observe(value);
+            self.set(run)?;
+        }
+        Ok(())
     }
 
     fn state(&self) -> Value {

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::callback::{Callback, Event, Run};
-use super::history::{Record, number, number_of};
-use super::validate::recorded;
+use super::history::{number, number_of};
+use super::watched::Watched;
 use crate::error::{Error, Problem, Result};
 use crate::schedule::Goal;
 
@@ -22,8 +22,7 @@ use crate::schedule::Goal;
 /// ```
 #[derive(Debug, Clone)]
 pub struct EarlyStopping {
-    metric: String,
-    goal: Goal,
+    watched: Watched,
     patience: u64,
     by: f64,
     at: &'static std::panic::Location<'static>,
@@ -39,8 +38,7 @@ impl EarlyStopping {
     #[track_caller]
     pub fn on(metric: &str) -> EarlyStopping {
         EarlyStopping {
-            metric: metric.into(),
-            goal: Goal::Min,
+            watched: Watched::new(metric, Goal::Min),
             patience: 1,
             by: 0.0,
             at: std::panic::Location::caller(),
@@ -53,7 +51,7 @@ impl EarlyStopping {
     /// Which values are better (default: [`Goal::Min`]).
     #[must_use]
     pub fn goal(mut self, goal: Goal) -> EarlyStopping {
-        self.goal = goal;
+        self.watched.goal = goal;
         self
     }
 
@@ -71,30 +69,18 @@ impl EarlyStopping {
         self
     }
 
-    fn is_of_validation(&self) -> bool {
-        self.metric.starts_with("val_")
-    }
-
-    fn look(&mut self, record: &Record, run: &mut Run<'_>) -> Result<()> {
-        let value = recorded(record, &self.metric, self.at)?;
-        let is_better = match (self.goal, self.best) {
-            _ if value.is_nan() => false,
-            (_, None) => true,
-            (Goal::Min, Some(best)) => value < best - self.by,
-            (Goal::Max, Some(best)) => value > best + self.by,
-        };
-        if is_better {
+    fn look(&mut self, value: f64, run: &mut Run<'_>) {
+        if self.watched.is_better(value, self.best, self.by) {
             (self.best, self.worse) = (Some(value), 0);
-            return Ok(());
+            return;
         }
         self.worse += 1;
         if self.worse >= self.patience {
             let best = self.best.map_or("never more than NaN".into(), |best| format!("at best {best:.6}"));
             let times = if self.worse == 1 { "once".into() } else { format!("{} times", self.worse) };
-            self.why = Some(format!("{} has not got better {times} in a row: it was {best}", self.metric));
+            self.why = Some(format!("{} has not got better {times} in a row: it was {best}", self.watched.metric));
         }
         self.stop(run);
-        Ok(())
     }
 
     fn stop(&self, run: &mut Run<'_>) {
@@ -110,28 +96,25 @@ impl EarlyStopping {
 
 impl Callback for EarlyStopping {
     fn name(&self) -> String {
-        format!("early stopping on {}", self.metric)
+        format!("early stopping on {}", self.watched.metric)
     }
 
     fn on(&mut self, event: Event<'_>, run: &mut Run<'_>) -> Result<()> {
-        match event {
-            Event::FitStart { .. } => {
-                if self.is_of_validation() && !run.validates() {
-                    let what = format!("`{}` is to be watched, and there is no validation", self.metric);
-                    return Err(self.refuse(what, "pass data for validation, or watch a metric of training"));
-                }
-                if self.patience == 0 || !(self.by >= 0.0 && self.by.is_finite()) {
-                    let what = format!("a patience of {} by a margin of {}", self.patience, self.by);
-                    return Err(self.refuse(what, "pass a patience of 1 or more and a margin of 0 or more"));
-                }
-                // A run that it had ended does not go on.
-                self.stop(run);
-                Ok(())
+        if let Event::FitStart { .. } = event {
+            if let Some(problem) = self.watched.problem("the run is to end by", run.validates()) {
+                return Err(problem.at("EarlyStopping", self.at));
             }
-            Event::Validated(record) if self.is_of_validation() => self.look(record, run),
-            Event::EpochEnd(record) if !self.is_of_validation() => self.look(record, run),
-            _ => Ok(()),
+            if self.patience == 0 || !(self.by >= 0.0 && self.by.is_finite()) {
+                let what = format!("a patience of {} by a margin of {}", self.patience, self.by);
+                return Err(self.refuse(what, "pass a patience of 1 or more and a margin of 0 or more"));
+            }
+            // A run that it had ended does not go on.
+            self.stop(run);
         }
+        if let Some(value) = self.watched.look(event, self.at)? {
+            self.look(value, run);
+        }
+        Ok(())
     }
 
     fn state(&self) -> Value {

@@ -8,7 +8,7 @@ use super::options::MODEL;
 use super::settings::Trainer;
 use super::step::Step;
 use super::sums::Sums;
-use super::validate::recorded;
+use super::watched::value;
 use crate::error::{Error, Result};
 use crate::nn::Mode;
 use crate::plot::Chart;
@@ -139,7 +139,7 @@ impl Trainer {
                 Err(error) => Err(error),
             };
             let loss = match values {
-                Ok(values) => recorded(&self.record(values), "loss", self.at)?,
+                Ok(values) => value(&self.record(values), "loss", self.at)?,
                 Err(Error::NonFinite { .. } | Error::LossScale { .. }) => break,
                 Err(error) => return Err(error),
             };

@@ -62,6 +62,7 @@ impl Trainer {
     {
         let now = Instant::now();
         (self.started, self.validated, self.saved) = (Some(now), Some(now), Some(now));
+        self.validating = Duration::ZERO;
         (self.asked, self.history.stopped, self.history.unfinished) = (None, None, None);
         let result = self.run(&mut train, &mut validation, &mut step).await;
         if let Err(error) = &result {
@@ -69,7 +70,7 @@ impl Trainer {
             let _ = self.emit(Event::Failed(error), None);
         }
         self.place.seconds = self.elapsed().as_secs_f64();
-        self.started = None;
+        (self.started, self.fitted) = (None, now.elapsed());
         result.map(|()| self.history.clone())
     }
 
@@ -83,6 +84,9 @@ impl Trainer {
         let resumed = self.begin(train).await?;
         (self.per_epoch, self.validates) = (self.batches(train), validation.batches().is_some());
         self.emit(Event::FitStart { resumed }, None)?;
+        for [name, before, now] in std::mem::take(&mut self.changed) {
+            self.emit(Event::Changed { name: &name, before: &before, now: &now }, None)?;
+        }
         let stopped = loop {
             let at_end = self.place.batch >= self.batches(train);
             if let Some(stopped) = self.over(at_end) {
@@ -343,6 +347,8 @@ impl Trainer {
             }
         }
         let mut values = self.sums.end_epoch();
+        values.extend(self.figures(false).await?.values());
+        self.sums.streams.reset();
         values.extend(self.measured(false)?);
         values.extend(self.rates());
         values.extend(validated.into_iter().flat_map(|record| record.values));

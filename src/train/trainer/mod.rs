@@ -1,5 +1,6 @@
 //! The training loop that nobody has to write again.
 
+mod bar;
 mod batches;
 mod callback;
 mod callbacks;
@@ -8,7 +9,6 @@ mod find_lr;
 mod fit;
 mod history;
 mod options;
-#[cfg(feature = "progress")]
 mod progress;
 mod saves;
 mod saving;
@@ -20,6 +20,7 @@ mod sums;
 mod telling;
 mod thread;
 mod validate;
+mod watched;
 
 pub use batches::{Batches, Rounds, Validation};
 pub use callback::{Callback, Event, Run};
@@ -28,7 +29,6 @@ pub use early_stopping::EarlyStopping;
 pub use find_lr::{LrCurve, LrRange};
 pub use history::{History, Record, Stopped};
 pub use options::{Every, NotFinite};
-#[cfg(feature = "progress")]
 pub use progress::Progress;
 pub use saves::Saves;
 pub use settings::Trainer;

@@ -1,8 +1,21 @@
 //! Choices that a trainer is given.
 
+use std::str::FromStr;
 use std::time::Duration;
 
+use crate::error::{Error, Result};
+
 /// How often something is done.
+///
+/// As a text a number of steps, or a time in seconds, minutes or hours:
+///
+/// ```
+/// use kiln::train::Every;
+///
+/// assert_eq!("100".parse::<Every>()?, Every::Steps(100));
+/// assert_eq!("5m".parse::<Every>()?, Every::Time(std::time::Duration::from_secs(300)));
+/// # Ok::<(), kiln::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Every {
     /// After so many steps.
@@ -11,6 +24,30 @@ pub enum Every {
     Epochs(u64),
     /// At the first step after so much time. Two runs do not do it at the same steps.
     Time(Duration),
+}
+
+/// # Errors
+/// [`Error::Setting`] for a text that is neither, or 0 of either.
+impl FromStr for Every {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Every> {
+        let (number, unit) = text.split_at(text.trim_end_matches(char::is_alphabetic).len());
+        let time = |unit: f64| Duration::try_from_secs_f64(number.parse::<f64>().ok()? * unit).ok().map(Every::Time);
+        let every = match unit {
+            "" => number.parse().ok().map(Every::Steps),
+            "s" => time(1.0),
+            "m" => time(60.0),
+            "h" => time(3600.0),
+            _ => None,
+        };
+        every.filter(|every| !every.is_never()).ok_or_else(|| Error::Setting {
+            name: "how often".into(),
+            value: text.into(),
+            what: "it is neither a number of steps (100) nor a time (30s, 5m, 2h), above 0".into(),
+            next: "pass one of the two",
+        })
+    }
 }
 
 impl Every {

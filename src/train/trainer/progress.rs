@@ -1,10 +1,9 @@
 //! What a person sees of a fit: bars on a terminal, plain lines elsewhere.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
+use super::bar::{Bar, Stream};
 use super::callback::{Callback, Event, Run};
 use super::history::Record;
 use crate::error::Result;
@@ -14,8 +13,9 @@ const WIDTH: usize = 80;
 /// How often a line tells where an epoch is, where there is no bar.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Shows how a fit goes, on stderr: on a terminal a bar for each epoch with loss, rate and the time left, elsewhere a line
-/// every ten seconds; after each epoch a line with its numbers, of training / of validation. Needs the feature `progress`.
+/// Shows how a fit goes: on a terminal a bar for each epoch with loss, rate and the time left, elsewhere a line every ten
+/// seconds; after each epoch a line with its numbers, of training / of validation. Bars need the feature `progress`;
+/// without it there are lines on a terminal too.
 ///
 /// ```text
 /// epoch  3/20  loss 0.1534 / 0.1710  accuracy 0.9631 / 0.9528  lr 2.9e-3  1.2 s
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// Lines have at most 80 columns; further numbers go on in the next one.
 pub struct Progress {
-    bar: Option<ProgressBar>,
+    bar: Option<Bar>,
     lines: Option<Box<dyn Write + Send>>,
     /// Means of the last stretch.
     loss: Option<(String, f64)>,
@@ -35,12 +35,21 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// On stderr, as it is.
+    /// On stderr.
     #[must_use]
     pub fn new() -> Progress {
-        match std::io::stderr().is_terminal() {
-            true => Progress::with(Some(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())), None),
-            false => Progress::plain(std::io::stderr()),
+        match Bar::on(Stream::Err) {
+            None => Progress::plain(std::io::stderr()),
+            bar => Progress::with(bar, None),
+        }
+    }
+
+    /// On stdout, for a program that prints its results there.
+    #[must_use]
+    pub fn on_stdout() -> Progress {
+        match Bar::on(Stream::Out) {
+            None => Progress::plain(std::io::stdout()),
+            bar => Progress::with(bar, None),
         }
     }
 
@@ -50,22 +59,24 @@ impl Progress {
         Progress::with(None, Some(Box::new(to)))
     }
 
-    fn with(bar: Option<ProgressBar>, lines: Option<Box<dyn Write + Send>>) -> Progress {
+    fn with(bar: Option<Bar>, lines: Option<Box<dyn Write + Send>>) -> Progress {
         let now = Instant::now();
-        if let Some(bar) = &bar
-            && let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:20}] {pos}/{len}  {msg}")
-        {
-            bar.set_style(style.progress_chars("=> "));
-        }
         Progress { bar, lines, loss: None, fit: (now, 0), epoch: now, spoken: now }
     }
 
     fn say(&mut self, text: &str) {
         match (&self.bar, &mut self.lines) {
-            (Some(bar), _) => bar.suspend(|| eprintln!("{text}")),
+            (Some(bar), _) => bar.line(text),
             (None, Some(lines)) => drop(writeln!(lines, "{text}")),
             (None, None) => {}
         }
+    }
+
+    /// A line for an epoch.
+    fn tell(&mut self, record: &Record, run: &Run<'_>) {
+        let mut told = pairs(record);
+        told.push(format!("{:.1} s", self.epoch.elapsed().as_secs_f64()));
+        self.say(&lines(&title(run), &told));
     }
 
     /// What stands behind the bar: loss, items a second, the time that is left.
@@ -104,16 +115,15 @@ impl Callback for Progress {
                 let now = Instant::now();
                 (self.fit, self.epoch, self.spoken) = ((now, batches_done(run)), now, now);
                 if resumed {
-                    self.say(&format!("resumed after {} steps", run.step()));
+                    self.say(&format!("resumed  after {} steps", run.step()));
                 }
             }
+            Event::Changed { name, before, now } => self.say(&format!("changed  {name} from {before} to {now}")),
             Event::EpochStart => self.epoch = Instant::now(),
             Event::StepEnd => match &self.bar {
                 Some(bar) => {
-                    bar.set_length(run.batches_per_epoch());
-                    bar.set_prefix(title(run));
-                    bar.set_message(self.message(run));
-                    bar.set_position(run.batch());
+                    bar.title(title(run));
+                    bar.show(run.batch(), run.batches_per_epoch(), self.message(run));
                 }
                 None if self.spoken.elapsed() >= PATIENCE => {
                     self.spoken = Instant::now();
@@ -129,9 +139,7 @@ impl Callback for Progress {
             }
             Event::ValidationStep { done, of } => {
                 if let Some(bar) = &self.bar {
-                    bar.set_length(of);
-                    bar.set_message("validation");
-                    bar.set_position(done);
+                    bar.show(done, of, "validation".into());
                 }
             }
             // That of the end of an epoch is told with the epoch.
@@ -140,10 +148,7 @@ impl Callback for Progress {
                 self.say(&text);
             }
             Event::EpochEnd(record) => {
-                let mut told = pairs(record);
-                told.push(format!("{:.1} s", self.epoch.elapsed().as_secs_f64()));
-                let text = lines(&title(run), &told);
-                self.say(&text);
+                self.tell(record, run);
                 self.spoken = Instant::now();
             }
             Event::Skipped(error) => self.say(&format!("skipped: {error}")),
@@ -151,9 +156,17 @@ impl Callback for Progress {
                 self.say(&format!("warning: {text}"));
                 run.warning_shown();
             }
-            Event::FitEnd(_) | Event::Failed(_) => {
+            Event::FitEnd(history) => {
                 if let Some(bar) = &self.bar {
-                    bar.finish_and_clear();
+                    bar.clear();
+                }
+                if let Some(record) = &history.unfinished {
+                    self.tell(record, run);
+                }
+            }
+            Event::Failed(_) => {
+                if let Some(bar) = &self.bar {
+                    bar.clear();
                 }
             }
             _ => {}

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::options::Every;
+use super::watched::Watched;
 use crate::error::{Error, Result};
+use crate::file;
 use crate::schedule::Goal;
 
 /// What to do where a run has left its checkpoints already.
@@ -32,7 +34,7 @@ pub struct Saves {
     existing: Existing,
     pub(super) every: Vec<Every>,
     pub(super) keep: usize,
-    pub(super) best: Option<(String, Goal)>,
+    pub(super) best: Option<Watched>,
 }
 
 impl Saves {
@@ -79,7 +81,7 @@ impl Saves {
     /// each epoch; one that is NaN is never the best. Only in a folder.
     #[must_use]
     pub fn best(mut self, metric: &str, goal: Goal) -> Saves {
-        self.best = Some((metric.into(), goal));
+        self.best = Some(Watched::new(metric, goal));
         self
     }
 
@@ -156,8 +158,8 @@ impl Saves {
         self.try_to_write().map(|()| None)
     }
 
-    /// Makes the folder, and makes sure that a file can be written there: before the first step, not behind the first epoch.
-    fn try_to_write(&self) -> Result<()> {
+    /// Makes sure that the last checkpoint can be written: before the first step, not behind the first epoch.
+    pub(super) fn try_to_write(&self) -> Result<()> {
         if self.last.is_dir() {
             let what = "it is a folder, where a checkpoint is to be written".into();
             return Err(Error::Checkpoint {
@@ -166,13 +168,6 @@ impl Saves {
                 next: "name a file in it, or use Saves::in_folder",
             });
         }
-        let folder = self.folder.as_deref().or(self.last.parent()).filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(|error| Error::io(folder, "make", error))?;
-        let probe = folder.join(format!(".kiln-probe-{}", std::process::id()));
-        let tried = fs::write(&probe, [0; 4096]);
-        // It may not be there.
-        let _ = fs::remove_file(&probe);
-        tried.map_err(|error| Error::io(&self.last, "write", error))
+        file::try_to_write(&self.last)
     }
 }

@@ -1,6 +1,6 @@
 //! A fit's checkpoints: what is in them, when they are written, and how a run goes on from one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -11,13 +11,16 @@ use super::batches::Batches;
 use super::callback::{Event, Named};
 use super::history::{History, number, number_of};
 use super::options::Every;
+use super::saves::Saves;
 use super::settings::{Kept, Place, Shared, Trainer};
 use super::sums::Sums;
 use super::thread::on_thread;
 use crate::error::{Error, Result};
+use crate::file;
 use crate::optim::Average;
 use crate::params::ParamStore;
 use crate::train::checkpoint::{Checkpoint, Opened, Part};
+use crate::train::metrics::{KIND, Streams};
 
 /// The value that has what a trainer knows besides weights.
 const TRAINER: &str = "trainer";
@@ -30,6 +33,7 @@ struct Held {
     optimizers: Vec<Named>,
     averages: Vec<(String, Average)>,
     shared: Vec<Shared>,
+    streams: Streams,
     values: Vec<(String, Value)>,
 }
 
@@ -52,6 +56,9 @@ impl Held {
         }
         for (name, part) in &locked {
             parts = parts.part(name, &**part);
+        }
+        if !self.streams.is_empty() {
+            parts = parts.part(TRAINER, &self.streams);
         }
         for (name, value) in &self.values {
             parts = parts.value(name, value.clone());
@@ -78,6 +85,10 @@ impl Held {
         for (name, part) in &mut locked {
             loading = loading.part(name, &mut **part as &mut (dyn Part + Send));
         }
+        // A run that had recorded none has none.
+        if !weights_alone && file.has(KIND, TRAINER) {
+            loading = loading.part(TRAINER, &mut self.streams);
+        }
         for (name, value) in self.values.iter_mut().filter(|_| !weights_alone) {
             loading = loading.value(name, value);
         }
@@ -94,19 +105,26 @@ fn value_of(callback: &str) -> String {
 }
 
 impl Trainer {
-    /// What a checkpoint is made of; the optimizers are gone from here until [`Trainer::give_back`].
+    /// What a checkpoint is made of; optimizers and metrics are gone from here until [`Trainer::give_back`].
     fn hold(&mut self, values: Vec<(String, Value)>) -> Held {
         Held {
             stores: self.stores.clone(),
             optimizers: std::mem::take(&mut self.optimizers),
             averages: self.averages.clone(),
             shared: self.shared.clone(),
+            streams: std::mem::take(&mut self.sums.streams),
             values,
         }
     }
 
+    /// Takes back what [`Trainer::hold`] gave; the values that are with it.
+    fn give_back(&mut self, held: Held) -> Vec<(String, Value)> {
+        (self.optimizers, self.sums.streams) = (held.optimizers, held.streams);
+        held.values
+    }
+
     /// Writes a checkpoint, on a thread of its own.
-    async fn write(&mut self, path: PathBuf) -> Result<()> {
+    async fn write_to(&mut self, path: PathBuf) -> Result<()> {
         let sums = self.sums.to_json().await?;
         let mut values = vec![(TRAINER.to_string(), self.to_json(sums))];
         for (name, callback) in &self.callbacks {
@@ -116,19 +134,23 @@ impl Trainer {
             }
         }
         let held = self.hold(values);
-        let (held, path, result) = on_thread(move || {
+        let (held, result) = on_thread(move || {
             let result = held.save(&path);
-            (held, path, result)
+            (held, result)
         })
         .await?;
-        self.optimizers = held.optimizers;
-        match result {
+        self.give_back(held);
+        result
+    }
+
+    /// Writes one of the checkpoints of a fit. What the disk refuses is tried again at the next one.
+    async fn write(&mut self, path: PathBuf) -> Result<()> {
+        match self.write_to(path.clone()).await {
             Ok(()) => {
                 self.emit(Event::Saved(&path), None)?;
                 self.unsaved = None;
                 Ok(())
             }
-            // What the disk refuses is tried again at the next one.
             Err(error @ Error::Io { .. }) => {
                 let text = format!("no checkpoint after step {}: {error}; training goes on", self.place.step);
                 self.unsaved = Some(error);
@@ -136,6 +158,22 @@ impl Trainer {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Writes a checkpoint of where the run stands after a fit, for another trainer to go on from
+    /// ([`Trainer::resume_from`]): where a program that is asked to stop keeps none otherwise. [`Trainer::saves`] is for
+    /// those within a fit.
+    ///
+    /// # Errors
+    /// [`Error::Value`] before the first fit, [`Error::Io`]; else as [`Trainer::fit`].
+    pub fn save(&mut self, path: impl Into<PathBuf>) -> Result<()> {
+        if !self.begun {
+            return Err(self.refuse("there is no run to save yet", "save after a fit"));
+        }
+        pollster::block_on(async {
+            self.settle().await?;
+            self.write_to(path.into()).await
+        })
     }
 
     /// Writes the checkpoints that are due after a step, or after an epoch.
@@ -200,6 +238,10 @@ impl Trainer {
             return Ok(true);
         }
         self.identity = identity;
+        self.outputs.iter().try_for_each(|path| file::try_to_write(path))?;
+        if self.resume_from.is_some() {
+            self.saves.as_ref().map_or(Ok(()), Saves::try_to_write)?;
+        }
         let existing = self.saves.as_ref().filter(|_| self.resume_from.is_none()).map(|saves| saves.prepare());
         let from = match existing {
             Some(found) => found?,
@@ -238,6 +280,8 @@ impl Trainer {
             return Err(refuse(&format!("it is of another run: {wrong}")));
         }
         let damaged = || refuse("its state of the trainer is damaged");
+        let now: Map<String, Value> = self.noted.iter().map(|(name, now)| (name.clone(), json!(now))).collect();
+        let changed = saved["noted"].as_object().map(|before| changes(before, &now)).unwrap_or_default();
         let place = place_of(&saved["place"]).ok_or_else(damaged)?;
         let kept = kept_of(&saved["kept"]).ok_or_else(damaged)?;
         let history = History::of_json(&saved["history"]).ok_or_else(damaged)?;
@@ -256,16 +300,18 @@ impl Trainer {
             (held, result)
         })
         .await?;
-        self.optimizers = held.optimizers;
+        let values = self.give_back(held);
         result?;
         for (name, callback) in &mut self.callbacks {
-            if let Some((_, state)) = held.values.iter().find(|(value, _)| *value == value_of(name)) {
+            if let Some((_, state)) = values.iter().find(|(value, _)| *value == value_of(name)) {
                 let failed = |error| Error::Callback { name: name.clone(), source: Box::new(error) };
                 callback.set_state(state).map_err(failed)?;
             }
         }
-        self.refusals.count = history.skipped;
+        (self.refusals.count, self.changed) = (history.skipped, changed);
+        let streams = std::mem::take(&mut self.sums.streams);
         (self.place, self.kept, self.history, self.sums) = (place, kept, history, sums);
+        self.sums.streams = streams;
         self.halve_as_before(train)?;
         train.seek(self.position())?;
         self.saved_at = Some(self.place);
@@ -279,7 +325,7 @@ impl Trainer {
             ("batches an epoch", per_epoch.to_string()),
             ("batches a step", self.accumulate.to_string()),
             ("steps a log", self.log_every.to_string()),
-            ("precision", format!("{:?}", self.stores[0].1.precision()).to_lowercase()),
+            ("precision", self.stores[0].1.precision().to_string()),
         ];
         let given = self.settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
         let all = train.identity().into_iter().chain(own).chain(given);
@@ -295,7 +341,7 @@ impl Trainer {
             (held, result)
         })
         .await?;
-        self.optimizers = held.optimizers;
+        self.give_back(held);
         result
     }
 
@@ -307,7 +353,7 @@ impl Trainer {
             (held, result)
         })
         .await?;
-        self.optimizers = held.optimizers;
+        self.give_back(held);
         result
     }
 
@@ -334,6 +380,7 @@ impl Trainer {
         let Kept { best, steps, .. } = &self.kept;
         json!({
             "identity": self.identity,
+            "noted": self.noted.iter().cloned().collect::<BTreeMap<_, _>>(),
             "place": {
                 "epoch": epoch, "batch": batch, "step": step, "halved": halved,
                 "validation_due": validation_due, "begun": begun, "went_back": went_back,
@@ -346,16 +393,19 @@ impl Trainer {
     }
 }
 
-/// What differs between two runs, with both values of each; empty if nothing does.
-fn differences(before: &Map<String, Value>, now: &Map<String, Value>) -> String {
+/// What differs between two runs: names, with the value of each.
+fn changes(before: &Map<String, Value>, now: &Map<String, Value>) -> Vec<[String; 3]> {
     let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
     let text =
         |all: &Map<String, Value>, name: &str| all.get(name).and_then(Value::as_str).unwrap_or("none").to_string();
-    let differs = |name: &String| {
-        let (before, now) = (text(before, name), text(now, name));
-        (before != now).then(|| format!("{name} {before} there, {now} here"))
-    };
-    names.into_iter().filter_map(differs).collect::<Vec<_>>().join("; ")
+    let pairs = names.into_iter().map(|name| [name.clone(), text(before, name), text(now, name)]);
+    pairs.filter(|[_, before, now]| before != now).collect()
+}
+
+/// The same in words; empty if nothing differs.
+fn differences(before: &Map<String, Value>, now: &Map<String, Value>) -> String {
+    let told = changes(before, now).into_iter().map(|[name, before, now]| format!("{name} {before} there, {now} here"));
+    told.collect::<Vec<_>>().join("; ")
 }
 
 fn place_of(value: &Value) -> Option<Place> {

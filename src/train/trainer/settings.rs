@@ -100,6 +100,11 @@ pub struct Trainer {
     pub(super) averages: Vec<(String, Average)>,
     pub(super) shared: Vec<Shared>,
     pub(super) settings: Vec<(String, String)>,
+    /// What may change when the run goes on, and is told then.
+    pub(super) noted: Vec<(String, String)>,
+    /// What has changed: a name, the value before, the value now.
+    pub(super) changed: Vec<[String; 3]>,
+    pub(super) outputs: Vec<PathBuf>,
     pub(super) epochs: Option<u64>,
     pub(super) steps: Option<u64>,
     pub(super) time: Option<Duration>,
@@ -135,6 +140,9 @@ pub struct Trainer {
     /// What must be the same when the run goes on.
     pub(super) identity: Map<String, Value>,
     pub(super) started: Option<Instant>,
+    /// Time that the last fit took, and that of its validations.
+    pub(super) fitted: Duration,
+    pub(super) validating: Duration,
     pub(super) validated: Option<Instant>,
     pub(super) saved: Option<Instant>,
     /// Where it stood when the last checkpoint was written, and why the last attempt failed.
@@ -156,6 +164,9 @@ impl Trainer {
             averages: vec![],
             shared: vec![],
             settings: vec![],
+            noted: vec![],
+            changed: vec![],
+            outputs: vec![],
             epochs: None,
             steps: None,
             time: None,
@@ -186,6 +197,8 @@ impl Trainer {
             begun: false,
             identity: Map::new(),
             started: None,
+            fitted: Duration::ZERO,
+            validating: Duration::ZERO,
             validated: None,
             saved: None,
             saved_at: None,
@@ -253,6 +266,22 @@ impl Trainer {
     #[must_use]
     pub fn setting(mut self, name: &str, value: impl ToString) -> Trainer {
         self.settings.push((name.into(), value.to_string()));
+        self
+    }
+
+    /// Something that may be another when the run is resumed, in words: the learning rate, the number of epochs. Checkpoints
+    /// have it, and callbacks are told of a change by [`Event::Changed`](super::Event::Changed).
+    #[must_use]
+    pub fn noted(mut self, name: &str, value: impl ToString) -> Trainer {
+        self.noted.push((name.into(), value.to_string()));
+        self
+    }
+
+    /// A file that the program is going to write after the fit. That it can be written is made sure of before the first step;
+    /// one that is there stays as it is until then.
+    #[must_use]
+    pub fn output(mut self, path: impl Into<PathBuf>) -> Trainer {
+        self.outputs.push(path.into());
         self
     }
 
@@ -387,7 +416,8 @@ impl Trainer {
         self
     }
 
-    /// Epochs, validations and warnings so far: also after a fit that failed.
+    /// Epochs, validations and warnings so far: also after a fit that failed. [`History::stopped`] is set if all of it was
+    /// done, and only the last checkpoint could not be written.
     pub fn history(&self) -> &History {
         &self.history
     }
@@ -395,6 +425,16 @@ impl Trainer {
     /// Steps so far.
     pub fn step(&self) -> u64 {
         self.place.step
+    }
+
+    /// Items that the fits of this trainer have trained on, again and again as epochs repeat them.
+    pub fn items(&self) -> u64 {
+        self.items
+    }
+
+    /// Time that the last fit took without its validations.
+    pub fn training_time(&self) -> Duration {
+        self.fitted.saturating_sub(self.validating)
     }
 
     /// An optimizer by name; `model` is the one without a name of its own. It is not there while a checkpoint is written.
@@ -421,12 +461,11 @@ impl Trainer {
             let next = "pass data, or `()` for a fit without validation";
             return Err(self.refuse("the validation data have no batch", next));
         }
-        if let Some((metric, _)) = self.saves.as_ref().and_then(|saves| saves.best.as_ref())
-            && metric.starts_with("val_")
-            && validation.is_none()
-        {
-            let what = format!("the best checkpoint is to be chosen by `{metric}`, and there is no validation");
-            return Err(self.refuse(what, "pass data for validation, or choose by a metric of training"));
+        let best = self.saves.as_ref().and_then(|saves| saves.best.as_ref());
+        let problem =
+            best.and_then(|best| best.problem("the best checkpoint is to be chosen by", validation.is_some()));
+        if let Some(problem) = problem {
+            return Err(problem.at("Trainer", self.at));
         }
         Ok(())
     }

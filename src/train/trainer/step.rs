@@ -1,6 +1,5 @@
 //! What a training closure has at hand: where the run is, metrics, optimizers.
 
-use std::borrow::Borrow;
 use std::panic::Location;
 
 use super::callback::Named;
@@ -11,6 +10,7 @@ use crate::error::{Error, Problem, Result};
 use crate::nn::Mode;
 use crate::optim::Optimizer;
 use crate::tensor::Tensor;
+use crate::train::metrics::{Kind, Measurement};
 
 /// Steps that were refused because they are not finite.
 #[derive(Debug, Default)]
@@ -91,9 +91,44 @@ impl Step<'_> {
     /// It is summed on the device. Record it before the step that it belongs to: then it is computed with it, in the same
     /// submission. What is wrong with it, an error that it carries or a shape of more elements, ends the fit when the
     /// closure returns.
+    ///
+    /// Or a [`Metric`](crate::train::metrics::Metric) of the batch, whose totals make one figure of an epoch or a validation:
+    /// what is no mean over items, such as F1 or the area under a curve. It is read once; the history has its figure, and
+    /// [`Event::Figures`](super::Event::Figures) its parts by class and its confusion matrix.
+    ///
+    /// ```
+    /// # use kiln::prelude::*;
+    /// use kiln::train::Trainer;
+    /// use kiln::train::metrics::{Average, Confusion, Metric, Score};
+    ///
+    /// # let device = Device::cpu();
+    /// # let digits = kiln::data::digits();
+    /// # let params = ParamStore::new(&device, 42);
+    /// # let net = Linear::new(&params.root().child("fc"), 64, 10);
+    /// # let (train, test) = (digits.train.limit(256), digits.test.limit(128));
+    /// # let adamw = AdamW::new(&params, AdamWConfig { lr: 0.01, ..Default::default() });
+    /// let f1 = Confusion::new(10)?.score(Score::FBeta(1.0, Average::Macro));
+    /// let history = Trainer::new(&params).optimizer(adamw).epochs(1).fit(
+    ///     train.batches(64).shuffle(42),
+    ///     test.batches(50),
+    ///     |step, batch| {
+    ///         let labels = step.device().labels(&batch.labels);
+    ///         let logits = net.forward(&step.device().tensor(&batch.images, &[batch.len(), 64]), step.mode());
+    ///         step.metric("f1", f1.clone().of(&logits, &labels));
+    ///         step.minimise(&logits.cross_entropy(&labels))
+    ///     },
+    /// )?;
+    /// assert!(history.get("val_f1").is_some_and(|f1| (0.0..=1.0).contains(&f1)));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[track_caller]
-    pub fn metric(&mut self, name: &str, value: impl Borrow<Tensor>) {
-        if let Err(error) = self.sums.add(name, value.borrow(), self.items, Location::caller()) {
+    pub fn metric(&mut self, name: &str, value: impl Into<Measurement>) {
+        let at = Location::caller();
+        let added = match value.into().0 {
+            Kind::Number(number) => self.sums.add(name, &number, self.items, at),
+            Kind::Metric(metric, batch) => self.sums.add_stream(name, metric, &batch, at),
+        };
+        if let Err(error) = added {
             self.problem.get_or_insert(error);
         }
     }

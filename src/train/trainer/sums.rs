@@ -13,13 +13,20 @@ use super::history::{number, number_of};
 use crate::array::Array;
 use crate::device::Device;
 use crate::dtype::DType;
-use crate::error::{Problem, Result};
+use crate::error::{Error, Problem, Result};
 use crate::shape::Shape;
 use crate::state::State;
 use crate::tensor::Tensor;
+use crate::train::metrics::{Metric, Streams};
 
 /// Steps behind the end of a stretch before it is read: by then the device has long computed it.
 const LAG: u64 = 3;
+
+/// A name for a mean and for another metric at once.
+fn twofold(name: &str, at: &'static Location<'static>) -> Error {
+    let what = format!("`{name}` is recorded as a number and by a metric");
+    Problem::Value(what, "give one of them another name").at("metric", at)
+}
 
 /// A sum over items, and their number.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -81,12 +88,15 @@ pub(super) struct Sums {
     totals: BTreeMap<String, Total>,
     /// What the present batch has added to, as it was before it.
     before: Vec<(String, Tensor, f64)>,
+    /// Metrics that are no means.
+    pub streams: Streams,
 }
 
 impl Sums {
     pub fn new(device: &Device) -> Sums {
         let device = device.clone();
-        Sums { device, open: BTreeMap::new(), closed: VecDeque::new(), totals: BTreeMap::new(), before: vec![] }
+        let (open, closed, totals) = (BTreeMap::new(), VecDeque::new(), BTreeMap::new());
+        Sums { device, open, closed, totals, before: vec![], streams: Streams::default() }
     }
 
     /// Adds a metric of so many items.
@@ -100,6 +110,9 @@ impl Sums {
         if value.dims().elements() != 1 {
             let what = format!("metric `{name}` has shape {}, where one number is wanted", value.dims());
             return Err(Problem::Shape(what, "reduce it first, by mean_all or sum_all").at("metric", at));
+        }
+        if self.streams.has(name) {
+            return Err(twofold(name, at));
         }
         if !self.open.contains_key(name) {
             let zero = self.device.zeros(&[]);
@@ -115,8 +128,26 @@ impl Sums {
         Ok(())
     }
 
+    /// Adds a batch to a metric that is no mean.
+    ///
+    /// # Errors
+    /// What it does not take.
+    pub fn add_stream(
+        &mut self,
+        name: &str,
+        metric: Box<dyn Metric>,
+        batch: &[Tensor; 2],
+        at: &'static Location<'static>,
+    ) -> Result<()> {
+        if self.open.contains_key(name) {
+            return Err(twofold(name, at));
+        }
+        self.streams.update(name, metric, batch, at)
+    }
+
     /// Undoes what the present batch has added.
     pub fn undo(&mut self) {
+        self.streams.undo();
         while let Some((name, sum, items)) = self.before.pop() {
             if let Some(open) = self.open.get_mut(&name) {
                 (open.state, open.items) = (State::new(&sum), items);
@@ -127,6 +158,7 @@ impl Sums {
     /// Ends a batch: what no step has computed on the way is queued now. Does not wait.
     pub fn end_batch(&mut self) -> Result<()> {
         self.before.clear();
+        self.streams.end_batch()?;
         let sums: Vec<Tensor> = self.open.values().map(|open| open.state.get()).collect();
         self.device.eval(&sums.iter().collect::<Vec<_>>())
     }

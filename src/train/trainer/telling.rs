@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::callback::{Callback, Event, Run};
 use super::settings::Trainer;
 use crate::error::{Error, Result};
+use crate::train::metrics::Figures;
 
 impl Trainer {
     /// What callbacks add to the numbers of a validation or of an epoch.
@@ -13,6 +14,16 @@ impl Trainer {
         self.extra.clear();
         self.emit(Event::Measure { validation }, None)?;
         Ok(std::mem::take(&mut self.extra))
+    }
+
+    /// Reads the metrics that are no means, and tells callbacks what they have come to.
+    pub(super) async fn figures(&mut self, validation: bool) -> Result<Figures> {
+        if self.sums.streams.is_empty() {
+            return Ok(Figures::default());
+        }
+        let figures = self.sums.streams.figures().await?;
+        self.emit(Event::Figures { validation, figures: &figures }, None)?;
+        Ok(figures)
     }
 
     /// Tells callbacks of steps that were refused.

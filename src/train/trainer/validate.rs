@@ -10,12 +10,49 @@ use super::history::Record;
 use super::settings::Trainer;
 use super::step::Step;
 use super::sums::Sums;
-use crate::error::{Error, Problem, Result};
+use crate::error::Result;
 use crate::nn::Mode;
-use crate::schedule::Goal;
 use crate::tensor::no_grad;
+use crate::train::metrics::Figures;
+
+/// What the batches of a validation have come to: the numbers by name, and the parts of those that have some.
+type Judged = (BTreeMap<String, f64>, Figures);
 
 impl Trainer {
+    /// Judges the model as a validation within a fit does, with averages in place of the weights: for data of a last test,
+    /// or after a fit without validation. All batches are taken. The numbers have the names under which the closure records
+    /// them, without `val_`, and are in no history; callbacks are told of [`Event::Measure`] and [`Event::Figures`] alone.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if there is no batch; else what the closure returns, what loading a batch met, and whatever the
+    /// device refuses.
+    pub fn evaluate<B, V, F>(&mut self, data: V, step: F) -> Result<(Record, Figures)>
+    where
+        V: Validation<B>,
+        F: FnMut(&mut Step<'_>, B) -> Result<()>,
+    {
+        pollster::block_on(self.evaluate_async(data, step))
+    }
+
+    /// [`Trainer::evaluate`] without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`Trainer::evaluate`].
+    pub async fn evaluate_async<B, V, F>(&mut self, mut data: V, mut step: F) -> Result<(Record, Figures)>
+    where
+        V: Validation<B>,
+        F: FnMut(&mut Step<'_>, B) -> Result<()>,
+    {
+        if data.batches().unwrap_or(0) == 0 {
+            return Err(self.refuse("the data have no batch", "pass data"));
+        }
+        self.settle().await?;
+        // Nobody asks it to stop: it has no more batches than it was given.
+        let of = data.batches().unwrap_or(0);
+        let (values, figures) = self.judge(&mut data, &mut step, of, false).await?.unwrap_or_default();
+        Ok((self.record(values), figures))
+    }
+
     /// A validation with all that belongs to it. `None` if it was broken off.
     pub(super) async fn validate<B, V, F>(&mut self, validation: &mut V, step: &mut F) -> Result<Option<Record>>
     where
@@ -24,8 +61,10 @@ impl Trainer {
     {
         self.settle().await?;
         self.emit(Event::ValidationStart, None)?;
-        let Some(values) = self.judge(validation, step, true).await? else { return Ok(None) };
-        let record = self.record(values);
+        let Some((values, _)) = self.judge(validation, step, self.validation_batches(validation), true).await? else {
+            return Ok(None);
+        };
+        let record = self.record(of_validation(values).collect());
         self.place.validation_due = false;
         self.validated = Some(Instant::now());
         self.history.validations.push(record.clone());
@@ -41,26 +80,29 @@ impl Trainer {
         F: FnMut(&mut Step<'_>, B) -> Result<()>,
     {
         let mut values = self.sums.so_far().await?;
+        values.extend(self.figures(false).await?.values());
         if self.validates {
-            values.extend(self.judge(validation, step, false).await?.into_iter().flatten());
+            self.emit(Event::ValidationStart, None)?;
+            let judged = self.judge(validation, step, self.validation_batches(validation), false).await?;
+            values.extend(judged.into_iter().flat_map(|(values, _)| of_validation(values)));
         }
         self.history.unfinished = Some(self.record(values));
         Ok(())
     }
 
-    /// The means over the validation data, with the averages in place of the weights.
-    async fn judge<B, V, F>(
-        &mut self,
-        validation: &mut V,
-        step: &mut F,
-        tells: bool,
-    ) -> Result<Option<BTreeMap<String, f64>>>
+    /// Batches of each validation.
+    fn validation_batches<B>(&self, validation: &impl Validation<B>) -> u64 {
+        let all = validation.batches().unwrap_or(0);
+        self.validation_limit.map_or(all, |limit| all.min(limit))
+    }
+
+    /// The means over the first batches of the validation data, with the averages in place of the weights.
+    async fn judge<B, V, F>(&mut self, validation: &mut V, step: &mut F, of: u64, tells: bool) -> Result<Option<Judged>>
     where
         V: Validation<B>,
         F: FnMut(&mut Step<'_>, B) -> Result<()>,
     {
-        let all = validation.batches().unwrap_or(0);
-        let of = self.validation_limit.map_or(all, |limit| all.min(limit));
+        let began = Instant::now();
         let of_training = std::mem::replace(&mut self.sums, Sums::new(self.stores[0].1.device()));
         let kept = self.averages.iter().map(|(_, average)| average.swap_in()).collect::<Result<Vec<_>>>();
         let result = match &kept {
@@ -68,20 +110,23 @@ impl Trainer {
             Err(error) => Err(error.clone()),
         };
         let values = match result {
-            Ok(true) => match self.sums.so_far().await {
-                Ok(mut values) => self.measured(true).map(|more| {
-                    values.extend(more);
-                    Some(values)
-                }),
-                Err(error) => Err(error),
-            },
+            Ok(true) => self.judged().await.map(Some),
             Ok(false) => Ok(None),
             Err(error) => Err(error),
         };
         self.sums = of_training;
         kept?.into_iter().try_for_each(|kept| kept.put_back())?;
-        let named = |(name, value)| (format!("val_{name}"), value);
-        Ok(values?.map(|values| values.into_iter().map(named).collect()))
+        self.validating += began.elapsed();
+        values
+    }
+
+    /// The numbers of a validation whose batches have been given.
+    async fn judged(&mut self) -> Result<Judged> {
+        let mut values = self.sums.so_far().await?;
+        let figures = self.figures(true).await?;
+        values.extend(figures.values());
+        values.extend(self.measured(true)?);
+        Ok((values, figures))
     }
 
     /// False if it was broken off.
@@ -110,36 +155,18 @@ impl Trainer {
 
     /// Notes that this is the best so far, if it is and there is a checkpoint of the best.
     pub(super) fn consider_best(&mut self, record: &Record, is_validation: bool) -> Result<()> {
-        let best = self.saves.as_ref().and_then(|saves| saves.best.clone());
-        let Some((metric, goal)) = best.filter(|(metric, _)| metric.starts_with("val_") == is_validation) else {
-            return Ok(());
-        };
-        let value = recorded(record, &metric, self.at)?;
-        if is_better(goal, value, self.kept.best) {
+        let Some(best) = self.saves.as_ref().and_then(|saves| saves.best.clone()) else { return Ok(()) };
+        let event = if is_validation { Event::Validated(record) } else { Event::EpochEnd(record) };
+        if let Some(value) = best.look(event, self.at)?
+            && best.is_better(value, self.kept.best, 0.0)
+        {
             (self.kept.best, self.kept.best_due) = (Some(value), true);
         }
         Ok(())
     }
 }
 
-/// A metric by name.
-///
-/// # Errors
-/// [`Error::Value`] with the names that there are.
-pub(super) fn recorded(record: &Record, metric: &str, at: &'static std::panic::Location<'static>) -> Result<f64> {
-    record.get(metric).ok_or_else(|| -> Error {
-        let names: Vec<&str> = record.values.keys().map(String::as_str).collect();
-        let what = format!("nothing records the metric `{metric}`; there are [{}]", names.join(", "));
-        Problem::Value(what, "record it by Step::metric, or name one of these").at("Trainer", at)
-    })
-}
-
-/// False for NaN.
-pub(super) fn is_better(goal: Goal, value: f64, best: Option<f64>) -> bool {
-    match (goal, best) {
-        _ if value.is_nan() => false,
-        (_, None) => true,
-        (Goal::Min, Some(best)) => value < best,
-        (Goal::Max, Some(best)) => value > best,
-    }
+/// Numbers of a validation, under the names that they have beside those of training.
+fn of_validation(values: BTreeMap<String, f64>) -> impl Iterator<Item = (String, f64)> {
+    values.into_iter().map(|(name, value)| (format!("val_{name}"), value))
 }

@@ -9,6 +9,7 @@ use super::super::settings::Settings;
 use super::super::table::JsonLines;
 use super::{curves, page, sections};
 use crate::error::Result;
+use crate::file;
 use crate::plot::Chart;
 use crate::train::Record;
 
@@ -79,7 +80,7 @@ impl Comparison {
     /// # Errors
     /// [`Error::Io`](crate::Error::Io); an old file is then still whole.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
-        super::write(path.as_ref(), &self.html())
+        file::write_text(path.as_ref(), &self.html())
     }
 
     fn charts(&self) -> String {

@@ -10,13 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::picture::Picture;
 use super::settings::Settings;
-use super::sink::make_folder;
-use crate::error::{Error, Result};
-use crate::file::{self, Durability};
+use crate::error::Result;
+use crate::file;
 use crate::plot::escaped;
 use crate::profile::Profile;
 use crate::train::Record;
-use crate::train::metrics::ConfusionMatrix;
+use crate::train::metrics::{ConfusionMatrix, Figure, Figures};
 
 pub use compare::Comparison;
 
@@ -64,6 +63,7 @@ struct Content {
     records: Vec<Record>,
     notes: Vec<String>,
     matrices: Vec<(String, ConfusionMatrix)>,
+    by_class: Vec<(String, Vec<Figure>)>,
     samples: Vec<Sample>,
     profile: Option<Profile>,
 }
@@ -123,6 +123,22 @@ impl Report {
         matrices.push((title, matrix.clone()));
     }
 
+    /// Sets what is shown below this title of figures by class: their confusion matrix, and a table of those that come
+    /// without one. A [fit](crate::train::Trainer) does so for the metrics that its closure records, after every epoch.
+    pub fn figures(&self, title: impl Into<String>, figures: &Figures) {
+        let title = title.into();
+        if let Some(matrix) = figures.matrix() {
+            self.matrix(title.clone(), matrix);
+        }
+        let by_class = figures.iter().filter(|figure| figure.matrix.is_none() && !figure.by_class.is_empty());
+        let by_class: Vec<Figure> = by_class.cloned().collect();
+        let known = &mut self.content().by_class;
+        known.retain(|(other, _)| *other != title);
+        if !by_class.is_empty() {
+            known.push((title, by_class));
+        }
+    }
+
     /// Adds an item with its prediction.
     pub fn sample(&self, sample: Sample) {
         self.content().samples.push(sample);
@@ -146,9 +162,9 @@ impl Report {
     /// Writes the page.
     ///
     /// # Errors
-    /// [`Error::Io`]; an old file is then still whole.
+    /// [`Error::Io`](crate::Error::Io); an old file is then still whole.
     pub fn write(&self) -> Result<()> {
-        write(&self.path, &self.html())
+        file::write_text(&self.path, &self.html())
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {
@@ -179,6 +195,7 @@ impl Content {
             body += &curves::outcomes(&self.records);
         }
         self.matrices.iter().for_each(|(title, matrix)| body += &sections::matrix(title, matrix));
+        self.by_class.iter().for_each(|(title, figures)| body += &sections::figures(title, figures));
         if !self.samples.is_empty() {
             body += &sections::samples(&self.samples);
         }
@@ -205,12 +222,4 @@ impl Content {
         tiles.extend(last.values.iter().map(|(name, value)| (name.clone(), page::number(*value))));
         tiles
     }
-}
-
-/// Puts a page at a path.
-fn write(path: &Path, html: &str) -> Result<()> {
-    make_folder(path)?;
-    file::replace(path, Durability::Process, |to| {
-        to.write_all(html.as_bytes()).map_err(|error| Error::io(path, "write", error))
-    })
 }

@@ -8,10 +8,12 @@ use super::Sample;
 use super::page::{cell, number, table, text_cell};
 use crate::plot::escaped;
 use crate::profile::{Clock, Profile};
-use crate::train::metrics::{ConfusionMatrix, Scores};
+use crate::train::metrics::{ConfusionMatrix, Figure, Scores};
 
 /// Most classes whose matrix is shown whole, and most pairs that are shown of more.
 const SHOWN: usize = 40;
+/// Most classes in a table.
+const ROWS: usize = 1000;
 /// Most kernels of a profile that are shown.
 const KERNELS: usize = 20;
 
@@ -103,6 +105,29 @@ fn by_class(matrix: &ConfusionMatrix) -> String {
     rows.push(row("macro average", &matrix.macro_average()));
     rows.push(row("weighted average", &matrix.weighted_average()));
     format!("<h3>By class</h3>\n{}", table(&["class", "precision", "recall", "F1", "support"], rows))
+}
+
+/// Figures of each class that no matrix shows.
+pub(super) fn figures(title: &str, figures: &[Figure]) -> String {
+    let headers: Vec<&str> =
+        std::iter::once("class").chain(figures.iter().map(|figure| figure.name.as_str())).collect();
+    let mut classes: Vec<&String> = vec![];
+    for (class, _) in figures.iter().flat_map(|figure| &figure.by_class) {
+        if !classes.contains(&class) {
+            classes.push(class);
+        }
+    }
+    let row = |class: &String| {
+        let value = |figure: &Figure| figure.by_class.iter().find(|(own, _)| own == class).map(|(_, value)| *value);
+        cell(class)
+            + &figures.iter().map(|figure| cell(value(figure).map_or(String::new(), number))).collect::<String>()
+    };
+    let left = match classes.len().saturating_sub(ROWS) {
+        0 => String::new(),
+        more => format!("<p class=\"quiet\">{more} more classes are left out.</p>\n"),
+    };
+    let rows = classes.into_iter().take(ROWS).map(row);
+    format!("<h2>{}, by class</h2>\n{}{left}", escaped(title), table(&headers, rows))
 }
 
 pub(super) fn samples(samples: &[Sample]) -> String {
