@@ -68,8 +68,16 @@
 //!
 //! # Features
 //!
-//! Off by default, and without effect on the rest: `csv` (tables from CSV files), `images` (folders of PNG and JPEG
-//! files), `full` (both), and `counters` (GPU object counters, for tests).
+//! Off by default, and without effect on the rest:
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `csv` | [`data`]: tables from CSV files |
+//! | `images` | [`data`]: PNG and JPEG files, folders of them |
+//! | `progress` | [`train::Progress`]: bars on a terminal; lines it has without |
+//! | `signals` | `train::stop_on_signals`: Ctrl-C and SIGTERM end a fit behind its step |
+//! | `full` | all of these |
+//! | `counters` | counters of GPU objects, for tests |
 //!
 //! # Modules
 //!
@@ -99,7 +107,7 @@
 //! | `settings` | the environment's variables |
 //! | `file` | files that are replaced as a whole |
 //! | `cache` | files kept between programs |
-//! | [`plot`] | line charts as SVG |
+//! | [`plot`] | line charts as SVG, and what pages of HTML share |
 //! | [`search`] | search over settings: spaces, samplers, pruners, studies |
 //! | `gpu` | the driver's side, and the only `use wgpu` |
 //! | `engine` | collect, find or make the plan, run it, hand out values |

@@ -8,7 +8,7 @@ mod pytorch;
 use kiln::train::checkpoint::Checkpoint;
 use kiln::train::metrics::{
     Accuracy, Auroc, Average, AveragePrecision, CalibrationError, Confusion, EditDistance, Figure, Metric, Metrics,
-    Ndcg, Perplexity, Psnr, R2, Residual, Score, Ssim, TopK,
+    Ndcg, Perplexity, Psnr, R2, Residual, Score, Ssim, TopK, Totals,
 };
 use kiln::{Array, DType, Device, Error, Shape, Tensor};
 use pytorch::{Case, File};
@@ -341,4 +341,64 @@ fn a_score_that_is_not_a_number_shows() {
     let figures = metrics.compute().unwrap();
     assert!(figures.value("auroc").unwrap().is_nan() && figures.value("calibration_error").unwrap().is_nan());
     assert_eq!(figures.value("top_2"), Some(0.5));
+}
+
+/// Totals are public, and a checkpoint may have those of another metric of the same name.
+#[test]
+fn totals_of_another_metric_are_an_error_or_a_figure_and_no_panic() {
+    let metrics: Vec<Box<dyn Metric>> = vec![
+        Box::new(Accuracy::new()),
+        Box::new(TopK::new(2)),
+        Box::new(Confusion::new(3).unwrap()),
+        Box::new(CalibrationError::new(4)),
+        Box::new(Perplexity::new()),
+        Box::new(Auroc),
+        Box::new(AveragePrecision),
+        Box::new(Residual::Rmse),
+        Box::new(R2),
+        Box::new(Psnr::new(1.0)),
+        Box::new(Ssim::new(1.0)),
+        Box::new(Ndcg::new()),
+        Box::new(EditDistance::new(0)),
+    ];
+    let array = |shape: &[usize], elements: usize| Array {
+        shape: Shape::new(shape).unwrap(),
+        dtype: DType::F32,
+        data: vec![0.5; elements],
+    };
+    let mut all = vec![Totals::default()];
+    for counts in [1, 2, 8, 11, 12] {
+        all.push(Totals { items: 3, counts: vec![u64::MAX; counts], ..Totals::default() });
+        all.push(Totals { items: 3, sums: vec![0.5; counts], ..Totals::default() });
+        all.push(Totals { counts: vec![1; counts], sums: vec![0.5; counts], ..Totals::default() });
+    }
+    for rows in [
+        vec![],
+        vec![array(&[3], 3)],
+        vec![array(&[], 1), array(&[], 1)],
+        vec![array(&[3], 3), array(&[3], 3)],
+        vec![array(&[3, 2], 6), array(&[2], 2)],
+        vec![array(&[3, 2], 5), array(&[3], 3)],
+        vec![array(&[3, 2], 6), array(&[2, 3], 6)],
+        vec![array(&[3, 2], 6), array(&[3], 3), array(&[3], 3)],
+    ] {
+        all.push(Totals { items: 3, rows: vec![rows.clone()], ..Totals::default() });
+        all.push(Totals { rows: vec![vec![array(&[2, 4], 8), array(&[2], 2)], rows], ..Totals::default() });
+    }
+    let mut refused = 0;
+    for metric in &metrics {
+        for totals in &all {
+            match metric.figure(totals) {
+                Ok(_) => {}
+                Err(error) => {
+                    assert!(matches!(&error, Error::Value { .. }), "{error}");
+                    refused += usize::from(error.to_string().contains("totals of another metric"));
+                }
+            }
+        }
+        let nothing = metric.figure(&Totals::default());
+        let counts = ["accuracy", "top_2", "calibration_error", "perplexity", "rmse", "psnr", "ssim"];
+        assert_eq!(nothing.is_err(), counts.contains(&metric.name().as_str()), "{}: {nothing:?}", metric.name());
+    }
+    assert!(refused > 100, "{refused}");
 }

@@ -2,6 +2,8 @@
 
 #[path = "trainer/errors.rs"]
 mod errors;
+#[path = "trainer/figures.rs"]
+mod figures;
 #[path = "trainer/interrupted.rs"]
 mod interrupted;
 #[path = "trainer/loops.rs"]

@@ -41,11 +41,10 @@ pub struct Run {
 }
 
 impl Soak {
-    pub fn new(rng: Philox) -> Result<Soak> {
-        let own = std::env::current_exe()?;
-        let program = own.with_file_name("train_cnn");
+    pub fn new(rng: Philox, program: &str) -> Result<Soak> {
+        let program = std::env::current_exe()?.with_file_name(program);
         if !program.exists() {
-            bail!("{} is not there: make soak builds it", program.display());
+            bail!("{} is not there: build the example of this name", program.display());
         }
         let folder = std::env::temp_dir().join(format!("kiln-soak-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
@@ -65,6 +64,11 @@ impl Soak {
         self.rng.uniform()
     }
 
+    /// The program alone.
+    pub fn bare(&self) -> Command {
+        Command::new(&self.program)
+    }
+
     /// The program with these options.
     pub fn command(&self, kind: &str, out: &Path, more: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
@@ -77,7 +81,7 @@ impl Soak {
     pub fn start(&self, mut command: Command, log: &Path) -> Result<Run> {
         let file = fs::File::options().create(true).append(true).open(log)?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        Ok(Run { child: command.spawn().context("train_cnn does not start")?, log: log.into(), ended: false })
+        Ok(Run { child: command.spawn().context("the program does not start")?, log: log.into(), ended: false })
     }
 
     /// Weights of a run that nobody disturbs, and how long it takes.

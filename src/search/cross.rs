@@ -66,11 +66,26 @@ pub fn cross_validate<D: Dataset, E: From<Error>>(
     by: Split<'_>,
     k: usize,
     seed: u64,
+    fit: impl FnMut(Portion<D>, Portion<D>, usize) -> Result<f64, E>,
+) -> Result<Scores, E> {
+    folds(set, by, k, seed, fit, |_, _| Ok(true))
+}
+
+/// The same; behind each fold `goes_on` is told how many there were and their scores, and may end it.
+pub(super) fn folds<D: Dataset, E: From<Error>>(
+    set: D,
+    by: Split<'_>,
+    k: usize,
+    seed: u64,
     mut fit: impl FnMut(Portion<D>, Portion<D>, usize) -> Result<f64, E>,
+    mut goes_on: impl FnMut(u64, &Scores) -> Result<bool>,
 ) -> Result<Scores, E> {
     let mut scores = Scores::default();
     for (fold, (train, test)) in k_fold(set, by, k, seed)?.into_iter().enumerate() {
         scores.push(fit(train, test, fold)?);
+        if !goes_on(fold as u64 + 1, &scores)? {
+            break;
+        }
     }
     Ok(scores)
 }

@@ -65,6 +65,9 @@ impl Sampler for Grid {
             let mut parameters = space.parameters().iter().zip(&places);
             parameters.all(|(parameter, &place)| place == 0 || point.get(&parameter.name).is_some()).then_some(point)
         };
+        if space.parameters().iter().all(|parameter| parameter.conditions.is_empty()) {
+            return Ok(if history.draw < all { point(history.draw) } else { None });
+        }
         let Ok(draw) = usize::try_from(history.draw) else { return Ok(None) };
         Ok((0..all).filter_map(point).nth(draw))
     }

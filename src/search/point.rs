@@ -6,6 +6,7 @@ use std::fmt;
 use serde_json::{Map, Value as Json};
 
 use crate::error::{Error, Result};
+use crate::plot::page::rounded;
 
 /// The value of a parameter.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,14 +60,7 @@ impl fmt::Display for Value {
 
 /// A number with up to six digits.
 pub(super) fn short(number: f64) -> String {
-    let size = number.abs();
-    if size != 0.0 && !(1e-4..1e7).contains(&size) {
-        return format!("{number:.3e}");
-    }
-    let digits = if size == 0.0 { 0 } else { (5 - size.log10().floor() as i32).max(0) as usize };
-    let text = format!("{number:.digits$}");
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    text.into()
+    rounded(number, 6, 1e-4..1e7)
 }
 
 /// A point of a [`Space`](super::Space): the value of each parameter that is active there, by its name.

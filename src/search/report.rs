@@ -11,6 +11,7 @@ use super::record::{Record, State};
 use super::study::Study;
 use crate::error::Result;
 use crate::file;
+use crate::plot::page::{page, table_of};
 use crate::plot::{Chart, escaped};
 
 /// Trials in the table at most: the best.
@@ -36,21 +37,16 @@ tr.best{font-weight:600}
 impl Study {
     /// The page. Titles of lines in it name the trials.
     pub fn report(&self, title: &str) -> String {
-        let title = escaped(title);
-        let mut page = format!(
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
-             <meta name=\"viewport\" content=\"width=device-width\"/>\n<title>{title}</title>\n\
-             <style>\n{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n"
-        );
-        self.summary(&mut page);
-        _ = writeln!(page, "<h2>Values</h2>\n{}", self.course());
-        _ = writeln!(page, "<h2>Settings</h2>\n<div class=\"wide\">\n{}</div>", parallel(self));
+        let mut body = String::new();
+        self.summary(&mut body);
+        _ = writeln!(body, "<h2>Values</h2>\n{}", self.course());
+        _ = writeln!(body, "<h2>Settings</h2>\n<div class=\"wide\">\n{}</div>", parallel(self));
         let shares = self.importance();
         if !shares.is_empty() {
-            _ = writeln!(page, "<h2>Importance</h2>\n{}", bars(&shares));
+            _ = writeln!(body, "<h2>Importance</h2>\n{}", bars(&shares));
         }
-        self.table(&mut page);
-        page + "</body>\n</html>\n"
+        self.table(&mut body);
+        page(title, STYLE, &body)
     }
 
     /// Writes [`Study::report`] to a file, which is replaced as a whole.
@@ -105,30 +101,27 @@ impl Study {
         notes.sort_unstable();
         notes.dedup();
         let left_out = trials.len().saturating_sub(ROWS);
-        _ = writeln!(page, "<h2>Trials</h2>\n<div class=\"wide\">\n<table>\n<tr><th>trial</th><th>value</th>");
-        for name in self.space.parameters().iter().map(|parameter| parameter.name.as_str()).chain(notes.iter().copied())
-        {
-            _ = writeln!(page, "<th>{}</th>", escaped(name));
-        }
-        _ = writeln!(page, "<th>steps</th><th>seconds</th><th>state</th></tr>");
+        let parameters = self.space.parameters().iter();
+        let mut headers = vec!["trial", "value"];
+        headers.extend(parameters.clone().map(|parameter| parameter.name.as_str()).chain(notes.iter().copied()));
+        headers.extend(["steps", "seconds", "state"]);
         let best = self.best().map(|best| best.number);
-        for trial in trials.into_iter().take(ROWS) {
-            let class = if Some(trial.number) == best { " class=\"best\"" } else { "" };
-            _ = write!(page, "<tr{class}><td class=\"number\">{}</td>", trial.number);
+        let rows = trials.into_iter().take(ROWS).map(|trial| {
+            let mut row = String::new();
             let mut cell = |text: Option<String>| {
-                _ = write!(page, "<td class=\"number\">{}</td>", escaped(&text.unwrap_or_default()));
+                _ = write!(row, "<td class=\"number\">{}</td>", escaped(&text.unwrap_or_default()));
             };
+            cell(Some(trial.number.to_string()));
             cell(trial.value.map(short));
-            for parameter in self.space.parameters() {
-                cell(trial.point.get(&parameter.name).map(ToString::to_string));
-            }
+            parameters.clone().for_each(|parameter| cell(trial.point.get(&parameter.name).map(ToString::to_string)));
             notes.iter().for_each(|&name| cell(trial.notes.get(name).copied().map(short)));
             cell(trial.reports.last().map(|report| report.0.to_string()));
             cell(trial.seconds.map(|seconds| format!("{seconds:.1}")));
             let why = if let State::Failed(why) = &trial.state { format!(": {why}") } else { String::new() };
-            _ = writeln!(page, "<td>{}</td></tr>", escaped(&format!("{}{why}", trial.state.name())));
-        }
-        page.push_str("</table>\n</div>\n");
+            let class = if Some(trial.number) == best { " class=\"best\"" } else { "" };
+            format!("<tr{class}>{row}<td>{}</td></tr>\n", escaped(&format!("{}{why}", trial.state.name())))
+        });
+        _ = writeln!(page, "<h2>Trials</h2>\n{}", table_of(&headers, rows));
         if left_out > 0 {
             _ = writeln!(page, "<p>The table has the best {ROWS} trials; {left_out} more are in the study.</p>");
         }

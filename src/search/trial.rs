@@ -3,12 +3,12 @@
 use std::fmt::Display;
 use std::time::Instant;
 
-use super::cross::Scores;
+use super::cross::{Scores, folds};
 use super::event;
 use super::point::Point;
 use super::record::{Record, State};
 use super::study::Study;
-use crate::data::{Dataset, Portion, Split, k_fold};
+use crate::data::{Dataset, Portion, Split};
 use crate::error::{Error, Result};
 use crate::rng::Philox;
 
@@ -127,22 +127,17 @@ impl<'a> Trial<'a> {
     /// `fit` trains on its first part and returns the score on its second; the third is the number of the fold, from 0.
     ///
     /// # Errors
-    /// Those of [`k_fold`], of `fit`, and of [`Trial::report`].
+    /// Those of [`k_fold`](crate::data::k_fold), of `fit`, and of [`Trial::report`].
     pub fn cross_validate<D: Dataset, E: From<Error>>(
         &mut self,
         set: D,
         by: Split<'_>,
         k: usize,
         seed: u64,
-        mut fit: impl FnMut(Portion<D>, Portion<D>, usize) -> Result<f64, E>,
+        fit: impl FnMut(Portion<D>, Portion<D>, usize) -> Result<f64, E>,
     ) -> Result<Scores, E> {
-        let mut scores = Scores::default();
-        for (fold, (train, test)) in k_fold(set, by, k, seed)?.into_iter().enumerate() {
-            scores.push(fit(train, test, fold)?);
-            if self.report(fold as u64 + 1, scores.mean())? == Verdict::Prune {
-                break;
-            }
-        }
+        let scores =
+            folds(set, by, k, seed, fit, |done, scores| Ok(self.report(done, scores.mean())? != Verdict::Prune))?;
         if let Some(deviation) = scores.deviation() {
             self.note("deviation", deviation)?;
         }

@@ -32,9 +32,9 @@ fn settings_that_cannot_be_used_are_refused_before_anything_is_done() {
         (trainer().saves(best("val_loss")), false, "chosen by `val_loss`, and there is no validation"),
         (trainer().saves(Saves::to_file("f").keep_last(2)), false, "there is one file"),
         (trainer().saves(Saves::to_file("f").every(Every::Epochs(0))), false, "checkpoints every 0"),
-        (trainer().callback(EarlyStopping::on("val_loss")), false, "`val_loss` is to be watched"),
+        (trainer().callback(EarlyStopping::on("val_loss")), false, "the run is to end by `val_loss`"),
         (trainer().callback(EarlyStopping::on("loss").patience(0)), false, "a patience of 0"),
-        (trainer().callback(ReduceOnPlateau::on("val_loss", plateau())), false, "`val_loss` is to be observed"),
+        (trainer().callback(ReduceOnPlateau::on("val_loss", plateau())), false, "the rate is to follow `val_loss`"),
         (trainer().callback(ReduceOnPlateau::on("loss", plateau()).of_optimizer("x")), false, "no optimizer `x`"),
         // Known at the first look.
         (trainer().callback(EarlyStopping::on("f1")), false, "`f1`; there are [accuracy, loss, lr]"),

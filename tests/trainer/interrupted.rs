@@ -9,10 +9,11 @@ use std::time::Duration;
 use kiln::prelude::*;
 use kiln::schedule::{Goal, Plateau, PlateauConfig};
 use kiln::train::checkpoint::Checkpoint;
+use kiln::train::metrics::{Auroc, Average, Confusion, Metric, Score};
 use kiln::train::{EarlyStopping, Event, Every, History, ReduceOnPlateau, Run, Saves, Stopped, Trainer};
 use serde_json::Value;
 
-use super::{Net, data, loader, unused};
+use super::{Net, accuracy, data, loader, unused};
 
 /// A run with all that has a state: early stopping, a plateau, the best checkpoint, checkpoints of their own, metrics under
 /// way over stretches that end within epochs, steps of several batches, validations within epochs.
@@ -31,7 +32,15 @@ fn trainer(net: &Net, folder: &Path) -> Trainer {
 
 fn fit(trainer: &mut Trainer, net: &Net) -> Result<History> {
     let (train, test) = data();
-    trainer.fit(loader(&train), test.batches(16), |step, batch| net.step(step, &batch))
+    // Metrics that are no means too: one of counts, one that keeps whole batches.
+    let f1 = Confusion::new(10)?.score(Score::FBeta(1.0, Average::Macro));
+    trainer.fit(loader(&train), test.batches(16), |step, batch| {
+        let (logits, labels) = net.logits(step.device(), &batch, step.mode());
+        step.metric("accuracy", accuracy(&logits, &labels));
+        step.metric("f1", f1.clone().of(&logits, &labels));
+        step.metric("area", Auroc.of(&logits, &labels));
+        step.minimise(&logits.cross_entropy(&labels))
+    })
 }
 
 /// All that a checkpoint says, but for times.

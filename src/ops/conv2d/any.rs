@@ -21,8 +21,10 @@ pub enum Padding<const D: usize> {
 fn name(axes: usize) -> &'static str {
     match axes {
         1 => "conv1d",
-        // In two parts: as one it is the name of a variant, which only their list may have.
-        2 => concat!("conv", "2d"),
+        2 => {
+            // The op, whose plainest variant has the same name.
+            "conv2d"
+        }
         _ => "conv3d",
     }
 }

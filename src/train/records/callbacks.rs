@@ -58,7 +58,7 @@ impl Callback for CsvLog {
     fn on(&mut self, event: Event<'_>, run: &mut Run<'_>) -> Result<()> {
         match event {
             Event::FitStart { resumed: true } => self.rewind(run.step()),
-            Event::EpochEnd(record) => self.write(record),
+            Event::EpochEnd(record) => self.write_once(record),
             _ => Ok(()),
         }
     }
@@ -68,9 +68,9 @@ impl Callback for JsonLines {
     fn on(&mut self, event: Event<'_>, run: &mut Run<'_>) -> Result<()> {
         match event {
             Event::FitStart { resumed: true } => self.rewind(run.step()),
-            Event::Logged(record) => self.write("logged", record),
-            Event::Validated(record) => self.write("validated", record),
-            Event::EpochEnd(record) => self.write("epoch", record),
+            Event::Logged(record) => self.write_once("logged", record),
+            Event::Validated(record) => self.write_once("validated", record),
+            Event::EpochEnd(record) => self.write_once("epoch", record),
             _ => Ok(()),
         }
     }

@@ -1,5 +1,6 @@
 //! Records as tables that other programs read: CSV, and a line of JSON each.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,8 @@ pub struct CsvLog {
     sink: Sink,
     /// Names of the columns after the first three, once they are known.
     names: Option<Vec<String>>,
+    /// Epoch and step of the last row that [`CsvLog::rewind`] has kept.
+    kept: Option<(u64, u64)>,
 }
 
 const FIXED: [&str; 3] = ["epoch", "step", "seconds"];
@@ -43,7 +46,7 @@ impl CsvLog {
     /// A table in this file; its folder is made if it is not there. Rows are appended to those of an earlier run: see
     /// [`CsvLog::rewind`].
     pub fn new(path: impl Into<PathBuf>) -> CsvLog {
-        CsvLog { sink: Sink::new(path), names: None }
+        CsvLog { sink: Sink::new(path), names: None, kept: None }
     }
 
     /// The file.
@@ -85,10 +88,19 @@ impl CsvLog {
         if let Some((names, rows)) = self.read()? {
             let is_kept =
                 |row: &&str| row.split(',').nth(1).and_then(|step| step.parse().ok()).is_some_and(|at: u64| at <= step);
-            self.replace(&names, rows.iter().map(String::as_str).filter(is_kept))?;
+            let kept: Vec<&str> = rows.iter().map(String::as_str).filter(is_kept).collect();
+            let number = |row: &str, cell: usize| row.split(',').nth(cell)?.parse().ok();
+            let last = kept.last().copied();
+            self.kept = last.and_then(|row| number(row, 0).zip(number(row, 1)));
+            self.replace(&names, kept.into_iter())?;
             self.names = Some(names);
         }
         Ok(())
+    }
+
+    /// Appends a row unless it is there: a run that was killed behind it, and goes on from before, comes to it again.
+    pub(super) fn write_once(&mut self, record: &Record) -> Result<()> {
+        if self.kept == Some((record.epoch, record.step)) { Ok(()) } else { self.write(record) }
     }
 
     /// The names of the further columns and all whole rows of the file, if there is one.
@@ -172,13 +184,15 @@ pub struct JsonLines {
     sink: Sink,
     /// True once the file is known to end with a whole line.
     is_whole: bool,
+    /// Events and steps of the lines that [`JsonLines::rewind`] has kept.
+    kept: BTreeSet<(String, u64)>,
 }
 
 impl JsonLines {
     /// A log in this file; its folder is made if it is not there. Lines are appended to those of an earlier run: see
     /// [`JsonLines::rewind`].
     pub fn new(path: impl Into<PathBuf>) -> JsonLines {
-        JsonLines { sink: Sink::new(path), is_whole: false }
+        JsonLines { sink: Sink::new(path), is_whole: false, kept: BTreeSet::new() }
     }
 
     /// The file.
@@ -200,6 +214,12 @@ impl JsonLines {
             json!(seconds)
         );
         self.append(&line)
+    }
+
+    /// Appends a record unless it is there: a run that was killed behind it, and goes on from before, comes to it again.
+    pub(super) fn write_once(&mut self, event: &str, record: &Record) -> Result<()> {
+        let is_there = !self.kept.is_empty() && self.kept.contains(&(event.to_string(), record.step));
+        if is_there { Ok(()) } else { self.write(event, record) }
     }
 
     /// Appends the settings of a run, as `{"event": "settings", "settings": .., "environment": ..}`.
@@ -229,11 +249,16 @@ impl JsonLines {
     /// [`Error::Io`]; an old file is then still whole.
     pub fn rewind(&mut self, step: u64) -> Result<()> {
         let Some(text) = read(self.path())? else { return Ok(()) };
-        let is_kept = |line: &&str| {
-            let value: Option<Value> = serde_json::from_str(line).ok().filter(|_| line.ends_with('\n'));
-            value.is_some_and(|value| value["step"].as_u64().is_none_or(|at| at <= step))
-        };
-        let kept: String = text.split_inclusive('\n').filter(is_kept).collect();
+        let (mut kept, mut known) = (String::new(), BTreeSet::new());
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            let Ok(value) = serde_json::from_str::<Value>(line) else { continue };
+            let (event, at) = (value["event"].as_str().unwrap_or_default(), value["step"].as_u64());
+            if at.is_none_or(|at| at <= step) {
+                known.extend(at.map(|at| (event.to_string(), at)));
+                kept += line;
+            }
+        }
+        self.kept = known;
         replace(&mut self.sink, &kept)
     }
 

@@ -11,6 +11,7 @@ use super::{curves, page, sections};
 use crate::error::Result;
 use crate::file;
 use crate::plot::Chart;
+use crate::plot::page::{cell, number, table};
 use crate::train::Record;
 
 /// Several runs on one page: a chart for each figure with a line a run, the last figures, and settings side by side.
@@ -108,10 +109,10 @@ impl Comparison {
             let last = last(run);
             let fixed =
                 [run.name.clone(), run.records.len().to_string(), last.step.to_string(), page::time(last.seconds)];
-            let values = names.iter().map(|name| last.get(name).map_or(String::new(), page::number));
-            fixed.into_iter().chain(values).map(page::cell).collect::<String>()
+            let values = names.iter().map(|name| last.get(name).map_or(String::new(), number));
+            fixed.into_iter().chain(values).map(cell).collect::<String>()
         });
-        format!("<h2>Last figures</h2>\n{}", page::table(&headers, rows))
+        format!("<h2>Last figures</h2>\n{}", table(&headers, rows))
     }
 
     /// Settings and environments, those that differ first.
@@ -133,12 +134,12 @@ impl Comparison {
                 let differs = values.iter().any(|value| *value != values[0]);
                 let shown =
                     values.iter().map(|value| page::text_cell(value.as_ref().map_or(String::new(), sections::setting)));
-                (differs, page::cell(name) + &shown.collect::<String>())
+                (differs, cell(name) + &shown.collect::<String>())
             })
             .collect();
         rows.sort_by_key(|(differs, _)| !differs);
         let headers: Vec<&str> = std::iter::once("").chain(self.runs.iter().map(|run| run.name.as_str())).collect();
-        let html = page::table(&headers, rows.iter().map(|(_, row)| row.clone()));
+        let html = table(&headers, rows.iter().map(|(_, row)| row.clone()));
         // The table marks its rows; those that differ come first.
         let differing = rows.iter().filter(|(differs, _)| *differs).count();
         let html = html.replacen("<tr><td>", "<tr class=\"differs\"><td>", differing);

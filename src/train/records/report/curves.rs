@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::page::{cell, number, table};
+use crate::plot::page::{cell, number, table};
 use crate::plot::{Chart, escaped};
 use crate::train::Record;
 

@@ -13,6 +13,7 @@ use super::settings::Settings;
 use crate::error::Result;
 use crate::file;
 use crate::plot::escaped;
+use crate::plot::page::number;
 use crate::profile::Profile;
 use crate::train::Record;
 use crate::train::metrics::{ConfusionMatrix, Figure, Figures};
@@ -219,7 +220,7 @@ impl Content {
             ("steps".into(), last.step.to_string()),
             ("time".into(), page::time(last.seconds)),
         ];
-        tiles.extend(last.values.iter().map(|(name, value)| (name.clone(), page::number(*value))));
+        tiles.extend(last.values.iter().map(|(name, value)| (name.clone(), number(*value))));
         tiles
     }
 }

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use crate::plot::escaped;
+use crate::plot::page;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ground:#fff;--text:#1f2328;--quiet:#57606a;--line:#d8dee4;--soft:#f6f8fa;\
@@ -51,24 +52,7 @@ tr.differs td{background:var(--soft)}
 
 /// A whole page around a body.
 pub(super) fn page(title: &str, body: &str) -> String {
-    let title = escaped(title);
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n{body}</body>\n</html>\n"
-    )
-}
-
-/// A table that scrolls where the screen is narrow. The cells of the rows are HTML: `<td>..</td>`.
-pub(super) fn table(headers: &[&str], rows: impl IntoIterator<Item = String>) -> String {
-    let heads: String = headers.iter().map(|header| format!("<th>{}</th>", escaped(header))).collect();
-    let rows: String = rows.into_iter().map(|row| format!("<tr>{row}</tr>\n")).collect();
-    format!("<div class=\"wide\"><table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n")
-}
-
-/// A cell with a text.
-pub(super) fn cell(text: impl AsRef<str>) -> String {
-    format!("<td>{}</td>", escaped(text.as_ref()))
+    page::page(title, STYLE, body)
 }
 
 /// A cell with a text that may be long.
@@ -85,21 +69,6 @@ pub(super) fn tiles(figures: &[(String, String)]) -> String {
         _ = writeln!(html, "<div><dt>{name}</dt><dd>{}</dd></div>", escaped(value));
     }
     html + "</dl>\n"
-}
-
-/// A number as a reader wants it: five digits that count.
-pub(super) fn number(x: f64) -> String {
-    let size = x.abs();
-    match size {
-        _ if !x.is_finite() => x.to_string(),
-        0.0 => "0".into(),
-        1e-3..1e5 => {
-            let digits = (4 - size.log10().floor() as i32).max(0) as usize;
-            let text = format!("{x:.digits$}");
-            if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').into() } else { text }
-        }
-        _ => format!("{x:.3e}"),
-    }
 }
 
 /// Seconds as a reader wants them.

@@ -5,8 +5,9 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::Sample;
-use super::page::{cell, number, table, text_cell};
+use super::page::text_cell;
 use crate::plot::escaped;
+use crate::plot::page::{cell, number, table};
 use crate::profile::{Clock, Profile};
 use crate::train::metrics::{ConfusionMatrix, Figure, Scores};
 

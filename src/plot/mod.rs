@@ -3,6 +3,8 @@
 //! The text stands alone: no script, no font, no other file. It follows the reader's light or dark setting, and names
 //! every line for those who hear it.
 
+pub(crate) mod page;
+
 use std::fmt::Write;
 
 const WIDTH: f64 = 720.0;
