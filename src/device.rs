@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::host::HostData;
 use crate::profile::{Clock, Phase, Profile, Recorder, Span};
 use crate::rng::Draws;
+use crate::wait;
 
 /// Where tensors live and run: a GPU, or the f64 reference on the CPU. Cloning copies the handle.
 #[derive(Clone)]
@@ -54,6 +55,10 @@ pub(crate) trait Backend: Any + Send + Sync {
     }
     /// Waits until everything submitted has run and is reported to its store.
     fn finish(&self) -> Result<()>;
+    /// Waits until few enough submissions are under way for another to join them.
+    fn pace(&self) -> Result<()> {
+        Ok(())
+    }
     /// Counts so far.
     fn statistics(&self) -> Statistics;
     /// Drops every cached plan.
@@ -75,6 +80,9 @@ pub(crate) trait Backend: Any + Send + Sync {
     fn flush(&self) -> Result<()> {
         Ok(())
     }
+
+    /// Copies so many elements from the beginning of an arena to that of another, on the device.
+    fn copy_arena(&self, from: &ArenaRef, to: &ArenaRef, elements: usize) -> Result<()>;
 
     /// Bytes in use, now and at most.
     fn memory(&self) -> (u64, u64) {
@@ -168,6 +176,16 @@ impl Device {
         self.backend().finish()
     }
 
+    /// Ready for another step: at most three are under way. Where a thread may wait, a step does so itself; in a browser,
+    /// where it may not, a loop awaits this before each step, or its memory grows with what is queued.
+    ///
+    /// # Errors
+    /// [`crate::Error::DeviceLost`], and what a browser has refused since the last call.
+    pub fn ready(&self) -> impl Future<Output = Result<()>> + use<> {
+        let device = self.clone();
+        async move { wait::unblocked(|| device.backend().pace()).await }
+    }
+
     /// Bytes of GPU memory that tensors, parameters and plans of this process use on this device, now and at most.
     pub fn memory(&self) -> (u64, u64) {
         self.backend().memory()
@@ -198,7 +216,7 @@ impl Device {
     /// # Errors
     /// [`crate::Error::DeviceLost`].
     pub fn set_profiling(&self, on: bool) -> Result<()> {
-        self.backend().set_profiling(on)
+        wait::instead("Device::set_profiling", "Device::synchronize_async", self.backend().set_profiling(on))
     }
 
     /// What was measured since profiling was switched on; waits for what is under way. Empty on the reference.
@@ -206,7 +224,16 @@ impl Device {
     /// # Errors
     /// [`crate::Error::DeviceLost`].
     pub fn profile(&self) -> Result<Profile> {
-        self.backend().profile()
+        wait::instead("Device::profile", "Device::profile_async", self.backend().profile())
+    }
+
+    /// [`Device::profile`] without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`Device::profile`].
+    pub fn profile_async(&self) -> impl Future<Output = Result<Profile>> + use<> {
+        let device = self.clone();
+        async move { wait::unblocked(|| device.profile()).await }
     }
 
     /// A span of host time, if there is a profile.

@@ -239,6 +239,14 @@ pub enum Error {
         /// What to do.
         next: &'static str,
     },
+    /// A call that would wait, where nobody may: in a browser's tab.
+    #[error("`{call}` would wait, which a browser does not allow; await `{instead}`")]
+    WouldBlock {
+        /// The call.
+        call: &'static str,
+        /// Its async form.
+        instead: &'static str,
+    },
     /// A callback of a training loop failed, or panicked.
     #[error("callback `{name}`: {source}")]
     Callback {
@@ -279,6 +287,7 @@ fn io_advice(error: &std::io::Error, action: &str) -> &'static str {
         ErrorKind::CrossesDevices => "choose a path whose file and folder are on one file system",
         ErrorKind::InvalidFilename | ErrorKind::InvalidInput => "correct the path: it cannot be the name of a file",
         ErrorKind::OutOfMemory => "end other programs, or use a machine with more memory",
+        ErrorKind::Unsupported => "use the form of the call that takes or gives bytes, if there are no files here",
         ErrorKind::UnexpectedEof => "take another copy of the file: it ends too early",
         ErrorKind::InvalidData => "take another copy of the file: its content is damaged",
         _ => match error.raw_os_error() {

@@ -44,6 +44,9 @@ pub(crate) fn replace(
     durability: Durability,
     write: impl FnOnce(&mut dyn Write) -> Result<()>,
 ) -> Result<()> {
+    if cfg!(target_family = "wasm") {
+        return Err(Error::io(path, "write", io::Error::new(ErrorKind::Unsupported, "a browser has no files")));
+    }
     let target = resolve(path).map_err(|error| Error::io(path, "write", error))?;
     let mode = check_kind(&target).map_err(|error| Error::io(path, "replace", error))?;
     let folder = folder_of(&target);

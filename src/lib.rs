@@ -85,10 +85,12 @@
 //!
 //! | module | what is in it |
 //! | --- | --- |
+//! | `clock` | the time, also in a browser |
 //! | `error`, `shape`, `dtype` | [`Error`], [`Shape`], [`DType`] |
 //! | [`array`](mod@array) | host arrays of the f64 reference |
 //! | [`kernel`] | kernels as plain data, and the conventions of every shader |
 //! | [`rng`] | counter-based random numbers, the same words here and in WGSL |
+//! | `wait` | waiting, in two ways: on the thread, or not ([`unblocked`]) |
 //! | `layout`, `host` | how the elements of a tensor lie; numbers on the host |
 //! | `dispatch` | a [`Plan`](plan::Plan) as plain data: dispatches, and the buffers that they bind |
 //! | `device`, `device_info` | [`Device`]: a handle, with one seam to what runs on it; [`DeviceInfo`] |
@@ -129,6 +131,7 @@ pub mod autograd;
 mod bindings;
 mod cache;
 mod capabilities;
+mod clock;
 mod costs;
 mod cpu;
 mod create;
@@ -172,6 +175,7 @@ mod tensor;
 pub mod train;
 mod transfer;
 mod version;
+mod wait;
 
 pub use array::Array;
 pub use device::{Device, Statistics};
@@ -187,6 +191,9 @@ pub use rng::Draws;
 pub use shape::{Axes, Axis, MAX_RANK, Shape};
 pub use state::State;
 pub use tensor::{Tensor, no_grad, with_precision};
+#[doc(hidden)]
+pub use wait::refusing_to_wait;
+pub use wait::{Waiting, unblocked};
 
 /// Doors for `fuzz/` to the files that a device keeps between programs.
 #[doc(hidden)]

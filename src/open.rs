@@ -10,6 +10,7 @@ use crate::gpu::Gpu;
 use crate::kernel::Capabilities;
 use crate::profile::Report;
 use crate::settings::Settings;
+use crate::wait;
 
 impl Device {
     /// The best device: `KILN_DEVICE` if it is set, else a discrete GPU, an integrated one, a software one, the
@@ -19,8 +20,16 @@ impl Device {
     /// [`Error::NoDevice`] if `KILN_DEVICE` names none, [`Error::Driver`] if the adapter gives no device,
     /// [`Error::Setting`] for a `KILN_*` variable with a value that it has not.
     pub fn best() -> Result<Device> {
+        wait::block_on("Device::best", "Device::best_async", Device::best_async())
+    }
+
+    /// [`Device::best`] without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`Device::best`].
+    pub async fn best_async() -> Result<Device> {
         let settings = Settings::from_env()?;
-        Device::open(settings.device.as_deref().unwrap_or("auto"), &settings)
+        Device::open(settings.device.as_deref().unwrap_or("auto"), &settings).await
     }
 
     /// The device that `wanted` names: `auto`, `cpu`, a back end (`vulkan`, `metal`, `dx12`, `gl`) or part of an
@@ -30,10 +39,18 @@ impl Device {
     /// [`Error::NoDevice`] if none matches, [`Error::Driver`] if the adapter gives no device, [`Error::Setting`] for a
     /// `KILN_*` variable with a value that it has not.
     pub fn named(wanted: &str) -> Result<Device> {
-        Device::open(wanted, &Settings::from_env()?)
+        wait::block_on("Device::named", "Device::named_async", Device::named_async(wanted))
     }
 
-    fn open(wanted: &str, settings: &Settings) -> Result<Device> {
+    /// [`Device::named`] without blocking the thread. A browser's adapter is of the back end `webgpu`.
+    ///
+    /// # Errors
+    /// As [`Device::named`].
+    pub async fn named_async(wanted: &str) -> Result<Device> {
+        Device::open(wanted, &Settings::from_env()?).await
+    }
+
+    async fn open(wanted: &str, settings: &Settings) -> Result<Device> {
         let reference = || {
             if settings.profile != Report::Nothing {
                 eprintln!("kiln: the CPU reference runs no kernels, so KILN_PROFILE shows nothing");
@@ -43,12 +60,12 @@ impl Device {
         if wanted.eq_ignore_ascii_case("cpu") {
             return reference();
         }
-        match Gpu::open(wanted, settings, &[])? {
+        match Gpu::open(wanted, settings, &[]).await? {
             Some(gpu) => Ok(Device::with_gpu(gpu, settings)),
             None if wanted.eq_ignore_ascii_case("auto") => reference(),
             None => Err(Error::NoDevice {
                 wanted: wanted.into(),
-                available: Device::list().iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+                available: Device::list_async().await.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             }),
         }
     }
@@ -64,7 +81,7 @@ impl Device {
     #[doc(hidden)]
     pub fn noop() -> Result<Device> {
         let settings = Settings::from_env()?;
-        Ok(Device::with_gpu(Gpu::noop(&settings)?, &settings))
+        Ok(Device::with_gpu(wait::block_on("noop", "noop", Gpu::noop(&settings))?, &settings))
     }
 
     /// [`Device::named`], but planned for as if it had other capabilities: the kernels of other kinds of device run on it,
@@ -74,16 +91,32 @@ impl Device {
     /// Those of [`Device::named`], and [`Error::NoDevice`] for the reference, which has no kernels.
     #[doc(hidden)]
     pub fn named_as_if(wanted: &str, change: impl FnOnce(&mut Capabilities)) -> Result<Device> {
+        wait::block_on("named_as_if", "named_as_if_async", Device::named_as_if_async(wanted, change))
+    }
+
+    /// [`Device::named_as_if`] without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`Device::named_as_if`].
+    #[doc(hidden)]
+    pub async fn named_as_if_async(wanted: &str, change: impl FnOnce(&mut Capabilities)) -> Result<Device> {
         let settings = Settings::from_env()?;
-        let mut gpu = Gpu::open(wanted, &settings, &[])?
+        let mut gpu = Gpu::open(wanted, &settings, &[])
+            .await?
             .ok_or_else(|| Error::NoDevice { wanted: wanted.into(), available: "none with kernels".into() })?;
         gpu.pretend(change);
         Ok(Device::with_gpu(gpu, &settings))
     }
 
-    /// Every adapter, best first, and the reference.
+    /// Every adapter, best first, and the reference. In a browser, which does not tell at once, the reference alone.
     pub fn list() -> Vec<DeviceInfo> {
-        let mut list = Gpu::list();
+        let all = async { Ok(Device::list_async().await) };
+        wait::block_on("Device::list", "Device::list_async", all).unwrap_or_else(|_| vec![Device::cpu().info()])
+    }
+
+    /// [`Device::list`] without blocking the thread.
+    pub async fn list_async() -> Vec<DeviceInfo> {
+        let mut list = Gpu::list().await;
         list.push(Device::cpu().info());
         list
     }
@@ -104,6 +137,7 @@ impl Device {
     pub fn named_with_faults(wanted: &str, faults: &[&str]) -> Result<Device> {
         let none = || Error::NoDevice { wanted: wanted.into(), available: "none with kernels".into() };
         let settings = Settings::from_env()?;
-        Ok(Device::with_gpu(Gpu::open(wanted, &settings, faults)?.ok_or_else(none)?, &settings))
+        let opened = wait::block_on("named_with_faults", "best_async", Gpu::open(wanted, &settings, faults))?;
+        Ok(Device::with_gpu(opened.ok_or_else(none)?, &settings))
     }
 }

@@ -188,9 +188,9 @@ fn no_circle_of_files_is_larger_than_that_of_tensor_node_and_op() {
 const FLOORS: &str = "\
 | floor | modules | what they are |
 | --- | --- | --- |
-| 1 | `dtype` `shape` `capabilities` `bindings` `device_info` `recompute` | facts that know of nothing else |
+| 1 | `dtype` `shape` `capabilities` `bindings` `clock` `device_info` `recompute` | facts that know of nothing else |
 | 2 | `error` `array` `rng` `layout` `host` `shader` `costs` `target` | numbers, how they lie, shaders, what they cost |
-| 3 | `shaders` `dispatch` `profile` `packed` `init` | the texts of shaders, plans as data, spans of time |
+| 3 | `shaders` `dispatch` `profile` `packed` `init` `wait` | texts of shaders, plans as data, spans of time, waiting |
 | 4 | `kernel` `settings` `device` | kernels; the environment; a device as nodes hold it, with one seam to what runs |
 | 5 | `arena` `file` `data` `plot` | memory that outlives plans; files; data sets; charts |
 | 6 | `cache` `search` | what is kept between programs; search over settings |

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::collate::Collator;
 use super::data_loader::Source;
+use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::rng::{Philox, philox4x32};
 

@@ -14,6 +14,7 @@ use crate::gpu::Gpu;
 use crate::host::HostData;
 use crate::profile::{Profile, Recorder, Report};
 use crate::version::StoreState;
+use crate::wait;
 
 /// What runs on a device share.
 #[derive(Default)]
@@ -100,9 +101,20 @@ impl Device {
     /// # Errors
     /// [`Error::DeviceLost`], or [`Error::NonFinite`] of a step, of any store on this device, that has finished.
     pub fn synchronize(&self) -> Result<()> {
-        self.finish()?;
+        wait::instead("Device::synchronize", "Device::synchronize_async", self.finish())?;
         let stores: Vec<_> = lock(&self.running().stores).iter().filter_map(Weak::upgrade).collect();
         stores.iter().try_for_each(|store| store.take_failure())
+    }
+}
+
+impl Device {
+    /// [`Device::synchronize`] without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`Device::synchronize`].
+    pub fn synchronize_async(&self) -> impl Future<Output = Result<()>> + use<> {
+        let device = self.clone();
+        async move { wait::unblocked(|| device.synchronize()).await }
     }
 }
 
@@ -130,6 +142,10 @@ impl Backend for Reference {
     fn read_arena(&self, _: &ArenaRef, _: usize, _: usize) -> Result<HostData> {
         Err(Error::internal("an arena of the reference has its values itself"))
     }
+
+    fn copy_arena(&self, _: &ArenaRef, _: &ArenaRef, _: usize) -> Result<()> {
+        Err(Error::internal("an arena of the reference has its values itself"))
+    }
 }
 
 impl Backend for OnGpu {
@@ -150,6 +166,12 @@ impl Backend for OnGpu {
         self.gpu.collect()?;
         lock(&self.running.engine).report();
         Ok(())
+    }
+
+    fn pace(&self) -> Result<()> {
+        self.gpu.check()?;
+        self.gpu.pace()?;
+        self.gpu.collect()
     }
 
     fn statistics(&self) -> Statistics {
@@ -185,6 +207,10 @@ impl Backend for OnGpu {
 
     fn flush(&self) -> Result<()> {
         self.gpu.flush()
+    }
+
+    fn copy_arena(&self, from: &ArenaRef, to: &ArenaRef, elements: usize) -> Result<()> {
+        self.gpu.copy(&self.gpu.arena(from)?, &self.gpu.arena(to)?, elements as u64 * 4)
     }
 
     fn memory(&self) -> (u64, u64) {

@@ -85,6 +85,9 @@ impl Engine {
         status: Option<&ArenaRef>,
     ) -> Result<Ran> {
         self.words.push(u64::from(self.unfused));
+        if gpu.take_stale() {
+            self.forget_plans();
+        }
         let outer = RUNNING.replace(true);
         let mut result = self.attempt(gpu, snapshot, outputs, &make, numbers, status);
         // What plans hold besides their numbers, then the numbers of all plans.

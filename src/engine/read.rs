@@ -13,6 +13,7 @@ use crate::kernel::Capabilities;
 use crate::plan::{self, Destination, Plan, Request};
 use crate::target::Target;
 use crate::tensor::{Tensor, outside_rules};
+use crate::wait;
 
 impl Device {
     /// Runs what these tensors need in one submission, without waiting for it.
@@ -87,7 +88,7 @@ impl Tensor {
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         let at = Location::caller();
         self.check_dtype::<T>(at)?;
-        let data = read(self.node())?;
+        let data = wait::instead("Tensor::to_vec", "Tensor::to_vec_async", read(self.node()))?;
         unpack(&data, at)
     }
 
@@ -102,7 +103,7 @@ impl Tensor {
         let tensor = self.clone();
         async move {
             checked?;
-            let data = read_async(tensor.node().clone()).await?;
+            let data = wait::unblocked(|| read(tensor.node())).await?;
             unpack(&data, at)
         }
     }
@@ -122,7 +123,7 @@ impl Tensor {
     #[track_caller]
     pub fn item(&self) -> Result<f64> {
         self.check_single(Location::caller())?;
-        Ok(read(self.node())?.get(0))
+        Ok(wait::instead("Tensor::item", "Tensor::item_async", read(self.node()))?.get(0))
     }
 
     /// [`Tensor::item`] without blocking the thread.
@@ -135,7 +136,7 @@ impl Tensor {
         let tensor = self.clone();
         async move {
             checked?;
-            Ok(read_async(tensor.node().clone()).await?.get(0))
+            Ok(wait::unblocked(|| read(tensor.node())).await?.get(0))
         }
     }
 
@@ -154,8 +155,17 @@ impl Tensor {
     /// The error that the tensor carries, or what running it met.
     pub fn to_array(&self) -> Result<Array> {
         let shape = *self.dims();
-        let data = read(self.node())?;
+        let data = wait::instead("Tensor::to_array", "Tensor::to_array_async", read(self.node()))?;
         Ok(Array { shape, dtype: self.meta().dtype, data: data.to_f64() })
+    }
+
+    /// [`Tensor::to_array`] without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`Tensor::to_array`].
+    pub fn to_array_async(&self) -> impl Future<Output = Result<Array>> + use<> {
+        let tensor = self.clone();
+        async move { wait::unblocked(|| tensor.to_array()).await }
     }
 }
 
@@ -214,28 +224,6 @@ fn read_parameter(node: &Node, leaf: &ParameterLeaf) -> Result<Option<HostData>>
         true => HostData::F64(values),
         false => HostData::F32(values.iter().map(|&x| x as f32).collect()),
     }))
-}
-
-/// [`read`] without blocking the thread: what is recorded is submitted now, and a thread of its own does the waiting.
-async fn read_async(node: Arc<Node>) -> Result<Arc<HostData>> {
-    outside_rules("read", node.at)?;
-    if !node.has_value() && matches!(node.source, Source::Op(_) | Source::Result { .. }) && !node.device.is_cpu() {
-        evaluate(&node.device, std::slice::from_ref(&node))?;
-    }
-    let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
-    let (waited, again) = (node.clone(), node);
-    let thread = std::thread::Builder::new().name("kiln read".into()).spawn(move || {
-        // The reader may be gone: then nobody wants the value.
-        let _ = sender.send(read(&waited));
-    });
-    match thread {
-        Ok(_) => match receiver.receive().await {
-            Some(result) => result,
-            None => Err(Error::internal("a read ended without a result")),
-        },
-        // No thread to be had: wait here.
-        Err(_) => read(&again),
-    }
 }
 
 /// Collects the reports of finished steps and returns the failure of one that `node` is concerned with.

@@ -2,9 +2,10 @@
 //! kept for all plans to come and for programs to come.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::plans::Engine;
+use crate::clock::Instant;
 use crate::dispatch::{Open, Plan, Rival};
 use crate::dtype::DType;
 use crate::error::{Error, Result};

@@ -82,7 +82,9 @@ fn describe(adapter: &wgpu::Adapter) -> DeviceInfo {
         wgpu::DeviceType::Other => "other",
     };
     let driver = format!("{} {}", info.driver, info.driver_info).trim().to_string();
-    DeviceInfo { name: info.name, backend: info.backend.to_string(), kind: kind.into(), driver }
+    // Browsers do not tell.
+    let name = if info.name.is_empty() { "a browser's adapter".into() } else { info.name };
+    DeviceInfo { name, backend: info.backend.to_string(), kind: kind.into(), driver }
 }
 
 fn rank(info: &DeviceInfo) -> (usize, usize) {
@@ -93,10 +95,12 @@ fn rank(info: &DeviceInfo) -> (usize, usize) {
 }
 
 /// Adapters of some back ends with their descriptions, best first.
-fn adapters(backends: wgpu::Backends) -> Vec<(DeviceInfo, wgpu::Adapter)> {
-    let found = |instance: wgpu::Instance| pollster::block_on(instance.enumerate_adapters(backends));
-    let mut all: Vec<(DeviceInfo, wgpu::Adapter)> =
-        instances(backends).into_iter().flat_map(found).map(|adapter| (describe(&adapter), adapter)).collect();
+async fn adapters(backends: wgpu::Backends) -> Vec<(DeviceInfo, wgpu::Adapter)> {
+    let mut all: Vec<(DeviceInfo, wgpu::Adapter)> = vec![];
+    for instance in catch(|| instances(backends)).unwrap_or_default() {
+        let Ok(found) = catch(|| instance.enumerate_adapters(backends)) else { continue };
+        all.extend(found.await.into_iter().map(|adapter| (describe(&adapter), adapter)));
+    }
     all.retain(|(_, adapter)| adapter.limits().max_compute_workgroups_per_dimension >= 1);
     all.sort_by_key(|(info, _)| rank(info));
     all
@@ -118,12 +122,12 @@ fn cooperative_side(adapter: &wgpu::Adapter) -> Option<u32> {
 
 impl Gpu {
     /// Every adapter, best first.
-    pub fn list() -> Vec<DeviceInfo> {
-        catch(|| adapters(wgpu::Backends::all())).unwrap_or_default().into_iter().map(|(info, _)| info).collect()
+    pub async fn list() -> Vec<DeviceInfo> {
+        adapters(wgpu::Backends::all()).await.into_iter().map(|(info, _)| info).collect()
     }
 
     /// The best adapter whose back end or name matches; `None` if there is none. `faults` name what shall fail on it.
-    pub fn open(wanted: &str, settings: &Settings, faults: &[&str]) -> Result<Option<Gpu>> {
+    pub async fn open(wanted: &str, settings: &Settings, faults: &[&str]) -> Result<Option<Gpu>> {
         let wanted = wanted.to_lowercase();
         let matches = |info: &DeviceInfo| {
             wanted == "auto" || info.backend == wanted || info.name.to_lowercase().contains(&wanted)
@@ -138,9 +142,9 @@ impl Gpu {
         };
         let mut failure = None;
         for backends in order {
-            let all = catch(|| adapters(backends)).unwrap_or_default();
+            let all = adapters(backends).await;
             for (info, adapter) in all.into_iter().filter(|(info, _)| matches(info)) {
-                match Gpu::with_adapter(&info, &adapter, settings, faults) {
+                match Gpu::with_adapter(&info, &adapter, settings, faults).await {
                     Ok(gpu) => return Ok(Some(gpu)),
                     Err(error) => failure = failure.or(Some(error)),
                 }
@@ -150,17 +154,22 @@ impl Gpu {
     }
 
     /// A device that computes nothing, for measuring the host's share of a step.
-    pub fn noop(settings: &Settings) -> Result<Gpu> {
+    pub async fn noop(settings: &Settings) -> Result<Gpu> {
         let instance = instance(wgpu::Backends::NOOP);
-        let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::NOOP));
+        let found = instance.enumerate_adapters(wgpu::Backends::NOOP).await;
         let adapter = found.into_iter().next().ok_or_else(|| Error::NoDevice {
             wanted: "noop".into(),
             available: "none: wgpu was built without its `noop` feature".into(),
         })?;
-        Gpu::with_adapter(&describe(&adapter), &adapter, settings, &[])
+        Gpu::with_adapter(&describe(&adapter), &adapter, settings, &[]).await
     }
 
-    fn with_adapter(info: &DeviceInfo, adapter: &wgpu::Adapter, settings: &Settings, faults: &[&str]) -> Result<Gpu> {
+    async fn with_adapter(
+        info: &DeviceInfo,
+        adapter: &wgpu::Adapter,
+        settings: &Settings,
+        faults: &[&str],
+    ) -> Result<Gpu> {
         let wanted = wgpu::Features::SHADER_F16
             | wgpu::Features::SUBGROUP
             | wgpu::Features::TIMESTAMP_QUERY
@@ -191,8 +200,8 @@ impl Gpu {
         let driver = |message: String| Error::Driver { device: info.name.clone(), what: "a device".into(), message };
         let spread = software && settings.affinity;
         let threads = spread.then(super::workers::Threads::now);
-        let opened = catch(|| pollster::block_on(adapter.request_device(&descriptor)));
-        let (device, queue) = opened.map_err(driver)?.map_err(|error| driver(error.to_string()))?;
+        let opened = catch(|| adapter.request_device(&descriptor)).map_err(driver)?;
+        let (device, queue) = opened.await.map_err(|error| driver(error.to_string()))?;
 
         if let Some(threads) = threads {
             threads.spread_new();
@@ -205,7 +214,12 @@ impl Gpu {
             flag.store(true, std::sync::atomic::Ordering::Release);
         });
         // Errors outside a scope would end the process by default; the next checked call reports what they break.
-        device.on_uncaptured_error(Arc::new(|_| {}));
+        let browser = cfg!(target_family = "wasm") || faults.contains(&"browser");
+        let late = Arc::new(Mutex::new(None));
+        let first = late.clone();
+        device.on_uncaptured_error(Arc::new(move |error| {
+            lock(&first).get_or_insert(error);
+        }));
 
         let memory = Arc::new(Memory::new(settings.memory_limit));
         let bytes = crate::dispatch::OPERAND_WORDS as u64 * 4;
@@ -237,6 +251,10 @@ impl Gpu {
             memory,
             lost,
             is_lost,
+            browser,
+            late,
+            late_kernel: Mutex::default(),
+            stale: AtomicBool::new(false),
             made: Default::default(),
             max_buffer_size: limits.max_buffer_size & !15,
             uniform_alignment: u64::from(limits.min_uniform_buffer_offset_alignment),
@@ -258,7 +276,7 @@ impl Gpu {
             tuning: Mutex::new(Tuning::new(settings)),
         }));
         gpu.load_pipelines();
-        gpu.probe();
+        gpu.probe().await;
         gpu.load_choices();
         Ok(gpu)
     }

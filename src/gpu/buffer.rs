@@ -111,7 +111,7 @@ impl Gpu {
     /// Gives back all that is kept for runs to come and that no plan's frame holds: scratch, staging, read-back. Waits for
     /// the device, which may still use them.
     pub fn give_back(&self) -> Result<()> {
-        self.wait()?;
+        self.wait_for_room()?;
         self.collect()?;
         {
             let scratch = &mut *lock(&self.0.scratch);
@@ -148,10 +148,19 @@ impl Gpu {
         self.scoped("a write", || self.0.queue.write_buffer(buffer.raw(), offset, bytes))
     }
 
+    /// Copies the first bytes of a buffer to another, behind what was submitted before.
+    pub fn copy(&self, from: &Buffer, to: &Buffer, bytes: u64) -> Result<()> {
+        self.scoped("a copy", || {
+            let mut encoder = self.0.device.create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_buffer(from.raw(), 0, to.raw(), 0, bytes);
+            self.0.queue.submit([encoder.finish()]);
+        })
+    }
+
     /// Hands over what was written, and waits: what the driver's library keeps of it until then is given back.
     pub fn flush(&self) -> Result<()> {
         self.scoped("a write", || self.0.queue.submit([]))?;
-        self.wait()
+        self.wait_for_room()
     }
 
     /// A buffer of its own for an upload that several runs use.

@@ -208,7 +208,8 @@ impl Gpu {
             let cache = known.stored.cache.as_ref();
             let blank = self.blank();
             let made = in_parallel(&missing, |missing| {
-                let pipeline = self.make_pipeline(missing.dispatch, &missing.key.0, &missing.layout, cache)?;
+                let pipeline =
+                    self.make_pipeline(missing.dispatch, &missing.key.0, &missing.layout, &plan.variants, cache)?;
                 if let Some(blank) = &blank {
                     // What goes wrong here will do so again when the kernel runs.
                     let _ = self.dispatch_nothing(&pipeline, missing, bound, blank);
@@ -224,7 +225,7 @@ impl Gpu {
                     Err(error) => {
                         let source = dispatch.source();
                         let layout = self.layout(&mut known, &entries(dispatch, false))?;
-                        if key.0 != *source && self.make_pipeline(dispatch, source, &layout, None).is_ok() {
+                        if key.0 != *source && self.make_pipeline(dispatch, source, &layout, &[], None).is_ok() {
                             self.give_up_balance(&error);
                         } else {
                             self.retreat(dispatch, &plan.variants, &error);
@@ -249,7 +250,7 @@ impl Gpu {
 
     /// What empty dispatches read and write, on drivers that compile when a kernel is dispatched.
     fn blank(&self) -> Option<[Buffer; 2]> {
-        self.target().capabilities.costs().compiles_at_dispatch.then_some(())?;
+        (self.target().capabilities.costs().compiles_at_dispatch && !self.is_browser()).then_some(())?;
         let usage = wgpu::BufferUsages::STORAGE;
         let buffer = |_| self.buffer("nothing", BLANK, usage).ok();
         let [read, written] = [0, 1].map(buffer);
@@ -291,11 +292,12 @@ impl Gpu {
         dispatch: &Dispatch,
         source: &str,
         layout: &wgpu::BindGroupLayout,
+        variants: &[&'static str],
         cache: Option<&wgpu::PipelineCache>,
     ) -> Result<wgpu::ComputePipeline> {
         let device = &self.0.device;
         let name = dispatch.name();
-        let made = self.scoped(&format!("kernel `{name}`"), || {
+        let make = || {
             // Loops are bounded by the verifier's count and no division is left open; indices stay checked.
             let checks = wgpu::ShaderRuntimeChecks {
                 bounds_checks: true,
@@ -332,8 +334,12 @@ impl Gpu {
                 },
                 cache,
             })
-        });
-        match made {
+        };
+        let what = format!("kernel `{name}`");
+        if self.is_browser() {
+            return self.make_unjudged(what, dispatch, variants, make);
+        }
+        match self.scoped(&what, make) {
             Err(Error::Driver { device, what, message }) => {
                 let text = if self.0.show_shaders { source } else { "" };
                 Err(Error::Driver { device, what, message: format!("{message}{text}") })

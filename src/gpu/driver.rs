@@ -2,8 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::memory::{Buffer, Memory, Scratch, Staging};
@@ -17,6 +19,7 @@ use crate::kernel::Capabilities;
 use crate::profile::{Phase, Recorder};
 use crate::settings::{Settings, Tune};
 use crate::target::Target;
+use crate::wait::{self, ARRIVED, Awaited, Key, PENDING, Signal};
 
 /// An open adapter with what is cached on it. Cloning copies the handle.
 #[derive(Clone)]
@@ -33,6 +36,14 @@ pub(crate) struct Inner {
     /// Message of the driver once the device is lost.
     pub(super) lost: Arc<Mutex<Option<String>>>,
     pub(super) is_lost: Arc<AtomicBool>,
+    /// True in a browser, and where a test wants it to be like that: nothing waits, and errors come late.
+    pub(super) browser: bool,
+    /// What the driver refused after the call had returned; for the next one.
+    pub(super) late: Arc<Mutex<Option<wgpu::Error>>>,
+    /// A kernel that was refused late, with the error.
+    pub(super) late_kernel: Mutex<Option<Error>>,
+    /// True if plans hold kernels that were refused late.
+    pub(super) stale: AtomicBool,
     /// Buffers, bind groups and pipelines made so far.
     pub(super) made: [AtomicU64; 3],
     pub(super) max_buffer_size: u64,
@@ -44,7 +55,7 @@ pub(crate) struct Inner {
     pub(super) scratch: Mutex<Scratch>,
     pub(super) staging: Mutex<Staging>,
     pub(super) reads: Mutex<Ring>,
-    pub(super) in_flight: Mutex<std::collections::VecDeque<wgpu::SubmissionIndex>>,
+    pub(super) in_flight: Mutex<std::collections::VecDeque<Flying>>,
     /// The host numbers of the run that is being encoded.
     pub(super) operands: Buffer,
     pub(super) cache: Cache,
@@ -168,8 +179,14 @@ impl Gpu {
         self.0.is_lost.store(true, Ordering::Release);
     }
 
-    /// `Err` once the device is lost.
+    /// `Err` once the device is lost, and once for what a browser has refused since the last check.
     pub fn check(&self) -> Result<()> {
+        self.check_lost()?;
+        if self.0.browser { self.take_late() } else { Ok(()) }
+    }
+
+    /// `Err` once the device is lost.
+    pub(super) fn check_lost(&self) -> Result<()> {
         if !self.0.is_lost.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -204,7 +221,63 @@ impl Gpu {
 
     /// Waits until everything submitted has run.
     pub fn wait(&self) -> Result<()> {
-        self.poll(wgpu::PollType::wait_indefinitely())
+        if self.0.browser && !self.is_busy() {
+            return self.check();
+        }
+        let gpu = self.clone();
+        let key = Key::All(Arc::as_ptr(&self.0) as usize);
+        wait::wait(key, || {
+            let signal = Signal::new();
+            #[cfg(target_family = "wasm")]
+            {
+                let done = signal.clone();
+                self.0.queue.on_submitted_work_done(move || done.set(ARRIVED));
+            }
+            Ok(Awaited::end(signal, move || gpu.poll(wgpu::PollType::wait_indefinitely())))
+        })?;
+        self.check()
+    }
+
+    /// Waits so that what was dropped is given back. Browsers give it back in their own time.
+    pub(super) fn wait_for_room(&self) -> Result<()> {
+        if self.0.browser { Ok(()) } else { self.poll(wgpu::PollType::wait_indefinitely()) }
+    }
+
+    /// Waits for the oldest submissions until another may join the queue: flow control, not a stall.
+    pub fn pace(&self) -> Result<()> {
+        loop {
+            let oldest = {
+                let mut queue = lock(&self.0.in_flight);
+                queue.retain(|flying| flying.done.get() == PENDING);
+                if queue.len() < IN_FLIGHT { return Ok(()) } else { queue.front().cloned() }
+            };
+            let Some(Flying { index, done }) = oldest else { return Ok(()) };
+            let (gpu, waited) = (self.clone(), done.clone());
+            wait::wait(Key::Signal(done.id), || {
+                Ok(Awaited::end(waited.clone(), move || {
+                    gpu.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None })?;
+                    waited.set(ARRIVED);
+                    Ok(())
+                }))
+            })?;
+        }
+    }
+
+    /// Notes a submission.
+    pub(super) fn note_flight(&self, index: wgpu::SubmissionIndex) {
+        let done = Signal::new();
+        if self.0.browser {
+            let signal = done.clone();
+            self.0.queue.on_submitted_work_done(move || signal.set(ARRIVED));
+        }
+        let mut queue = lock(&self.0.in_flight);
+        queue.retain(|flying| flying.done.get() == PENDING);
+        queue.push_back(Flying { index, done });
+    }
+
+    /// True if something may still run.
+    fn is_busy(&self) -> bool {
+        lock(&self.0.in_flight).iter().any(|flying| flying.done.get() == PENDING)
     }
 
     pub(super) fn refused(&self, what: &str, message: String) -> Error {
@@ -212,33 +285,110 @@ impl Gpu {
     }
 
     /// Runs driver calls with every kind of driver error, and a panic of the driver's library, turned into a result.
+    ///
+    /// In a browser errors come when the call has long returned: there the next check has them.
     pub(super) fn scoped<T>(&self, what: &str, body: impl FnOnce() -> T) -> Result<T> {
         self.check()?;
+        if self.0.browser {
+            return catch(body).map_err(|message| self.refused(what, message));
+        }
+        let (result, verdict) = self.judged(body);
+        let error = now(verdict.0);
+        self.check()?;
+        if let Some(error) = error {
+            // A loss that nobody has been told of yet comes as an error of another kind.
+            let _ = catch(|| self.0.device.poll(wgpu::PollType::Poll));
+            self.check()?;
+            return Err(self.translated(what, error));
+        }
+        result.map_err(|message| self.refused(what, message))
+    }
+
+    /// Runs driver calls, and gives what the driver will say of them.
+    pub(super) fn judged<T>(&self, body: impl FnOnce() -> T) -> (std::result::Result<T, String>, Verdict) {
         let device = &self.0.device;
         let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
         let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let result = catch(body);
-        let errors = [
-            pollster::block_on(validation.pop()),
-            pollster::block_on(internal.pop()),
-            pollster::block_on(memory.pop()),
-        ];
-        self.check()?;
-        if let Some(error) = errors.into_iter().flatten().next() {
-            // A loss that nobody has been told of yet comes as an error of another kind.
-            let _ = catch(|| device.poll(wgpu::PollType::Poll));
-            self.check()?;
-            return Err(match error {
-                wgpu::Error::OutOfMemory { .. } => {
-                    let used = self.0.memory.usage().0;
-                    Error::OutOfMemory { what: what.into(), bytes: 0, used, limit: u64::MAX }
-                }
-                other => self.refused(what, other.to_string()),
-            });
-        }
-        result.map_err(|message| self.refused(what, message))
+        (result, Verdict(Box::pin(first_of(validation.pop(), internal.pop(), memory.pop()))))
     }
+
+    pub(super) fn translated(&self, what: &str, error: wgpu::Error) -> Error {
+        match error {
+            wgpu::Error::OutOfMemory { .. } => {
+                let used = self.0.memory.usage().0;
+                Error::OutOfMemory { what: what.into(), bytes: 0, used, limit: u64::MAX }
+            }
+            other => self.refused(what, other.to_string()),
+        }
+    }
+
+    /// What was refused late, once.
+    fn take_late(&self) -> Result<()> {
+        let (kernel, other) = (lock(&self.0.late_kernel).take(), lock(&self.0.late).take());
+        match (kernel, other) {
+            (Some(error), _) => Err(error),
+            (None, Some(error)) => Err(self.translated("an earlier call", error)),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Notes a kernel that was refused after its plan was made.
+    pub(super) fn note_late(&self, error: Error) {
+        lock(&self.0.late_kernel).get_or_insert(error);
+        self.0.stale.store(true, Ordering::Release);
+    }
+
+    /// True, once, if plans hold kernels that were refused late.
+    pub fn take_stale(&self) -> bool {
+        self.0.stale.load(Ordering::Relaxed) && self.0.stale.swap(false, Ordering::AcqRel)
+    }
+
+    /// True in a browser, or where a test wants it to be like that.
+    pub(super) fn is_browser(&self) -> bool {
+        self.0.browser
+    }
+}
+
+/// What the driver will say of calls: an error, if there is one.
+pub(super) struct Verdict(pub(super) Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>);
+
+type Popped = Option<wgpu::Error>;
+
+async fn first_of(
+    validation: impl Future<Output = Popped>,
+    internal: impl Future<Output = Popped>,
+    memory: impl Future<Output = Popped>,
+) -> Popped {
+    let errors = [validation.await, internal.await, memory.await];
+    errors.into_iter().flatten().next()
+}
+
+/// A submission that may still run.
+#[derive(Clone)]
+pub(crate) struct Flying {
+    index: wgpu::SubmissionIndex,
+    done: Arc<Signal>,
+}
+
+/// What a future of the driver gives: natively it is there at once.
+fn now<T>(future: impl Future<Output = Option<T>>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => None,
+    }
+}
+
+/// Lets `future` run by itself.
+pub(super) fn later(future: impl Future<Output = ()> + 'static) {
+    #[cfg(target_family = "wasm")]
+    wasm_bindgen_futures::spawn_local(future);
+    #[cfg(not(target_family = "wasm"))]
+    now(async move {
+        future.await;
+        Some(())
+    });
 }
 
 thread_local! {

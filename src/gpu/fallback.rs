@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::driver::{Gpu, lock};
+use super::driver::{Gpu, later, lock};
 use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::kernel::Feature;
@@ -45,6 +45,29 @@ impl Gpu {
         }
     }
 
+    /// Makes a kernel of which the browser tells later whether it takes it. If not, the next call gets the error, and
+    /// plans to come do without it.
+    pub(super) fn make_unjudged<T>(
+        &self,
+        what: String,
+        dispatch: &Dispatch,
+        variants: &[&'static str],
+        make: impl FnOnce() -> T,
+    ) -> Result<T> {
+        // What was refused late is told elsewhere: here it would pass for a refusal of this kernel.
+        self.check_lost()?;
+        let (made, verdict) = self.judged(make);
+        let (gpu, dispatch, variants, kernel) = (self.clone(), dispatch.clone(), variants.to_vec(), what.clone());
+        later(async move {
+            if let Some(error) = verdict.0.await {
+                let error = gpu.translated(&kernel, error);
+                gpu.retreat(&dispatch, &variants, &error);
+                gpu.note_late(error);
+            }
+        });
+        made.map_err(|message| self.refused(&what, message))
+    }
+
     /// Leaves sharing out work to the driver from now on: it takes a kernel as it is, and not with the queue.
     pub(super) fn give_up_balance(&self, error: &Error) {
         if self.change(|target| target.capabilities.workers.take()).is_some() {
@@ -68,12 +91,12 @@ impl Gpu {
 
     /// Gives up half precision if the driver does not compile it. This cannot wait for the first kernel that uses it, for
     /// what is stored depends on it.
-    pub(super) fn probe(&mut self) {
+    pub(super) async fn probe(&mut self) {
         if !self.0.f16 {
             return;
         }
         let text = if self.has_fault("f16") { "an injected fault" } else { HALF };
-        let made: Result<_> = self.scoped("half precision", || {
+        let (made, verdict) = self.judged(|| {
             // A layout of its own: wgpu's derived ones panic on its no-op back end.
             let group = self.0.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
                 label: None,
@@ -104,7 +127,8 @@ impl Gpu {
                 cache: None,
             })
         });
-        if let Err(error) = made {
+        let refused = verdict.0.await.map(|error| self.translated("half precision", error));
+        if let Some(error) = refused.or(made.err().map(|message| self.refused("half precision", message))) {
             self.pretend(|capabilities| capabilities.f16 = false);
             self.warn(&format!("half precision is listed but fails, so it is stored as f32 ({})", first_line(&error)));
         }

@@ -80,6 +80,10 @@ struct BufferInner {
 
 impl Drop for BufferInner {
     fn drop(&mut self) {
+        // A browser gives the memory back when its collector finds the buffer, unless told so.
+        if cfg!(target_family = "wasm") {
+            self.raw.buffer().destroy();
+        }
         self.memory.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

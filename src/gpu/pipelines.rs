@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::kept::Kept;
+use crate::clock::Instant;
 
 /// Pipelines that are kept for plans to come: a program that makes ever new graphs would else fill the memory with them. Plans
 /// keep those that they run.

@@ -1,22 +1,22 @@
 //! Reading back: a ring of small buffers that results are copied to by the submission that computes them.
 
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::driver::{Gpu, lock};
 use super::memory::Buffer;
-use super::value::{FAILED, GpuValue, MAPPED, PENDING, SLOT, TAKEN, Trip};
+use super::value::{GpuValue, SLOT, Trip};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostData;
+use crate::wait::{self, ARRIVED, Awaited, Bytes, FAILED, Key, PENDING, Signal, TAKEN};
 
 /// Most naps of 50 microseconds (10 s in all) until a callback whose submission has run.
 const NAPS: usize = 200_000;
 
 /// Lets another thread, whose poll has taken the callback of a finished submission, run it.
-fn await_callback(state: &AtomicU8) {
+fn await_callback(state: &Signal) {
     for _ in 0..NAPS {
-        if state.load(Ordering::Acquire) != PENDING {
+        if state.get() != PENDING {
             return;
         }
         std::thread::sleep(std::time::Duration::from_micros(50));
@@ -36,7 +36,7 @@ impl Gpu {
                     Err(Error::OutOfMemory { .. }) if made > 0 => break,
                     Err(error @ Error::OutOfMemory { .. }) => {
                         // One that is under way will do, after a wait.
-                        self.wait()?;
+                        self.wait_for_room()?;
                         self.collect()?;
                         if lock(&self.0.reads).idle.is_empty() {
                             return Err(error);
@@ -51,7 +51,7 @@ impl Gpu {
         let Some(buffer) = idle else { return Err(Error::internal("no read-back buffer was made")) };
         let trip = Arc::new(Trip {
             buffer: Mutex::new(Some(buffer)),
-            state: AtomicU8::new(PENDING),
+            state: Signal::new(),
             data: Mutex::new(vec![]),
             submission: OnceLock::new(),
         });
@@ -68,7 +68,7 @@ impl Gpu {
     /// Lets go of a ring buffer whose run was not submitted.
     pub(super) fn discard_trip(&self, trip: &Arc<Trip>) {
         lock(&self.0.reads).flying.retain(|other| !Arc::ptr_eq(other, trip));
-        trip.state.store(FAILED, Ordering::Release);
+        trip.state.set(FAILED);
         lock(&trip.buffer).take();
     }
 
@@ -82,15 +82,15 @@ impl Gpu {
         self.progress()?;
         let ring = &mut *lock(&self.0.reads);
         for trip in std::mem::take(&mut ring.flying) {
-            match trip.state.load(Ordering::Acquire) {
-                MAPPED => {
+            match trip.state.get() {
+                ARRIVED => {
                     let Some(buffer) = lock(&trip.buffer).take() else { continue };
                     let view = buffer.raw().get_mapped_range(..);
                     let view = view.map_err(|error| Error::internal(format!("read-back: {error}")))?;
                     *lock(&trip.data) = view.to_vec();
                     drop(view);
                     buffer.raw().unmap();
-                    trip.state.store(TAKEN, Ordering::Release);
+                    trip.state.set(TAKEN);
                     ring.idle.push(buffer);
                 }
                 PENDING => ring.flying.push(trip),
@@ -102,30 +102,31 @@ impl Gpu {
 
     /// The elements of a value; waits for them where `wait` is set, else gives `None` if they are not there yet.
     pub fn read_value(&self, value: &GpuValue, wait: bool) -> Result<Option<HostData>> {
-        let unpack = |bytes: Vec<u8>| Ok(Some(self.unpack(&bytes, value.elements, value.dtype)));
+        let unpack = |bytes: &[u8]| Ok(Some(self.unpack(bytes, value.elements, value.dtype)));
         let Some(cell) = &value.read else {
             if !wait {
                 return Ok(None);
             }
-            let bytes = self.read(&value.buffer, 0, self.value_bytes(value))?;
-            return unpack(bytes);
+            return unpack(&self.read(&value.buffer, 0, self.value_bytes(value))?);
         };
         if let Some(bytes) = cell.bytes() {
-            return unpack(bytes);
+            return unpack(&bytes);
         }
         self.collect()?;
         if let Some(bytes) = cell.bytes() {
-            return unpack(bytes);
+            return unpack(&bytes);
         }
         if wait {
             // Only for the submission that brings it: later steps stay queued.
-            let submission_index = cell.trip.submission.get().cloned();
-            self.poll(wgpu::PollType::Wait { submission_index, timeout: None })?;
-            await_callback(&cell.trip.state);
+            let (gpu, trip) = (self.clone(), cell.trip.clone());
+            let state = trip.state.clone();
+            wait::wait(Key::Signal(state.id), || {
+                Ok(Awaited::end(state, move || gpu.sit(&trip.state, trip.submission.get().cloned())))
+            })?;
             self.collect()?;
         }
         match cell.bytes() {
-            Some(bytes) => unpack(bytes),
+            Some(bytes) => unpack(&bytes),
             None if cell.failed() || wait => {
                 self.check()?;
                 Err(self.refused("a read-back", "the buffer could not be mapped".into()))
@@ -151,39 +152,52 @@ impl Gpu {
     }
 
     /// Copies `bytes` of a buffer to the host and waits for them; piece by piece where there is no room for all.
-    pub fn read(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
-        match self.read_at_once(buffer, offset, bytes) {
+    pub fn read(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Bytes> {
+        let key = Key::Bytes(buffer.id(), offset, bytes);
+        match wait::wait(key, || self.begin_read(buffer, offset, bytes)) {
             Err(Error::OutOfMemory { .. }) if bytes > SLOT => {
                 let half = (bytes / 2).next_multiple_of(16);
-                let mut data = self.read(buffer, offset, half)?;
-                data.extend(self.read(buffer, offset + half, bytes - half)?);
-                Ok(data)
+                let mut data = self.read(buffer, offset, half)?.to_vec();
+                data.extend_from_slice(&self.read(buffer, offset + half, bytes - half)?);
+                Ok(Arc::new(data))
             }
             other => other,
         }
     }
 
-    fn read_at_once(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+    fn begin_read(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Awaited> {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = self.buffer("a read", bytes.max(4), usage)?;
-        let state = Arc::new(AtomicU8::new(PENDING));
+        let state = Signal::new();
         let arrived = state.clone();
-        self.scoped("a read", || {
+        let submission = self.scoped("a read", || {
             let mut encoder = self.0.device.create_command_encoder(&Default::default());
             encoder.copy_buffer_to_buffer(buffer.raw(), offset, staging.raw(), 0, bytes);
             encoder.map_buffer_on_submit(staging.raw(), wgpu::MapMode::Read, .., move |result| {
-                arrived.store(if result.is_ok() { MAPPED } else { FAILED }, Ordering::Release);
+                arrived.set(if result.is_ok() { ARRIVED } else { FAILED });
             });
-            self.0.queue.submit([encoder.finish()]);
+            self.0.queue.submit([encoder.finish()])
         })?;
-        self.wait()?;
-        await_callback(&state);
-        if state.load(Ordering::Acquire) != MAPPED {
-            return Err(self.refused("a read", "the buffer could not be mapped".into()));
-        }
-        let view = staging.raw().get_mapped_range(..bytes);
-        let data = view.map_err(|error| Error::internal(format!("a read: {error}")))?.to_vec();
-        staging.raw().unmap();
-        Ok(data)
+        let (sitting, waited) = (self.clone(), state.clone());
+        let (gpu, signal) = (self.clone(), state.clone());
+        let take = move || {
+            gpu.check()?;
+            if state.get() != ARRIVED {
+                return Err(gpu.refused("a read", "the buffer could not be mapped".into()));
+            }
+            let view = staging.raw().get_mapped_range(..bytes);
+            let data = view.map_err(|error| Error::internal(format!("a read: {error}")))?.to_vec();
+            staging.raw().unmap();
+            Ok(Arc::new(data))
+        };
+        let sit = move || sitting.sit(&waited, Some(submission));
+        Ok(Awaited { signal, sit: Box::new(sit), take: Box::new(take) })
+    }
+
+    /// Waits on this thread until a submission has run and its callback has set `state`.
+    pub(super) fn sit(&self, state: &Signal, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        self.poll(wgpu::PollType::Wait { submission_index, timeout: None })?;
+        await_callback(state);
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::compile::Compiled;
-use super::driver::{Gpu, IN_FLIGHT, lock};
+use super::driver::Gpu;
 use super::memory::{Buffer, Stage};
 use super::value::{GpuValue, ReadCell, Trip};
 use crate::dispatch::{ArenaRef, SlotKind};
@@ -29,6 +29,9 @@ pub(crate) struct Run {
     /// Read-back of the status arena.
     pub status: Option<Arc<ReadCell>>,
 }
+
+/// Host data, its slot, where it stands in what is staged, and its bytes.
+type Upload<'a> = (&'a HostData, usize, u64, u64);
 
 /// Frames kept for a plan.
 const FRAMES: usize = 8;
@@ -66,7 +69,9 @@ impl Gpu {
         scalars: &[u32],
         status: Option<&ArenaRef>,
     ) -> Result<Run> {
-        self.pace()?;
+        if !self.is_browser() {
+            self.pace()?;
+        }
         let recorder = &self.0.recorder;
         let mut profiled = None;
         if recorder.is_on() {
@@ -91,9 +96,6 @@ impl Gpu {
         }
         let mut taken = Taken { gpu: self, stage: None, trip: None };
         if total > 0 {
-            taken.stage = Some(self.stage(total)?);
-        }
-        if let Some(stage) = &taken.stage {
             let mut words = vec![0u32; plan.operand_words];
             for &(number, first) in &plan.operands {
                 let Leaf::Operand(value) = leaf(number)? else {
@@ -102,12 +104,19 @@ impl Gpu {
                 words[first..first + 4].copy_from_slice(&value);
             }
             words[plan.scalars..plan.scalars + scalars.len()].copy_from_slice(scalars);
-            stage.fill(total, |bytes| {
-                bytes[..words.len() * 4].copy_from_slice(bytemuck::cast_slice(&words));
-                for (data, _, offset, length) in &uploads {
-                    self.pack(data, &mut bytes[*offset as usize..(*offset + *length) as usize]);
-                }
-            })?;
+            if self.is_browser() {
+                // A mapped buffer would come back only when the program next awaits; the queue takes copies.
+                self.hand_over(compiled, frame, &words, &uploads)?;
+            } else {
+                let stage = self.stage(total)?;
+                taken.stage = Some(stage.clone());
+                stage.fill(total, |bytes| {
+                    bytes[..words.len() * 4].copy_from_slice(bytemuck::cast_slice(&words));
+                    for (data, _, offset, length) in &uploads {
+                        self.pack(data, &mut bytes[*offset as usize..(*offset + *length) as usize]);
+                    }
+                })?;
+            }
         }
 
         let small: Vec<Option<u64>> = {
@@ -194,7 +203,7 @@ impl Gpu {
             // Set once: a trip is made for one submission.
             let _ = trip.submission.set(submitted.clone());
         }
-        lock(&self.0.in_flight).push_back(submitted);
+        self.note_flight(submitted);
         let outputs = frame.outputs.iter().zip(&small).zip(&plan.outputs).map(|((buffer, offset), &slot)| {
             let cell = offset.zip(trip.as_ref()).map(|(offset, trip)| trip.cell(offset, plan.slots[slot].bytes));
             (buffer.clone(), cell)
@@ -203,16 +212,20 @@ impl Gpu {
         Ok(Run { outputs: outputs.collect(), status })
     }
 
-    /// Waits for the oldest submission once enough are queued: flow control, not a stall.
-    fn pace(&self) -> Result<()> {
-        let oldest = {
-            let mut queue = lock(&self.0.in_flight);
-            if queue.len() < IN_FLIGHT { None } else { queue.pop_front() }
-        };
-        match oldest {
-            Some(index) => self.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None }),
-            None => Ok(()),
+    /// Gives the queue what the host brings to a run: it is written before what is submitted next.
+    fn hand_over(&self, compiled: &Compiled, frame: usize, words: &[u32], uploads: &[Upload<'_>]) -> Result<()> {
+        if !words.is_empty() {
+            self.write(compiled.numbers(self), 0, bytemuck::cast_slice(words))?;
         }
+        for &(data, slot, _, length) in uploads {
+            if let SlotKind::Upload { scratch, .. } = compiled.plan.slots[slot].kind {
+                let mut bytes = vec![0; length as usize];
+                self.pack(data, &mut bytes);
+                bytes.resize(bytes.len().next_multiple_of(4), 0);
+                self.write(&compiled.frames[frame].scratch[scratch], 0, &bytes)?;
+            }
+        }
+        Ok(())
     }
 
     /// The frame whose stored buffers are these and whose results nobody holds; makes one if there is none.

@@ -40,7 +40,7 @@ impl Gpu {
             }
         }
         if !staging.buffers.iter().any(|stage| fits(&stage)) {
-            self.wait()?;
+            self.wait_for_room()?;
         }
         let stage = staging.buffers.iter().find(fits).ok_or_else(|| Error::internal("no staging buffer came back"))?;
         stage.mapped.store(false, Ordering::Release);

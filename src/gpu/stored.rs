@@ -2,10 +2,11 @@
 //!
 //! Most desktop drivers keep a cache of their own; this serves those that do not. The translation of WGSL is not in it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::driver::{Gpu, lock};
 use super::pipelines::StoredPipelines;
+use crate::clock::Instant;
 use crate::kernel;
 
 /// At least this long between two writes while a program runs; the last state is written when the device is dropped.

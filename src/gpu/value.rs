@@ -1,16 +1,11 @@
 //! Results of runs: values in buffers, and the small ones on their way to the host.
 
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::memory::Buffer;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-
-pub(super) const PENDING: u8 = 0;
-pub(super) const MAPPED: u8 = 1;
-pub(super) const TAKEN: u8 = 2;
-pub(super) const FAILED: u8 = 3;
+use crate::wait::{ARRIVED, FAILED, Signal, TAKEN};
 
 /// Bytes of small results that one submission brings back.
 pub(crate) const SLOT: u64 = 4096;
@@ -28,7 +23,7 @@ pub(crate) struct ReadCell {
 pub(crate) struct Trip {
     /// Given back to the ring as soon as it has arrived, however long the results are held.
     pub(super) buffer: Mutex<Option<Buffer>>,
-    pub(super) state: AtomicU8,
+    pub(super) state: Arc<Signal>,
     pub(super) data: Mutex<Vec<u8>>,
     /// What to wait for.
     pub submission: OnceLock<wgpu::SubmissionIndex>,
@@ -54,9 +49,9 @@ impl Trip {
 
     /// Maps `buffer`, its own, once the submission of `encoder` has run.
     pub fn launch(self: &Arc<Trip>, buffer: &Buffer, encoder: &wgpu::CommandEncoder) {
-        let trip = self.clone();
+        let state = self.state.clone();
         encoder.map_buffer_on_submit(buffer.raw(), wgpu::MapMode::Read, .., move |result| {
-            trip.state.store(if result.is_ok() { MAPPED } else { FAILED }, Ordering::Release);
+            state.set(if result.is_ok() { ARRIVED } else { FAILED });
         });
     }
 }
@@ -64,14 +59,14 @@ impl Trip {
 impl ReadCell {
     /// The bytes, if they have arrived.
     pub fn bytes(&self) -> Option<Vec<u8>> {
-        if self.trip.state.load(Ordering::Acquire) != TAKEN {
+        if self.trip.state.get() != TAKEN {
             return None;
         }
         Some(lock(&self.trip.data)[self.offset..self.offset + self.bytes].to_vec())
     }
 
     pub(super) fn failed(&self) -> bool {
-        self.trip.state.load(Ordering::Acquire) == FAILED
+        self.trip.state.get() == FAILED
     }
 }
 

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::graph::Node;
 use crate::params::{Param, ParamStore};
 use crate::tensor::Tensor;
+use crate::wait::{self, Waiting};
 
 /// What a training loop does with any optimizer.
 pub trait Optimizer {
@@ -73,6 +74,18 @@ pub trait Optimizer {
     /// # Errors
     /// What reading it met.
     fn loss_scale(&self) -> Result<Option<f64>>;
+    /// [`Optimizer::gradient_norm`] without blocking the thread.
+    fn gradient_norm_async(&self) -> Waiting<'_, f64> {
+        Box::pin(wait::unblocked(|| self.gradient_norm()))
+    }
+    /// [`Optimizer::loss_scale`] without blocking the thread.
+    fn loss_scale_async(&self) -> Waiting<'_, Option<f64>> {
+        Box::pin(wait::unblocked(|| self.loss_scale()))
+    }
+    /// [`Optimizer::state`] without blocking the thread; an error if steps go on meanwhile.
+    fn state_async(&self) -> Waiting<'_, OptimizerState> {
+        Box::pin(wait::consistent(|| self.store().state().version(), || self.state()))
+    }
     /// The parameters.
     fn store(&self) -> &ParamStore;
     /// Everything that a resumed run needs, on the host. Waits for the device.

@@ -129,9 +129,8 @@ impl<R: ?Sized> Stepper<R> {
             match &self.kept {
                 Some(kept) if kept.elements >= room => {}
                 Some(kept) => {
-                    let old = kept.read(0, kept.elements)?;
                     let new = device.arena("kept numbers", room)?;
-                    new.write(0, &old)?;
+                    new.copy_from(kept)?;
                     self.kept = Some(new);
                 }
                 None => self.kept = Some(device.arena("kept numbers", room)?),

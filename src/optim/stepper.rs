@@ -29,6 +29,7 @@ use crate::params::{Param, ParamStore};
 use crate::plan::Plan;
 use crate::target::Target;
 use crate::tensor::Tensor;
+use crate::wait::instead as named;
 
 /// Runs a [`Rule`], or several, over a [`ParamStore`].
 pub struct Stepper<R: ?Sized> {
@@ -364,7 +365,7 @@ impl<R: ?Sized + Send + Sync> Optimizer for Stepper<R> {
 
     fn gradient_norm(&self) -> Result<f64> {
         match &self.tally {
-            Some(tally) => Ok(tally.status.read(0, 1)?[0]),
+            Some(tally) => Ok(named("gradient_norm", "gradient_norm_async", tally.status.read(0, 1))?[0]),
             None => Ok(0.0),
         }
     }
@@ -375,13 +376,15 @@ impl<R: ?Sized + Send + Sync> Optimizer for Stepper<R> {
 
     fn loss_scale(&self) -> Result<Option<f64>> {
         match &self.tally {
-            Some(Tally { scaling: Some(_), scale, .. }) => Ok(Some(scale.read(0, 1)?[0])),
+            Some(Tally { scaling: Some(_), scale, .. }) => {
+                Ok(Some(named("loss_scale", "loss_scale_async", scale.read(0, 1))?[0]))
+            }
             _ => Ok(None),
         }
     }
 
     fn state(&self) -> Result<OptimizerState> {
-        self.saved()
+        named("state", "state_async", self.saved())
     }
 
     fn set_state(&mut self, state: &OptimizerState) -> Result<()> {

@@ -93,11 +93,10 @@ impl Tally {
     /// Makes room for parameters that were added, and begins to scale losses if `scaling` says how and they are not yet.
     pub fn fit(&mut self, device: &Device, scaling: Option<LossScale>, parameters: usize) -> Result<()> {
         if parameters > self.counts.elements {
-            let counts = self.counts.read(0, self.counts.elements)?;
-            let status = self.status.read(0, 4)?;
-            (self.counts, self.status) = arenas(device, parameters)?;
-            self.counts.write(0, &counts)?;
-            self.status.write(0, &status)?;
+            let (counts, status) = arenas(device, parameters)?;
+            counts.copy_from(&self.counts)?;
+            status.copy_from(&self.status)?;
+            (self.counts, self.status) = (counts, status);
         }
         if let (None, Some(settings)) = (self.scaling, scaling) {
             self.scale.write(0, &[settings.initial, 0.0])?;

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Clock, HostProfile, KernelProfile, Phase, Profile};
+use crate::clock::Instant;
 
 /// Events kept for a trace; later ones are counted and dropped.
 const EVENTS: usize = 200_000;

@@ -2,7 +2,6 @@
 
 use std::fmt::{self, Display};
 use std::path::Path;
-use std::time::Instant;
 
 use super::event;
 use super::journal::{Journal, header};
@@ -12,6 +11,7 @@ use super::sampler::{History, Sampler};
 use super::space::Space;
 use super::trial::Trial;
 use super::worker::is_alive;
+use crate::clock::Instant;
 use crate::error::Result;
 
 /// What a study is for, and how it goes on.

@@ -1,13 +1,13 @@
 //! A trial while it runs.
 
 use std::fmt::Display;
-use std::time::Instant;
 
 use super::cross::{Scores, folds};
 use super::event;
 use super::point::Point;
 use super::record::{Record, State};
 use super::study::Study;
+use crate::clock::Instant;
 use crate::data::{Dataset, Portion, Split};
 use crate::error::{Error, Result};
 use crate::rng::Philox;

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +26,8 @@ use crate::transfer::{Place, Reader};
 const MAX_HEADER: u64 = 100_000_000;
 /// The one name that no tensor can have.
 const METADATA: &str = "__metadata__";
+/// What errors call a file that is in memory.
+const MEMORY: &str = "bytes in memory";
 const DAMAGED: &str = "take another copy of the file; this one is damaged, or not in safetensors format";
 
 /// A tensor to be written.
@@ -37,6 +39,21 @@ pub(super) struct Item {
     pub shape: Shape,
     pub place: Place,
     pub demand: Demand,
+}
+
+/// Where the bytes of a file go.
+pub(super) enum Target<'a> {
+    File(&'a Path),
+    Memory(&'a mut Vec<u8>),
+}
+
+impl Target<'_> {
+    pub fn path(&self) -> &Path {
+        match self {
+            Target::File(path) => path,
+            Target::Memory(_) => Path::new(MEMORY),
+        }
+    }
 }
 
 /// A file that has been read.
@@ -57,7 +74,8 @@ struct Entry {
 }
 
 /// Writes a file.
-pub(super) fn write(path: &Path, mut items: Vec<Item>, metadata: &[(&str, String)]) -> Result<()> {
+pub(super) fn write(to: Target<'_>, mut items: Vec<Item>, metadata: &[(&str, String)]) -> Result<()> {
+    let path = &to.path().to_path_buf();
     let refuse = |what: String, next| Error::Checkpoint { path: path.into(), what, next };
     // The widest first, so that every tensor begins at a multiple of its element's size.
     items.sort_by_key(|item| std::cmp::Reverse(file_dtype(item.dtype, item.exact).bitsize()));
@@ -81,7 +99,7 @@ pub(super) fn write(path: &Path, mut items: Vec<Item>, metadata: &[(&str, String
         let what = format!("its header would have {} bytes, where readers take {MAX_HEADER}", header.len());
         return Err(refuse(what, "use fewer parameters, shorter names or less metadata"));
     }
-    file::replace(path, Durability::Power, |out| {
+    let fill = |out: &mut dyn Write| {
         let io = |error| Error::io(path, "write", error);
         out.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
         out.write_all(header.as_bytes()).map_err(io)?;
@@ -102,15 +120,34 @@ pub(super) fn write(path: &Path, mut items: Vec<Item>, metadata: &[(&str, String
             })?;
         }
         Ok(())
-    })
+    };
+    match to {
+        Target::File(path) => file::replace(path, Durability::Power, fill),
+        Target::Memory(bytes) => {
+            bytes.clear();
+            fill(bytes)
+        }
+    }
 }
 
 /// Reads a file and checks that it is what it says.
 pub(super) fn read(path: &Path) -> Result<Content> {
     let io = |error| Error::io(path, "read", error);
-    let refuse = |offset: u64, what: String| Error::File { path: path.into(), offset, what, next: DAMAGED };
     let mut file = File::open(path).map_err(io)?;
     let length = file.metadata().map_err(io)?.len();
+    read_from(path, &mut file, length)
+}
+
+/// [`read`] for a file that is in memory.
+pub(super) fn read_bytes(bytes: &[u8]) -> Result<Content> {
+    let mut left = bytes;
+    read_from(Path::new(MEMORY), &mut left, bytes.len() as u64)
+}
+
+/// [`read`] for so many bytes of `file`.
+fn read_from(path: &Path, file: &mut impl Read, length: u64) -> Result<Content> {
+    let io = |error| Error::io(path, "read", error);
+    let refuse = |offset: u64, what: String| Error::File { path: path.into(), offset, what, next: DAMAGED };
     let mut size = [0; 8];
     file.read_exact(&mut size).map_err(|error| match error.kind() {
         ErrorKind::UnexpectedEof => refuse(0, format!("the file has {length} bytes, no header")),
@@ -120,7 +157,7 @@ pub(super) fn read(path: &Path) -> Result<Content> {
     if header > MAX_HEADER || header > length.saturating_sub(8) {
         return Err(refuse(0, format!("a header of {header} bytes in a file of {length}")));
     }
-    let text = take(&mut file, header).map_err(io)?;
+    let text = take(file, header).map_err(io)?;
     if text.len() as u64 != header {
         return Err(refuse(8, "the file became shorter while it was read".into()));
     }
@@ -143,7 +180,7 @@ pub(super) fn read(path: &Path) -> Result<Content> {
     }
     let available = length - 8 - header;
     check_places(&tensors, available).map_err(|(at, what)| refuse(8 + header + at, what))?;
-    let bytes = take(&mut file, available).map_err(io)?;
+    let bytes = take(file, available).map_err(io)?;
     if bytes.len() as u64 != available {
         return Err(refuse(8 + header, "the file became shorter while it was read".into()));
     }
@@ -151,7 +188,7 @@ pub(super) fn read(path: &Path) -> Result<Content> {
 }
 
 /// The next `length` bytes; fewer where the file ends.
-fn take(file: &mut File, length: u64) -> std::io::Result<Vec<u8>> {
+fn take(file: &mut impl Read, length: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = vec![];
     let room = usize::try_from(length).map_err(|_| ErrorKind::OutOfMemory)?;
     bytes.try_reserve_exact(room).map_err(|_| ErrorKind::OutOfMemory)?;

@@ -99,7 +99,7 @@ impl Memory {
         if self.shares.as_ref().is_none_or(|shares| shares.elements < room) {
             let counts = device.arena("counts of an average", LANES + room)?;
             if let Some(old) = &self.counts {
-                counts.write(0, &old.read(0, old.elements)?)?;
+                counts.copy_from(old)?;
             }
             (self.counts, self.shares) = (Some(counts), Some(device.arena("shares of an average", room)?));
         }

@@ -15,6 +15,7 @@ use crate::optim::Optimizer;
 use crate::params::ParamStore;
 use crate::train::safetensors::{self, Content};
 use crate::version::StoreState;
+use crate::wait;
 
 /// Checks a part, and gives what puts it in place.
 type Read<'a> = Box<dyn FnOnce(&PartReader<'a>) -> Result<Commit<'a>> + 'a>;
@@ -27,7 +28,14 @@ pub struct Opened {
 
 impl Opened {
     pub(super) fn read(path: &Path) -> Result<Opened> {
-        let content = safetensors::read(path)?;
+        Opened::of(safetensors::read(path)?)
+    }
+
+    pub(super) fn of_bytes(bytes: &[u8]) -> Result<Opened> {
+        Opened::of(safetensors::read_bytes(bytes)?)
+    }
+
+    fn of(content: Content) -> Result<Opened> {
         let index = Index::of(&content)?;
         Ok(Opened { content, index })
     }
@@ -154,6 +162,17 @@ impl<'a> Loading<'a> {
             from.all_taken(|_| false)?;
         }
         commits.into_iter().try_for_each(|commit| commit())
+    }
+
+    /// [`Loading::finish`] without blocking the thread: waits first for the steps under way, whose reports an optimizer
+    /// that is loaded forgets.
+    ///
+    /// # Errors
+    /// As [`Loading::finish`].
+    pub async fn finish_async(self) -> Result<()> {
+        let stores: Vec<ParamStore> = self.asked.iter().filter_map(|asked| asked.store.clone()).collect();
+        wait::unblocked(|| stores.iter().try_for_each(|store| store.device().finish())).await?;
+        wait::instead("Loading::finish", "Loading::finish_async", self.finish())
     }
 
     /// `Err` unless what is asked for is what there is.

@@ -134,6 +134,14 @@ impl Checkpoint {
         Opened::read(path.as_ref())
     }
 
+    /// [`Checkpoint::open`] for a file that is in memory, as [`Parts::save_bytes`] gives it.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Opened> {
+        Opened::of_bytes(bytes)
+    }
+
     /// Saves everything that a resumed run of one model needs. Waits for the device.
     ///
     /// # Errors

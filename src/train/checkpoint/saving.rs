@@ -13,8 +13,10 @@ use crate::data::Position;
 use crate::error::{Error, Result};
 use crate::optim::Optimizer;
 use crate::params::ParamStore;
-use crate::train::{json, safetensors};
+use crate::train::json;
+use crate::train::safetensors::{self, Target};
 use crate::version::StoreState;
+use crate::wait;
 
 /// What a part gives when it is asked.
 type Write<'a> = Box<dyn Fn(&mut PartWriter<'_>) -> Result<()> + 'a>;
@@ -75,7 +77,38 @@ impl<'a> Parts<'a> {
     /// finished or [`Error::Value`] of an optimizer between `accumulate` and `step`; or [`Error::Io`]. An old file is
     /// then still whole.
     pub fn save(self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
+        wait::instead("Parts::save", "Parts::save_bytes_async", self.write(Target::File(path.as_ref())))
+    }
+
+    /// The bytes of the file that [`Parts::save`] would write.
+    ///
+    /// # Errors
+    /// As [`Parts::save`].
+    pub fn save_bytes(self) -> Result<Vec<u8>> {
+        let bytes = self.bytes();
+        wait::instead("Parts::save_bytes", "Parts::save_bytes_async", bytes)
+    }
+
+    /// [`Parts::save_bytes`] without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`Parts::save`], and [`Error::Data`] if steps go on meanwhile.
+    pub async fn save_bytes_async(self) -> Result<Vec<u8>> {
+        wait::consistent(|| self.stores().iter().map(|store| store.version()).sum(), || self.bytes()).await
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = vec![];
+        self.write(Target::Memory(&mut bytes))?;
+        Ok(bytes)
+    }
+
+    fn stores(&self) -> Vec<Arc<StoreState>> {
+        self.parts.iter().filter_map(|part| Some(part.store.as_ref()?.state().clone())).collect()
+    }
+
+    fn write(&self, to: Target<'_>) -> Result<()> {
+        let path = &to.path().to_path_buf();
         let refuse = |what: String, next| Err(Error::Checkpoint { path: path.into(), what, next });
         let mut states = BTreeMap::new();
         for Given { kind, name, .. } in &self.parts {
@@ -90,8 +123,7 @@ impl<'a> Parts<'a> {
         }
         let owners = Owners::of(states.keys().map(String::as_str));
         // Other threads take their steps before all of it or after all of it.
-        let stores: Vec<Arc<StoreState>> =
-            self.parts.iter().filter_map(|part| Some(part.store.as_ref()?.state().clone())).collect();
+        let stores = self.stores();
         let _gates = StoreState::enter_all(&stores);
         let mut items = vec![];
         for Given { kind, name, write, .. } in &self.parts {
@@ -112,6 +144,6 @@ impl<'a> Parts<'a> {
         if let Err(error) = json::parse(text.as_bytes()) {
             return refuse(format!("its metadata could not be read again: {error}"), "nest them less deep");
         }
-        safetensors::write(path, items, &[(KEY, text)])
+        safetensors::write(to, items, &[(KEY, text)])
     }
 }

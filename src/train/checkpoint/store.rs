@@ -15,8 +15,9 @@ use crate::packed::{Demand, Packed};
 use crate::params::{ParamStore, Placed};
 use crate::state::State;
 use crate::tensor::Tensor;
-use crate::train::safetensors::{self, Content, Item};
+use crate::train::safetensors::{self, Content, Item, Target};
 use crate::transfer::{self, Place};
+use crate::wait;
 
 impl ParamStore {
     /// Saves the weights: a file that PyTorch's safetensors reads. Waits for the device.
@@ -28,7 +29,51 @@ impl ParamStore {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         // Other threads update before it or after it.
         let _gate = self.state().enter();
-        save_weights(self, path.as_ref(), &[], |_| Ok(true))
+        let saved = save_weights(self, Target::File(path.as_ref()), &[], |_| Ok(true));
+        wait::instead("ParamStore::save", "ParamStore::save_bytes_async", saved)
+    }
+
+    /// The bytes of the file that [`ParamStore::save`] would write.
+    ///
+    /// # Errors
+    /// As [`ParamStore::save`].
+    pub fn save_bytes(&self) -> Result<Vec<u8>> {
+        let _gate = self.state().enter();
+        let mut bytes = vec![];
+        let saved = save_weights(self, Target::Memory(&mut bytes), &[], |_| Ok(true));
+        wait::instead("ParamStore::save_bytes", "ParamStore::save_bytes_async", saved)?;
+        Ok(bytes)
+    }
+
+    /// [`ParamStore::save_bytes`] without blocking the thread.
+    ///
+    /// ```
+    /// # use kiln::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// # let device = Device::cpu();
+    /// let (params, twin) = (ParamStore::new(&device, 1), ParamStore::new(&device, 2));
+    /// let [weight, other] = [&params, &twin].map(|store| store.root().param("weight", &[2], Init::Ones));
+    /// weight.set(&[1.0, 2.0])?;
+    /// let bytes = pollster::block_on(params.save_bytes_async())?;
+    /// twin.load_bytes(&bytes)?;
+    /// assert_eq!(other.values()?, [1.0, 2.0]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`ParamStore::save`], and [`Error::Data`](crate::Error::Data) if steps go on meanwhile.
+    pub fn save_bytes_async(&self) -> impl Future<Output = Result<Vec<u8>>> + use<> {
+        let store = self.clone();
+        async move { wait::consistent(|| store.state().version(), || store.save_bytes()).await }
+    }
+
+    /// [`ParamStore::load`] for a file that is in memory. Waits for nothing.
+    ///
+    /// # Errors
+    /// As [`ParamStore::load`].
+    pub fn load_bytes(&self, bytes: &[u8]) -> Result<()> {
+        self.load_content(&safetensors::read_bytes(bytes)?)
     }
 
     /// Loads weights that [`ParamStore::save`] or PyTorch has saved, or those of a checkpoint's only store. Tensors
@@ -40,14 +85,17 @@ impl ParamStore {
     /// [`Error::Checkpoint`](crate::Error::Checkpoint) if names, shapes or dtypes are not the model's, a weight is not
     /// finite or there are several stores, or what computing held tensors met; nothing has changed then.
     pub fn load(&self, path: impl AsRef<Path>) -> Result<()> {
-        let content = safetensors::read(path.as_ref())?;
+        self.load_content(&safetensors::read(path.as_ref())?)
+    }
+
+    fn load_content(&self, content: &Content) -> Result<()> {
         if !content.metadata.contains_key(KEY) {
             let integers: Vec<&str> = content.names().filter(|(_, is_float)| !is_float).map(|(name, _)| name).collect();
             let passed_over = |name: &str| integers.binary_search(&name).is_ok();
-            return load_weights(self, &PartReader::of_weights(&content), passed_over);
+            return load_weights(self, &PartReader::of_weights(content), passed_over);
         }
-        let index = Index::of(&content)?;
-        let own = only_store(&content, &index)?;
+        let index = Index::of(content)?;
+        let own = only_store(content, &index)?;
         load_weights(self, &own, |_| false)
     }
 }
@@ -55,11 +103,12 @@ impl ParamStore {
 /// Writes a file of weights with these metadata: the items for which `take` is true, as it leaves them.
 pub(in crate::train) fn save_weights(
     store: &ParamStore,
-    path: &Path,
+    to: Target<'_>,
     metadata: &[(&str, &str)],
     mut take: impl FnMut(&mut Item) -> Result<bool>,
 ) -> Result<()> {
-    let mut weights = PartWriter::new(path, String::new(), "");
+    let path = to.path().to_path_buf();
+    let mut weights = PartWriter::new(&path, String::new(), "");
     write_weights(store, &mut weights)?;
     let mut items = vec![];
     for mut item in weights.items {
@@ -70,7 +119,7 @@ pub(in crate::train) fn save_weights(
     }
     let mut texts = vec![("format", "pt".to_string())];
     texts.extend(metadata.iter().map(|&(key, text)| (key, text.to_string())));
-    safetensors::write(path, items, &texts)
+    safetensors::write(to, items, &texts)
 }
 
 /// The one store of a checkpoint.

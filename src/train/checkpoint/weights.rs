@@ -14,7 +14,7 @@ use crate::packed::{Demand, Packed};
 use crate::params::ParamStore;
 use crate::state::State;
 use crate::tensor::Tensor;
-use crate::train::safetensors::{self, Content};
+use crate::train::safetensors::{self, Content, Target};
 use crate::transfer;
 
 /// Which tensors of a file go into which parameters and states: [`ParamStore::load_with`].
@@ -145,7 +145,7 @@ impl ParamStore {
         if count == 0 {
             return Err(refuse("no parameter or state is taken".into(), "take at least one"));
         }
-        save_weights(self, path.as_ref(), save.metadata, |item| Ok((save.which)(&item.name)))
+        save_weights(self, Target::File(path.as_ref()), save.metadata, |item| Ok((save.which)(&item.name)))
     }
 
     /// Loads some of a file into some of the model; what was missing and what was left over is in the result. Files of F64,

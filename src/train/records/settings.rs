@@ -1,10 +1,10 @@
 //! What a run must be repeated with.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
+use crate::clock::{SystemTime, UNIX_EPOCH};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::file;

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::picture::Picture;
 use super::sink::Sink;
 use super::wire::Message;
+use crate::clock::{SystemTime, UNIX_EPOCH};
 use crate::error::Result;
 
 /// Buckets of a histogram.

@@ -12,6 +12,7 @@ use super::watched::value;
 use crate::error::{Error, Result};
 use crate::nn::Mode;
 use crate::plot::Chart;
+use crate::wait;
 
 /// Settings of [`Trainer::find_lr`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,7 +65,8 @@ impl Trainer {
     /// (Smith 2017, "Cyclical learning rates for training neural networks", section 3.3, with the rates of Gugger 2018, "How
     /// do you find a good learning rate", that rise by a factor). The closure is that of [`Trainer::fit`].
     ///
-    /// Models, optimizers and the position in the data are then what they were before: they are kept in a file meanwhile.
+    /// Models, optimizers and the position in the data are then what they were before: they are kept in a file meanwhile (in memory, in a
+    /// browser).
     /// The loss is smoothed by an exponentially weighted mean without bias.
     ///
     /// # Errors
@@ -75,7 +77,7 @@ impl Trainer {
         T: Batches,
         F: FnMut(&mut Step<'_>, T::Batch) -> Result<()>,
     {
-        pollster::block_on(self.find_lr_async(train, range, step))
+        wait::block_on("Trainer::find_lr", "Trainer::find_lr_async", self.find_lr_async(train, range, step))
     }
 
     /// [`Trainer::find_lr`] without blocking the thread.
@@ -96,16 +98,13 @@ impl Trainer {
         if train.batches_per_epoch() == 0 {
             return Err(self.refuse("the training data have no batch", "pass data"));
         }
-        let path = unused_path();
         self.settle().await?;
-        self.write_weights(&path).await?;
+        let before = self.put_aside(unused_path()).await?;
         let sums = std::mem::replace(&mut self.sums, Sums::new(self.stores[0].1.device()));
         let result = self.raise_lr(&mut train, range, &mut step).await;
         self.sums = sums;
         // What a diverged step left is of no concern any more.
-        let restored = self.load_weights(path.clone()).await;
-        let _ = std::fs::remove_file(&path);
-        restored?;
+        self.take_back(before).await?;
         train.seek(self.position())?;
         result
     }
@@ -157,8 +156,11 @@ impl Trainer {
     }
 }
 
-/// A path that nobody else uses.
+/// A path that nobody else uses. Browsers have no files, and need none.
 fn unused_path() -> PathBuf {
+    if cfg!(target_family = "wasm") {
+        return PathBuf::new();
+    }
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     std::env::temp_dir().join(format!("kiln-find-lr-{}-{number}.safetensors", std::process::id()))

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::batches::{Batches, Validation};
 use super::callback::Event;
@@ -14,11 +15,13 @@ use super::history::{History, Record, Stopped};
 use super::options::{MODEL, NotFinite};
 use super::settings::Trainer;
 use super::step::Step;
-use super::thread::on_thread;
+use crate::clock::Instant;
 use crate::data::Position;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::Mode;
 use crate::params::ParamStore;
+use crate::wait;
 
 /// How a batch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +49,7 @@ impl Trainer {
         V: Validation<T::Batch>,
         F: FnMut(&mut Step<'_>, T::Batch) -> Result<()>,
     {
-        pollster::block_on(self.fit_async(train, validation, step))
+        wait::block_on("Trainer::fit", "Trainer::fit_async", self.fit_async(train, validation, step))
     }
 
     /// [`Trainer::fit`] for programs that must not block. The future can be sent to another thread if data and closure can.
@@ -175,6 +178,7 @@ impl Trainer {
                 return Ok(());
             }
             let Some(batch) = (if at_end { None } else { train.next_batch() }) else { break };
+            self.device().ready().await?;
             if self.give(train, step, batch?).await? != Given::Step {
                 continue;
             }
@@ -293,17 +297,20 @@ impl Trainer {
         self.optimizers.iter().map(|(own, optimizer)| (name(own, "lr"), optimizer.lr())).collect()
     }
 
-    /// The norms of the gradients at the last step, by name. They wait for it on a thread of their own.
+    /// The norms of the gradients at the last step, by name.
     async fn gradient_norms(&mut self) -> Result<BTreeMap<String, f64>> {
-        let optimizers = std::mem::take(&mut self.optimizers);
-        let (optimizers, norms) = on_thread(move || {
-            let norms: Vec<Result<f64>> = optimizers.iter().map(|(_, optimizer)| optimizer.gradient_norm()).collect();
-            (optimizers, norms)
-        })
-        .await?;
-        self.optimizers = optimizers;
         let name = |name: &str| if name == MODEL { "gradient_norm".into() } else { format!("{name}_gradient_norm") };
-        self.optimizers.iter().zip(norms).map(|((own, _), norm)| Ok((name(own), norm?))).collect()
+        // Nobody else locks it: an optimizer can be sent, and need not be shared.
+        let optimizers = Mutex::new(&mut self.optimizers);
+        wait::unblocked(|| {
+            let optimizers = optimizers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            optimizers.iter().map(|(own, optimizer)| Ok((name(own), optimizer.gradient_norm()?))).collect()
+        })
+        .await
+    }
+
+    fn device(&self) -> &Device {
+        self.stores[0].1.device()
     }
 
     /// Reads the stretches that ended long enough ago, or all of them, and tells callbacks.
@@ -393,7 +400,7 @@ impl Trainer {
                     store.settled()
                 })
             };
-            match on_thread(settle).await? {
+            match wait::unblocked(settle).await {
                 Ok(()) => return Ok(()),
                 Err(error) => self.refused(error).await?,
             }

@@ -1,11 +1,12 @@
 //! What a person sees of a fit: bars on a terminal, plain lines elsewhere.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::bar::{Bar, Stream};
 use super::callback::{Callback, Event, Run};
 use super::history::Record;
+use crate::clock::Instant;
 use crate::error::Result;
 
 /// Columns that lines may take.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -15,11 +15,12 @@ use super::saves::Saves;
 use super::settings::{Kept, Place, Shared, Trainer};
 use super::sums::Sums;
 use super::thread::on_thread;
+use crate::clock::Instant;
 use crate::error::{Error, Result};
 use crate::file;
 use crate::optim::Average;
 use crate::params::ParamStore;
-use crate::train::checkpoint::{Checkpoint, Opened, Part};
+use crate::train::checkpoint::{Checkpoint, Opened, Part, Parts};
 use crate::train::metrics::{KIND, Streams};
 
 /// The value that has what a trainer knows besides weights.
@@ -37,6 +38,9 @@ struct Held {
     values: Vec<(String, Value)>,
 }
 
+/// A part that others share, while it is saved.
+type Locked<'a> = MutexGuard<'a, dyn Part + Send + 'static>;
+
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
@@ -44,6 +48,12 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Held {
     fn save(&self, path: &Path) -> Result<()> {
         let locked: Vec<_> = self.shared.iter().map(|(name, part)| (name, lock(part))).collect();
+        let saved = self.parts(&locked).save(path);
+        drop(locked);
+        saved
+    }
+
+    fn parts<'a, 'b: 'a>(&'a self, locked: &'a [(&'b String, Locked<'b>)]) -> Parts<'a> {
         let mut parts = Checkpoint::parts();
         for (name, store) in &self.stores {
             parts = parts.store(name, store);
@@ -54,7 +64,7 @@ impl Held {
         for (name, average) in &self.averages {
             parts = parts.part(name, average);
         }
-        for (name, part) in &locked {
+        for (name, part) in locked {
             parts = parts.part(name, &**part);
         }
         if !self.streams.is_empty() {
@@ -63,7 +73,7 @@ impl Held {
         for (name, value) in &self.values {
             parts = parts.value(name, value.clone());
         }
-        parts.save(path)
+        parts
     }
 
     /// Loads everything, or the weights and what belongs to them alone.
@@ -332,17 +342,45 @@ impl Trainer {
         all.map(|(name, value)| (name.to_string(), Value::String(value))).collect()
     }
 
-    /// Writes models, optimizers and averages alone.
-    pub(super) async fn write_weights(&mut self, path: &Path) -> Result<()> {
+    /// Keeps models, optimizers and averages in a file at `path` until [`Trainer::take_back`].
+    #[cfg(not(target_family = "wasm"))]
+    pub(super) async fn put_aside(&mut self, path: PathBuf) -> Result<PathBuf> {
         let held = Held { shared: vec![], ..self.hold(vec![]) };
-        let path = path.to_path_buf();
-        let (held, result) = on_thread(move || {
+        let (held, path, result) = on_thread(move || {
             let result = held.save(&path);
-            (held, result)
+            (held, path, result)
         })
         .await?;
         self.give_back(held);
-        result
+        result.map(|()| path)
+    }
+
+    /// Takes models, optimizers and averages back to what was put aside.
+    #[cfg(not(target_family = "wasm"))]
+    pub(super) async fn take_back(&mut self, path: PathBuf) -> Result<()> {
+        let restored = self.load_weights(path.clone()).await;
+        let _ = std::fs::remove_file(&path);
+        restored
+    }
+
+    /// Keeps models, optimizers and averages in memory until [`Trainer::take_back`].
+    #[cfg(target_family = "wasm")]
+    pub(super) async fn put_aside(&mut self, _: PathBuf) -> Result<Vec<u8>> {
+        let held = Held { shared: vec![], ..self.hold(vec![]) };
+        let bytes = held.parts(&[]).save_bytes_async().await;
+        self.give_back(held);
+        bytes
+    }
+
+    /// Takes models, optimizers and averages back to what was put aside.
+    #[cfg(target_family = "wasm")]
+    pub(super) async fn take_back(&mut self, bytes: Vec<u8>) -> Result<()> {
+        let file = Checkpoint::from_bytes(&bytes)?;
+        self.settle().await?;
+        let mut held = self.hold(vec![]);
+        let loaded = held.load(&file, true);
+        self.give_back(held);
+        loaded
     }
 
     /// Takes models, optimizers and averages back to a checkpoint.

@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -15,6 +15,7 @@ use super::options::{Every, MODEL, NotFinite};
 use super::saves::Saves;
 use super::step::Refusals;
 use super::sums::Sums;
+use crate::clock::Instant;
 use crate::error::{Error, Problem, Result};
 use crate::optim::{Average, Optimizer};
 use crate::params::ParamStore;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use super::batches::Validation;
 use super::callback::Event;
@@ -10,10 +9,12 @@ use super::history::Record;
 use super::settings::Trainer;
 use super::step::Step;
 use super::sums::Sums;
+use crate::clock::Instant;
 use crate::error::Result;
 use crate::nn::Mode;
 use crate::tensor::no_grad;
 use crate::train::metrics::Figures;
+use crate::wait;
 
 /// What the batches of a validation have come to: the numbers by name, and the parts of those that have some.
 type Judged = (BTreeMap<String, f64>, Figures);
@@ -31,7 +32,7 @@ impl Trainer {
         V: Validation<B>,
         F: FnMut(&mut Step<'_>, B) -> Result<()>,
     {
-        pollster::block_on(self.evaluate_async(data, step))
+        wait::block_on("Trainer::evaluate", "Trainer::evaluate_async", self.evaluate_async(data, step))
     }
 
     /// [`Trainer::evaluate`] without blocking the thread.
