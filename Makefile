@@ -1,4 +1,4 @@
-.PHONY: train test soak
+.PHONY: train test soak web test-web
 
 # Arguments of the example: make train ARGS="--epochs 3 --device cpu"
 ARGS ?=
@@ -19,3 +19,16 @@ MINUTES ?= 15
 soak:
 	cargo build --release --example train_cnn --example soak
 	cargo run --release --example soak -- --minutes $(MINUTES)
+
+# The page that trains in a browser's tab: builds it, and serves it on this machine alone. Needs Rust's target for browsers
+# (rustup target add wasm32-unknown-unknown) and a browser with WebGPU.
+PORT ?= 8080
+web:
+	scripts/build-web.sh target/web
+	target-web/debug/kiln-web-tool serve target/web $(PORT)
+
+# Trains in the page with headless Chromium, and compares its losses with those of a native run on the best device.
+test-web:
+	scripts/build-web.sh target/web
+	cargo run --release --features full --example browser_losses -- 23 > target/web-losses.json
+	scripts/test_web.py target/web target/web-losses.json target/web-pictures
