@@ -215,6 +215,20 @@ pub enum Error {
         /// What to do.
         next: &'static str,
     },
+    /// A model in a file is not what it should be, or what is passed to it does not fit.
+    #[error("{what}; {next}")]
+    Onnx {
+        /// Where and what, node by node.
+        what: String,
+        /// What to do.
+        next: &'static str,
+    },
+    /// A model in a file asks for what Kiln has not.
+    #[error("Kiln has not all that the model asks for: {what}; export it with other ops, or write the part in Kiln")]
+    Unsupported {
+        /// What is missing, with the names of the nodes.
+        what: String,
+    },
     /// A gradient or value was asked for whose inputs have been overwritten since.
     #[error("{op} at {at}: {what}; {next}")]
     History {

@@ -74,6 +74,7 @@
 //! | --- | --- |
 //! | `csv` | [`data`]: tables from CSV files |
 //! | `images` | [`data`]: PNG and JPEG files, folders of them |
+//! | `onnx` | [`onnx`]: models from ONNX files, and into them |
 //! | `progress` | [`train::Progress`]: bars on a terminal; lines it has without |
 //! | `signals` | `train::stop_on_signals`: Ctrl-C and SIGTERM end a fit behind its step |
 //! | `full` | all of these |
@@ -121,6 +122,7 @@
 //! | [`schedule`] | learning rates as functions of the step |
 //! | [`optim`] | optimizers, one dispatch a parameter group |
 //! | [`data`] | data sets and loaders |
+//! | `onnx` | models from ONNX files, with the feature of that name |
 //! | [`train`] | the training loop, checkpoints, metrics |
 //! | [`prelude`] | what a training program imports |
 #![deny(missing_docs)]
@@ -151,6 +153,8 @@ pub mod init;
 pub mod kernel;
 mod layout;
 pub mod nn;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 mod op;
 mod open;
 pub mod ops;

@@ -202,7 +202,7 @@ const FLOORS: &str = "\
 | 12 | `open` `transfer` | devices, and the way of numbers between them and files |
 | 13 | `params` `schedule` | parameters; learning rates as functions of the step |
 | 14 | `nn` `optim` | layers and optimizers |
-| 15 | `train` | the training loop, checkpoints, metrics |
+| 15 | `train` `onnx` | the training loop, checkpoints, metrics; models from and to ONNX files |
 | 16 | `lib` | the public names |
 ";
 

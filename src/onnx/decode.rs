@@ -1,0 +1,129 @@
+//! From a tensor in a file to numbers on the host. Nothing is taken at its word: lengths are compared with what is there before
+//! anything is set aside for them.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Component, Path};
+
+use super::elem::Elem;
+use super::numbers::{Data, Numbers, count};
+use super::proto::TensorProto;
+use super::trouble::{Trouble, unsupported, wrong};
+
+/// `TensorProto::data_location` of data in a file beside.
+const EXTERNAL: i32 = 1;
+
+/// The numbers of a tensor. `folder` is that of the model, where data beside it are; without one there are none.
+///
+/// # Errors
+/// [`Trouble::Unsupported`] for an element type that Kiln does not hold, [`Trouble::Wrong`] where shape and data do not fit and for data
+/// that lie outside of the folder or behind a link.
+pub fn numbers(tensor: &TensorProto, folder: Option<&Path>) -> Result<Numbers, Trouble> {
+    let elem = match Elem::of(tensor.data_type) {
+        Ok(elem) => elem,
+        Err(name) => return unsupported(format!("tensor `{}` is of {name}", tensor.name)),
+    };
+    let mut shape = vec![];
+    for &length in &tensor.dims {
+        match usize::try_from(length) {
+            Ok(length) => shape.push(length),
+            Err(_) => return wrong(format!("tensor `{}` has an axis of length {length}", tensor.name)),
+        }
+    }
+    let elements = count(&shape)?;
+    let data = if tensor.data_location == EXTERNAL {
+        from_bytes(elem, &beside(tensor, folder, elements.saturating_mul(elem.bytes()))?)
+    } else if !tensor.raw_data.is_empty() {
+        if tensor.raw_data.len() != elements.saturating_mul(elem.bytes()) {
+            return misfit(tensor, &shape, tensor.raw_data.len() / elem.bytes());
+        }
+        from_bytes(elem, &tensor.raw_data)
+    } else {
+        from_fields(elem, tensor)
+    };
+    let numbers = Numbers::new(elem, shape, data);
+    if numbers.len() != elements {
+        return misfit(tensor, &numbers.shape, numbers.len());
+    }
+    Ok(numbers)
+}
+
+fn misfit<T>(tensor: &TensorProto, shape: &[usize], there: usize) -> Result<T, Trouble> {
+    wrong(format!("tensor `{}` of shape {shape:?} comes with {there} elements", tensor.name))
+}
+
+fn from_bytes(elem: Elem, bytes: &[u8]) -> Data {
+    fn each<const N: usize, T>(bytes: &[u8], of: impl Fn([u8; N]) -> T) -> Vec<T> {
+        bytes.as_chunks::<N>().0.iter().map(|chunk| of(*chunk)).collect()
+    }
+    match elem {
+        Elem::F32 => Data::Real(each(bytes, |x| f64::from(f32::from_le_bytes(x)))),
+        Elem::F64 => Data::Real(each(bytes, f64::from_le_bytes)),
+        Elem::F16 => Data::Real(each(bytes, |x| half::f16::from_le_bytes(x).to_f64())),
+        Elem::BF16 => Data::Real(each(bytes, |x| half::bf16::from_le_bytes(x).to_f64())),
+        Elem::U8 => Data::Whole(each(bytes, |[x]| i64::from(x))),
+        Elem::I8 => Data::Whole(each(bytes, |[x]| i64::from(x as i8))),
+        Elem::Bool => Data::Whole(each(bytes, |[x]| i64::from(x != 0))),
+        Elem::U16 => Data::Whole(each(bytes, |x| i64::from(u16::from_le_bytes(x)))),
+        Elem::I16 => Data::Whole(each(bytes, |x| i64::from(i16::from_le_bytes(x)))),
+        Elem::I32 => Data::Whole(each(bytes, |x| i64::from(i32::from_le_bytes(x)))),
+        Elem::U32 => Data::Whole(each(bytes, |x| i64::from(u32::from_le_bytes(x)))),
+        Elem::I64 => Data::Whole(each(bytes, i64::from_le_bytes)),
+        // Beyond 63 bits a number is negative here, and refused where it is used.
+        Elem::U64 => Data::Whole(each(bytes, |x| u64::from_le_bytes(x) as i64)),
+    }
+}
+
+/// From the fields that are not raw.
+fn from_fields(elem: Elem, tensor: &TensorProto) -> Data {
+    match elem {
+        Elem::F32 => Data::Real(tensor.float_data.iter().map(|&x| f64::from(x)).collect()),
+        Elem::F64 => Data::Real(tensor.double_data.clone()),
+        Elem::F16 => Data::Real(tensor.int32_data.iter().map(|&x| half::f16::from_bits(x as u16).to_f64()).collect()),
+        Elem::BF16 => Data::Real(tensor.int32_data.iter().map(|&x| half::bf16::from_bits(x as u16).to_f64()).collect()),
+        Elem::I64 => Data::Whole(tensor.int64_data.clone()),
+        Elem::U32 | Elem::U64 => Data::Whole(tensor.uint64_data.iter().map(|&x| x as i64).collect()),
+        Elem::Bool => Data::Whole(tensor.int32_data.iter().map(|&x| i64::from(x != 0)).collect()),
+        _ => Data::Whole(tensor.int32_data.iter().map(|&x| i64::from(x)).collect()),
+    }
+}
+
+/// The bytes of a tensor in a file beside the model.
+fn beside(tensor: &TensorProto, folder: Option<&Path>, wanted: usize) -> Result<Vec<u8>, Trouble> {
+    let name = &tensor.name;
+    let entry = |key: &str| tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
+    let (Some(folder), Some(location)) = (folder, entry("location")) else {
+        return wrong(format!("tensor `{name}` has its data in another file, which is not known here"));
+    };
+    let number = |key: &str| match entry(key).map(str::parse::<u64>) {
+        None => Ok(None),
+        Some(Ok(number)) => Ok(Some(number)),
+        Some(Err(_)) => wrong(format!("the {key} of the data of tensor `{name}` is no number")),
+    };
+    let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
+    if length.is_some_and(|length| length != wanted as u64) {
+        return wrong(format!("tensor `{name}` takes {wanted} bytes, its data have another length"));
+    }
+    let relative = Path::new(location);
+    if !relative.components().all(|part| matches!(part, Component::Normal(_))) || location.contains('\\') {
+        return wrong(format!("tensor `{name}` has its data in `{location}`, outside of the model's folder"));
+    }
+    let mut path = folder.to_path_buf();
+    for part in relative.components() {
+        path.push(part);
+        let kind = std::fs::symlink_metadata(&path);
+        if kind.is_ok_and(|kind| kind.file_type().is_symlink()) {
+            return wrong(format!("tensor `{name}` has its data in `{location}`, which is a link"));
+        }
+    }
+    let failed = |error| Trouble::Op(crate::error::Error::io(path.clone(), "read", error));
+    let mut file = File::open(&path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    if offset.checked_add(wanted as u64).is_none_or(|end| end > size) {
+        return wrong(format!("the data of tensor `{name}` leave `{location}`, which has {size} bytes"));
+    }
+    file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+    let mut bytes = vec![0; wanted];
+    file.read_exact(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}

@@ -1,0 +1,5 @@
+//! Models from ONNX files: ONNX's own tests of its nodes, whole models, and files that are damaged.
+#![cfg(feature = "onnx")]
+
+#[path = "onnx/nodes.rs"]
+mod nodes;
