@@ -181,6 +181,27 @@ fn damaged_cache_files_are_passed_over() {
     every_file("cache", files::cache);
 }
 
+#[cfg(feature = "onnx")]
+#[test]
+fn damaged_models_are_refused_or_taken() {
+    let files = std::fs::read_dir(kept("onnx")).expect("seeds");
+    let mut paths: Vec<PathBuf> = files.map(|file| file.expect("a seed").path()).collect();
+    paths.sort();
+    let seeds: Vec<Vec<u8>> = paths.iter().map(|path| std::fs::read(path).expect("a seed")).collect();
+    seeds
+        .iter()
+        .zip(&paths)
+        .for_each(|(seed, path)| assert!(targets::onnx::onnx(seed), "{} is refused", path.display()));
+    let taken = Cell::new(0u64);
+    every_input(
+        "onnx",
+        3000,
+        |rng| mutate::file("onnx", &seeds, rng),
+        |bytes| taken.set(taken.get() + u64::from(targets::onnx::onnx(bytes))),
+    );
+    println!("onnx: {} taken", taken.get());
+}
+
 fn any_bytes(rng: &mut Philox) -> Vec<u8> {
     (0..256).map(|_| rng.next_u32() as u8).collect()
 }

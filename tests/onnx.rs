@@ -3,3 +3,7 @@
 
 #[path = "onnx/nodes.rs"]
 mod nodes;
+#[path = "onnx/refused.rs"]
+mod refused;
+#[path = "onnx/write.rs"]
+mod write;

@@ -5,5 +5,7 @@
 pub mod files;
 pub mod memory;
 pub mod mutate;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod parts;
 pub mod programs;

@@ -91,7 +91,8 @@ fn from_fields(elem: Elem, tensor: &TensorProto) -> Data {
 /// The bytes of a tensor in a file beside the model.
 fn beside(tensor: &TensorProto, folder: Option<&Path>, wanted: usize) -> Result<Vec<u8>, Trouble> {
     let name = &tensor.name;
-    let entry = |key: &str| tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
+    let entry =
+        |key: &str| tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
     let (Some(folder), Some(location)) = (folder, entry("location")) else {
         return wrong(format!("tensor `{name}` has its data in another file, which is not known here"));
     };

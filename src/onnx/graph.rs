@@ -103,8 +103,7 @@ impl Builder<'_> {
             }
             nodes.push(node);
         }
-        let nodes: Vec<Node> =
-            nodes.into_iter().filter_map(|node| self.node(node, &mut places, depth)).collect();
+        let nodes: Vec<Node> = nodes.into_iter().filter_map(|node| self.node(node, &mut places, depth)).collect();
         for value in &graph.output {
             let slot = places.add(&value.name);
             let port = self.port(value, slot);

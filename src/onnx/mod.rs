@@ -18,6 +18,8 @@
 mod call;
 mod decode;
 mod elem;
+mod emit;
+mod export;
 mod graph;
 mod model;
 mod numbers;
@@ -29,4 +31,6 @@ mod windows;
 
 pub use call::Port;
 pub use elem::Elem;
+pub use export::{ExportOptions, export, export_bytes};
 pub use model::{Model, load, load_bytes, tensor};
+pub use ops::names as ops;

@@ -78,7 +78,8 @@ fn read(bytes: &[u8], folder: Option<&Path>, name: &str, device: &Device) -> Res
         }
         versions.insert(domain.to_string(), set.version);
     }
-    missing.extend(file.functions.iter().map(|function| format!("the function `{}` of the model's own", function.name)));
+    missing
+        .extend(file.functions.iter().map(|function| format!("the function `{}` of the model's own", function.name)));
     let mut builder = Builder { versions, folder, find: ops::find, missing, wrong: vec![] };
     let program = builder.program(graph, false, 0);
     if !builder.wrong.is_empty() {
@@ -345,7 +346,8 @@ fn fitting(port: &Port, tensor: &Tensor) -> Result<Value> {
 /// [`Error::Onnx`] or [`Error::Unsupported`] for what is none, for an element type that Kiln does not hold, for none of elements, and for whole
 /// numbers beyond 32 bits.
 pub fn tensor(bytes: &[u8], device: &Device) -> Result<Tensor> {
-    let file = super::proto::TensorProto::decode(bytes).map_err(|error| refused(format!("this is no tensor: {error}")))?;
+    let file =
+        super::proto::TensorProto::decode(bytes).map_err(|error| refused(format!("this is no tensor: {error}")))?;
     let numbers: Result<Arc<Numbers>, Trouble> = super::decode::numbers(&file, None).map(Arc::new);
     let made = numbers.and_then(|numbers| match numbers.len() {
         0 => Err(Trouble::Unsupported(format!("it has no elements (shape {:?})", numbers.shape))),

@@ -38,7 +38,7 @@ impl Clone for Numbers {
 }
 
 /// Most elements that are held on the host for a shape or a constant that a model computes.
-pub const MOST: usize = 1 << 28;
+pub const MOST: usize = 1 << 20;
 
 /// The number of elements of a shape, if it is one that can be held.
 pub fn count(shape: &[usize]) -> Result<usize, Trouble> {
@@ -58,12 +58,6 @@ impl Numbers {
     /// Whole numbers along one axis.
     pub fn vector(values: Vec<i64>) -> Numbers {
         Numbers::new(Elem::I64, vec![values.len()], Data::Whole(values))
-    }
-
-    /// One number.
-    pub fn scalar(elem: Elem, value: f64) -> Numbers {
-        let data = if elem.is_float() { Data::Real(vec![value]) } else { Data::Whole(vec![value as i64]) };
-        Numbers::new(elem, vec![], data)
     }
 
     /// Number of elements.
@@ -207,7 +201,9 @@ impl Numbers {
     pub fn cast(&self, to: Elem) -> Numbers {
         let data = match (&self.data, to) {
             (_, Elem::Bool) => Data::Whole(self.reals().iter().map(|&value| i64::from(value != 0.0)).collect()),
-            (Data::Real(values), _) if to.is_float() => Data::Real(values.iter().map(|&value| rounded(value, to)).collect()),
+            (Data::Real(values), _) if to.is_float() => {
+                Data::Real(values.iter().map(|&value| rounded(value, to)).collect())
+            }
             (Data::Whole(values), _) if to.is_float() => {
                 Data::Real(values.iter().map(|&value| rounded(value as f64, to)).collect())
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::call::{Call, Node, Outcome, Program, Value};
-use super::numbers::{Numbers, rounded};
+use super::numbers::{MOST, Numbers, rounded};
 use super::trouble::{Trouble, wrong};
 use crate::device::Device;
 use crate::error::Error;
@@ -82,11 +82,23 @@ pub fn node_on(
 fn op(call: &Call<'_>) -> Outcome {
     let is_known = |value: &Value| !matches!(value, Value::Tensor(..));
     let row = call.node.row;
-    if row.native || row.is_random || !call.inputs.iter().all(is_known) || !call.inputs.iter().any(|value| matches!(value, Value::Known(_))) {
+    if row.native
+        || row.is_random
+        || !call.inputs.iter().all(is_known)
+        || !call.inputs.iter().any(|value| matches!(value, Value::Known(_)))
+    {
         return (row.run)(call);
     }
     let reference = Device::cpu();
     let results = (row.run)(&Call { device: &reference, ..*call })?;
+    // What is large is left to the device.
+    let is_large = |value: &Value| match value {
+        Value::Tensor(tensor, _) => tensor.shape().is_ok_and(|shape| shape.iter().product::<usize>() > MOST),
+        _ => false,
+    };
+    if results.iter().any(is_large) {
+        return (row.run)(call);
+    }
     results.into_iter().map(settle).collect()
 }
 

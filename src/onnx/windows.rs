@@ -25,9 +25,8 @@ impl Windows {
         if !(1..=3).contains(&axes) {
             return unsupported(format!("windows over {axes} axes"));
         }
-        let listed = |name: &str| -> Result<Vec<usize>, Trouble> {
-            Ok(call.sizes(name)?.unwrap_or_else(|| vec![1; axes]))
-        };
+        let listed =
+            |name: &str| -> Result<Vec<usize>, Trouble> { Ok(call.sizes(name)?.unwrap_or_else(|| vec![1; axes])) };
         let kernel = match (call.sizes("kernel_shape")?, kernel) {
             (Some(said), Some(is)) if said != is => {
                 return wrong(format!("kernel_shape {said:?} for a weight of {is:?}"));

@@ -96,7 +96,8 @@ fn attention(call: &Call<'_>) -> Outcome {
     };
     let past = if call.has(4) { call.shape(4)?.get(2).copied().unwrap_or(0) } else { 0 };
     let (k, v) = (before(4, k)?, before(5, v)?);
-    let ([batch, query_heads, queries, features], [_, key_heads, keys, _], [.., width]) = (dims(&q)?, dims(&k)?, dims(&v)?);
+    let ([batch, query_heads, queries, features], [_, key_heads, keys, _], [.., width]) =
+        (dims(&q)?, dims(&k)?, dims(&v)?);
     if key_heads == 0 || query_heads % key_heads != 0 {
         return wrong(format!("{query_heads} heads of queries and {key_heads} of keys"));
     }
@@ -131,9 +132,6 @@ fn attention(call: &Call<'_>) -> Outcome {
     };
     let scores = match call.int("qk_matmul_output_mode", 0)? {
         0 => raw,
-        // Versions 23 and 24 name the bias before the cap.
-        1 if call.node.version < 25 => masked,
-        2 if call.node.version < 25 => capped,
         1 => capped,
         2 => masked,
         3 => weights,
@@ -172,7 +170,8 @@ fn rotary(call: &Call<'_>) -> Outcome {
         Ok(rows.reshape(&[batch, length, 1, half]))
     };
     let (cos, sin) = (angle(1)?, angle(2)?);
-    let part = |x: &Tensor, from: usize, to: usize, step: usize| x.slice_step(3, from as isize, to as isize, step as isize);
+    let part =
+        |x: &Tensor, from: usize, to: usize, step: usize| x.slice_step(3, from as isize, to as isize, step as isize);
     let interleaved = call.flag("interleaved", false)?;
     let (a, b) = match interleaved {
         true => (part(&x, 0, turned, 2), part(&x, 1, turned, 2)),
@@ -193,7 +192,8 @@ fn linear(call: &Call<'_>) -> Outcome {
     let elem = call.elem(0)?;
     let split = |i: usize, count: &str| heads(call, i, count);
     let (q, k, v) = (split(0, "q_num_heads")?, split(1, "kv_num_heads")?, split(2, "kv_num_heads")?);
-    let ([batch, query_heads, steps, features], [_, key_heads, _, deep], [.., width]) = (dims(&q)?, dims(&k)?, dims(&v)?);
+    let ([batch, query_heads, steps, features], [_, key_heads, _, deep], [.., width]) =
+        (dims(&q)?, dims(&k)?, dims(&v)?);
     if key_heads == 0 || query_heads % key_heads != 0 {
         return wrong(format!("{query_heads} heads of queries and {key_heads} of keys"));
     }

@@ -45,10 +45,13 @@ fn conv(call: &Call<'_>) -> Outcome {
     let (x, weight, elem) = (call.tensor(0)?, call.tensor(1)?, call.elem(0)?);
     let axes = call.shape(0)?.len().saturating_sub(2);
     let y = convolved(call, &x, &weight)?;
-    one(match call.optional(2)? {
-        Some(bias) => y + channels(&bias, axes)?,
-        None => y,
-    }, elem)
+    one(
+        match call.optional(2)? {
+            Some(bias) => y + channels(&bias, axes)?,
+            None => y,
+        },
+        elem,
+    )
 }
 
 /// The whole of a transposed convolution; what pads cut is cut from it.
@@ -70,12 +73,15 @@ fn conv_transpose(call: &Call<'_>) -> Outcome {
     let given = call.sizes("pads")?.unwrap_or_else(|| vec![0; axes * 2]);
     let groups = usize::try_from(call.int("group", 1)?).unwrap_or(0);
     fn of<const D: usize>(x: &Tensor, weight: &Tensor, stride: &[usize], dilation: &[usize], groups: usize) -> Tensor {
-        x.conv_transpose(weight, &TransposeOptions::<D> {
-            stride: Windows::array(stride),
-            dilation: Windows::array(dilation),
-            groups,
-            ..TransposeOptions::default()
-        })
+        x.conv_transpose(
+            weight,
+            &TransposeOptions::<D> {
+                stride: Windows::array(stride),
+                dilation: Windows::array(dilation),
+                groups,
+                ..TransposeOptions::default()
+            },
+        )
     }
     let mut y = match axes {
         1 => of::<1>(&x, &weight, &stride, &dilation, groups),
@@ -118,10 +124,13 @@ fn conv_transpose(call: &Call<'_>) -> Outcome {
             y = y.slice_step(axis + 2, before as isize, end as isize, 1);
         }
     }
-    one(match call.optional(2)? {
-        Some(bias) => y + channels(&bias, axes)?,
-        None => y,
-    }, elem)
+    one(
+        match call.optional(2)? {
+            Some(bias) => y + channels(&bias, axes)?,
+            None => y,
+        },
+        elem,
+    )
 }
 
 /// Columns added up where windows take them from.
@@ -137,9 +146,13 @@ fn col2im(call: &Call<'_>) -> Outcome {
         let list = call.sizes(name)?.unwrap_or_else(|| vec![default; length]);
         if list.len() == length { Ok(list) } else { wrong(format!("{name} {list:?} for {axes} axes")) }
     };
-    let (stride, dilation, pads) = (listed("strides", 1, axes)?, listed("dilations", 1, axes)?, listed("pads", 0, axes * 2)?);
+    let (stride, dilation, pads) =
+        (listed("strides", 1, axes)?, listed("dilations", 1, axes)?, listed("pads", 0, axes * 2)?);
     let padded: Vec<usize> = (0..axes)
-        .map(|axis| [axis, axis + axes].iter().filter_map(|&i| pads.get(i)).sum::<usize>() + image.get(axis).copied().unwrap_or(0))
+        .map(|axis| {
+            [axis, axis + axes].iter().filter_map(|&i| pads.get(i)).sum::<usize>()
+                + image.get(axis).copied().unwrap_or(0)
+        })
         .collect();
     fn of<const D: usize>(x: &Tensor, size: &[usize], block: &[usize], stride: &[usize], dilation: &[usize]) -> Tensor {
         let options = UnfoldOptions::<D> {

@@ -30,7 +30,8 @@ fn filled(call: &Call<'_>, shape: Vec<usize>, value: f64, elem: Elem) -> Outcome
     if elements > 1 << 16 {
         return one(call.filled(&shape, value, elem), elem);
     }
-    let data = if elem.is_float() { Data::Real(vec![value; elements]) } else { Data::Whole(vec![value as i64; elements]) };
+    let data =
+        if elem.is_float() { Data::Real(vec![value; elements]) } else { Data::Whole(vec![value as i64; elements]) };
     known(Numbers::new(elem, shape, data))
 }
 
@@ -109,12 +110,11 @@ fn mel(call: &Call<'_>) -> Outcome {
     let mut weights = vec![0.0; count(&[lines, bands])?];
     for band in 0..bands {
         let &[left, centre, right] = bins.get(band..band + 3).unwrap_or_default() else { continue };
-        for line in left.max(0)..right.min(lines as i64) {
+        for line in left.max(0)..=right.min(lines as i64 - 1) {
             let weight = match line {
-                _ if line == centre && centre == left => 1.0,
-                _ if line <= centre && centre > left => (line - left) as f64 / (centre - left) as f64,
-                _ if line >= centre && right > centre => (right - line) as f64 / (right - centre) as f64,
-                _ => 0.0,
+                _ if line == centre => 1.0,
+                _ if line < centre => (line - left) as f64 / (centre - left) as f64,
+                _ => (right - line) as f64 / (right - centre) as f64,
             };
             if let Some(place) = weights.get_mut(line as usize * bands + band) {
                 *place = weight;
@@ -146,9 +146,7 @@ fn bernoulli(call: &Call<'_>) -> Outcome {
 
 /// Constants and draws.
 pub const ROWS: &[Row] = &[
-    Row::new("Constant", constant)
-        .with(&["value", "value_int", "value_ints", "value_float", "value_floats"])
-        .native(),
+    Row::new("Constant", constant).with(&["value", "value_int", "value_ints", "value_float", "value_floats"]).native(),
     Row::new("ConstantOfShape", constant_of_shape).with(&["value"]).knows(&[0]).native(),
     Row::new("Range", range).knows(&[0, 1, 2]).native(),
     Row::new("EyeLike", eye_like).with(&["dtype", "k"]).native(),
@@ -158,9 +156,13 @@ pub const ROWS: &[Row] = &[
         .native(),
     Row::new("BlackmanWindow", |call| window(call, [0.42, 0.5, 0.08])).with(&["output_datatype", "periodic"]).native(),
     Row::new("MelWeightMatrix", mel).with(&["output_datatype"]).native(),
-    Row::new("RandomNormal", |call| drawn(call, false, true)).with(&["dtype", "mean", "scale", "seed", "shape"]).random(),
+    Row::new("RandomNormal", |call| drawn(call, false, true))
+        .with(&["dtype", "mean", "scale", "seed", "shape"])
+        .random(),
     Row::new("RandomNormalLike", |call| drawn(call, true, true)).with(&["dtype", "mean", "scale", "seed"]).random(),
-    Row::new("RandomUniform", |call| drawn(call, false, false)).with(&["dtype", "high", "low", "seed", "shape"]).random(),
+    Row::new("RandomUniform", |call| drawn(call, false, false))
+        .with(&["dtype", "high", "low", "seed", "shape"])
+        .random(),
     Row::new("RandomUniformLike", |call| drawn(call, true, false)).with(&["dtype", "high", "low", "seed"]).random(),
     Row::new("Bernoulli", bernoulli).with(&["dtype", "seed"]).random(),
 ];

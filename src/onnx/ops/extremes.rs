@@ -61,11 +61,19 @@ fn axis(call: &Call<'_>, rank: usize) -> Result<usize, Trouble> {
 
 /// Places and running folds.
 pub const ROWS: &[Row] = &[
-    Row::new("ArgMax", |call| arg(call, |x, axis| x.argmax(axis), |x, axis| x.argmax_last(axis)))
-        .with(&["axis", "keepdims", "select_last_index"]),
-    Row::new("ArgMin", |call| arg(call, |x, axis| x.argmin(axis), |x, axis| x.argmin_last(axis)))
-        .with(&["axis", "keepdims", "select_last_index"]),
+    Row::new("ArgMax", |call| arg(call, |x, axis| x.argmax(axis), |x, axis| x.argmax_last(axis))).with(&[
+        "axis",
+        "keepdims",
+        "select_last_index",
+    ]),
+    Row::new("ArgMin", |call| arg(call, |x, axis| x.argmin(axis), |x, axis| x.argmin_last(axis))).with(&[
+        "axis",
+        "keepdims",
+        "select_last_index",
+    ]),
     Row::new("Hardmax", hardmax).with(&["axis"]),
     Row::new("CumSum", |call| running(call, 0.0, |x, axis| x.cumsum(axis))).with(&["exclusive", "reverse"]).knows(&[1]),
-    Row::new("CumProd", |call| running(call, 1.0, |x, axis| x.cumprod(axis))).with(&["exclusive", "reverse"]).knows(&[1]),
+    Row::new("CumProd", |call| running(call, 1.0, |x, axis| x.cumprod(axis)))
+        .with(&["exclusive", "reverse"])
+        .knows(&[1]),
 ];

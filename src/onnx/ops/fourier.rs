@@ -62,7 +62,8 @@ fn dft(call: &Call<'_>) -> Outcome {
         return unsupported("an inverse transform of one side");
     }
     let there = shape.get(axis).copied().unwrap_or(0);
-    let length = if call.has(1) { sizes(&call.wholes(1)?, "dft_length")?.first().copied().unwrap_or(there) } else { there };
+    let length =
+        if call.has(1) { sizes(&call.wholes(1)?, "dft_length")?.first().copied().unwrap_or(there) } else { there };
     if length == 0 {
         return wrong("a transform of no elements");
     }

@@ -180,9 +180,14 @@ fn slice(call: &Call<'_>) -> Outcome {
         }
         let along = strides(&shape);
         return known(numbers.built(to, |index| {
-            index.iter().zip(&rule).zip(&along).map(|((&i, (first, step)), stride)| {
-                usize::try_from(first + step * i as i64).unwrap_or(usize::MAX).saturating_mul(*stride)
-            }).fold(0, usize::saturating_add)
+            index
+                .iter()
+                .zip(&rule)
+                .zip(&along)
+                .map(|((&i, (first, step)), stride)| {
+                    usize::try_from(first + step * i as i64).unwrap_or(usize::MAX).saturating_mul(*stride)
+                })
+                .fold(0, usize::saturating_add)
         })?);
     }
     let mut x = call.tensor(0)?;

@@ -25,7 +25,9 @@ fn matmul(call: &Call<'_>) -> Outcome {
 
 /// The product of matrices behind batches that stretch; a vector is a row in front and a column behind.
 pub fn times(a: &Tensor, b: &Tensor) -> Tensor {
-    let (Ok(left), Ok(right)) = (a.shape().map(<[_]>::to_vec), b.shape().map(<[_]>::to_vec)) else { return a.matmul(b) };
+    let (Ok(left), Ok(right)) = (a.shape().map(<[_]>::to_vec), b.shape().map(<[_]>::to_vec)) else {
+        return a.matmul(b);
+    };
     let row = if left.len() == 1 { a.unsqueeze(0) } else { a.clone() };
     let column = if right.len() == 1 { b.unsqueeze(1) } else { b.clone() };
     let batches = |shape: &[usize]| shape.get(..shape.len().saturating_sub(2)).unwrap_or_default().to_vec();

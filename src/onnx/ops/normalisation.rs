@@ -37,7 +37,11 @@ fn batch(call: &Call<'_>) -> Outcome {
         variance.assign(&new_variance);
     }
     let statistic = |x: Tensor, i: usize| Ok::<_, Trouble>(Value::Tensor(x.cast(call.elem(i)?.dtype()), call.elem(i)?));
-    Ok(vec![Value::Tensor(y.reshape(&shape).cast(elem.dtype()), elem), statistic(new_mean, 3)?, statistic(new_variance, 4)?])
+    Ok(vec![
+        Value::Tensor(y.reshape(&shape).cast(elem.dtype()), elem),
+        statistic(new_mean, 3)?,
+        statistic(new_variance, 4)?,
+    ])
 }
 
 /// Mean and 1 / deviation over all axes from `axis` on, and what is normalised with them.
@@ -162,7 +166,10 @@ fn dropout(call: &Call<'_>) -> Outcome {
 
 /// Normalisations.
 pub const ROWS: &[Row] = &[
-    Row::new("BatchNormalization", batch).with(&["epsilon", "momentum", "training_mode", "spatial"]).keeps(&[3, 4]).random(),
+    Row::new("BatchNormalization", batch)
+        .with(&["epsilon", "momentum", "training_mode", "spatial"])
+        .keeps(&[3, 4])
+        .random(),
     Row::new("LayerNormalization", layer).with(&["axis", "epsilon", "stash_type"]),
     Row::new("RMSNormalization", rms).with(&["axis", "epsilon", "stash_type"]),
     Row::new("GroupNormalization", group_norm).with(&["epsilon", "num_groups", "stash_type"]),

@@ -64,10 +64,8 @@ fn pow(call: &Call<'_>) -> Outcome {
 }
 
 fn modulo(call: &Call<'_>) -> Outcome {
-    let (_, _, elem) = pair(call)?;
     match call.flag("fmod", false)? {
         true => arithmetic(call, |a, b| a.fmod(b)),
-        false if elem.is_float() => wrong("floats need fmod=1"),
         false => arithmetic(call, |a, b| a.remainder(b)),
     }
 }

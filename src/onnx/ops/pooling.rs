@@ -97,7 +97,8 @@ fn average(call: &Call<'_>) -> Outcome {
         let at = |list: &[usize]| list.get(axis).copied().unwrap_or(1);
         (0..at(&windows.output))
             .map(|window| {
-                let taps = (0..at(&windows.kernel)).map(|tap| window * at(&windows.stride) + tap * at(&windows.dilation));
+                let taps =
+                    (0..at(&windows.kernel)).map(|tap| window * at(&windows.stride) + tap * at(&windows.dilation));
                 taps.filter(|place| (first..end).contains(place)).count() as f64
             })
             .collect()
@@ -205,7 +206,8 @@ fn max_unpool(call: &Call<'_>) -> Outcome {
         let list = call.sizes(name)?.unwrap_or_else(|| vec![default; length]);
         if list.len() == length { Ok(list) } else { wrong(format!("{name} {list:?} for {axes} axes")) }
     };
-    let (kernel, stride, pads) = (listed("kernel_shape", 1, axes)?, listed("strides", 1, axes)?, listed("pads", 0, axes * 2)?);
+    let (kernel, stride, pads) =
+        (listed("kernel_shape", 1, axes)?, listed("strides", 1, axes)?, listed("pads", 0, axes * 2)?);
     let at = |list: &[usize], axis: usize| list.get(axis).copied().unwrap_or(0);
     let size: Vec<usize> = (0..axes)
         .map(|axis| {
@@ -231,7 +233,17 @@ fn max_unpool(call: &Call<'_>) -> Outcome {
     one(put.pad(&pairs, 0.0), elem)
 }
 
-const WINDOWS: &[&str] = &["auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "p", "pads", "storage_order", "strides"];
+const WINDOWS: &[&str] = &[
+    "auto_pad",
+    "ceil_mode",
+    "count_include_pad",
+    "dilations",
+    "kernel_shape",
+    "p",
+    "pads",
+    "storage_order",
+    "strides",
+];
 
 /// Poolings.
 pub const ROWS: &[Row] = &[

@@ -53,7 +53,11 @@ fn activations(call: &Call<'_>, defaults: &[&str]) -> Result<Vec<String>, Troubl
 /// h of all steps `[steps, batch, hidden]`, and the last states.
 type Ran = (Tensor, Vec<Tensor>);
 
-fn network(call: &Call<'_>, cell: Cell, run: impl Fn(&Tensor, &Way, Option<&Tensor>) -> Result<Ran, Trouble>) -> Outcome {
+fn network(
+    call: &Call<'_>,
+    cell: Cell,
+    run: impl Fn(&Tensor, &Way, Option<&Tensor>) -> Result<Ran, Trouble>,
+) -> Outcome {
     let elem = call.elem(0)?;
     let wide = |i: usize| -> Result<Option<Tensor>, Trouble> { Ok(call.optional(i)?.map(|x| x.cast(DType::F32))) };
     let batch_first = call.flag("layout", false)?;
@@ -175,7 +179,8 @@ fn gru(call: &Call<'_>) -> Outcome {
         let turned = way.state.transpose(0, 1);
         stepped(x, way, lengths, |x, states| {
             let Some(h) = states.first() else { return vec![] };
-            let gates = times(h, &line(&turned, 2 * hidden, 0)) + line(&way.bias[1], 2 * hidden, 0) + line(x, 2 * hidden, 0);
+            let gates =
+                times(h, &line(&turned, 2 * hidden, 0)) + line(&way.bias[1], 2 * hidden, 0) + line(x, 2 * hidden, 0);
             let gates = gates.sigmoid();
             let (z, r) = (line(&gates, hidden, 0), line(&gates, hidden, 1));
             let reset = times(&(r * h), &line(&turned, hidden, 2)) + line(&way.bias[1], hidden, 2);
@@ -209,7 +214,8 @@ fn lstm(call: &Call<'_>) -> Outcome {
     })
 }
 
-const ATTRIBUTES: &[&str] = &["activations", "direction", "hidden_size", "input_forget", "layout", "linear_before_reset"];
+const ATTRIBUTES: &[&str] =
+    &["activations", "direction", "hidden_size", "input_forget", "layout", "linear_before_reset"];
 
 /// Recurrent networks.
 pub const ROWS: &[Row] = &[

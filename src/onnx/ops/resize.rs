@@ -178,7 +178,8 @@ fn resize(call: &Call<'_>) -> Outcome {
     let (roi, scales, wanted) = if call.node.version < 11 { (9, 1, 9) } else { (1, 2, 3) };
     let rule = Rule {
         mode: call.text("mode", "nearest")?,
-        place: call.text("coordinate_transformation_mode", if call.node.version < 11 { "asymmetric" } else { "half_pixel" })?,
+        place: call
+            .text("coordinate_transformation_mode", if call.node.version < 11 { "asymmetric" } else { "half_pixel" })?,
         nearest: call.text("nearest_mode", if call.node.version < 11 { "floor" } else { "round_prefer_floor" })?,
         cubic: call.float("cubic_coeff_a", -0.75)?,
         excludes: call.flag("exclude_outside", false)?,

@@ -42,14 +42,12 @@ fn unique(call: &Call<'_>) -> Outcome {
     let values = numbers.reals();
     // Each slice as a row.
     let (length, inner) = match axis {
-        Some(axis) => (
-            shape.get(axis).copied().unwrap_or(0),
-            count(shape.get(axis + 1..).unwrap_or_default())?,
-        ),
+        Some(axis) => (shape.get(axis).copied().unwrap_or(0), count(shape.get(axis + 1..).unwrap_or_default())?),
         None => (values.len(), 1),
     };
     let outer = if axis.is_some() { values.len() / (length * inner).max(1) } else { 1 };
-    let place = |row: usize, element: usize| (element / inner.max(1)) * length * inner + row * inner + element % inner.max(1);
+    let place =
+        |row: usize, element: usize| (element / inner.max(1)) * length * inner + row * inner + element % inner.max(1);
     let rows: Vec<Vec<f64>> = (0..length)
         .map(|row| (0..outer * inner).filter_map(|element| values.get(place(row, element)).copied()).collect())
         .collect();
@@ -209,8 +207,7 @@ fn tf_idf(call: &Call<'_>) -> Outcome {
             let gaps = if gram == 1 { 0 } else { skips.clamp(0, length as i64) };
             for step in 1..=gaps as usize + 1 {
                 for first in 0..length {
-                    let found: Vec<i64> =
-                        line.iter().skip(first).step_by(step).take(gram as usize).copied().collect();
+                    let found: Vec<i64> = line.iter().skip(first).step_by(step).take(gram as usize).copied().collect();
                     let at = column.get(&found).filter(|_| found.len() == gram as usize);
                     let at = at.and_then(|number| columns.get(*number));
                     if let Some(count) = at.and_then(|at| counts.get_mut(row * width + at)) {
@@ -220,12 +217,23 @@ fn tf_idf(call: &Call<'_>) -> Outcome {
             }
         }
     }
-    let weight = |at: usize| weights.as_ref().and_then(|weights| {
-        columns.iter().position(|&column| column == at).and_then(|number| weights.get(number).copied())
-    }).unwrap_or(1.0);
+    let weight = |at: usize| {
+        weights
+            .as_ref()
+            .and_then(|weights| {
+                columns.iter().position(|&column| column == at).and_then(|number| weights.get(number).copied())
+            })
+            .unwrap_or(1.0)
+    };
     for (at, count) in counts.iter_mut().enumerate() {
         *count = match mode.as_str() {
-            "IDF" => if *count > 0.0 { weight(at % width.max(1)) } else { 0.0 },
+            "IDF" => {
+                if *count > 0.0 {
+                    weight(at % width.max(1))
+                } else {
+                    0.0
+                }
+            }
             "TFIDF" => *count * weight(at % width.max(1)),
             _ => *count,
         };

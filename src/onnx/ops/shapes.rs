@@ -154,8 +154,11 @@ fn expand(call: &Call<'_>) -> Outcome {
     match call.value(0) {
         Value::Known(numbers) if count(&to)? <= 1 << 16 => {
             let lead = to.len() - from.len();
-            let along: Vec<usize> =
-                strides(&from).iter().zip(&from).map(|(&stride, &length)| if length == 1 { 0 } else { stride }).collect();
+            let along: Vec<usize> = strides(&from)
+                .iter()
+                .zip(&from)
+                .map(|(&stride, &length)| if length == 1 { 0 } else { stride })
+                .collect();
             known(numbers.built(to, |index| index.iter().skip(lead).zip(&along).map(|(i, stride)| i * stride).sum())?)
         }
         _ => one(call.tensor(0)?.expand(&to), call.elem(0)?),
@@ -165,10 +168,14 @@ fn expand(call: &Call<'_>) -> Outcome {
 fn concat(call: &Call<'_>) -> Outcome {
     let first = call.shape(0)?;
     let axis = call.axis("axis", 1, first.len())?;
-    let parts: Option<Vec<&Arc<Numbers>>> = call.inputs.iter().map(|value| match value {
-        Value::Known(numbers) => Some(numbers),
-        _ => None,
-    }).collect();
+    let parts: Option<Vec<&Arc<Numbers>>> = call
+        .inputs
+        .iter()
+        .map(|value| match value {
+            Value::Known(numbers) => Some(numbers),
+            _ => None,
+        })
+        .collect();
     if let Some(parts) = parts {
         return known(joined(&parts, axis)?);
     }
@@ -210,17 +217,23 @@ fn joined(parts: &[&Arc<Numbers>], axis: usize) -> Result<Numbers, Trouble> {
     let run = |part: &Numbers| part.shape.get(axis).copied().unwrap_or(0) * inner;
     let data = match &first.data {
         Data::Whole(_) => {
-            let parts: Vec<(&[i64], usize)> = parts.iter().filter_map(|part| match &part.data {
-                Data::Whole(values) => Some((&values[..], run(part))),
-                Data::Real(_) => None,
-            }).collect();
+            let parts: Vec<(&[i64], usize)> = parts
+                .iter()
+                .filter_map(|part| match &part.data {
+                    Data::Whole(values) => Some((&values[..], run(part))),
+                    Data::Real(_) => None,
+                })
+                .collect();
             Data::Whole(weave(&parts, outer))
         }
         Data::Real(_) => {
-            let parts: Vec<(&[f64], usize)> = parts.iter().filter_map(|part| match &part.data {
-                Data::Real(values) => Some((&values[..], run(part))),
-                Data::Whole(_) => None,
-            }).collect();
+            let parts: Vec<(&[f64], usize)> = parts
+                .iter()
+                .filter_map(|part| match &part.data {
+                    Data::Real(values) => Some((&values[..], run(part))),
+                    Data::Whole(_) => None,
+                })
+                .collect();
             Data::Real(weave(&parts, outer))
         }
     };
@@ -265,7 +278,8 @@ fn cut(value: &Value, shape: &[usize], axis: usize, start: usize, length: usize)
                 *to = length;
             }
             let skip = start * along.get(axis).copied().unwrap_or(0);
-            let cut = numbers.built(to, |index| skip + index.iter().zip(&along).map(|(i, stride)| i * stride).sum::<usize>())?;
+            let cut = numbers
+                .built(to, |index| skip + index.iter().zip(&along).map(|(i, stride)| i * stride).sum::<usize>())?;
             Ok(Value::Known(Arc::new(cut)))
         }
         Value::Tensor(tensor, elem) if length > 0 => {

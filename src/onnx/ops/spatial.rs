@@ -87,7 +87,8 @@ fn roi_align(call: &Call<'_>) -> Outcome {
         let least = if half { 0.0 } else { 1.0 };
         let size = |from: f64, to: f64| ((to - from) * scale).max(least);
         let (wide, high) = (size(left, right), size(top, bottom));
-        let each = |size: f64, bins: usize| if points > 0 { points } else { (size / bins as f64).ceil().max(1.0) as usize };
+        let each =
+            |size: f64, bins: usize| if points > 0 { points } else { (size / bins as f64).ceil().max(1.0) as usize };
         let (across, down) = (each(wide, columns), each(high, rows));
         if across > 1024 || down > 1024 {
             return unsupported(format!("a region of {wide} by {high} elements"));
@@ -142,6 +143,13 @@ pub const ROWS: &[Row] = &[
     Row::new("GridSample", grid_sample).with(&["align_corners", "mode", "padding_mode"]),
     Row::new("AffineGrid", affine_grid).with(&["align_corners"]).knows(&[1]),
     Row::new("RoiAlign", roi_align)
-        .with(&["coordinate_transformation_mode", "mode", "output_height", "output_width", "sampling_ratio", "spatial_scale"])
+        .with(&[
+            "coordinate_transformation_mode",
+            "mode",
+            "output_height",
+            "output_width",
+            "sampling_ratio",
+            "spatial_scale",
+        ])
         .knows(&[1, 2]),
 ];

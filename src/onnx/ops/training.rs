@@ -82,6 +82,8 @@ fn momentum(call: &Call<'_>) -> Outcome {
 /// Updates.
 pub const ROWS: &[Row] = &[
     Row::new("Adagrad", adagrad).with(&["decay_factor", "epsilon", "norm_coefficient"]).knows(&[0, 1]),
-    Row::new("Adam", adam).with(&["alpha", "beta", "epsilon", "norm_coefficient", "norm_coefficient_post"]).knows(&[0, 1]),
+    Row::new("Adam", adam)
+        .with(&["alpha", "beta", "epsilon", "norm_coefficient", "norm_coefficient_post"])
+        .knows(&[0, 1]),
     Row::new("Momentum", momentum).with(&["alpha", "beta", "mode", "norm_coefficient"]).knows(&[0, 1]),
 ];

@@ -1,0 +1,212 @@
+//! Files that are not what they should be: each is an error that says where, none a panic.
+
+use kiln::prelude::*;
+
+use super::write::*;
+
+fn load(graph: &[u8]) -> Result<kiln::onnx::Model> {
+    kiln::onnx::load_bytes(&model(graph, 21), &Device::cpu())
+}
+
+/// The text of what is wrong with a model.
+fn wrong(graph: &[u8]) -> String {
+    match load(graph) {
+        Err(Error::Onnx { what, .. }) => what,
+        Err(other) => panic!("another error: {other}"),
+        Ok(_) => panic!("it was taken"),
+    }
+}
+
+fn missing(graph: &[u8]) -> String {
+    match load(graph) {
+        Err(Error::Unsupported { what }) => what,
+        Err(other) => panic!("another error: {other}"),
+        Ok(_) => panic!("it was taken"),
+    }
+}
+
+/// A graph from `x` to `y`.
+fn simple(nodes: &[Vec<u8>], stored: &[Vec<u8>]) -> Vec<u8> {
+    graph(nodes, stored, &[port("x", &[2])], &[port("y", &[2])])
+}
+
+#[test]
+fn a_small_model_runs() {
+    let add = node("Add", &["x", "b"], &["y"], &[]);
+    let model = load(&simple(&[add], &[tensor("b", &[2], &[10.0, 20.0])])).unwrap();
+    assert_eq!(model.params().names(), ["b"]);
+    let y = &model.forward(&[model.params().device().tensor(&[1.0f32, 2.0], &[2])], Mode::Eval)[0];
+    assert_eq!(y.to_vec::<f32>().unwrap(), [11.0, 22.0]);
+}
+
+#[test]
+fn nodes_run_in_the_order_that_they_need() {
+    let nodes = [node("Neg", &["h"], &["y"], &[]), node("Abs", &["x"], &["h"], &[])];
+    let model = load(&simple(&nodes, &[])).unwrap();
+    let y = &model.forward(&[model.params().device().tensor(&[1.0f32, -2.0], &[2])], Mode::Eval)[0];
+    assert_eq!(y.to_vec::<f32>().unwrap(), [-1.0, -2.0]);
+}
+
+#[test]
+fn a_circle_is_named() {
+    let nodes =
+        [node("Add", &["x", "b"], &["a"], &[]), node("Neg", &["a"], &["b"], &[]), node("Abs", &["a"], &["y"], &[])];
+    let what = wrong(&simple(&nodes, &[]));
+    assert!(what.contains("circle") && what.contains("Add `the Add`"), "{what}");
+}
+
+#[test]
+fn a_name_that_nothing_gives_is_named() {
+    let what = wrong(&simple(&[node("Add", &["x", "z"], &["y"], &[])], &[]));
+    assert!(what.contains("`z` is used, but nothing gives it"), "{what}");
+    let what = wrong(&simple(&[], &[]));
+    assert!(what.contains("`y` is used"), "{what}");
+}
+
+#[test]
+fn a_name_that_is_given_twice_is_named() {
+    let twice = [node("Neg", &["x"], &["y"], &[]), node("Abs", &["x"], &["y"], &[])];
+    assert!(wrong(&simple(&twice, &[])).contains("`y` is also that of Neg"));
+    let stored = [tensor("b", &[2], &[1.0, 2.0]), tensor("b", &[2], &[1.0, 2.0])];
+    assert!(wrong(&simple(&[node("Add", &["x", "b"], &["y"], &[])], &stored)).contains("two stored tensors"));
+    let inputs =
+        graph(&[node("Neg", &["x"], &["y"], &[])], &[], &[port("x", &[2]), port("x", &[2])], &[port("y", &[2])]);
+    assert!(wrong(&inputs).contains("two inputs are called `x`"));
+}
+
+#[test]
+fn all_that_kiln_has_not_is_said_at_once() {
+    let nodes = [
+        node("Frobnicate", &["x"], &["a"], &[]),
+        node("Softmax", &["a"], &["b"], &[int("temperature", 3)]),
+        node("Loop", &["b"], &["y"], &[]),
+    ];
+    let what = missing(&simple(&nodes, &[]));
+    for part in ["Frobnicate `the Frobnicate`", "Softmax `the Softmax`: attribute `temperature`", "`Loop`"] {
+        assert!(what.contains(part), "{part} is not in {what}");
+    }
+    let error = kiln::onnx::load_bytes(&model(&simple(&[node("Neg", &["x"], &["y"], &[])], &[]), 99), &Device::cpu());
+    assert!(matches!(error, Err(Error::Unsupported { what }) if what.contains("version 99")));
+    let quantised = [number(1, 2), number(2, 22), bytes(8, "q"), bytes(9, [0u8])].concat();
+    assert!(missing(&simple(&[node("Cast", &["q"], &["y"], &[])], &[quantised])).contains("int4"));
+}
+
+#[test]
+fn shapes_that_lie_are_refused() {
+    let neg = || node("Add", &["x", "b"], &["y"], &[]);
+    let lies = |dims: &[i64]| wrong(&simple(&[neg()], &[tensor("b", dims, &[1.0, 2.0])]));
+    assert!(lies(&[3]).contains("comes with 2 elements"));
+    assert!(lies(&[-1]).contains("length -1"));
+    for absurd in [&[i64::MAX][..], &[1 << 31, 1 << 31], &[1 << 20, 1 << 20, 1 << 20]] {
+        let what = lies(absurd);
+        assert!(what.contains("more elements") || what.contains("comes with"), "{what}");
+    }
+    let what = wrong(&simple(&[neg()], &[tensor("b", &[0, 5], &[1.0])]));
+    assert!(what.contains("comes with 1"), "{what}");
+}
+
+#[test]
+fn absurd_sizes_are_refused_while_recording() {
+    let device = Device::cpu();
+    for (op, shape) in [("ConstantOfShape", [1i64 << 40].as_slice()), ("ConstantOfShape", &[-3])] {
+        let graph = graph(&[node(op, &["s"], &["y"], &[])], &[wholes("s", shape)], &[], &[port("y", &[])]);
+        let model = kiln::onnx::load_bytes(&model(&graph, 21), &device).unwrap();
+        assert!(model.forward(&[], Mode::Eval)[0].error().is_some());
+    }
+    let range = graph(
+        &[node("Range", &["a", "b", "c"], &["y"], &[])],
+        &[wholes("a", &[0]), wholes("b", &[i64::MAX]), wholes("c", &[1])],
+        &[],
+        &[port("y", &[])],
+    );
+    let model = kiln::onnx::load_bytes(&model(&range, 21), &device).unwrap();
+    assert!(model.forward(&[], Mode::Eval)[0].error().is_some());
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_named() {
+    let model = load(&simple(&[node("Neg", &["x"], &["y"], &[])], &[])).unwrap();
+    let device = model.params().device();
+    let error = |inputs: &[Tensor]| model.forward(inputs, Mode::Eval)[0].error().cloned().unwrap().to_string();
+    assert!(error(&[]).contains("0 inputs for a model that takes 1: x"));
+    assert!(error(&[device.zeros(&[3])]).contains("input `x`: shape [3] where [2] is wanted"));
+    assert!(error(&[device.labels(&[1, 2])]).contains("a tensor of u32 where float32 (f32) is wanted"));
+}
+
+#[test]
+fn the_error_of_an_op_names_its_node() {
+    let bad = node("MatMul", &["x", "b"], &["y"], &[]);
+    let model = load(&simple(&[bad], &[tensor("b", &[3, 2], &[0.0; 6])])).unwrap();
+    let y = &model.forward(&[model.params().device().zeros(&[2])], Mode::Eval)[0];
+    let error = y.error().unwrap().to_string();
+    assert!(error.contains("MatMul `the MatMul`"), "{error}");
+}
+
+#[test]
+fn a_condition_that_is_known_chooses_a_graph() {
+    let branch_of = |op: &str| graph(&[node(op, &["x"], &["r"], &[])], &[], &[], &[port("r", &[2])]);
+    let choose = node(
+        "If",
+        &["c"],
+        &["y"],
+        &[branch("then_branch", &branch_of("Neg")), branch("else_branch", &branch_of("Abs"))],
+    );
+    let condition = |value: u8| [number(2, 9), bytes(8, "c"), bytes(9, [value])].concat();
+    for (value, wanted) in [(1, [-1.0, 2.0]), (0, [1.0, 2.0])] {
+        let model = load(&simple(std::slice::from_ref(&choose), &[condition(value)])).unwrap();
+        let y = &model.forward(&[model.params().device().tensor(&[1.0f32, -2.0], &[2])], Mode::Eval)[0];
+        assert_eq!(y.to_vec::<f32>().unwrap(), wanted);
+    }
+}
+
+#[test]
+fn truncated_files_are_refused_or_taken_without_a_panic() {
+    let whole = model(&simple(&[node("Add", &["x", "b"], &["y"], &[])], &[tensor("b", &[2], &[1.0, 2.0])]), 21);
+    for length in 0..whole.len() {
+        assert!(kiln::onnx::load_bytes(&whole[..length], &Device::cpu()).is_err(), "{length} bytes of {}", whole.len());
+    }
+}
+
+/// A stored tensor of two f32 whose data are at `location`.
+fn beside(location: &str, offset: i64) -> Vec<u8> {
+    let entry = |key: &str, value: &str| bytes(13, [bytes(1, key), bytes(2, value)].concat());
+    let place = [entry("location", location), entry("offset", &offset.to_string())].concat();
+    [number(1, 2), number(2, 1), bytes(8, "b"), place, number(14, 1)].concat()
+}
+
+#[test]
+fn data_beside_the_file_are_read_and_none_from_elsewhere() {
+    let root = std::env::temp_dir().join(format!("kiln-onnx-{}", std::process::id()));
+    let folder = root.join("model");
+    std::fs::create_dir_all(&folder).unwrap();
+    let data: Vec<u8> = [7.0f32, 8.0, 9.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+    std::fs::write(folder.join("b.bin"), &data).unwrap();
+    std::fs::write(root.join("outside.bin"), &data).unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(root.join("outside.bin"), folder.join("link.bin")).unwrap();
+    let load = |location: &str, offset: i64| {
+        let file = model(&simple(&[node("Add", &["x", "b"], &["y"], &[])], &[beside(location, offset)]), 21);
+        std::fs::write(folder.join("model.onnx"), file).unwrap();
+        kiln::onnx::load(folder.join("model.onnx"), &Device::cpu())
+    };
+    let model = load("b.bin", 4).unwrap();
+    assert_eq!(model.params().get("b").unwrap().values().unwrap(), [8.0, 9.0]);
+    for (location, offset, why) in [
+        ("../outside.bin", 0, "outside of the model's folder"),
+        ("/etc/passwd", 0, "outside of the model's folder"),
+        ("b.bin", 8, "leave `b.bin`"),
+        ("b.bin", -1, "is no number"),
+        ("link.bin", 0, "is a link"),
+        ("none.bin", 0, "none.bin"),
+    ] {
+        if cfg!(not(unix)) && location == "link.bin" {
+            continue;
+        }
+        let error = load(location, offset).unwrap_err().to_string();
+        assert!(error.contains(why), "{location}: {error}");
+    }
+    let file = simple(&[node("Add", &["x", "b"], &["y"], &[])], &[beside("b.bin", 0)]);
+    let error = kiln::onnx::load_bytes(&super::write::model(&file, 21), &Device::cpu()).unwrap_err();
+    assert!(error.to_string().contains("another file"), "{error}");
+    std::fs::remove_dir_all(&root).unwrap();
+}
