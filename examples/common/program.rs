@@ -4,7 +4,7 @@
 #![allow(dead_code)]
 
 #[path = "pipe.rs"]
-mod pipe;
+pub mod pipe;
 
 use std::path::PathBuf;
 use std::time::Instant;
