@@ -1,4 +1,4 @@
-.PHONY: train test soak web test-web
+.PHONY: train test examples soak web test-web
 
 # Arguments of the example: make train ARGS="--epochs 3 --device cpu"
 ARGS ?=
@@ -12,6 +12,12 @@ train:
 test:
 	scripts/ensure-driver.sh
 	cargo test --profile checks --features full
+
+# Every example with --quick, one after the other, with the seconds of each; NAMES="gan serve" for some of them.
+NAMES ?=
+PROFILE ?= release
+examples:
+	PROFILE=$(PROFILE) scripts/examples.sh $(NAMES)
 
 # Kills train_cnn at random, fills its disk, shares its checkpoint and takes its memory away, and compares what it ends with
 # bit for bit; ends with a table. Not part of the tests: it takes the minutes it is given.

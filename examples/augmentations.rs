@@ -1,10 +1,11 @@
 //! Draws a sheet of what transforms make of an image, which itself is on the left: first what is fixed, eight in a row, then
 //! what is random, eight draws in a row. The rows are named on the terminal.
 //!
-//! `cargo run --release --features images --example augmentations -- --out sheet.png [--image photo.jpg]`
+//! `cargo run --release --features images --example augmentations -- --image photo.jpg`. Transforms run on the CPU: whatever
+//! `--device` says makes no difference.
 
-#[path = "common/pipe.rs"]
-mod pipe;
+#[path = "common/program.rs"]
+mod program;
 
 use std::path::PathBuf;
 
@@ -23,15 +24,11 @@ const COLUMNS: usize = 9;
 /// Draws a sheet of what transforms make of an image.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The sheet, a PNG file.
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    #[command(flatten)]
+    common: program::Common,
     /// A PNG or JPEG file to augment, instead of a drawn scene.
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
-    /// Seed of what is random.
-    #[arg(long, default_value_t = 42)]
-    seed: u64,
 }
 
 /// A row: what is random comes eight times.
@@ -110,15 +107,15 @@ fn random() -> Vec<Row> {
 }
 
 fn main() -> Result<()> {
-    pipe::end_with_reader();
-    let args = Args::parse();
-    let image = match &args.image {
+    program::pipe::end_with_reader();
+    let Args { common: args, image } = Args::parse();
+    let image = match &image {
         Some(path) => ImageReader::new().read(path)?,
         None => scene()?,
     };
     let short = image.height.min(image.width);
     let image = image.centre_crop([short, short])?.resize([SIDE, SIDE])?;
-    let rows: Vec<Row> = fixed().into_iter().chain(random()).collect();
+    let rows: Vec<Row> = fixed().into_iter().chain(random()).take(args.pick(18, 6)).collect();
     let (pitch, white) = (SIDE + GAP, image::Rgb([255; 3]));
     let [width, height] = [COLUMNS, rows.len()].map(|count| (count * pitch + GAP) as u32);
     let mut sheet = image::RgbImage::from_pixel(width, height, white);
@@ -139,9 +136,10 @@ fn main() -> Result<()> {
             }
         }
     }
-    sheet.save_with_format(&args.out, image::ImageFormat::Png)?;
-    println!("sheet    {}", args.out.display());
-    Ok(())
+    let mut bytes = std::io::Cursor::new(vec![]);
+    sheet.write_to(&mut bytes, image::ImageFormat::Png)?;
+    args.keep("augmentations.png", bytes.into_inner())?;
+    args.finish(serde_json::json!({ "rows": rows.len() }))
 }
 
 /// A house on a meadow under the sun: edges, plains, a gradient, and an above and a left.

@@ -3,14 +3,23 @@
 //! `cargo run --release --example custom_op` holds it to its f64 reference, checks its gradient, and trains through it.
 //! The library's ops are written in the same way; `src/ops/softmax.rs` is one to read next.
 
-#[path = "common/pipe.rs"]
-mod pipe;
+#[path = "common/program.rs"]
+mod program;
 
 use anyhow::{Result, ensure};
+use clap::Parser;
 use kiln::kernel::{Binding, Capabilities, Kernel};
 use kiln::ops::{Backward, Case, Lowering, Meta, Op, Problem, Tolerance};
 use kiln::prelude::*;
 use kiln::{Array, Shape, rng::Philox};
+use serde_json::json;
+
+/// Checks an op that this program defines, and trains through it.
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    common: program::Common,
+}
 
 /// One invocation a row. Sizes come in the uniform at binding 15, so a new batch size compiles nothing; a result goes
 /// through `epilogue(value, index)`, into which the planner fuses what follows (the `* scale` below).
@@ -117,11 +126,10 @@ fn run(device: &Device, case: &Case, x: &Array, weights: &Array) -> Result<[Arra
 }
 
 fn main() -> Result<()> {
-    pipe::end_with_reader();
-    let (device, cpu) = (Device::best()?, Device::cpu());
-    println!("device {}", device.info());
-    let mut rng = Philox::new(7, 0);
-    for case in NormalizeRows::cases() {
+    let args = Args::parse().common;
+    let (device, cpu) = (args.start()?, Device::cpu());
+    let mut rng = Philox::new(args.seed, 0);
+    for case in NormalizeRows::cases().into_iter().take(args.pick(4, 2)) {
         let [x, weights, step] = [(); 3].map(|()| normals(&case.inputs[0].shape, &mut rng));
         let (got, want) = (run(&device, &case, &x, &weights)?, run(&cpu, &case, &x, &weights)?);
         let Tolerance::Pointwise { absolute, relative } = case.tolerance else { continue };
@@ -139,16 +147,18 @@ fn main() -> Result<()> {
         ensure!(worst <= 1.0 && (slope - rule).abs() <= 1e-6 * (1.0 + slope.abs()), "case {} is wrong", case.name);
     }
     // In a model, like any other op: turn a vector until it points where another does.
-    let params = ParamStore::new(&device, 1);
+    let params = ParamStore::new(&device, args.seed);
     let vector = params.root().param("vector", &[1, 16], Init::Normal { mean: 0.0, deviation: 1.0 });
-    let goal = normalize_rows(&device.normal(&[1, 16], 0.0, 1.0, 2), 0.0);
+    let goal = normalize_rows(&device.normal(&[1, 16], 0.0, 1.0, args.seed + 1), 0.0);
     let mut sgd = Sgd::new(&params, SgdConfig { lr: 1.0, momentum: 0.9, ..Default::default() });
     let cosine = || (normalize_rows(&vector.tensor(), 1e-6) * &goal).sum_all();
     println!("cosine before training {:.4}", cosine().item()?);
     for _ in 0..50 {
         sgd.step(&(1.0 - cosine()))?;
     }
-    println!("cosine after it        {:.4}", cosine().item()?);
-    ensure!(cosine().item()? > 0.99, "the vector did not turn");
+    let reached = cosine().item()?;
+    println!("cosine after it        {reached:.4}");
+    args.finish(json!({ "cosine": reached }))?;
+    ensure!(reached > 0.99, "the vector did not turn");
     Ok(())
 }

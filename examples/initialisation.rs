@@ -1,11 +1,23 @@
 //! What initial values do to a signal and its gradient: 30 layers of 256 units with ReLU, 256 samples. Prints a table and draws
-//! the two pictures of docs/initialisation.md: `cargo run --release --example initialisation -- [FOLDER]`.
+//! the two pictures of docs/initialisation.md: `cargo run --release --example initialisation -- --out docs/images`.
+
+#[path = "common/program.rs"]
+mod program;
 
 use std::fmt::Write as _;
 
+use clap::Parser;
 use kiln::init::Nonlinearity;
 use kiln::params::{LsuvConfig, lsuv};
 use kiln::prelude::*;
+use serde_json::json;
+
+/// Measures what initial values do to a signal and its gradient.
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    common: program::Common,
+}
 
 const LAYERS: usize = 30;
 const WIDTH: usize = 256;
@@ -14,8 +26,8 @@ const COLOURS: [&str; 6] = ["#1b7837", "#2166ac", "#7b3294", "#b2182b", "#e08214
 type Curve = (&'static str, Vec<f64>);
 
 /// Standard deviations by layer: of what comes out of each before its ReLU, and of the gradient there.
-fn deviations(device: &Device, init: Init, scaled_by_batch: bool) -> Result<[Vec<f64>; 2]> {
-    let params = ParamStore::new(device, 42);
+fn deviations(device: &Device, seed: u64, init: Init, scaled_by_batch: bool) -> Result<[Vec<f64>; 2]> {
+    let params = ParamStore::new(device, seed);
     let layer = |number| Linear::with(&params.root().child(number), WIDTH, WIDTH, LinearConfig { bias: false, init });
     let layers: Vec<Linear> = (0..LAYERS).map(layer).collect();
     let x = device.normal(&[WIDTH, WIDTH], 0.0, 1.0, 1);
@@ -85,8 +97,8 @@ fn chart(title: &str, curves: &[Curve]) -> Result<String, std::fmt::Error> {
 }
 
 fn main() -> anyhow::Result<()> {
-    let folder = std::env::args().nth(1).unwrap_or_else(|| "docs/images".into());
-    let device = Device::best()?;
+    let args = Args::parse().common;
+    let device = args.start()?;
     let orthogonal = |gain| Init::Orthogonal { gain };
     let inits = [
         ("He", Init::HE, false),
@@ -97,22 +109,26 @@ fn main() -> anyhow::Result<()> {
         ("normal, 0.15", Init::Normal { mean: 0.0, deviation: 0.15 }, false),
     ];
     let mut pictures: [Vec<Curve>; 2] = [vec![], vec![]];
-    for (name, init, scaled_by_batch) in inits {
-        let [forward, backward] = deviations(&device, init, scaled_by_batch)?;
+    let mut last_by_name = serde_json::Map::new();
+    for (name, init, scaled_by_batch) in inits.into_iter().take(args.pick(6, 2)) {
+        let [forward, backward] = deviations(&device, args.seed, init, scaled_by_batch)?;
         let [first, last] = [forward[0], forward[LAYERS - 1]];
         println!(
             "{name:24} activations {first:.2e} to {last:.2e}, gradients {:.2e} to {:.2e}",
             backward[LAYERS - 1],
             backward[0]
         );
+        last_by_name.insert(name.into(), json!(last));
         pictures[0].push((name, forward));
         pictures[1].push((name, backward));
     }
-    std::fs::create_dir_all(&folder)?;
     let names = ["activations", "gradients"];
     let titles = ["Standard deviation of a layer's output", "Standard deviation of the gradient of a layer's output"];
     for ((name, title), curves) in names.into_iter().zip(titles).zip(&pictures) {
-        std::fs::write(format!("{folder}/initialisation-{name}.svg"), chart(title, curves)?)?;
+        args.keep(&format!("initialisation-{name}.svg"), chart(title, curves)?)?;
     }
+    let he = last_by_name["He"].as_f64();
+    args.finish(json!({ "deviation_of_last_layer": last_by_name }))?;
+    anyhow::ensure!(he > Some(0.1) && he < Some(10.0), "He's initial values have not kept the signal");
     Ok(())
 }

@@ -1,40 +1,59 @@
 //! Trains on the embedded digits with everything on record: figures added up on the device, event files for TensorBoard,
 //! tables, and a report on one page. Several runs are compared on another.
 //!
-//! `cargo run --release --example records -- target/records` writes a folder for each of two learning rates.
+//! `cargo run --release --example records -- --out target/programs` writes a folder `records` there, with one for each of two
+//! learning rates.
 
-use std::path::{Path, PathBuf};
+#[path = "common/program.rs"]
+mod program;
+
+use std::path::Path;
 use std::time::Instant;
 
+use clap::Parser;
 use kiln::data::{self, Batch};
 use kiln::prelude::*;
 use kiln::train::Record;
 use kiln::train::metrics::{Accuracy, Auroc, Average, CalibrationError, Confusion, Metrics, Score};
 use kiln::train::records::{Comparison, CsvLog, JsonLines, Picture, Report, Sample, Settings, TensorBoard};
+use serde_json::json;
 
-const EPOCHS: u64 = 12;
-const SEED: u64 = 42;
+/// Trains with two learning rates, and keeps all that is known of it.
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    common: program::Common,
+}
 
 fn main() -> anyhow::Result<()> {
-    let folder = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "target/records".into()));
+    let args = Args::parse().common;
+    let device = args.start()?;
+    let folder = args.out.join(args.pick("records", "records-quick"));
+    if args.quick && folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
     let mut comparison = Comparison::new("Learning rates of AdamW on the digits");
+    let mut accuracies = vec![];
     for lr in [3e-3, 3e-4] {
         let run = folder.join(format!("lr-{lr}"));
         if run.exists() {
-            anyhow::bail!("{} is there already: remove it, or name another folder", run.display());
+            anyhow::bail!("{} is there already: remove it, or name another folder by `--out`", run.display());
         }
-        train(lr, &run)?;
+        accuracies.push(train(&device, &args, lr, &run)?);
         comparison = comparison.folder(&run)?;
     }
     comparison.write(folder.join("compare.html"))?;
-    println!("{}", folder.join("compare.html").display());
+    println!("wrote    {}", folder.join("compare.html").display());
+    args.finish(json!({ "test_accuracy": accuracies[0], "test_accuracy_at_a_tenth": accuracies[1] }))?;
+    anyhow::ensure!(accuracies[0] > args.pick(0.95, 0.7), "the digits are not learnt: {:.3}", accuracies[0]);
     Ok(())
 }
 
-fn train(lr: f64, folder: &Path) -> anyhow::Result<()> {
-    let device = Device::best()?;
+/// Returns the accuracy on the test images.
+fn train(device: &Device, args: &program::Common, lr: f64, folder: &Path) -> anyhow::Result<f64> {
+    let (epochs, seed) = (args.pick(12, 2), args.seed);
     let digits = data::digits();
-    let params = ParamStore::new(&device, SEED);
+    let params = ParamStore::new(device, seed);
     let root = params.root();
     let net = Sequential::new()
         .add(Conv2d::new(&root.child("conv1"), 1, 16, 3).padding(1))
@@ -48,10 +67,10 @@ fn train(lr: f64, folder: &Path) -> anyhow::Result<()> {
         .add(Linear::new(&root.child("fc"), 32 * 2 * 2, 10));
     let mut adamw = AdamW::new(&params, AdamWConfig { lr, ..AdamWConfig::default() });
 
-    let settings = Settings::new(&device)
-        .with("seed", SEED)
+    let settings = Settings::new(device)
+        .with("seed", seed)
         .with("data", "digits")
-        .with("epochs", EPOCHS)
+        .with("epochs", epochs)
         .with("batch_size", 64)
         .with("optimizer", "adamw")
         .with("lr", lr);
@@ -73,11 +92,11 @@ fn train(lr: f64, folder: &Path) -> anyhow::Result<()> {
         .add(Auroc);
     let forward = |batch: &Batch, mode: Mode| net.forward(&device.tensor(&batch.images, &batch.shape), mode);
     device.set_profiling(true)?;
-    let started = Instant::now();
-    for epoch in 0..EPOCHS {
+    let (started, mut accuracy) = (Instant::now(), 0.0);
+    for epoch in 0..epochs {
         let mut loss_sum = device.zeros(&[]);
         training.reset();
-        for batch in digits.train.batches(64).shuffle(SEED + epoch) {
+        for batch in digits.train.batches(64).shuffle(seed + epoch) {
             let labels = device.labels(&batch.labels);
             let logits = forward(&batch, Mode::Train);
             let loss = logits.cross_entropy(&labels);
@@ -95,6 +114,7 @@ fn train(lr: f64, folder: &Path) -> anyhow::Result<()> {
         }
         // Read once an epoch.
         let figures = validation.compute()?;
+        accuracy = figures.value("accuracy").unwrap_or(f64::NAN);
         let mut values = std::collections::BTreeMap::from([
             ("loss".to_string(), loss_sum.item()? / digits.train.len() as f64),
             ("val_loss".to_string(), val_loss_sum.item()? / digits.test.len() as f64),
@@ -113,7 +133,7 @@ fn train(lr: f64, folder: &Path) -> anyhow::Result<()> {
         table.write(&record)?;
         lines.write("epoch", &record)?;
         report.record(&record);
-        report.status(format!("running, epoch {} of {EPOCHS}", epoch + 1));
+        report.status(format!("running, epoch {} of {epochs}", epoch + 1));
         if let Some(matrix) = figures.matrix() {
             report.matrix("Validation", matrix);
         }
@@ -121,12 +141,12 @@ fn train(lr: f64, folder: &Path) -> anyhow::Result<()> {
     }
 
     report.profile(&device.profile()?);
-    samples(&net, &device, &digits.test, &report, &mut board, adamw.steps())?;
+    samples(&net, device, &digits.test, &report, &mut board, adamw.steps())?;
     report.status("ended: all epochs are done");
     report.write()?;
     params.save(folder.join("weights.safetensors"))?;
-    println!("{}", report.path().display());
-    Ok(())
+    println!("wrote    {}", report.path().display());
+    Ok(accuracy)
 }
 
 /// The first images of the test set that are taken for another digit, and some that are not.

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Runs every example with `--quick`, one after the other, and prints the seconds that each took. Fails where one fails, takes more
+# than two minutes, or writes no figures. Names as arguments: those alone.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Every program of examples/, but `soak`, which kills others for as long as it is told: `make soak`.
+names=("$@")
+if [ ${#names[@]} -eq 0 ]; then
+  for path in examples/*.rs examples/*/main.rs; do
+    name=${path#examples/}
+    name=${name%/main.rs}
+    name=${name%.rs}
+    [ "$name" = soak ] || names+=("$name")
+  done
+fi
+
+build=()
+for name in "${names[@]}"; do build+=(--example "$name"); done
+profile=${PROFILE:-release}
+cargo build --profile "$profile" --features full "${build[@]}"
+
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+programs=${CARGO_TARGET_DIR:-target}/$profile/examples
+failed=()
+for name in "${names[@]}"; do
+  options=(--quick --json "$out/$name.json")
+  # Files that a program makes go beside its figures, if it asks where.
+  if "$programs/$name" --help | grep -q -- '--out <DIR>'; then options+=(--out "$out/$name"); fi
+  if [ "$name" = image_folder ]; then
+    "$programs/$name" --make "$out/digits" >"$out/$name.log"
+    options+=(--data-dir "$out/digits")
+  fi
+  began=$(date +%s%N)
+  if timeout 120 "$programs/$name" "${options[@]}" >"$out/$name.log" 2>&1 && [ -s "$out/$name.json" ]; then
+    result=$(tr -s ' \n' ' ' <"$out/$name.json" | cut -c -100)
+  else
+    result='FAILED'
+    failed+=("$name")
+    tail -n 20 "$out/$name.log" >&2
+  fi
+  tenths=$((($(date +%s%N) - began) / 100000000))
+  printf '%4d.%d s  %-18s %s\n' $((tenths / 10)) $((tenths % 10)) "$name" "$result"
+done
+printf '%d examples in %d s, the build included\n' ${#names[@]} "$SECONDS"
+if [ ${#failed[@]} -gt 0 ]; then
+  echo "these failed: ${failed[*]}" >&2
+  exit 1
+fi
