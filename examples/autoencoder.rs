@@ -3,6 +3,8 @@
 //! `cargo run --release --example autoencoder`. The sheet has digits that it was not trained on in the first row, what came
 //! back in the second, and the way from one digit to another, through the 16 numbers, in the others.
 
+#[path = "common/course.rs"]
+mod course;
 #[path = "common/picture.rs"]
 mod picture;
 #[path = "common/program.rs"]
@@ -62,17 +64,13 @@ fn main() -> Result<()> {
     let train = digits.train.batches(64).shuffle(args.seed);
     let rate = schedule::cosine(4e-3, epochs * train.batches_per_epoch());
     let adam = Adam::new(&params, AdamConfig::default()).schedule(rate);
-    let mut trainer = Trainer::new(&params).optimizer(adam).epochs(epochs);
+    let mut trainer = Trainer::new(&params).optimizer(adam).epochs(epochs).callback(course::tell);
     let history = trainer.fit(train, digits.test.batches(120), |step, batch| {
         let images = step.device().tensor(&batch.images, &batch.shape);
         let drawn = decoder.forward(&encoder.forward(&images, step.mode()), step.mode());
         step.minimise(&drawn.mse_loss(&images))
     })?;
     let mse = history.get("val_loss").context("no validation")?;
-    for record in history.epochs.iter().step_by(args.pick(10, 1)) {
-        let [train, test] = ["loss", "val_loss"].map(|name| record.get(name).unwrap_or(f64::NAN));
-        println!("epoch {:3}  error {train:.4}, of digits not seen {test:.4}", record.epoch + 1);
-    }
 
     let sheet = no_grad(|| -> Result<Vec<u8>> {
         let batch = digits.test.batches(COLUMNS).next().context("there are no digits")?;

@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release --example gan`. A classifier that was trained on real digits judges what is drawn.
 
+#[path = "common/course.rs"]
+mod course;
 #[path = "common/picture.rs"]
 mod picture;
 #[path = "common/program.rs"]
@@ -12,7 +14,6 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use kiln::data::Splits;
 use kiln::nn::ConvTranspose2d;
-use kiln::plot::Chart;
 use kiln::prelude::*;
 use kiln::train::Trainer;
 use serde_json::json;
@@ -54,8 +55,8 @@ fn critic(path: &Path) -> Sequential {
 }
 
 /// A classifier of real digits.
-fn judge(device: &Device, digits: &Splits, seed: u64) -> Result<Sequential> {
-    let params = ParamStore::new(device, seed);
+fn judge(device: &Device, digits: &Splits, args: &program::Common) -> Result<Sequential> {
+    let params = ParamStore::new(device, args.seed);
     let root = params.root();
     let net = Sequential::new()
         .add(Flatten)
@@ -63,8 +64,8 @@ fn judge(device: &Device, digits: &Splits, seed: u64) -> Result<Sequential> {
         .add(Tensor::relu)
         .add(Linear::new(&root.child("out"), 64, 10));
     let adam = Adam::new(&params, AdamConfig { lr: 3e-3, ..Default::default() });
-    let batches = digits.train.batches(64).shuffle(seed);
-    Trainer::new(&params).optimizer(adam).epochs(10).fit(batches, (), |step, batch| {
+    let batches = digits.train.batches(64).shuffle(args.seed);
+    Trainer::new(&params).optimizer(adam).epochs(args.pick(10, 3)).fit(batches, (), |step, batch| {
         let logits = net.forward(&step.device().tensor(&batch.images, &batch.shape), step.mode());
         step.minimise(&logits.cross_entropy(&step.device().labels(&batch.labels)))
     })?;
@@ -82,7 +83,7 @@ fn main() -> Result<()> {
     let args = Args::parse().common;
     let device = args.start()?;
     let digits = kiln::data::digits();
-    let judge = judge(&device, &digits, args.seed)?;
+    let judge = judge(&device, &digits, &args)?;
 
     let [drawing, judging] = [args.seed, args.seed + 1].map(|seed| ParamStore::new(&device, seed));
     let (generator, critic) = (generator(&drawing.root()), critic(&judging.root()));
@@ -94,7 +95,8 @@ fn main() -> Result<()> {
         .store("critic", &judging)
         .optimizer_named("generator", adam(&drawing))
         .optimizer_named("critic", adam(&judging))
-        .epochs(args.pick(150, 2));
+        .epochs(args.pick(60, 1))
+        .callback(course::tell);
     let history = trainer.fit(batches, (), |step, batch| {
         let real = step.device().tensor(&batch.images, &batch.shape);
         let noise = step.device().randn(&[batch.len(), NOISE], drawing.draws());
@@ -116,12 +118,9 @@ fn main() -> Result<()> {
     println!("a classifier is {:.1} % sure of drawn digits, {:.1} % of real ones", 100.0 * sure, 100.0 * sure_of_real);
     println!("shares of the ten digits among 500: {shares:.3?}");
     args.keep("gan.png", picture::sheet(&drawn.slice(0, 0, 96).to_vec()?, 8, 16, 4)?)?;
-    let mut chart = Chart::new("Losses of two networks that play against each other").axes("epoch", "loss");
-    for name in ["generator_loss", "critic_loss"] {
-        let points = history.epochs.iter().filter_map(|record| Some((record.epoch as f64, record.get(name)?)));
-        chart = chart.line(name, points);
-    }
-    args.keep("gan.svg", chart.svg())?;
+    let title = "Losses of two networks that play against each other";
+    let curves = course::curves(&history, title, "loss", &["generator_loss", "critic_loss"]);
+    args.keep("gan.svg", curves)?;
     args.finish(json!({ "classes": classes, "certainty": sure, "certainty_of_real": sure_of_real }))?;
     ensure!(args.quick || (classes == 10 && sure > 0.8), "{classes} of ten digits are drawn, {sure:.2} certain");
     Ok(())

@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release --example keywords`
 
+#[path = "common/course.rs"]
+mod course;
 #[path = "common/program.rs"]
 mod program;
 
@@ -126,15 +128,12 @@ fn main() -> Result<()> {
     let rate = schedule::cosine(5e-3, epochs * train.batches_per_epoch());
     let adamw = AdamW::new(&params, AdamWConfig::default()).schedule(rate);
     let logits = |x: &HostArray<f32>, mode: Mode| net.forward(&device.tensor(&x.values, &x.shape), mode);
-    let history = Trainer::new(&params).optimizer(adamw).epochs(epochs).fit(train, test(), |step, (x, words)| {
+    let mut trainer = Trainer::new(&params).optimizer(adamw).epochs(epochs).callback(course::tell);
+    let history = trainer.fit(train, test(), |step, (x, words)| {
         let (logits, words) = (logits(&x, step.mode()), step.device().labels(&words.values));
         step.metric("accuracy", logits.argmax(1).eq(&words).cast(DType::F32).mean_all());
         step.minimise(&logits.cross_entropy(&words))
     })?;
-    for record in &history.epochs {
-        let [loss, accuracy] = ["loss", "val_accuracy"].map(|name| record.get(name).unwrap_or(f64::NAN));
-        println!("epoch {:2}  loss {loss:.4}  test accuracy {:.2} %", record.epoch + 1, 100.0 * accuracy);
-    }
 
     let mut matrix = ConfusionMatrix::new(WORDS.len())?;
     for batch in test() {

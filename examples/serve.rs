@@ -6,6 +6,8 @@
 //!
 //! Without `--weights` it trains a small network on the embedded digits first; without images it makes some.
 
+#[path = "common/digit_files.rs"]
+mod digit_files;
 #[path = "common/program.rs"]
 mod program;
 
@@ -14,10 +16,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use kiln::data::{self, Image, ImageReader};
+use kiln::data::{self, DataLoader, Image, ImageReader};
 use kiln::prelude::{
     Adam, AdamConfig, Conv2d, Device, Flatten, Linear, MaxPool2d, Mode, Module, ParamStore, Sequential, Tensor, no_grad,
 };
+use kiln::schedule;
 use kiln::train::Trainer;
 use kiln::train::checkpoint::{FileInfo, Save};
 use serde_json::json;
@@ -34,10 +37,11 @@ struct Args {
     images: Vec<PathBuf>,
 }
 
-/// What travels with the weights: the classes' names.
+/// Pixels of a side, once an image has been resized.
+const SIDE: usize = 16;
+/// Under this name the classes' names travel with the weights.
 const CLASSES: &str = "classes";
 
-/// The network, its weights, and the names of its classes.
 struct Classifier {
     params: ParamStore,
     net: Sequential,
@@ -49,23 +53,29 @@ impl Classifier {
         let params = ParamStore::new(device, seed);
         let root = params.root();
         let net = Sequential::new()
-            .add(Conv2d::new(&root.child("conv"), 1, 16, 3).padding(1))
+            .add(Conv2d::new(&root.child("conv1"), 1, 16, 3).padding(1))
+            .add(Tensor::relu)
+            .add(MaxPool2d::new(2))
+            .add(Conv2d::new(&root.child("conv2"), 16, 32, 3).padding(1))
             .add(Tensor::relu)
             .add(MaxPool2d::new(2))
             .add(Flatten)
-            .add(Linear::new(&root.child("fc"), 16 * 4 * 4, classes.len()));
+            .add(Linear::new(&root.child("fc"), 32 * (SIDE / 4) * (SIDE / 4), classes.len()));
         Classifier { params, net, classes }
     }
 
     /// Trains on the embedded digits, and saves the weights with the names.
     fn train(device: &Device, args: &program::Common, path: &Path) -> Result<()> {
         let own = Classifier::new(device, args.seed, (0..10).map(|digit| digit.to_string()).collect());
-        let batches = data::digits().train;
-        let adam = Adam::new(&own.params, AdamConfig { lr: 5e-3, ..Default::default() });
-        let mut trainer = Trainer::new(&own.params).optimizer(adam).epochs(args.pick(15, 5));
-        trainer.fit(batches.batches(64).shuffle(args.seed), (), |step, batch| {
-            let logits = own.net.forward(&step.device().tensor(&batch.images, &batch.shape), step.mode());
-            step.minimise(&logits.cross_entropy(&step.device().labels(&batch.labels)))
+        let batches = DataLoader::new(data::digits().train, 64)
+            .shuffle(args.seed)
+            .try_map(|(digit, label), _| Ok((Image::new(1, 8, 8, digit.values)?.resize([SIDE, SIDE])?, label)));
+        let epochs = args.pick(15, 4);
+        let rate = schedule::cosine(4e-3, epochs * batches.batches_per_epoch());
+        let adam = Adam::new(&own.params, AdamConfig::default()).schedule(rate);
+        Trainer::new(&own.params).optimizer(adam).epochs(epochs).fit(batches, (), |step, (images, labels)| {
+            let logits = own.net.forward(&step.device().tensor(&images.values, &images.shape), step.mode());
+            step.minimise(&logits.cross_entropy(&step.device().labels(&labels.values)))
         })?;
         let names = own.classes.join("\n");
         own.params.save_with(path, &Save { metadata: &[(CLASSES, &names)], ..Save::default() })?;
@@ -91,24 +101,6 @@ impl Classifier {
     }
 }
 
-/// The digits that the network was not trained on as PNG files of mixed sizes, a folder a class, and one that is broken.
-fn make(folder: &Path, count: usize) -> Result<Vec<PathBuf>> {
-    let digits = data::digits().test.limit(count);
-    let mut paths = vec![folder.join("broken.png")];
-    for (number, (pixels, class)) in digits.images().chunks(64).zip(digits.labels()).enumerate() {
-        let large = Image::new(1, 8, 8, pixels.to_vec())?.resize([20 + number % 41, 20 + number * 7 % 41])?;
-        let bytes = large.values.iter().map(|value| (255.0 * value).round() as u8).collect();
-        let grey = image::GrayImage::from_raw(large.width as u32, large.height as u32, bytes).context("no image")?;
-        let class = folder.join(class.to_string());
-        std::fs::create_dir_all(&class)?;
-        paths.push(class.join(format!("{number:03}.png")));
-        grey.save(&paths[paths.len() - 1])?;
-    }
-    std::fs::write(&paths[0], "this is no image")?;
-    println!("made     {} images in {}", paths.len(), folder.display());
-    Ok(paths)
-}
-
 fn main() -> Result<()> {
     let Args { common: args, weights, images } = Args::parse();
     let device = args.start()?;
@@ -121,8 +113,8 @@ fn main() -> Result<()> {
         })?,
     };
     let classifier = Classifier::load(&device, &path)?;
-    let reader = ImageReader::new().grey().resize([8, 8]);
-    let (mut answers, mut broken, mut judged, mut right) = (0, 0, 0, 0);
+    let reader = ImageReader::new().grey().resize([SIDE, SIDE]);
+    let (mut answers, mut broken, mut judged, mut right) = (0u32, 0u32, 0u32, 0u32);
     let mut answer = |path: &Path| -> Result<()> {
         let image = match reader.read(path) {
             Ok(image) => image,
@@ -138,11 +130,12 @@ fn main() -> Result<()> {
         let folder = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy());
         if let Some(wanted) = folder.filter(|folder| classifier.classes.iter().any(|class| class == folder)) {
             judged += 1;
-            right += usize::from(wanted == class);
+            right += u32::from(wanted == class);
         }
         Ok(())
     };
-    let images = if images.is_empty() { make(&args.out.join("serve"), args.pick(360, 40))? } else { images };
+    let images =
+        if images.is_empty() { digit_files::make(&args.out.join("serve"), args.pick(360, 40))? } else { images };
     for path in images {
         if path == Path::new("-") {
             std::io::stdin().lock().lines().try_for_each(|name| answer(Path::new(&name?)))?;
@@ -150,7 +143,7 @@ fn main() -> Result<()> {
             answer(&path)?;
         }
     }
-    let accuracy = (judged > 0).then(|| right as f64 / f64::from(judged));
+    let accuracy = (judged > 0).then(|| f64::from(right) / f64::from(judged));
     args.finish(json!({ "answers": answers, "broken": broken, "accuracy": accuracy }))?;
     ensure!(answers > 0, "none of {broken} images could be read");
     Ok(())
