@@ -23,7 +23,7 @@ use serde_json::json;
 /// Carts that are played with at once, and pushes of each before there is something to learn from.
 const CARTS: usize = 16;
 const PUSHES: usize = 64;
-/// Pushes that a step learns from; all that were played are gone through so many times.
+/// Pushes that a step learns from; each that was played is drawn so many times on average.
 const BATCH: usize = 256;
 const TIMES: usize = 4;
 /// What is earned a push later counts so much; what is known of later pushes so much less.
@@ -113,17 +113,11 @@ fn main() -> Result<()> {
     let mut played = vec![];
     let mut trainer = Trainer::new(&params).optimizer(adam).epochs(epochs).callback(course::tell);
     let history = trainer.fit(Rounds::new(steps), (), |step, round| {
-        let place = round as usize % per_play;
-        if place == 0 {
+        if (round as usize).is_multiple_of(per_play) {
             played = no_grad(|| play(&mut carts, &mut random, judge))?;
         }
-        let first = place * BATCH % played.len();
-        if first == 0 {
-            (1..played.len()).for_each(|last| played.swap(last, random.below(last as u32 + 1) as usize));
-        }
-        let batch = &played[first..][..BATCH];
-        let column =
-            |number: fn(&Push) -> f32| device.tensor(&batch.iter().map(number).collect::<Vec<_>>(), &[BATCH, 1]);
+        let batch: Vec<Push> = (0..BATCH).map(|_| played[random.below(played.len() as u32) as usize]).collect();
+        let column = |of: fn(&Push) -> f32| device.tensor(&batch.iter().map(of).collect::<Vec<_>>(), &[BATCH, 1]);
         let now = states(&batch.iter().flat_map(|push| push.state).collect::<Vec<_>>());
         let action = device.tensor(&batch.iter().map(|push| push.action).collect::<Vec<_>>(), &[BATCH, 1]);
         let advantage = column(|push| push.advantage);
@@ -144,8 +138,7 @@ fn main() -> Result<()> {
     // Judged by what the actor holds best, without chance.
     let best = |values: &[f32]| no_grad(|| actor.forward(&states(values), Mode::Eval).argmax(1)).to_vec::<u32>();
     let result = mean_return(100, args.seed + 1, |values| Ok(best(values)?))?;
-    let chart =
-        course::curves(&history, "Proximal policy optimisation on a cart and its pole", "mean return", &["return"]);
+    let chart = course::curves(&history, "An actor and its critic on a cart", "mean return", &["return"]);
     args.keep("ppo_cartpole.svg", chart)?;
     args.finish(json!({ "return": result }))?;
     ensure!(result > args.pick(195.0, 60.0), "a mean return of {result}");
