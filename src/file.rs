@@ -80,10 +80,9 @@ pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
 /// Makes the folder of the file at `path`.
 ///
 /// # Errors
-/// [`Error::Io`] that names the folder.
+/// [`Error::Io`] that names the file.
 pub(crate) fn make_folder(path: &Path) -> Result<()> {
-    let folder = folder_of(path);
-    fs::create_dir_all(folder).map_err(|error| Error::io(folder, "make", error))
+    fs::create_dir_all(folder_of(path)).map_err(|error| Error::io(path, "make its folder", error))
 }
 
 /// Makes sure that a file can be written at `path`, before hours are spent on what is to go there. Its folder is made. A

@@ -375,6 +375,25 @@ fn a_checkpoint_of_another_run_is_refused_with_both_values() {
 }
 
 #[test]
+#[cfg(feature = "images")]
+fn a_folder_of_images_is_data_too() {
+    let folder = folder("own-images");
+    for (class, light) in [("dark", 20), ("light", 220)] {
+        std::fs::create_dir_all(folder.join("data").join(class)).unwrap();
+        for number in 0..8u8 {
+            let image = image::GrayImage::from_pixel(9, 7 + u32::from(number), image::Luma([light + number]));
+            image.save(folder.join(format!("data/{class}/{number}.png"))).unwrap();
+        }
+    }
+    let mut command = train_cnn(&[("--data", "folder"), ("--epochs", "2"), ("--batch-size", "4")]);
+    let ended = run(command.arg("--data-dir").arg(folder.join("data")).arg("--out").arg(folder.join("out")));
+    let said = text(&ended.stdout);
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    assert!(said.contains("folder: ") && said.contains("to test, 3x28x28, 2 classes"), "{said}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn how_often_to_save_is_steps_or_time() {
     let told = |value: &str| {
         let option = format!("--checkpoint-every={value}");

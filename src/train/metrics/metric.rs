@@ -76,9 +76,9 @@ pub trait Metric: Send + Sync {
 
 /// What [`Step::metric`](crate::train::Step::metric) records of a batch: a number, from a tensor of one element, or what a
 /// metric makes of predictions and targets, from [`Metric::of`].
-pub struct Measurement(pub(in crate::train) Kind);
+pub struct Measurement(pub(crate) Kind);
 
-pub(in crate::train) enum Kind {
+pub(crate) enum Kind {
     Number(Tensor),
     Metric(Box<dyn Metric>, [Tensor; 2]),
 }

@@ -11,11 +11,11 @@ use crate::tensor::{Tensor, no_grad};
 use crate::train::checkpoint::{Commit, Part, PartReader, PartWriter};
 
 /// The kind of part that checkpoints have them as.
-pub(in crate::train) const KIND: &str = "metrics of a fit";
+pub(crate) const KIND: &str = "metrics of a fit";
 
 /// Metrics with their totals since the last reset. A metric is known from the first batch that records it.
 #[derive(Default)]
-pub(in crate::train) struct Streams {
+pub(crate) struct Streams {
     set: Metrics,
     /// What the present batch has added to: places, and the totals before it with their number of batches of rows.
     before: Vec<(usize, Accumulated, usize)>,
