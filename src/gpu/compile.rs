@@ -335,11 +335,10 @@ impl Gpu {
                 cache,
             })
         };
-        let what = format!("kernel `{name}`");
         if self.is_browser() {
-            return self.make_unjudged(what, dispatch, variants, make);
+            return self.make_unjudged(format!("kernel `{name}`"), dispatch, variants, make);
         }
-        match self.scoped(&what, make) {
+        match self.scoped(&format!("kernel `{name}`"), make) {
             Err(Error::Driver { device, what, message }) => {
                 let text = if self.0.show_shaders { source } else { "" };
                 Err(Error::Driver { device, what, message: format!("{message}{text}") })
