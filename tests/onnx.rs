@@ -3,7 +3,11 @@
 
 #[path = "onnx/nodes.rs"]
 mod nodes;
+#[path = "onnx/out.rs"]
+mod out;
 #[path = "onnx/refused.rs"]
 mod refused;
+#[path = "onnx/whole.rs"]
+mod whole;
 #[path = "onnx/write.rs"]
 mod write;

@@ -2,6 +2,7 @@
 
 use kiln::onnx;
 use kiln::prelude::*;
+use kiln::{Array, Shape};
 
 use super::memory;
 
@@ -32,7 +33,8 @@ pub fn onnx(bytes: &[u8]) -> bool {
             return false;
         }
         let dtype = port.elem.map_or(DType::F32, |elem| elem.dtype());
-        inputs.push(device.full(&dims, 1.0, dtype));
+        let Some(shape) = Shape::new(&dims) else { return false };
+        inputs.push(device.array(&Array { shape, dtype, data: vec![1.0; shape.elements()] }));
     }
     let outputs = model.forward(&inputs, Mode::Eval);
     for output in &outputs {

@@ -28,9 +28,7 @@ use crate::ops::view::{Detach, Expand, Permute, Reshape, Slice};
 /// An op where it stands: as it was recorded for the example, and for one element more in the batch.
 pub struct Site<'a> {
     pub op: &'a dyn Op,
-    pub other_op: &'a dyn Op,
     pub inputs: &'a [Arc<Node>],
-    pub others: &'a [Arc<Node>],
     pub node: &'a Arc<Node>,
     pub other: &'a Arc<Node>,
     pub names: &'a [String],

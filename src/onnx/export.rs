@@ -240,21 +240,9 @@ impl<'a> Writer<'a> {
                 }
             }
             Source::Op(op) => {
-                let (inputs, others) = (node.with_inputs(<[_]>::to_vec), other.with_inputs(<[_]>::to_vec));
-                let other_op = match &other.source {
-                    Source::Op(op) => op,
-                    _ => op,
-                };
+                let inputs = node.with_inputs(<[_]>::to_vec);
                 let names: Vec<String> = inputs.iter().map(|input| self.name_of(input)).collect();
-                let site = Site {
-                    op: &**op,
-                    other_op: &**other_op,
-                    inputs: &inputs,
-                    others: &others,
-                    node,
-                    other,
-                    names: &names,
-                };
+                let site = Site { op: &**op, inputs: &inputs, node, other, names: &names };
                 match emit::op(self, &site) {
                     Ok(name) => drop(self.names.insert((node.id, 0), name)),
                     Err(what) => {

@@ -8,24 +8,21 @@ use prost::encoding::{DecodeContext, WireType, skip_field};
 /// How fields of each kind are written and read: by prost, one function for each kind of field.
 #[allow(missing_docs)]
 mod field {
-    use prost::Message;
-    use prost::bytes::{Buf, BufMut};
-    use prost::encoding::{self, DecodeContext, WireType};
-
-    type Read = Result<(), prost::DecodeError>;
-
     /// One value, which is left out where it is the default.
     macro_rules! single {
         ($($name:ident: $value:ty;)+) => { $(
             pub mod $name {
-                use super::*;
+                use prost::DecodeError;
+                use prost::bytes::{Buf, BufMut};
+                use prost::encoding::{self, DecodeContext, WireType};
+
                 pub type Value = $value;
                 pub fn encode(tag: u32, value: &Value, buf: &mut impl BufMut) {
                     if *value != Value::default() {
                         encoding::$name::encode(tag, value, buf);
                     }
                 }
-                pub fn merge(wire: WireType, value: &mut Value, buf: &mut impl Buf, context: DecodeContext) -> Read {
+                pub fn merge(wire: WireType, value: &mut Value, buf: &mut impl Buf, context: DecodeContext) -> Result<(), DecodeError> {
                     encoding::$name::merge(wire, value, buf, context)
                 }
                 pub fn length(tag: u32, value: &Value) -> usize {
@@ -39,12 +36,15 @@ mod field {
     macro_rules! several {
         ($($name:ident: $of:ident $value:ty, $encode:ident $length:ident;)+) => { $(
             pub mod $name {
-                use super::*;
+                use prost::DecodeError;
+                use prost::bytes::{Buf, BufMut};
+                use prost::encoding::{self, DecodeContext, WireType};
+
                 pub type Value = Vec<$value>;
                 pub fn encode(tag: u32, values: &Value, buf: &mut impl BufMut) {
                     encoding::$of::$encode(tag, values, buf);
                 }
-                pub fn merge(wire: WireType, values: &mut Value, buf: &mut impl Buf, context: DecodeContext) -> Read {
+                pub fn merge(wire: WireType, values: &mut Value, buf: &mut impl Buf, context: DecodeContext) -> Result<(), DecodeError> {
                     encoding::$of::merge_repeated(wire, values, buf, context)
                 }
                 pub fn length(tag: u32, values: &Value) -> usize {
@@ -67,7 +67,11 @@ mod field {
     }
 
     pub mod one {
-        use super::*;
+        use prost::DecodeError;
+        use prost::Message;
+        use prost::bytes::{Buf, BufMut};
+        use prost::encoding::{self, DecodeContext, WireType};
+
         pub type Value<M> = Option<M>;
         pub fn encode<M: Message>(tag: u32, value: &Option<M>, buf: &mut impl BufMut) {
             if let Some(message) = value {
@@ -79,7 +83,7 @@ mod field {
             value: &mut Option<M>,
             buf: &mut impl Buf,
             context: DecodeContext,
-        ) -> Read {
+        ) -> Result<(), DecodeError> {
             encoding::message::merge(wire, value.get_or_insert_with(M::default), buf, context)
         }
         pub fn length<M: Message>(tag: u32, value: &Option<M>) -> usize {
@@ -88,7 +92,11 @@ mod field {
     }
 
     pub mod many {
-        use super::*;
+        use prost::DecodeError;
+        use prost::Message;
+        use prost::bytes::{Buf, BufMut};
+        use prost::encoding::{self, DecodeContext, WireType};
+
         pub type Value<M> = Vec<M>;
         pub fn encode<M: Message>(tag: u32, values: &[M], buf: &mut impl BufMut) {
             encoding::message::encode_repeated(tag, values, buf);
@@ -98,7 +106,7 @@ mod field {
             values: &mut Vec<M>,
             buf: &mut impl Buf,
             context: DecodeContext,
-        ) -> Read {
+        ) -> Result<(), DecodeError> {
             encoding::message::merge_repeated(wire, values, buf, context)
         }
         pub fn length<M: Message>(tag: u32, values: &[M]) -> usize {
