@@ -60,7 +60,7 @@ fn main() -> Result<()> {
     let params = ParamStore::new(&device, args.seed);
     let (encoder, decoder) = (encoder(&params.root().child("encoder")), decoder(&params.root().child("decoder")));
 
-    let epochs = args.pick(60, 4);
+    let epochs = args.pick(60, 8);
     let train = digits.train.batches(64).shuffle(args.seed);
     let rate = schedule::cosine(4e-3, epochs * train.batches_per_epoch());
     let adam = Adam::new(&params, AdamConfig::default()).schedule(rate);
@@ -86,7 +86,7 @@ fn main() -> Result<()> {
     })?;
     args.keep("autoencoder.png", sheet)?;
     args.finish(json!({ "reconstruction_mse": mse, "parameters": params.count() }))?;
-    let most = args.pick(0.02, 0.08);
+    let most = args.pick(0.02, 0.065); // the mean of all digits has 0.071
     ensure!(mse < most, "digits that it has not seen come back with an error of {mse:.4}, not below {most}");
     Ok(())
 }

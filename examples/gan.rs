@@ -88,14 +88,14 @@ fn main() -> Result<()> {
     let [drawing, judging] = [args.seed, args.seed + 1].map(|seed| ParamStore::new(&device, seed));
     let (generator, critic) = (generator(&drawing.root()), critic(&judging.root()));
     let adam = |params: &ParamStore| {
-        Box::new(Adam::new(params, AdamConfig { lr: 1e-3, betas: (0.5, 0.999), ..Default::default() }))
+        Box::new(Adam::new(params, AdamConfig { lr: 2e-3, betas: (0.5, 0.999), ..Default::default() }))
     };
     let batches = digits.train.batches(64).shuffle(args.seed).drop_last(true);
     let mut trainer = Trainer::new(&drawing)
         .store("critic", &judging)
         .optimizer_named("generator", adam(&drawing))
         .optimizer_named("critic", adam(&judging))
-        .epochs(args.pick(60, 1))
+        .epochs(args.pick(30, 1))
         .callback(course::tell);
     let history = trainer.fit(batches, (), |step, batch| {
         let real = step.device().tensor(&batch.images, &batch.shape);

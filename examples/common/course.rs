@@ -16,6 +16,15 @@ pub fn tell(event: Event<'_>, run: &mut Run<'_>) -> kiln::Result<()> {
     Ok(())
 }
 
+/// Prints the loss of every few steps, for fits whose epochs take minutes. A callback of the trainer.
+pub fn tell_steps(event: Event<'_>, _: &mut Run<'_>) -> kiln::Result<()> {
+    if let Event::Logged(record) = event {
+        let loss = record.get("loss").unwrap_or(f64::NAN);
+        println!("step {:6}  loss {loss:.4}  {:.0} s", record.step, record.seconds);
+    }
+    Ok(())
+}
+
 /// A chart of numbers of the epochs, by name, over the steps that were done.
 pub fn curves(history: &History, title: &str, unit: &str, names: &[&str]) -> String {
     names
