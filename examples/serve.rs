@@ -120,7 +120,7 @@ fn main() -> Result<()> {
             Ok(image) => image,
             Err(error) => {
                 broken += 1;
-                eprintln!("{}  {error}", path.display());
+                eprintln!("{error}");
                 return Ok(());
             }
         };

@@ -5,6 +5,7 @@ Needs the packages onnx, onnxruntime and numpy; without them it says so and is d
 """
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -18,7 +19,8 @@ except ImportError as missing:
     print(f"not checked: {missing}")
     sys.exit(0)
 
-EXAMPLE = ["cargo", "run", "--release", "--features", "full", "--example", "onnx", "--", "export"]
+PROFILE = os.environ.get("PROFILE", "release")
+EXAMPLE = ["cargo", "run", "--profile", PROFILE, "--features", "full", "--example", "onnx", "--", "export"]
 
 
 def check(folder, net):
