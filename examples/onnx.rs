@@ -78,8 +78,7 @@ fn network(net: Net, params: &ParamStore) -> Function {
             let words = Embedding::new(&root.child("words"), 32, 16);
             let layer = TransformerEncoderLayer::new(&root.child("layer"), 16, 4);
             let fc = Linear::new(&root.child("fc"), 16, 4);
-            let net =
-                move |x: &Tensor, mode: Mode| fc.forward(&layer.forward(&words.forward(x), mode).mean(1), mode);
+            let net = move |x: &Tensor, mode: Mode| fc.forward(&layer.forward(&words.forward(x), mode).mean(1), mode);
             let texts = move |batch: usize| {
                 let words: Vec<u32> = (0..batch * 6).map(|i| (i * 11 % 32) as u32).collect();
                 device.tensor(&words, &[batch, 6])

@@ -219,14 +219,35 @@ fn products(writer: &mut Writer<'_>, site: &Site<'_>) -> Option<Result<String, S
         };
         let scale = side(writer, weight.then_some(2), 1.0);
         let shift = side(writer, bias.then_some(2 + usize::from(weight)), 0.0);
-        let [mean, variance] = [0, 1].map(|row| {
-            let row = writer.constant(DType::U32, &[], &[f64::from(row)]);
-            writer.add("Gather", &[site.name(1), &row], vec![int("axis", 0)])
+        let [mean, variance] = statistics(writer, site).unwrap_or_else(|| {
+            [0, 1].map(|row| {
+                let row = writer.constant(DType::U32, &[], &[f64::from(row)]);
+                writer.add("Gather", &[site.name(1), &row], vec![int("axis", 0)])
+            })
         });
         let inputs = [x, &scale, &shift, &mean, &variance];
         return Some(Ok(writer.add("BatchNormalization", &inputs, vec![float("epsilon", epsilon)])));
     }
     None
+}
+
+/// Mean and variance as they were before a layer put them into one tensor.
+fn statistics(writer: &Writer<'_>, site: &Site<'_>) -> Option<[String; 2]> {
+    fn inputs_of<T: Op>(node: &Arc<Node>) -> Option<Vec<Arc<Node>>> {
+        let Source::Op(op) = &node.source else { return None };
+        (&**op as &dyn Any).downcast_ref::<T>()?;
+        Some(node.with_inputs(<[_]>::to_vec))
+    }
+    let given = site.inputs.get(1)?;
+    let joint = match inputs_of::<Detach>(given) {
+        Some(inputs) => inputs.into_iter().next()?,
+        None => given.clone(),
+    };
+    let rows: Vec<String> = inputs_of::<Concat>(&joint)?
+        .iter()
+        .map(|row| writer.known(inputs_of::<Reshape>(row)?.first()?))
+        .collect::<Option<_>>()?;
+    rows.try_into().ok()
 }
 
 fn root_mean_square(writer: &mut Writer<'_>, site: &Site<'_>, epsilon: f64, weight: bool, bias: bool) -> String {

@@ -3,7 +3,7 @@
 //! The network is recorded twice, for two batch sizes: what differs between the two is a length that depends on the batch, and is
 //! written so that any batch fits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ pub fn export_bytes(
     Ok(file.encode_to_vec())
 }
 
-/// A recording: its inputs, its outputs, and all nodes between them in the order in which they were recorded.
+/// A recording: its inputs, its outputs, and all nodes between them, each behind its inputs.
 struct Recording {
     inputs: Vec<Tensor>,
     outputs: Vec<Tensor>,
@@ -100,17 +100,20 @@ fn recorded(net: &impl Fn(&[Tensor]) -> Vec<Tensor>, inputs: Vec<Tensor>) -> Res
     if let Some(error) = inputs.iter().chain(&outputs).find_map(Tensor::error) {
         return Err(error.clone());
     }
-    let ends: Vec<u64> = inputs.iter().map(|input| input.node().id).collect();
-    let mut nodes: BTreeMap<u64, Arc<Node>> = BTreeMap::new();
-    let mut stack: Vec<Arc<Node>> = outputs.iter().map(|output| output.node().clone()).collect();
-    while let Some(node) = stack.pop() {
-        if ends.contains(&node.id) || nodes.contains_key(&node.id) {
-            continue;
+    // Each node behind its inputs, in an order that the structure alone decides: leaves of parameters are shared by recordings, so that
+    // their numbers say nothing.
+    let mut seen: HashSet<u64> = inputs.iter().map(|input| input.node().id).collect();
+    let mut nodes = vec![];
+    let mut stack: Vec<(Arc<Node>, bool)> = outputs.iter().rev().map(|output| (output.node().clone(), false)).collect();
+    while let Some((node, is_done)) = stack.pop() {
+        if is_done {
+            nodes.push(node);
+        } else if seen.insert(node.id) {
+            stack.push((node.clone(), true));
+            node.with_inputs(|inputs| stack.extend(inputs.iter().rev().map(|input| (input.clone(), false))));
         }
-        node.with_inputs(|inputs| stack.extend(inputs.iter().cloned()));
-        nodes.insert(node.id, node);
     }
-    Ok(Recording { inputs, outputs, nodes: nodes.into_values().collect() })
+    Ok(Recording { inputs, outputs, nodes })
 }
 
 /// ONNX's element type of a dtype; what is counted in u32 is counted in int64 there.
@@ -186,6 +189,7 @@ impl<'a> Writer<'a> {
                 what: format!("an ONNX file of it cannot hold {}", self.missing.join("; ")),
             });
         }
+        self.drop_unused();
         let metadata =
             self.options.metadata.iter().map(|(key, value)| EntryProto { key: key.clone(), value: value.clone() });
         Ok(ModelProto {
@@ -197,6 +201,21 @@ impl<'a> Writer<'a> {
             graph: Some(self.graph),
             ..ModelProto::default()
         })
+    }
+
+    /// Leaves out what no output needs: numbers that became attributes, statistics that a layer had put together.
+    fn drop_unused(&mut self) {
+        let mut used: HashSet<String> = self.graph.output.iter().map(|port| port.name.clone()).collect();
+        let mut kept = vec![];
+        for node in std::mem::take(&mut self.graph.node).into_iter().rev() {
+            if node.output.iter().any(|output| used.contains(output)) {
+                used.extend(node.input.iter().cloned());
+                kept.push(node);
+            }
+        }
+        kept.reverse();
+        self.graph.node = kept;
+        self.graph.initializer.retain(|tensor| used.contains(&tensor.name));
     }
 
     fn port(&self, name: String, tensor: &Tensor, other: Option<&Tensor>) -> ValueProto {
@@ -262,6 +281,11 @@ impl<'a> Writer<'a> {
             Some(name) => name.clone(),
             None => self.name(),
         }
+    }
+
+    /// The name of a node's value, if it has one.
+    pub fn known(&self, node: &Arc<Node>) -> Option<String> {
+        self.names.get(&(node.id, 0)).cloned()
     }
 
     /// A name that nobody has.

@@ -1,5 +1,7 @@
 //! The messages of ONNX's files that Kiln reads and writes, with the numbers that `onnx.proto3` gives their fields. Fields that are not
 //! listed here are skipped when a file is read.
+//!
+//! A macro of ours writes what prost's derive would: the derive brings a parser of Rust's syntax to the build of every user.
 
 use prost::Message;
 use prost::bytes::{Buf, BufMut};
