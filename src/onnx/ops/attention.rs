@@ -61,10 +61,7 @@ fn bias(call: &Call<'_>, [batch, queries, keys, past]: [usize; 4]) -> Result<Opt
     // Positions of queries: behind the past, or at the end of the keys that are there.
     let key = call.device.arange(keys, DType::I32).reshape(&[1, 1, 1, keys]);
     let query = call.device.arange(queries, DType::I32).reshape(&[1, 1, queries, 1]);
-    let filled = match call.optional(6)? {
-        Some(filled) => Some(filled.cast(DType::I32).reshape(&[batch, 1, 1, 1])),
-        None => None,
-    };
+    let filled = call.optional(6)?.map(|filled| filled.cast(DType::I32).reshape(&[batch, 1, 1, 1]));
     let at = match &filled {
         Some(filled) if !call.has(4) => query + filled - queries,
         _ => query + past,
@@ -230,13 +227,13 @@ fn linear(call: &Call<'_>) -> Outcome {
         // Keys as a column, values and rates as rows.
         let (key, value) = (at(&k).transpose(2, 3), at(&v));
         if let Some(decay) = &decay {
-            state = state * at(decay).transpose(2, 3).exp();
+            state *= at(decay).transpose(2, 3).exp();
         }
         let value = match &rate {
             Some(rate) => (value - times(&key.transpose(2, 3), &state)) * at(rate),
             None => value,
         };
-        state = state + key * value;
+        state += key * value;
         let share = query_heads / key_heads;
         let seen = if share == 1 { state.clone() } else { state.repeat_interleave(1, share) };
         outputs.push(times(&at(&q), &seen) * scale);

@@ -11,17 +11,15 @@ use crate::onnx::trouble::{unsupported, wrong};
 
 fn constant(call: &Call<'_>) -> Outcome {
     let floats = |values: &[f64], shape| Numbers::new(Elem::F32, shape, Data::Real(values.to_vec()));
-    for (name, attribute) in &call.node.attributes {
-        return match (name.as_str(), attribute) {
-            ("value", Attribute::Numbers(numbers)) => Ok(vec![Value::Known(numbers.clone())]),
-            ("value_int", Attribute::Int(value)) => known(Numbers::new(Elem::I64, vec![], Data::Whole(vec![*value]))),
-            ("value_ints", Attribute::Ints(values)) => known(Numbers::vector(values.clone())),
-            ("value_float", Attribute::Float(value)) => known(floats(&[*value], vec![])),
-            ("value_floats", Attribute::Floats(values)) => known(floats(values, vec![values.len()])),
-            (name, _) => unsupported(format!("a constant by `{name}`")),
-        };
+    let Some((name, attribute)) = call.node.attributes.first_key_value() else { return wrong("it has no value") };
+    match (name.as_str(), attribute) {
+        ("value", Attribute::Numbers(numbers)) => Ok(vec![Value::Known(numbers.clone())]),
+        ("value_int", Attribute::Int(value)) => known(Numbers::new(Elem::I64, vec![], Data::Whole(vec![*value]))),
+        ("value_ints", Attribute::Ints(values)) => known(Numbers::vector(values.clone())),
+        ("value_float", Attribute::Float(value)) => known(floats(&[*value], vec![])),
+        ("value_floats", Attribute::Floats(values)) => known(floats(values, vec![values.len()])),
+        (name, _) => unsupported(format!("a constant by `{name}`")),
     }
-    wrong("it has no value")
 }
 
 /// Numbers as known ones where they are few, else as a tensor.

@@ -37,8 +37,8 @@ fn transformed(call: &Call<'_>, x: &Tensor, lines: usize, inverse: bool) -> Resu
     let (mut a, mut b) = (times(&real, &cos), times(&real, &sin) * turn);
     if parts == 2 {
         let imaginary = part(1);
-        a = a - times(&imaginary, &sin) * turn;
-        b = b + times(&imaginary, &cos);
+        a -= times(&imaginary, &sin) * turn;
+        b += times(&imaginary, &cos);
     }
     let scale = if inverse { 1.0 / length as f64 } else { 1.0 };
     Ok(Tensor::stack(&[&(a * scale), &(b * scale)], 2))

@@ -90,7 +90,7 @@ fn linear(call: &Call<'_>, batch: usize) -> Result<(Tensor, usize), Trouble> {
         let groups = count(shared)?;
         let each = count_rows / groups.max(1);
         let first = call.device.arange(groups, DType::I32).repeat_interleave(0, each) * inner;
-        place = place + first;
+        place += first;
     }
     Ok((place, batch + length))
 }

@@ -226,7 +226,7 @@ fn mean(call: &Call<'_>) -> Outcome {
     let (elem, count) = (call.elem(0)?, call.inputs.len());
     let mut sum = call.tensor(0)?;
     for i in 1..count {
-        sum = sum + call.tensor(i)?;
+        sum += call.tensor(i)?;
     }
     one(sum / (count as f64), elem)
 }

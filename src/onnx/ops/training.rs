@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 fn each(call: &Call<'_>, moments: usize, update: impl Fn(&Tensor, &Tensor, &[Tensor]) -> Vec<Tensor>) -> Outcome {
     let kinds = 2 + moments;
     let given = call.inputs.len().saturating_sub(2);
-    if given == 0 || given % kinds != 0 {
+    if given == 0 || !given.is_multiple_of(kinds) {
         return wrong(format!("{given} tensors, where there are {kinds} for each parameter"));
     }
     let count = given / kinds;
