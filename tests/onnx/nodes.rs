@@ -183,6 +183,11 @@ KILN_ONNX_TESTS=FOLDER KILN_ONNX_WRITE=1 cargo test --release --features full --
 
 What Kiln has not, it names all at once when the model is read: ops, attributes and element types, with the names of the
 nodes. Cases of an op that it has not are named when the model is recorded.
+
+`kiln::onnx::export` writes what a closure records to a file, in version 21 of ONNX's ops. It records twice, for two batch
+sizes, so that axis 0 of the inputs is free. Pointwise ops, views, reductions, products, convolutions and poolings over two
+axes, normalisations, softmax, picking by an index, and what is made of them can be written; recurrences, sorts, scans and
+draws are refused by name. `scripts/check_onnx.py` holds two networks to `onnx.checker` and onnxruntime.
 ";
 
 #[test]
