@@ -122,6 +122,7 @@ fn main() -> Result<()> {
     let curves = course::curves(&history, title, "loss", &["generator_loss", "critic_loss"]);
     args.keep("gan.svg", curves)?;
     args.finish(json!({ "classes": classes, "certainty": sure, "certainty_of_real": sure_of_real }))?;
+    ensure!(sure_of_real > 0.4 && sure.is_finite(), "the classifier has learnt nothing: {sure_of_real:.2} certain");
     ensure!(args.quick || (classes == 10 && sure > 0.8), "{classes} of ten digits are drawn, {sure:.2} certain");
     Ok(())
 }
