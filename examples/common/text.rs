@@ -45,8 +45,9 @@ impl Source {
 }
 
 fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path)
-        .with_context(|| format!("{}: no text in UTF-8; without --data the program makes one", path.display()))
+    std::fs::read_to_string(path).with_context(|| {
+        format!("{} cannot be read as a text in UTF-8; without --data the program makes one", path.display())
+    })
 }
 
 /// Draws the losses, and leaves the last one in nats a character.
