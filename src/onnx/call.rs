@@ -326,11 +326,11 @@ pub fn places(axes: &[i64], rank: usize) -> Result<Vec<usize>, Trouble> {
     axes.iter().map(|&axis| place(axis, rank)).collect()
 }
 
-/// Sizes: whole numbers from 0 on.
+/// Sizes: whole numbers from 0 on, of 31 bits, so that products of two do not overflow.
 pub fn sizes(values: &[i64], what: &str) -> Result<Vec<usize>, Trouble> {
-    let size = |&value: &i64| match usize::try_from(value) {
-        Ok(size) => Ok(size),
-        Err(_) => wrong(format!("{what} has {value}, which is no size")),
+    let size = |&value: &i64| match usize::try_from(value).ok().filter(|&size| size <= i32::MAX as usize) {
+        Some(size) => Ok(size),
+        None => wrong(format!("{what} has {value}, which is no size")),
     };
     values.iter().map(size).collect()
 }

@@ -101,7 +101,7 @@ fn mel(call: &Call<'_>) -> Outcome {
     let bins: Vec<i64> = (0..bands as usize + 2)
         .map(|i| {
             let hertz = 700.0 * (10f64.powf((i as f64 * step + least) / 2595.0) - 1.0);
-            ((length + 1.0) * hertz / rate).floor() as i64
+            ((length + 1.0) * hertz / rate).floor().clamp(-1e9, 1e9) as i64
         })
         .collect();
     let bands = bands as usize;

@@ -2,7 +2,7 @@
 
 use crate::dtype::DType;
 use crate::onnx::call::{Call, Outcome, Row, Value, known, one, place, places, sizes};
-use crate::onnx::numbers::{Data, Numbers, count, strides};
+use crate::onnx::numbers::{Data, MOST, Numbers, count, strides};
 use crate::onnx::ops::shapes::axes;
 use crate::onnx::trouble::{Trouble, unsupported, wrong};
 use crate::ops::scatter::ScatterReduction;
@@ -41,7 +41,7 @@ fn gather(call: &Call<'_>) -> Outcome {
     let length = shape.get(axis).copied().unwrap_or(0);
     let (front, back) = (shape.get(..axis).unwrap_or_default(), shape.get(axis + 1..).unwrap_or_default());
     let to = [front, &at, back].concat();
-    if let (Value::Known(numbers), Value::Known(index)) = (call.value(0), call.value(1)) {
+    if let (Value::Known(numbers), Value::Known(index), true) = (call.value(0), call.value(1), count(&to)? <= MOST) {
         let (outer, inner) = (count(front)?, count(back)?);
         let mut places = vec![];
         for row in 0..outer {
