@@ -7,7 +7,7 @@ use kiln::prelude::*;
 /// What can be chosen. The same settings give the same losses, in a browser and natively.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// One of [`OPTIMIZERS`].
+    /// `adamw`, `adam`, `sgd` or `lion`.
     pub optimizer: String,
     pub lr: f64,
     pub batch: usize,
@@ -22,8 +22,6 @@ impl Default for Settings {
     }
 }
 
-pub const OPTIMIZERS: [&str; 4] = ["adamw", "adam", "sgd", "lion"];
-
 /// A network of one convolution, with its optimizer.
 pub struct DigitsNet {
     pub params: ParamStore,
@@ -33,7 +31,7 @@ pub struct DigitsNet {
 
 impl DigitsNet {
     /// # Errors
-    /// [`Error::Value`] for an optimizer that is not in the list, or a rate that it does not take.
+    /// [`Error::Value`] for a rate that an optimizer does not take.
     pub fn new(device: &Device, settings: &Settings) -> Result<DigitsNet> {
         let params = ParamStore::new(device, settings.seed);
         let filters = settings.filters.clamp(1, 256);
@@ -47,6 +45,7 @@ impl DigitsNet {
             "adam" => Box::new(Adam::new(&params, AdamConfig::default())),
             "sgd" => Box::new(Sgd::new(&params, SgdConfig { momentum: 0.9, ..Default::default() })),
             "lion" => Box::new(Lion::new(&params, LionConfig::default())),
+            // Whatever else is asked for.
             _ => Box::new(AdamW::new(&params, AdamWConfig::default())),
         };
         optimizer.set_lr(settings.lr)?;

@@ -7,7 +7,7 @@ use kiln::prelude::*;
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
-use crate::digits_net::{DigitsNet, OPTIMIZERS, Settings, batch_of};
+use crate::digits_net::{DigitsNet, Settings, batch_of};
 
 /// Losses of the first steps with the settings that the page begins with, from a native run.
 const NATIVE: &str = include_str!("../native_losses.json");
@@ -67,7 +67,7 @@ impl Session {
         let info = self.device.info();
         json!({
             "name": info.name, "backend": info.backend, "kind": info.kind, "driver": info.driver,
-            "parameters": self.net.params.count(), "optimizers": OPTIMIZERS,
+            "parameters": self.net.params.count(),
             "train": self.digits.train.len(), "test": self.digits.test.len(),
             "filters": self.settings.filters,
         })
