@@ -46,6 +46,10 @@ impl Gpu {
 
     /// Writes the driver's cache if it has changed; without `now`, not more often than every few seconds.
     pub(super) fn save_pipelines(&self, stored: &mut StoredPipelines, now: bool) {
+        // No browser has one to read; and a scope there would take an error from the next call, which must be told of it.
+        if self.is_browser() {
+            return;
+        }
         let Some(cache) = &stored.cache else { return };
         if !now && stored.saved.is_some_and(|saved| saved.elapsed() < PAUSE) {
             return;

@@ -46,6 +46,16 @@ fn a_fit_is_the_loop_that_one_writes_by_hand() {
 }
 
 #[test]
+fn validation_data_that_a_fit_was_lent_are_at_their_first_batch_behind_it() {
+    let device = Device::cpu();
+    let (train, test) = data();
+    let net = Net::new(&device, 1);
+    let mut lent = test.batches(16);
+    net.trainer().epochs(1).fit(loader(&train), &mut lent, |step, batch| net.step(step, &batch)).unwrap();
+    assert_eq!(lent.map(|batch| batch.len()).sum::<usize>(), 40);
+}
+
+#[test]
 fn a_step_of_several_batches_is_the_step_of_the_whole() {
     let device = Device::cpu();
     let (train, _) = data();

@@ -139,6 +139,7 @@ impl Trainer {
         validation.rewind()?;
         for done in 1..=of {
             if tells && self.stop.load(Ordering::Relaxed) {
+                validation.rewind()?;
                 return Ok(false);
             }
             let Some(batch) = validation.next_batch() else { break };
@@ -151,6 +152,8 @@ impl Trainer {
                 self.emit(Event::ValidationStep { done, of }, None)?;
             }
         }
+        // Whoever has lent it finds it at its first batch, not behind the last.
+        validation.rewind()?;
         Ok(true)
     }
 
