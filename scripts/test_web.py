@@ -209,6 +209,8 @@ def run(browser, address, native, out):
     browser.picture(out / "desktop.png")
     click("start")
     browser.until("!kiln.running")
+    # Judged by the weights that it stopped with.
+    browser.until("kiln.tests.at(-1)?.step === kiln.losses.length", 60)
     accuracy = browser.evaluate("kiln.tests.at(-1).accuracy")
     print(f"test accuracy {accuracy:.3f} after {browser.evaluate('kiln.steps')} steps")
     expect(accuracy > 0.85, "it has not learnt")

@@ -44,7 +44,7 @@ function smooth(values) {
 
 function plot(id, values, points, top, label) {
   const { pen, width, height } = fit($(id));
-  const left = 30, bottom = height - 18;
+  const left = 36, bottom = height - 18;
   const count = Math.max(values.length, 20);
   const x = (step) => left + (width - left - 6) * (step / (count - 1));
   const y = (value) => bottom - (bottom - 8) * Math.min(1, Math.max(0, value / top));

@@ -28,6 +28,8 @@ fn build(wasm: &Path, folder: &Path) -> Result<()> {
         .input_path(wasm)
         .web(true)?
         .typescript(false)
+        .remove_name_section(true)
+        .remove_producers_section(true)
         .out_name("kiln_web")
         .generate(folder)
         .with_context(|| format!("the glue of {}", wasm.display()))?;
