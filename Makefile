@@ -36,5 +36,5 @@ web:
 # Trains in the page with headless Chromium, and compares its losses with those of a native run on the best device.
 test-web:
 	scripts/build-web.sh target/web
-	cargo run --release --features full --example browser_losses -- 23 > target/web-losses.json
+	cargo run --profile $(PROFILE) --features full --example browser_losses -- 23 > target/web-losses.json
 	scripts/test_web.py target/web target/web-losses.json target/web-pictures

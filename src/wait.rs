@@ -370,7 +370,11 @@ mod tests {
         assert_eq!(both.unwrap(), (Arc::new(vec![1]), Arc::new(vec![2]), Arc::new(vec![1])));
         assert_eq!((begun.get(), passes.get()), (2, 3));
         let (begun, passes) = (Cell::new(0), Cell::new(0));
-        let own = block_on("a", "b", unblocked(|| Ok(passes.set(passes.get() + slow(1, &begun)?.len()))));
+        let once = unblocked(|| {
+            passes.set(passes.get() + slow(1, &begun)?.len());
+            Ok(())
+        });
+        let own = block_on("a", "b", once);
         assert_eq!((own.is_ok(), begun.get(), passes.get()), (true, 1, 1), "a thread that may sit makes one pass");
     }
 

@@ -81,7 +81,7 @@ function plot(id, values, points, top, label) {
   pen.fillStyle = colour("--test");
   for (const [step, value] of points) {
     pen.beginPath();
-    pen.arc(x(step - 1), y(value), 3.5, 0, 7);
+    pen.arc(x(Math.max(0, step - 1)), y(value), 3.5, 0, 7);
     pen.fill();
   }
 }
