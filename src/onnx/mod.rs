@@ -5,7 +5,7 @@
 //!
 //! let device = Device::best()?;
 //! let model = kiln::onnx::load("resnet.onnx", &device)?;
-//! let adamw = AdamW::new(model.params(), AdamWConfig::default());
+//! let mut adamw = AdamW::new(model.params(), AdamWConfig::default());
 //! # let (images, labels) = (device.zeros(&[1, 3, 32, 32]), device.labels(&[0]));
 //! let logits = &model.forward(&[images], Mode::Train)[0];
 //! adamw.step(&logits.cross_entropy(&labels))?;

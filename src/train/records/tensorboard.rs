@@ -56,7 +56,7 @@ impl TensorBoard {
     /// A number at a step. It is stored as f32, as TensorBoard has it; NaN and infinities too.
     ///
     /// # Errors
-    /// [`Error::Io`], as all methods here; nothing is written then, and a later call tries again.
+    /// [`Error::Io`](crate::Error::Io), as all methods here; nothing is written then, and a later call tries again.
     pub fn scalar(&mut self, tag: &str, step: u64, value: f64) -> Result<()> {
         self.value(step, Message::new().bytes(1, tag).float(2, value as f32))
     }

@@ -25,8 +25,8 @@ impl Trainer {
     /// them, without `val_`, and are in no history; callbacks are told of [`Event::Measure`] and [`Event::Figures`] alone.
     ///
     /// # Errors
-    /// [`Error::Value`] if there is no batch; else what the closure returns, what loading a batch met, and whatever the
-    /// device refuses.
+    /// [`Error::Value`](crate::Error::Value) if there is no batch; else what the closure returns, what loading a batch
+    /// met, and whatever the device refuses.
     pub fn evaluate<B, V, F>(&mut self, data: V, step: F) -> Result<(Record, Figures)>
     where
         V: Validation<B>,
