@@ -243,11 +243,16 @@ impl<'a> Writer<'a> {
                 let values = Tensor::from_node(node.clone()).to_array()?.data;
                 if node.meta.shape != other.meta.shape {
                     self.missing.push("a constant whose size depends on the batch".into());
+                } else if !same(&values, &Tensor::from_node(other.clone()).to_array()?.data) {
+                    self.missing.push("a constant whose values depend on the batch".into());
                 }
                 let name = self.constant(node.meta.dtype, &node.meta.shape, &values);
                 self.names.insert((node.id, 0), name);
             }
-            Source::Operand { value, .. } => {
+            Source::Operand { value, words } => {
+                if matches!(&other.source, Source::Operand { words: again, .. } if again != words) {
+                    self.missing.push("a number that depends on the batch".into());
+                }
                 let name = self.constant(node.meta.dtype, &[], value.get(..1).unwrap_or_default());
                 self.names.insert((node.id, 0), name);
             }
@@ -395,4 +400,9 @@ fn named(said: &[String], kind: &str, number: usize, count: usize) -> String {
         None if count == 1 => kind.into(),
         None => format!("{kind}_{number}"),
     }
+}
+
+/// Equal to the bit: what is not a number is equal to itself here.
+fn same(a: &[f64], b: &[f64]) -> bool {
+    a.iter().map(|value| value.to_bits()).eq(b.iter().map(|value| value.to_bits()))
 }

@@ -14,6 +14,8 @@ use super::trouble::{Trouble, unsupported, wrong};
 
 /// Deepest nesting of graphs.
 const DEPTH: usize = 16;
+/// What gives a name that a file has numbers for.
+const STORED: &str = "a stored tensor";
 
 /// What building a program needs to know, and what it finds to be missing.
 pub struct Builder<'a> {
@@ -71,18 +73,19 @@ impl Builder<'_> {
                 }
                 Err(trouble) => self.note("the graph", trouble),
             }
-            if given.insert(slot, "a stored tensor".into()).is_some() {
+            if given.insert(slot, STORED.into()).is_some() {
                 self.wrong.push(format!("two stored tensors are called `{}`", tensor.name));
             }
         }
         for sparse in &graph.sparse_initializer {
             let name = sparse.values.as_ref().map_or("", |values| &values.name);
+            given.insert(places.add(name), STORED.into());
             self.missing.push(format!("the stored tensor `{name}` is sparse"));
         }
         for value in &graph.input {
             let slot = places.add(&value.name);
             // Old files list stored tensors among the inputs.
-            if program.constants.contains_key(&slot) {
+            if given.get(&slot).is_some_and(|by| by == STORED) {
                 continue;
             }
             if given.insert(slot, "an input".into()).is_some() {

@@ -100,11 +100,12 @@ fn listed(entries: &[String]) -> String {
         _ => {
             let mut lines: Vec<&str> = vec![];
             for entry in entries {
-                if !lines.contains(&entry.as_str()) && lines.len() < MOST {
+                if !lines.contains(&entry.as_str()) {
                     lines.push(entry);
                 }
             }
-            let rest = entries.len().saturating_sub(MOST);
+            let rest = lines.len().saturating_sub(MOST);
+            lines.truncate(MOST);
             let more = if rest > 0 { format!("\n  and {rest} more") } else { String::new() };
             format!("\n  {}{more}\n", lines.join("\n  "))
         }

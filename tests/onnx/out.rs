@@ -52,6 +52,19 @@ fn a_convolutional_network_comes_back() {
 }
 
 #[test]
+fn what_depends_on_the_size_of_the_batch_is_named() {
+    let device = Device::cpu();
+    let refused = |net: &dyn Fn(&Tensor) -> Tensor| {
+        let bytes = export_bytes(|x| vec![net(&x[0])], &[device.zeros(&[2, 3])], &ExportOptions::default());
+        bytes.map(|_| ()).unwrap_err().to_string()
+    };
+    let rows = |x: &Tensor| x.shape().unwrap()[0];
+    assert!(refused(&|x| x * (1.0 / rows(x) as f64)).contains("a number that depends on the batch"));
+    let filled = |x: &Tensor| x + device.tensor(&[rows(x) as f32; 3], &[3]);
+    assert!(refused(&filled).contains("a constant whose values depend on the batch"));
+}
+
+#[test]
 fn a_transformer_comes_back() {
     let device = Device::cpu();
     let params = ParamStore::new(&device, 3);

@@ -124,6 +124,40 @@ fn absurd_sizes_are_refused_while_recording() {
 }
 
 #[test]
+fn sizes_within_a_node_that_are_absurd_are_refused_before_anything_is_set_aside() {
+    let device = Device::cpu();
+    let error = |node: Vec<u8>, stored: &[Vec<u8>], input: &[i64]| {
+        let file = graph(&[node], stored, &[port("x", input)], &[port("y", &[])]);
+        let model = kiln::onnx::load_bytes(&model(&file, 21), &device).unwrap();
+        let shape: Vec<usize> = input.iter().map(|&length| length as usize).collect();
+        model.forward(&[device.zeros(&shape)], Mode::Eval)[0].error().expect("a refusal").to_string()
+    };
+    let sides = [tensor("s", &[3], &[1.0; 3]), tensor("b", &[3], &[0.0; 3])];
+    let groups = node("GroupNormalization", &["x", "s", "b"], &["y"], &[int("num_groups", 3)]);
+    assert!(error(groups, &sides, &[3]).contains("groups of"));
+    let region = [tensor("r", &[1, 4], &[0.0, 0.0, 2.0, 2.0]), wholes("i", &[0])];
+    let many = [int("output_height", 1 << 62), int("output_width", 1), int("sampling_ratio", 4)];
+    assert!(error(node("RoiAlign", &["x", "r", "i"], &["y"], &many), &region, &[1, 1, 4, 4]).contains("a region of"));
+    let mel = ["a", "b", "c", "d", "e"];
+    let numbers = [65_536, 1 << 20, 16_000, 0, 8_000];
+    let stored: Vec<Vec<u8>> = mel.iter().zip(numbers).map(|(name, value)| wholes(name, &[value])).collect();
+    let file = graph(&[node("MelWeightMatrix", &mel, &["y"], &[])], &stored, &[], &[port("y", &[])]);
+    let model = kiln::onnx::load_bytes(&model(&file, 21), &device).unwrap();
+    assert!(model.forward(&[], Mode::Eval)[0].error().is_some());
+}
+
+#[test]
+fn a_stored_tensor_that_kiln_has_not_is_named_even_where_it_is_listed_among_the_inputs() {
+    let float8 = [number(1, 2), number(2, 17), bytes(8, "q"), bytes(9, [0u8; 2])].concat();
+    let cast = node("Cast", &["q"], &["y"], &[int("to", 1)]);
+    let listed = graph(std::slice::from_ref(&cast), &[float8], &[port("q", &[2])], &[port("y", &[2])]);
+    assert!(missing(&listed).contains("float8"));
+    let sparse = bytes(15, bytes(1, tensor("q", &[2], &[1.0, 2.0])));
+    let graph = [graph(&[cast], &[], &[], &[port("y", &[2])]), sparse].concat();
+    assert!(missing(&graph).contains("`q` is sparse"));
+}
+
+#[test]
 fn inputs_that_do_not_fit_are_named() {
     let model = load(&simple(&[node("Neg", &["x"], &["y"], &[])], &[])).unwrap();
     let device = model.params().device();

@@ -105,6 +105,9 @@ fn mel(call: &Call<'_>) -> Outcome {
         })
         .collect();
     let bands = bands as usize;
+    if count(&[lines, bands])? > MOST {
+        return wrong(format!("{bands} bands of {lines} lines"));
+    }
     let mut weights = vec![0.0; count(&[lines, bands])?];
     for band in 0..bands {
         let &[left, centre, right] = bins.get(band..band + 3).unwrap_or_default() else { continue };

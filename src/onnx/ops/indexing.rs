@@ -18,10 +18,14 @@ pub fn index(call: &Call<'_>, i: usize, length: usize) -> Result<Tensor, Trouble
             _ => index,
         });
     };
-    let from_front: Vec<i64> =
-        numbers.wholes()?.iter().map(|&at| if at < 0 { at + length as i64 } else { at }).collect();
+    let wholes = numbers.wholes()?;
+    let from_front: Vec<i64> = wholes.iter().map(|&at| if at < 0 { at + length as i64 } else { at }).collect();
     if let Some(at) = from_front.iter().find(|&&at| at < 0 || at >= length as i64) {
         return wrong(format!("index {at} leaves an axis of {length} elements"));
+    }
+    // Uploaded once, not in each pass.
+    if from_front == wholes {
+        return numbers.tensor(call.device);
     }
     Numbers::new(numbers.elem, numbers.shape.clone(), Data::Whole(from_front)).tensor(call.device)
 }
@@ -43,9 +47,9 @@ fn gather(call: &Call<'_>) -> Outcome {
     let to = [front, &at, back].concat();
     if let (Value::Known(numbers), Value::Known(index), true) = (call.value(0), call.value(1), count(&to)? <= MOST) {
         let (outer, inner) = (count(front)?, count(back)?);
-        let mut places = vec![];
+        let (mut places, wholes) = (vec![], index.wholes()?);
         for row in 0..outer {
-            for &at in &index.wholes()? {
+            for &at in &wholes {
                 let at = place(at, length)?;
                 let first = (row * length + at) * inner;
                 places.extend(first..first + inner);
@@ -161,7 +165,9 @@ fn slice(call: &Call<'_>) -> Outcome {
     if ends.len() != starts.len() || named.len() != starts.len() || steps.len() != starts.len() {
         return wrong("starts, ends, axes and steps are of different lengths");
     }
-    if let Value::Known(numbers) = call.value(0) {
+    if let Value::Known(numbers) = call.value(0)
+        && numbers.len() <= MOST
+    {
         let mut rule: Vec<(i64, i64)> = vec![(0, 1); rank];
         let mut to = shape.clone();
         for (((&start, &end), &axis), &step) in starts.iter().zip(&ends).zip(&named).zip(&steps) {

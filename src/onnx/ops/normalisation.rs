@@ -88,7 +88,7 @@ fn group(call: &Call<'_>, groups: usize) -> Outcome {
     let (x, shape, elem) = (call.tensor(0)?, call.shape(0)?, call.elem(0)?);
     let epsilon = call.float("epsilon", 1e-5)?;
     let deep = shape.get(1).copied().unwrap_or(0);
-    if groups == 0 || deep % groups != 0 {
+    if groups == 0 || deep == 0 || deep % groups != 0 {
         return wrong(format!("{groups} groups of {deep} channels"));
     }
     let y = x.cast(DType::F32).group_norm(groups, None, None, epsilon);

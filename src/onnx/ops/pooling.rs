@@ -40,6 +40,10 @@ fn unfolded(x: &Tensor, shape: &[usize], windows: &Windows, edge: f64) -> Result
         _ => of::<3>(&padded, windows),
     };
     let (batch, channels) = (shape.first().copied().unwrap_or(1), shape.get(1).copied().unwrap_or(1));
+    // Refused here, before anything is set aside for windows that there cannot be.
+    if let Some(error) = columns.error() {
+        return Err(error.clone().into());
+    }
     Ok(columns.reshape(&[batch, channels, count(&windows.kernel)?, count(&windows.output)?]))
 }
 
@@ -89,6 +93,7 @@ fn average(call: &Call<'_>) -> Outcome {
         };
         return one(y.cast(elem.dtype()), elem);
     }
+    let sum = unfolded(&x, &shape, &windows, 0.0)?.sum(2);
     // What a window divides by: its elements that are of the image, or of the pads too, but never those behind them.
     let counted = |axis: usize| -> Vec<f64> {
         let length = shape.get(axis + 2).copied().unwrap_or(0);
@@ -108,7 +113,6 @@ fn average(call: &Call<'_>) -> Outcome {
         let along = counted(axis);
         counts = counts.iter().flat_map(|count| along.iter().map(move |more| count * more)).collect();
     }
-    let sum = unfolded(&x, &shape, &windows, 0.0)?.sum(2);
     let counts = Numbers::new(Elem::F32, vec![1, 1, counts.len()], Data::Real(counts)).tensor(call.device)?;
     one((sum / counts).reshape(&result_shape(&shape, &windows)).cast(elem.dtype()), elem)
 }
@@ -151,13 +155,11 @@ fn max(call: &Call<'_>) -> Outcome {
         }
         stride = stride.saturating_mul(size.get(axis).copied().unwrap_or(1));
     }
-    let taps = Numbers::vector((0..(count(&windows.kernel)? * count(&windows.output)?) as i64).collect());
     let grid: Vec<usize> = windows.kernel.iter().chain(&windows.output).copied().collect();
     let axes = size.len();
-    let all = taps.reshaped(grid.clone())?;
     let mut places = vec![];
     let mut index = vec![0usize; grid.len()];
-    for _ in 0..all.len() {
+    for _ in 0..count(&grid)? {
         let at = |axis: usize| {
             let tap = index.get(axis).copied().unwrap_or(0) * windows.dilation.get(axis).copied().unwrap_or(1);
             let window = index.get(axis + axes).copied().unwrap_or(0) * windows.stride.get(axis).copied().unwrap_or(1);

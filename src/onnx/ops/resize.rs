@@ -103,7 +103,8 @@ impl Rule {
 /// Axis `axis` of `x` in another length.
 fn along(call: &Call<'_>, x: &Tensor, axis: usize, line: &Line, rule: &Rule) -> Result<Tensor, Trouble> {
     let shape = x.shape()?.to_vec();
-    if line.output > 1 << 16 || line.input > 1 << 16 {
+    let weights = if rule.mode == "nearest" { 0 } else { line.output.saturating_mul(line.input) };
+    if line.output > 1 << 16 || line.input > 1 << 16 || weights > 1 << 26 {
         return unsupported(format!("an axis of {} elements in {}", line.input, line.output));
     }
     if rule.mode == "nearest" {

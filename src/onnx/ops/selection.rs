@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::dtype::DType;
 use crate::onnx::call::{Call, Outcome, Row, Value, known, sizes};
 use crate::onnx::elem::Elem;
-use crate::onnx::numbers::{Data, Numbers, count, strides};
+use crate::onnx::numbers::{Data, MOST, Numbers, count, strides};
 use crate::onnx::trouble::wrong;
 
 fn top_k(call: &Call<'_>) -> Outcome {
@@ -199,7 +199,11 @@ fn tf_idf(call: &Call<'_>) -> Outcome {
     }
     let width = columns.iter().max().map_or(0, |most| most + 1);
     let (values, mode) = (numbers.wholes()?, call.text("mode", "TF")?);
-    let mut counts = vec![0f64; count(&[rows.unwrap_or(1), width])?];
+    let elements = count(&[rows.unwrap_or(1), width])?;
+    if elements > MOST {
+        return wrong(format!("{width} columns"));
+    }
+    let mut counts = vec![0f64; elements];
     for row in 0..rows.unwrap_or(1) {
         let line = values.get(row * length..(row + 1) * length).unwrap_or_default();
         for gram in shortest.max(1)..=longest.min(length as i64) {

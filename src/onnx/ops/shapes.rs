@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::onnx::call::{Call, Outcome, Row, Value, known, one, place, places, sizes};
-use crate::onnx::numbers::{Numbers, count, strides};
+use crate::onnx::numbers::{MOST, Numbers, count, strides};
 use crate::onnx::trouble::{Trouble, unsupported, wrong};
 use crate::tensor::Tensor;
 
@@ -122,7 +122,7 @@ fn transpose(call: &Call<'_>) -> Outcome {
         return wrong(format!("perm {order:?} is no order of {rank} axes"));
     }
     match call.value(0) {
-        Value::Known(numbers) => {
+        Value::Known(numbers) if numbers.len() <= MOST => {
             let from = strides(&shape);
             let lengths = order.iter().filter_map(|&axis| shape.get(axis).copied()).collect();
             let along: Vec<usize> = order.iter().filter_map(|&axis| from.get(axis).copied()).collect();
@@ -176,7 +176,7 @@ fn concat(call: &Call<'_>) -> Outcome {
             _ => None,
         })
         .collect();
-    if let Some(parts) = parts {
+    if let Some(parts) = parts.filter(|parts| parts.iter().map(|part| part.len()).sum::<usize>() <= MOST) {
         return known(joined(&parts, axis)?);
     }
     let mut tensors = vec![];

@@ -3,7 +3,7 @@
 use crate::dtype::DType;
 use crate::onnx::call::{Call, Outcome, Row, one, sizes};
 use crate::onnx::elem::Elem;
-use crate::onnx::numbers::{Data, Numbers};
+use crate::onnx::numbers::{Data, MOST, Numbers};
 use crate::onnx::ops::linear::times;
 use crate::onnx::trouble::{Trouble, unsupported, wrong};
 use crate::ops::spatial::{GridSampleOptions, SampleMode, SamplePadding};
@@ -90,7 +90,10 @@ fn roi_align(call: &Call<'_>) -> Outcome {
         let each =
             |size: f64, bins: usize| if points > 0 { points } else { (size / bins as f64).ceil().max(1.0) as usize };
         let (across, down) = (each(wide, columns), each(high, rows));
-        if across > 1024 || down > 1024 {
+        // Weights of each point along an axis, and the region that comes out.
+        let weights = |bins: usize, each: usize, length: usize| bins.saturating_mul(each).saturating_mul(length);
+        let along = weights(rows, down, height).max(weights(columns, across, width));
+        if along.max(rows.saturating_mul(columns)) > MOST {
             return unsupported(format!("a region of {wide} by {high} elements"));
         }
         let along_y = Points { bins: rows, each: down, length: height }.of(y0, high);
