@@ -19,7 +19,11 @@ impl Average {
     /// used or while another average is in the parameters' place.
     #[track_caller]
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        wait::instead("Average::save", "Average::save_bytes_async", self.write(Target::File(path.as_ref())))
+        wait::instead(
+            "Average::save",
+            "Average::save_bytes_async",
+            self.write(Target::File(path.as_ref()), Location::caller()),
+        )
     }
 
     /// The bytes of the file that [`Average::save`] would write, without blocking the thread.
@@ -28,21 +32,21 @@ impl Average {
     /// As [`Average::save`], and [`Error::Data`](crate::Error::Data) if steps go on meanwhile.
     #[track_caller]
     pub fn save_bytes_async(&self) -> impl Future<Output = Result<Vec<u8>>> + '_ {
+        let at = Location::caller();
         let whole = move || {
             let mut bytes = vec![];
-            self.write(Target::Memory(&mut bytes)).map(|()| bytes)
+            self.write(Target::Memory(&mut bytes), at).map(|()| bytes)
         };
         wait::consistent(|| self.store().state().version(), whole)
     }
 
-    #[track_caller]
-    fn write(&self, to: Target<'_>) -> Result<()> {
+    fn write(&self, to: Target<'_>, at: &'static Location<'static>) -> Result<()> {
         let store = self.store();
         let _gate = store.state().enter();
         if self.is_in_place() {
             return save_weights(store, to, &[], |_| Ok(true));
         }
-        store.state().check_own("save", Location::caller())?;
+        store.state().check_own("save", at)?;
         let (chunks, averages) = (store.chunks(false)?, self.arenas()?);
         save_weights(store, to, &[], |item| {
             if let Place::Arena(arena, _) = &mut item.place

@@ -46,11 +46,29 @@ fn a_metric_that_is_no_mean_has_its_figure_in_the_history_and_its_parts_in_an_ev
     assert_eq!(history.get("val_f1"), Some(f1));
     assert!(history.get("f1").is_some() && history.get("area").is_some_and(|area| area > 0.5), "{history:?}");
 
-    // A last test says the same, in other batches.
+    // A last test says the same, in other batches; its time is not that of training.
+    let took = trainer.training_time();
     let (record, figures) = trainer.evaluate(test.batches(16), |step, batch| measured(&net, step, &batch)).unwrap();
     assert_eq!((record.get("f1"), figures.matrix()), (Some(f1), Some(&matrix)));
     assert!((record.get("loss").unwrap() - history.get("val_loss").unwrap()).abs() < 1e-6);
     assert_eq!(trainer.history().validations.len(), 2);
+    assert_eq!(trainer.training_time(), took);
+    assert!(!took.is_zero());
+}
+
+#[test]
+fn a_batch_of_a_validation_runs_its_forward_pass_once_whatever_is_made_of_it() {
+    let device = Device::named("vulkan").expect("a Vulkan driver: `make test` installs one");
+    let (train, test) = data();
+    let net = Net::new(&device, 1);
+    let mut trainer = net.trainer().epochs(1);
+    trainer.fit(loader(&train), (), |step, batch| measured(&net, step, &batch)).unwrap();
+    let mut submissions = |size: usize| {
+        let before = device.statistics().runs;
+        trainer.evaluate(test.batches(size), |step, batch| measured(&net, step, &batch)).unwrap();
+        device.statistics().runs - before
+    };
+    assert_eq!(submissions(10) - submissions(40), 3, "one for each of the three further batches");
 }
 
 #[test]

@@ -108,7 +108,7 @@ pub(super) fn add(device: &Device, before: Option<&Held>, batches: u64, more: &T
 
 /// Whole counts.
 pub(super) fn counts_of(low: &[f64], high: &[f64]) -> Vec<u64> {
-    low.iter().zip(high).map(|(&low, &high)| ((high as u64) << 32) + low as u64).collect()
+    low.iter().zip(high).map(|(&low, &high)| ((high as u64) << 32).saturating_add(low as u64)).collect()
 }
 
 /// Sums of all levels; the smallest first.

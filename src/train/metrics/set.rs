@@ -125,10 +125,14 @@ impl Metrics {
         self.entries.iter().flat_map(|entry| entry.totals.all().filter_map(Held::tensor))
     }
 
+    /// What the last batch has made on the device.
+    pub(super) fn last(&self) -> impl Iterator<Item = &Tensor> {
+        self.entries.iter().flat_map(|entry| entry.totals.last()).filter_map(Held::tensor)
+    }
+
     /// Submits what is recorded and has not run, of all metrics together: they share the model's forward pass.
     pub(super) fn submit(&self) -> Result<()> {
-        let last = self.entries.iter().flat_map(|entry| entry.totals.last());
-        let last: Vec<&Tensor> = last.filter_map(Held::tensor).collect();
+        let last: Vec<&Tensor> = self.last().collect();
         last.first().map_or(Ok(()), |first| first.device().eval(&last))
     }
 
@@ -160,8 +164,8 @@ impl Entry {
             self.metric.observe(predictions, targets, kept.as_ref())?;
         let own: Vec<Held> = rows.iter().map(|rows| Held::Device(rows.detach())).collect();
         let after = Accumulated {
-            batches: before.batches + 1,
-            items: before.items + items,
+            batches: before.batches.saturating_add(1),
+            items: before.items.saturating_add(items),
             counts: counts.map(|counts| accumulate::count(device, before.counts.as_ref(), &counts)),
             sums: sums.map(|sums| accumulate::add(device, before.sums.as_ref(), before.batches, &sums)),
             rows: if own.is_empty() { vec![] } else { vec![own] },

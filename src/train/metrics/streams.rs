@@ -75,10 +75,10 @@ impl Streams {
         }
     }
 
-    /// Ends a batch: what no step has computed on the way is queued now. Does not wait.
-    pub fn end_batch(&mut self) -> Result<()> {
+    /// Ends a batch: what it has made, which may still have to be computed.
+    pub fn end_batch(&mut self) -> Vec<Tensor> {
         self.before.clear();
-        self.set.submit()
+        self.set.last().cloned().collect()
     }
 
     /// The figures of all batches since the last reset.

@@ -99,8 +99,15 @@ impl Trainer {
             return Err(self.refuse("the training data have no batch", "pass data"));
         }
         self.settle().await?;
-        let before = self.put_aside(unused_path()).await?;
+        // Aside first: what is recorded in an epoch is not part of what is put back.
         let sums = std::mem::replace(&mut self.sums, Sums::new(self.stores[0].1.device()));
+        let before = match self.put_aside(unused_path()).await {
+            Ok(before) => before,
+            Err(error) => {
+                self.sums = sums;
+                return Err(error);
+            }
+        };
         let result = self.raise_lr(&mut train, range, &mut step).await;
         self.sums = sums;
         // What a diverged step left is of no concern any more.

@@ -73,7 +73,8 @@ impl Trainer {
             let _ = self.emit(Event::Failed(error), None);
         }
         self.place.seconds = self.elapsed().as_secs_f64();
-        (self.started, self.fitted) = (None, now.elapsed());
+        self.started = None;
+        self.fitted += now.elapsed().saturating_sub(self.validating);
         result.map(|()| self.history.clone())
     }
 

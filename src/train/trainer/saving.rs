@@ -22,6 +22,7 @@ use crate::optim::Average;
 use crate::params::ParamStore;
 use crate::train::checkpoint::{Checkpoint, Opened, Part, Parts};
 use crate::train::metrics::{KIND, Streams};
+use crate::wait;
 
 /// The value that has what a trainer knows besides weights.
 const TRAINER: &str = "trainer";
@@ -180,7 +181,7 @@ impl Trainer {
         if !self.begun {
             return Err(self.refuse("there is no run to save yet", "save after a fit"));
         }
-        pollster::block_on(async {
+        wait::block_on("Trainer::save", "Parts::save_bytes_async", async {
             self.settle().await?;
             self.write_to(path.into()).await
         })

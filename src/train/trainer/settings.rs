@@ -141,7 +141,7 @@ pub struct Trainer {
     /// What must be the same when the run goes on.
     pub(super) identity: Map<String, Value>,
     pub(super) started: Option<Instant>,
-    /// Time that the last fit took, and that of its validations.
+    /// Time that fits took without validations, and that of the validations of the present one.
     pub(super) fitted: Duration,
     pub(super) validating: Duration,
     pub(super) validated: Option<Instant>,
@@ -433,9 +433,9 @@ impl Trainer {
         self.items
     }
 
-    /// Time that the last fit took without its validations.
+    /// Time that the fits of this trainer took without their validations.
     pub fn training_time(&self) -> Duration {
-        self.fitted.saturating_sub(self.validating)
+        self.fitted
     }
 
     /// An optimizer by name; `model` is the one without a name of its own. It is not there while a checkpoint is written.

@@ -158,9 +158,10 @@ impl Sums {
     /// Ends a batch: what no step has computed on the way is queued now. Does not wait.
     pub fn end_batch(&mut self) -> Result<()> {
         self.before.clear();
-        self.streams.end_batch()?;
-        let sums: Vec<Tensor> = self.open.values().map(|open| open.state.get()).collect();
-        self.device.eval(&sums.iter().collect::<Vec<_>>())
+        // Together: what metrics, losses and means are made of, the forward pass first of all, runs once.
+        let mut made = self.streams.end_batch();
+        made.extend(self.open.values().map(|open| open.state.get()));
+        self.device.eval(&made.iter().collect::<Vec<_>>())
     }
 
     /// Ends a stretch.
