@@ -13,7 +13,7 @@ if ! ls "$libraries"/libstd-*.rlib >/dev/null 2>&1; then
   exit 1
 fi
 
-export CARGO_TARGET_DIR=${KILN_WEB_TARGET:-$PWD/target-web}
+export CARGO_TARGET_DIR=$PWD/target-web
 cargo build --package kiln-web --profile web --target wasm32-unknown-unknown
 cargo build --package kiln-web-tool
 "$CARGO_TARGET_DIR/debug/kiln-web-tool" build "$CARGO_TARGET_DIR/wasm32-unknown-unknown/web/kiln_web.wasm" "$out"

@@ -1,9 +1,10 @@
 //! Waiting for what is under way: one mechanism with two ends.
 //!
 //! Everything that waits says so in one place, [`wait`]: what it waits for, how that is begun, how a thread can sit it out,
-//! and how it is taken when it is there. Called as usual, the thread sits it out. Within [`unblocked`] nothing sits:
-//! what is not there yet is begun, the call ends early, and is made again once that has arrived. So a call that only reads
-//! has its form for browsers, where nobody may sit and wait, without being written twice.
+//! and how it is taken when it is there. Called as usual, the thread sits it out. Within [`unblocked`] nothing sits, but
+//! natively for room for what is submitted: what is not there yet is begun, the call ends early, and is made again once
+//! that has arrived. So a call that only reads has its form for browsers, where nobody may sit and wait, without being
+//! written twice.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -234,6 +235,7 @@ pub(crate) fn instead<T>(call: &'static str, instead: &'static str, result: Resu
 ///
 /// `body` is called again whenever something that it waits for has arrived, from its beginning, until nothing is missing.
 /// So it should read, not change: its reads are then those of its last pass, and what it has read before is not read anew.
+/// Record what it reads outside of it: a tensor that `body` itself makes is another one in each pass, and never arrives.
 ///
 /// ```
 /// # use kiln::prelude::*;

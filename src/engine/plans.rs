@@ -84,6 +84,8 @@ impl Engine {
         numbers: &[u32],
         status: Option<&ArenaRef>,
     ) -> Result<Ran> {
+        // What an earlier call was refused late is told as it is, not taken for want of room here.
+        gpu.check()?;
         self.words.push(u64::from(self.unfused));
         if gpu.take_stale() {
             self.forget_plans();
@@ -277,6 +279,7 @@ impl Engine {
 
 /// Runs `body`, which makes buffers on `gpu`; where memory does not suffice, once more without what runs have left.
 pub fn with_room<T>(gpu: &Gpu, engine: &Mutex<Engine>, body: impl Fn() -> Result<T>) -> Result<T> {
+    gpu.check()?;
     let result = body();
     // Within a run its own second try will do.
     if !is_refused(&result) || RUNNING.get() {

@@ -213,10 +213,11 @@ impl Gpu {
             lock(&reason).get_or_insert(format!("{why:?}: {message}"));
             flag.store(true, std::sync::atomic::Ordering::Release);
         });
-        // Errors outside a scope would end the process by default; the next checked call reports what they break.
         let browser = cfg!(target_family = "wasm") || faults.contains(&"browser");
         let late = Arc::new(Mutex::new(None));
         let first = late.clone();
+        // Errors outside a scope would end the process by default; the next checked call reports what they break. In a
+        // browser it has the first of them.
         device.on_uncaptured_error(Arc::new(move |error| {
             lock(&first).get_or_insert(error);
         }));

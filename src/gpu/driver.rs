@@ -42,7 +42,7 @@ pub(crate) struct Inner {
     pub(super) late: Arc<Mutex<Option<wgpu::Error>>>,
     /// A kernel that was refused late, with the error.
     pub(super) late_kernel: Mutex<Option<Error>>,
-    /// True if plans hold kernels that were refused late.
+    /// True if plans hold kernels or buffers that were refused late.
     pub(super) stale: AtomicBool,
     /// Buffers, bind groups and pipelines made so far.
     pub(super) made: [AtomicU64; 3],
@@ -329,7 +329,11 @@ impl Gpu {
         let (kernel, other) = (lock(&self.0.late_kernel).take(), lock(&self.0.late).take());
         match (kernel, other) {
             (Some(error), _) => Err(error),
-            (None, Some(error)) => Err(self.translated("an earlier call", error)),
+            (None, Some(error)) => {
+                // Plans may hold buffers that there are not.
+                self.0.stale.store(true, Ordering::Release);
+                Err(self.translated("an earlier call", error))
+            }
             (None, None) => Ok(()),
         }
     }
@@ -340,7 +344,7 @@ impl Gpu {
         self.0.stale.store(true, Ordering::Release);
     }
 
-    /// True, once, if plans hold kernels that were refused late.
+    /// True, once, if plans hold kernels or buffers that were refused late.
     pub fn take_stale(&self) -> bool {
         self.0.stale.load(Ordering::Relaxed) && self.0.stale.swap(false, Ordering::AcqRel)
     }

@@ -157,7 +157,7 @@ impl Gpu {
         match wait::wait(key, || self.begin_read(buffer, offset, bytes)) {
             Err(Error::OutOfMemory { .. }) if bytes > SLOT => {
                 let half = (bytes / 2).next_multiple_of(16);
-                let mut data = self.read(buffer, offset, half)?.to_vec();
+                let mut data = Arc::unwrap_or_clone(self.read(buffer, offset, half)?);
                 data.extend_from_slice(&self.read(buffer, offset + half, bytes - half)?);
                 Ok(Arc::new(data))
             }

@@ -110,16 +110,17 @@ function filters() {
   const columns = Math.ceil(count / rows);
   const side = Math.max(3, Math.min((width - 4 * columns) / columns, height / rows - 4));
   const most = Math.max(...values.map(Math.abs), 1e-6);
+  const [more, less, edge] = ["--fire", "--test", "--line"].map(colour);
   for (let i = 0; i < count; i++) {
     const x = (i % columns) * (side + 4), y = Math.floor(i / columns) * (side + 4);
     for (let k = 0; k < 9; k++) {
       const share = values[9 * i + k] / most;
-      pen.fillStyle = colour(share > 0 ? "--fire" : "--test");
+      pen.fillStyle = share > 0 ? more : less;
       pen.globalAlpha = Math.abs(share);
       pen.fillRect(x + (side / 3) * (k % 3), y + (side / 3) * Math.floor(k / 3), side / 3, side / 3);
     }
     pen.globalAlpha = 1;
-    pen.strokeStyle = colour("--line");
+    pen.strokeStyle = edge;
     pen.strokeRect(x + 0.5, y + 0.5, side - 1, side - 1);
   }
 }
@@ -279,7 +280,7 @@ const hear = {
       state.accuracies.push(accuracy);
       state.rates.push([state.reported, images]);
     }
-    Object.assign(state, { steps: report.steps, epoch: report.epoch, memory: report.memory, plans: report.plans });
+    Object.assign(state, { steps: report.steps, epoch: report.epoch, memory: report.memory });
     state.rates = state.rates.filter(([time]) => time > state.reported - 3000);
     const last = (list) => smooth(list.slice(-60)).at(-1);
     $("loss").textContent = number(last(state.losses), 3);

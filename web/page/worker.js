@@ -25,15 +25,15 @@ const breathe = () => new Promise((done) => { resume = done; channel.port2.postM
 let batch = { known: [], began: 0, busy: 0, steps: 0 };
 let shown = { answer: 0, filters: 0, epoch: -1 };
 
-// Some steps, until it is time to tell the page.
-async function advance(count) {
+// A step; tells the page of all steps when it is time to.
+async function advance() {
   const began = performance.now();
-  const report = JSON.parse(await session.step(count));
+  const report = JSON.parse(await session.step());
   batch.busy += performance.now() - began;
-  batch.steps += count;
+  batch.steps += 1;
   batch.known.push(...report.known);
   const now = performance.now();
-  if (now - batch.began > 60 || count !== 1) {
+  if (now - batch.began > 60) {
     tell("progress", { report: { ...report, known: batch.known }, milliseconds: batch.busy / batch.steps, difference: session.difference() });
     batch = { known: [], began: now, busy: 0, steps: 0 };
   }
@@ -83,9 +83,9 @@ const actions = {
     tell("running", { running });
     if (report.steps > 0) await evaluate();
   },
-  async step() { await advance(1); await actions.pause(); },
+  async step() { await advance(); await actions.pause(); },
   async restart({ settings }) { session.restart(settings); await show(); tell("restarted", {}); },
-  async rate({ lr }) { session.set_rate(lr); },
+  async rate({ lr }) { session?.set_rate(lr); },
   async draw({ image }) {
     pixels = image;
     fresh = true;
@@ -97,7 +97,7 @@ const actions = {
   },
   async save() { tell("saved", { bytes: await session.save() }); },
   async load({ bytes }) { session.load(bytes); await show(); await evaluate(); },
-  async lose() { session.lose(); await advance(1); },
+  async lose() { session.lose(); await advance(); },
 };
 
 for (;;) {
@@ -107,7 +107,7 @@ for (;;) {
       await actions[request.kind](request);
     }
     if (running && session) {
-      await advance(1);
+      await advance();
       await breathe();
     } else {
       await new Promise((done) => { wake = done; if (requests.length > 0) done(); });

@@ -11,6 +11,8 @@ use crate::digits_net::{DigitsNet, Settings, batch_of};
 
 /// Losses of the first steps with the settings that the page begins with, from a native run.
 const NATIVE: &str = include_str!("../native_losses.json");
+/// Losses that are kept to be compared with those.
+const COMPARED: usize = 20;
 /// Steps whose losses are on their way.
 const UNDER_WAY: usize = 2;
 
@@ -31,6 +33,8 @@ pub struct Session {
     steps: u64,
     coming: VecDeque<Coming>,
     losses: Vec<f64>,
+    /// Weights of a file were taken: the losses are not those of a run from the beginning.
+    loaded: bool,
 }
 
 type Result<T, E = JsError> = std::result::Result<T, E>;
@@ -51,14 +55,14 @@ impl Session {
         let (settings, digits) = (settings_of(&settings), kiln::data::digits());
         let net = DigitsNet::new(&device, &settings).map_err(failed)?;
         let (coming, losses) = (VecDeque::new(), vec![]);
-        Ok(Session { device, settings, digits, net, steps: 0, coming, losses })
+        Ok(Session { device, settings, digits, net, steps: 0, coming, losses, loaded: false })
     }
 
     /// Begins anew with other settings, on the same device.
     pub fn restart(&mut self, settings: String) -> Result<()> {
         self.settings = settings_of(&settings);
         self.net = DigitsNet::new(&self.device, &self.settings).map_err(failed)?;
-        (self.steps, self.coming, self.losses) = (0, VecDeque::new(), vec![]);
+        (self.steps, self.coming, self.losses, self.loaded) = (0, VecDeque::new(), vec![], false);
         Ok(())
     }
 
@@ -66,20 +70,17 @@ impl Session {
     pub fn describe(&self) -> String {
         let info = self.device.info();
         json!({
-            "name": info.name, "backend": info.backend, "kind": info.kind, "driver": info.driver,
+            "name": info.name, "backend": info.backend, "kind": info.kind,
             "parameters": self.net.params.count(),
             "train": self.digits.train.len(), "test": self.digits.test.len(),
-            "filters": self.settings.filters,
         })
         .to_string()
     }
 
-    /// Takes so many steps, and tells what has become known: losses of earlier steps, where training stands.
-    pub async fn step(&mut self, count: u32) -> Result<String> {
-        for _ in 0..count {
-            self.device.ready().await.map_err(failed)?;
-            let batch = batch_of(&self.digits.train, &self.settings, self.steps).map_err(failed)?;
-            let Some(batch) = batch else { break };
+    /// Takes a step, and tells what has become known: losses of earlier steps, where training stands.
+    pub async fn step(&mut self) -> Result<String> {
+        self.device.ready().await.map_err(failed)?;
+        if let Some(batch) = batch_of(&self.digits.train, &self.settings, self.steps).map_err(failed)? {
             let (loss, right) = self.net.step(&batch).map_err(failed)?;
             self.coming.push_back(Coming { loss, right, images: batch.len() });
             self.steps += 1;
@@ -98,24 +99,28 @@ impl Session {
             let Some(Coming { loss, right, images }) = self.coming.pop_front() else { break };
             let loss = loss.item_async().await.map_err(failed)?;
             let right = right.item_async().await.map_err(failed)?;
-            self.losses.push(loss);
+            if self.losses.len() < COMPARED {
+                self.losses.push(loss);
+            }
             known.push(json!({ "loss": loss, "accuracy": right / images.max(1) as f64, "images": images }));
         }
-        let (used, peak) = self.device.memory();
+        let (used, _) = self.device.memory();
         let each = self.digits.train.len().div_ceil(self.settings.batch.max(1)).max(1) as u64;
         let statistics = self.device.statistics();
         Ok(json!({
             "steps": self.steps, "epoch": self.steps / each, "known": known,
-            "dispatches": statistics.dispatches, "plans": statistics.plans_made,
-            "memory": used, "peak": peak,
+            "dispatches": statistics.dispatches, "memory": used,
         })
         .to_string())
     }
 
     /// The largest difference of the first losses from those of a native run, and of how many; nothing for other settings.
     pub fn difference(&self) -> Option<Vec<f64>> {
+        if self.settings != Settings::default() || self.loaded {
+            return None;
+        }
         let native: Vec<f64> = serde_json::from_str(NATIVE).ok()?;
-        if self.settings != Settings::default() || self.losses.len() < native.len() {
+        if self.losses.len() < native.len() {
             return None;
         }
         let worst = self.losses.iter().zip(&native).map(|(own, native)| (own - native).abs()).fold(0.0, f64::max);
@@ -124,7 +129,9 @@ impl Session {
 
     /// Changes the learning rate from the next step on.
     pub fn set_rate(&mut self, lr: f64) -> Result<()> {
-        self.net.optimizer.set_lr(lr).map_err(failed)
+        self.net.optimizer.set_lr(lr).map_err(failed)?;
+        self.settings.lr = lr;
+        Ok(())
     }
 
     /// Probabilities of the ten digits for an image of eight by eight, 0 to 1.
@@ -160,7 +167,10 @@ impl Session {
                 let logits = self.net.forward(&images, Mode::Eval);
                 (logits.cross_entropy(&labels) * batch.len() as f64, logits.argmax(1))
             });
-            let guesses: Vec<i32> = guesses.cast(DType::I32).to_vec_async().await.map_err(failed)?;
+            let guesses = guesses.cast(DType::I32);
+            // Together, so that the forward pass runs once.
+            self.device.eval(&[&summed, &guesses]).map_err(failed)?;
+            let guesses: Vec<i32> = guesses.to_vec_async().await.map_err(failed)?;
             loss += summed.item_async().await.map_err(failed)?;
             for (i, (&guess, &label)) in guesses.iter().zip(&batch.labels).enumerate() {
                 if guess as u32 == label {
@@ -181,6 +191,7 @@ impl Session {
 
     /// Takes the weights of such a file.
     pub fn load(&mut self, bytes: Vec<u8>) -> Result<()> {
+        self.loaded = true;
         self.net.params.load_bytes(&bytes).map_err(failed)
     }
 
