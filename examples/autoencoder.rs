@@ -3,8 +3,6 @@
 //! `cargo run --release --example autoencoder`. The sheet has digits that it was not trained on in the first row, what came
 //! back in the second, and the way from one digit to another, through the 16 numbers, in the others.
 
-#[path = "common/course.rs"]
-mod course;
 #[path = "common/picture.rs"]
 mod picture;
 #[path = "common/program.rs"]
@@ -15,7 +13,7 @@ use clap::Parser;
 use kiln::nn::ConvTranspose2d;
 use kiln::prelude::*;
 use kiln::schedule;
-use kiln::train::Trainer;
+use kiln::train::{Progress, Trainer};
 use serde_json::json;
 
 /// Trains an autoencoder of digits, and draws what it keeps of them.
@@ -64,7 +62,7 @@ fn main() -> Result<()> {
     let train = digits.train.batches(64).shuffle(args.seed);
     let rate = schedule::cosine(4e-3, epochs * train.batches_per_epoch());
     let adam = Adam::new(&params, AdamConfig::default()).schedule(rate);
-    let mut trainer = Trainer::new(&params).optimizer(adam).epochs(epochs).callback(course::tell);
+    let mut trainer = Trainer::new(&params).optimizer(adam).epochs(epochs).callback(Progress::on_stdout());
     let history = trainer.fit(train, digits.test.batches(120), |step, batch| {
         let images = step.device().tensor(&batch.images, &batch.shape);
         let drawn = decoder.forward(&encoder.forward(&images, step.mode()), step.mode());

@@ -16,7 +16,7 @@ use kiln::data::Vocabulary;
 use kiln::nn::{Lstm, RecurrentConfig, RecurrentOutput, Sequences};
 use kiln::prelude::*;
 use kiln::schedule;
-use kiln::train::Trainer;
+use kiln::train::{Progress, Trainer};
 
 /// Characters of a window.
 const LENGTH: usize = 64;
@@ -30,7 +30,7 @@ struct Args {
     common: program::Common,
     #[command(flatten)]
     text: text::Source,
-    /// Steps of training.
+    /// Steps of training, rounded up to a multiple of five.
     #[arg(long, default_value_t = 1400)]
     steps: u64,
     /// Characters to write in the end.
@@ -96,7 +96,7 @@ fn main() -> Result<()> {
         .epochs(5)
         .limit_batches(steps.div_ceil(5).max(1))
         .limit_validation_batches(args.pick(10_000, 2))
-        .callback(course::tell);
+        .callback(Progress::on_stdout());
     let history = trainer.fit(text.train, text.validation, |step, (inputs, targets)| {
         let characters = device.tensor(&inputs.values, &inputs.shape);
         let (logits, _) = writer.forward(&characters, None, step.mode());

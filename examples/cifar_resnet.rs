@@ -4,8 +4,6 @@
 //! `cargo run --release --example cifar_resnet -- --data-dir DIR` reads the binary files of CIFAR-10; without a folder it makes
 //! images of ten coloured shapes.
 
-#[path = "common/course.rs"]
-mod course;
 #[path = "common/program.rs"]
 mod program;
 #[path = "common/shapes.rs"]
@@ -22,8 +20,8 @@ use kiln::optim::{Ema, LossScale};
 use kiln::prelude::*;
 use kiln::rng::Philox;
 use kiln::schedule;
-use kiln::train::Trainer;
 use kiln::train::mix::mix_up;
+use kiln::train::{Progress, Trainer};
 use serde_json::json;
 
 /// Trains a small residual network on CIFAR-10, or on shapes that it draws.
@@ -124,7 +122,7 @@ fn main() -> Result<()> {
         .schedule(schedule::cosine(0.1, steps).warm_up(steps / 5))
         .loss_scaling((!full_precision).then(LossScale::default))
         .average(&ema);
-    let mut trainer = Trainer::new(&params).optimizer(sgd).average(&ema).epochs(epochs).callback(course::tell_steps);
+    let mut trainer = Trainer::new(&params).optimizer(sgd).average(&ema).epochs(epochs).callback(Progress::on_stdout());
     let history = trainer.fit(train, test, |step, (images, labels)| {
         let (mut images, labels) =
             (step.device().tensor(&images.values, &images.shape), step.device().labels(&labels.values));

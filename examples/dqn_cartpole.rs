@@ -18,7 +18,7 @@ use clap::Parser;
 use kiln::prelude::*;
 use kiln::rng::Philox;
 use kiln::schedule;
-use kiln::train::{Rounds, Trainer};
+use kiln::train::{Progress, Rounds, Trainer};
 use serde_json::json;
 
 /// Carts that are played with at once.
@@ -73,7 +73,7 @@ fn main() -> Result<()> {
     let mut memory: Vec<Transition> = vec![];
     let mut oldest = 0;
     let mut trainer = Trainer::new(&params).store("target", &follower).optimizer(adam).epochs(epochs);
-    trainer = trainer.callback(course::tell);
+    trainer = trainer.callback(Progress::on_stdout());
     let history = trainer.fit(Rounds::new(rounds), (), |step, round| {
         // Chance alone at first, then less and less of it.
         let chance = (1.0 - round as f64 / (0.2 * (epochs * rounds) as f64)).max(0.02);

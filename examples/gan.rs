@@ -15,7 +15,7 @@ use clap::Parser;
 use kiln::data::Splits;
 use kiln::nn::ConvTranspose2d;
 use kiln::prelude::*;
-use kiln::train::Trainer;
+use kiln::train::{Progress, Trainer};
 use serde_json::json;
 
 /// Trains a network that draws digits against one that tells them from real ones.
@@ -96,7 +96,7 @@ fn main() -> Result<()> {
         .optimizer_named("generator", adam(&drawing))
         .optimizer_named("critic", adam(&judging))
         .epochs(args.pick(30, 1))
-        .callback(course::tell);
+        .callback(Progress::on_stdout());
     let history = trainer.fit(batches, (), |step, batch| {
         let real = step.device().tensor(&batch.images, &batch.shape);
         let noise = step.device().randn(&[batch.len(), NOISE], drawing.draws());

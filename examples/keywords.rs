@@ -3,8 +3,6 @@
 //!
 //! `cargo run --release --example keywords`
 
-#[path = "common/course.rs"]
-mod course;
 #[path = "common/program.rs"]
 mod program;
 
@@ -17,8 +15,8 @@ use kiln::nn::{AdaptiveAvgPool1d, Conv1d, MaxPool1d};
 use kiln::prelude::*;
 use kiln::rng::Philox;
 use kiln::schedule;
-use kiln::train::Trainer;
 use kiln::train::metrics::ConfusionMatrix;
+use kiln::train::{Progress, Trainer};
 use serde_json::json;
 
 /// Trains a network that tells eight made words apart.
@@ -128,7 +126,7 @@ fn main() -> Result<()> {
     let rate = schedule::cosine(5e-3, epochs * train.batches_per_epoch());
     let adamw = AdamW::new(&params, AdamWConfig::default()).schedule(rate);
     let logits = |x: &HostArray<f32>, mode: Mode| net.forward(&device.tensor(&x.values, &x.shape), mode);
-    let mut trainer = Trainer::new(&params).optimizer(adamw).epochs(epochs).callback(course::tell);
+    let mut trainer = Trainer::new(&params).optimizer(adamw).epochs(epochs).callback(Progress::on_stdout());
     let history = trainer.fit(train, test(), |step, (x, words)| {
         let (logits, words) = (logits(&x, step.mode()), step.device().labels(&words.values));
         step.metric("accuracy", logits.argmax(1).eq(&words).cast(DType::F32).mean_all());

@@ -17,7 +17,7 @@ use clap::Parser;
 use kiln::prelude::*;
 use kiln::rng::Philox;
 use kiln::schedule;
-use kiln::train::{Rounds, Trainer};
+use kiln::train::{Progress, Rounds, Trainer};
 use serde_json::json;
 
 /// Carts that are played with at once, and pushes of each before there is something to learn from.
@@ -112,7 +112,7 @@ fn main() -> Result<()> {
     let adam = Adam::new(&params, AdamConfig::default()).schedule(rate).clip_norm(0.5);
     let (mut carts, mut random) = (Carts::new(CARTS, args.seed), Philox::new(args.seed, 1));
     let mut played = vec![];
-    let mut trainer = Trainer::new(&params).optimizer(adam).epochs(epochs).callback(course::tell);
+    let mut trainer = Trainer::new(&params).optimizer(adam).epochs(epochs).callback(Progress::on_stdout());
     let history = trainer.fit(Rounds::new(steps), (), |step, round| {
         if (round as usize).is_multiple_of(per_play) {
             played = no_grad(|| play(&mut carts, &mut random, judge))?;

@@ -5,8 +5,6 @@
 //! feedback", 2009. It is judged by things that were taken and held back, beside the ranking by popularity that a shop
 //! without a model shows to all.
 
-#[path = "common/course.rs"]
-mod course;
 #[path = "common/program.rs"]
 mod program;
 
@@ -16,8 +14,8 @@ use kiln::data::{DataLoader, items};
 use kiln::prelude::*;
 use kiln::rng::Philox;
 use kiln::schedule;
-use kiln::train::Trainer;
 use kiln::train::metrics::{Metrics, Ndcg};
+use kiln::train::{Progress, Trainer};
 use serde_json::json;
 
 const PEOPLE: usize = 600;
@@ -88,7 +86,7 @@ fn main() -> Result<()> {
     let epochs = args.pick(30, 6);
     let rate = schedule::cosine(1e-2, epochs * train.batches_per_epoch());
     let adamw = AdamW::new(&params, AdamWConfig { weight_decay: 0.1, ..Default::default() }).schedule(rate);
-    let mut trainer = Trainer::new(&params).optimizer(adamw).epochs(epochs).callback(course::tell);
+    let mut trainer = Trainer::new(&params).optimizer(adamw).epochs(epochs).callback(Progress::on_stdout());
     trainer.fit(train, (), |step, (people, things, others)| {
         let [people, things, others] = [people, things, others].map(|numbers| device.labels(&numbers.values));
         let better = fits(&people, &things) - fits(&people, &others);

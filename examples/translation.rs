@@ -4,8 +4,6 @@
 //! `cargo run --release --example translation`. A. Vaswani and others, "Attention is all you need", 2017. The numbers that
 //! it is judged by were not among those that it learnt from.
 
-#[path = "common/course.rs"]
-mod course;
 #[path = "common/numbers.rs"]
 mod numbers;
 #[path = "common/program.rs"]
@@ -21,7 +19,7 @@ use kiln::nn::{
 use kiln::prelude::*;
 use kiln::rng::Philox;
 use kiln::schedule;
-use kiln::train::Trainer;
+use kiln::train::{Progress, Trainer};
 use numbers::spell;
 use serde_json::json;
 
@@ -120,7 +118,7 @@ fn main() -> Result<()> {
     let rate = schedule::cosine(2e-3, epochs * train.batches_per_epoch()).warm_up(40);
     let adamw = AdamW::new(&params, AdamWConfig::default()).schedule(rate).clip_norm(1.0);
     let upload = |array: &HostArray<u32>| device.tensor(&array.values, &array.shape);
-    let mut trainer = Trainer::new(&params).optimizer(adamw).epochs(epochs).callback(course::tell);
+    let mut trainer = Trainer::new(&params).optimizer(adamw).epochs(epochs).callback(Progress::on_stdout());
     trainer.fit(train, test(), |step, (lengths, words, written)| {
         let [lengths, words, written] = [&lengths, &words, &written].map(upload);
         let [given, wanted] = [0, 1].map(|first| written.slice(1, first, DIGITS));

@@ -29,6 +29,8 @@ for name in "${names[@]}"; do
   options=(--quick --json "$out/$name.json")
   # Files that a program makes go beside its figures, if it asks where.
   if "$programs/$name" --help | grep -q -- '--out <DIR>'; then options+=(--out "$out/$name"); fi
+  # Not where it keeps weights for good.
+  if [ "$name" = train_cnn ]; then options+=(--out "$out/train_cnn.safetensors"); fi
   if [ "$name" = image_folder ]; then
     "$programs/$name" --make "$out/digits" >"$out/$name.log"
     options+=(--data-dir "$out/digits")

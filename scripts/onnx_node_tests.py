@@ -1,7 +1,7 @@
 """Writes ONNX's node tests, which the package `onnx` holds as programs, to a folder of models with inputs and outputs.
 
     python scripts/onnx_node_tests.py FOLDER
-    KILN_ONNX_TESTS=FOLDER cargo test --release --features full --test onnx -- --nocapture
+    KILN_ONNX_TESTS=FOLDER cargo test --profile checks --features full --test onnx -- --nocapture
 
 A test is a folder: model.onnx, input_0.pb .., output_0.pb ... Forms that are expanded to other ops are left out.
 """

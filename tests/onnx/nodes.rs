@@ -170,7 +170,7 @@ like those of any other network. A test makes this page of ONNX's own tests of i
 
 ```text
 python scripts/onnx_node_tests.py FOLDER
-KILN_ONNX_TESTS=FOLDER KILN_ONNX_WRITE=1 cargo test --release --features full --test onnx
+KILN_ONNX_TESTS=FOLDER KILN_ONNX_WRITE=1 cargo test --profile checks --features full --test onnx
 ```
 
 | what | how it is held |
