@@ -6,6 +6,7 @@
 use std::panic::Location;
 
 use super::images::Images;
+use super::share::Share;
 use crate::error::{Error, Result};
 use crate::rng::Philox;
 
@@ -89,6 +90,7 @@ pub struct Loader<'a> {
     size: usize,
     seed: Option<u64>,
     drop_last: bool,
+    share: Share,
     position: Position,
     /// The shuffled order, and the epoch that it belongs to.
     order: Option<(u64, Vec<usize>)>,
@@ -97,7 +99,8 @@ pub struct Loader<'a> {
 impl<'a> Loader<'a> {
     pub(super) fn new(dataset: &'a Images, size: usize) -> Self {
         let size = if size == 0 { dataset.len().max(1) } else { size };
-        Loader { dataset, size, seed: None, drop_last: false, position: Position::default(), order: None }
+        let (drop_last, share, position) = (false, Share::ALL, Position::default());
+        Loader { dataset, size, seed: None, drop_last, share, position, order: None }
     }
 
     /// Gives the images in a random order, another one each epoch. The order of epoch e depends on `seed` and e only.
@@ -117,7 +120,30 @@ impl<'a> Loader<'a> {
         self
     }
 
-    /// Number of batches in every epoch.
+    /// Gives one of `count` ranks its batches: of each `count` in a row the one with the number `rank`. All ranks get as many: a
+    /// last round that has not one for each is left out. Positions count the batches of all ranks, so one is good for
+    /// another number of ranks, too.
+    #[must_use]
+    pub fn shard(mut self, rank: usize, count: usize) -> Self {
+        self.set_share(Share::of(rank, count, true));
+        self
+    }
+
+    pub(super) fn set_share(&mut self, share: Share) {
+        self.share = share;
+    }
+
+    /// Takes the share of a rank, a last round that is not whole included.
+    pub(crate) fn share_out(&mut self, rank: usize, count: usize) {
+        self.share = Share::of(rank, count, false);
+    }
+
+    /// The number of the batch given last.
+    pub(crate) fn last_batch(&self) -> u64 {
+        self.share.last(self.position.batch)
+    }
+
+    /// Number of batches in every epoch, those of all ranks.
     pub fn batches_per_epoch(&self) -> u64 {
         batches(self.dataset.len(), self.size, self.drop_last)
     }
@@ -177,15 +203,16 @@ impl Iterator for Loader<'_> {
     type Item = Batch;
 
     fn next(&mut self) -> Option<Batch> {
-        if self.position.batch >= self.batches_per_epoch() {
+        let batches = self.batches_per_epoch();
+        let Some(batch) = self.share.batch(self.position.batch, batches) else {
             self.position = Position { epoch: self.position.epoch.wrapping_add(1), batch: 0 };
             return None;
-        }
+        };
         // No overflow: the batch is one of the epoch's, so it starts inside the data set.
-        let start = self.position.batch as usize * self.size;
+        let start = batch as usize * self.size;
         let end = self.dataset.len().min(start.saturating_add(self.size));
         let indices = self.indices(start, end);
-        self.position.batch += 1;
+        self.position.batch = self.share.next(self.position.batch, batches);
 
         let [channels, height, width] = self.dataset.shape();
         let pixels = self.dataset.pixels();
@@ -198,7 +225,7 @@ impl Iterator for Loader<'_> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.batches_per_epoch().saturating_sub(self.position.batch) as usize;
+        let left = self.share.left(self.position.batch, self.batches_per_epoch()) as usize;
         (left, Some(left))
     }
 }

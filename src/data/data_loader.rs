@@ -11,6 +11,7 @@ use super::batches::{Position, batches};
 use super::collate::{Collator, Stack, With};
 use super::dataset::Dataset;
 use super::sampler::{InOrder, Sampler, Shuffled};
+use super::share::Share;
 use super::workers::{Crew, Job, Order};
 use crate::error::{Error, Result};
 use crate::rng::Philox;
@@ -95,6 +96,7 @@ pub struct DataLoader<T, C = Stack> {
     prefetch: usize,
     skip: bool,
     timeout: Option<Duration>,
+    share: Share,
     position: Position,
     /// The order of an epoch.
     order: Option<(u64, Arc<Order>)>,
@@ -122,6 +124,7 @@ impl<T: 'static> DataLoader<T> {
             prefetch: 2,
             skip: false,
             timeout: None,
+            share: Share::ALL,
             position: Position::default(),
             order: None,
             crew: None,
@@ -191,6 +194,7 @@ impl<T: 'static, C> DataLoader<T, C> {
             prefetch: self.prefetch,
             skip: self.skip,
             timeout: self.timeout,
+            share: self.share,
             position: self.position,
             order: None,
             crew: None,
@@ -277,7 +281,31 @@ impl<T: 'static, C> DataLoader<T, C> {
         self.forget();
     }
 
-    /// Number of batches in every epoch.
+    /// Gives one of `count` ranks its batches: of each `count` in a row the one with the number `rank`. All ranks get as many: a
+    /// last round that has not one for each is left out. Positions count the batches of all ranks, so one is good for
+    /// another number of ranks, too.
+    #[must_use]
+    pub fn shard(mut self, rank: usize, count: usize) -> Self {
+        self.set_share(Share::of(rank, count, true));
+        self
+    }
+
+    fn set_share(&mut self, share: Share) {
+        self.share = share;
+        self.forget();
+    }
+
+    /// Takes the share of a rank, a last round that is not whole included.
+    pub(crate) fn share_out(&mut self, rank: usize, count: usize) {
+        self.set_share(Share::of(rank, count, false));
+    }
+
+    /// The number of the batch given last.
+    pub(crate) fn last_batch(&self) -> u64 {
+        self.share.last(self.position.batch)
+    }
+
+    /// Number of batches in every epoch, those of all ranks.
     pub fn batches_per_epoch(&self) -> u64 {
         batches(self.sampler.items(self.source.len()), self.size, self.drop_last)
     }
@@ -343,13 +371,13 @@ where
             seed: self.seed,
             epoch: self.position.epoch,
             batches: self.batches_per_epoch(),
+            every: self.share.count,
             skip: self.skip,
         })
     }
 
-    /// The batch at the current position, or none if all of its items were left out.
-    fn load(&mut self) -> Result<Option<C::Batch>> {
-        let number = self.position.batch;
+    /// The batch with this number, or none if all of its items were left out.
+    fn load(&mut self, number: u64) -> Result<Option<C::Batch>> {
         let outcome = if self.workers == 0 {
             self.job()?.run(number, &|| false, &mut |_| {})
         } else {
@@ -380,10 +408,17 @@ where
         if std::mem::take(&mut self.failed) {
             return None;
         }
-        while self.position.batch < self.batches_per_epoch() {
-            match self.load() {
+        let batches = self.batches_per_epoch();
+        while let Some(number) = self.share.batch(self.position.batch, batches) {
+            match self.load(number) {
+                // Another rank would wait for it.
+                Ok(None) if self.share != Share::ALL => {
+                    self.failed = true;
+                    let what = format!("no item of batch {number} could be loaded, and each rank needs one");
+                    return Some(Err(Error::Data { what, next: "repair the data, or take larger batches" }));
+                }
                 Ok(batch) => {
-                    self.position.batch += 1;
+                    self.position.batch = self.share.next(self.position.batch, batches);
                     if let Some(batch) = batch {
                         return Some(Ok(batch));
                     }
@@ -401,7 +436,7 @@ where
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.batches_per_epoch().saturating_sub(self.position.batch) as usize;
+        let left = self.share.left(self.position.batch, self.batches_per_epoch()) as usize;
         // Batches without items are left out, and an error ends the epoch.
         (0, Some(left))
     }

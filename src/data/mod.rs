@@ -43,6 +43,7 @@ mod images;
 mod npy;
 mod policies;
 mod sampler;
+mod share;
 mod spectrum;
 mod split;
 mod table;

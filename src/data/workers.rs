@@ -59,6 +59,8 @@ pub(super) struct Job<T, C> {
     pub seed: u64,
     pub epoch: u64,
     pub batches: u64,
+    /// Of so many batches one is loaded.
+    pub every: u64,
     pub skip: bool,
 }
 
@@ -149,6 +151,8 @@ pub(super) struct Crew<B> {
     desk: Arc<Desk<B>>,
     threads: Vec<JoinHandle<()>>,
     ahead: u64,
+    /// From one batch to the next.
+    every: u64,
     name: Box<dyn Fn(usize) -> Option<String> + Send>,
     /// A batch did not come in time: a thread may never end.
     stuck: bool,
@@ -161,7 +165,7 @@ impl<B: Send + 'static> Crew<B> {
         T: 'static,
         C: Collator<T, Batch = B> + Send + Sync + 'static,
     {
-        let ahead = ahead as u64;
+        let (ahead, every) = ((ahead as u64).saturating_mul(job.every), job.every);
         let state = State {
             next: first,
             limit: first.saturating_add(ahead),
@@ -173,7 +177,7 @@ impl<B: Send + 'static> Crew<B> {
         let source = job.source.clone();
         let name = Box::new(move |index| source.name(index));
         let job = Arc::new(job);
-        let mut crew = Crew { desk: desk.clone(), threads: vec![], ahead, name, stuck: false };
+        let mut crew = Crew { desk: desk.clone(), threads: vec![], ahead, every, name, stuck: false };
         for worker in 0..workers {
             let (desk, job) = (desk.clone(), job.clone());
             let thread = std::thread::Builder::new().name(format!("kiln data {worker}"));
@@ -192,7 +196,7 @@ impl<B: Send + 'static> Crew<B> {
         let mut state = self.desk.lock();
         loop {
             if let Some(outcome) = state.ready.remove(&number) {
-                state.limit = (number + 1).saturating_add(self.ahead);
+                state.limit = (number + self.every).saturating_add(self.ahead);
                 drop(state);
                 self.desk.work.notify_all();
                 return Ok(outcome);
@@ -242,7 +246,7 @@ fn work<T, C: Collator<T>>(desk: &Desk<C::Batch>, job: &Job<T, C>, worker: usize
             return;
         }
         let number = state.next;
-        state.next += 1;
+        state.next += job.every;
         drop(state);
         let outcome = job.run(number, &|| desk.lock().cancelled, &mut |index| desk.lock().at[worker] = Some(index));
         let mut state = desk.lock();
