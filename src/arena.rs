@@ -70,6 +70,14 @@ impl Arena {
         self.device.backend().write_arena(&self.place, offset, &values)
     }
 
+    /// [`Arena::write`] of numbers as a GPU has them.
+    pub(crate) fn write_f32(&self, offset: usize, values: &[f32]) -> Result<()> {
+        match self.device.is_cpu() {
+            true => self.write(offset, &values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>()),
+            false => self.device.backend().write_arena(&self.place, offset, values),
+        }
+    }
+
     /// Takes the values of another, from its beginning, to their bits; waits for nothing.
     pub(crate) fn copy_from(&self, other: &Arena) -> Result<()> {
         let elements = other.elements.min(self.elements);
@@ -87,6 +95,20 @@ impl Arena {
             HostData::F64(values) => values,
             other => other.to_f64(),
         })
+    }
+
+    /// Whole arenas of one device, one behind the other, in the device's own numbers; one wait.
+    pub(crate) fn read_together(arenas: &[Arc<Arena>]) -> Result<HostData> {
+        match arenas.first() {
+            Some(first) if !first.device.is_cpu() => {
+                let places: Vec<&ArenaRef> = arenas.iter().map(|arena| &arena.place).collect();
+                first.device.backend().read_arenas(&places)
+            }
+            _ => {
+                let each = arenas.iter().map(|arena| arena.read_cpu(0, arena.elements));
+                Ok(HostData::F64(each.collect::<Result<Vec<_>>>()?.concat()))
+            }
+        }
     }
 
     /// [`Arena::read`] in the device's own numbers.

@@ -76,6 +76,8 @@ pub(crate) trait Backend: Any + Send + Sync {
     fn write_arena(&self, arena: &ArenaRef, first: usize, values: &[f32]) -> Result<()>;
     /// Reads so many from an element on; waits for them.
     fn read_arena(&self, arena: &ArenaRef, first: usize, length: usize) -> Result<HostData>;
+    /// Reads whole arenas, one behind the other, with one wait.
+    fn read_arenas(&self, arenas: &[&ArenaRef]) -> Result<HostData>;
     /// Hands over what was written, and waits.
     fn flush(&self) -> Result<()> {
         Ok(())

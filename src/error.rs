@@ -269,6 +269,16 @@ pub enum Error {
         /// What it met.
         source: Box<Error>,
     },
+    /// What a rank of a distributed run met, or what kept the ranks from meeting.
+    #[error("rank {rank}: {what}; {next}")]
+    Rank {
+        /// The rank whose it is.
+        rank: usize,
+        /// What it met.
+        what: String,
+        /// What to do.
+        next: &'static str,
+    },
     /// A bug in Kiln: a rule that its own checks found broken.
     #[error("internal error: {what}; please report it with the program that caused it")]
     Internal {
@@ -362,6 +372,16 @@ impl Error {
     }
 
     /// An [`Error::Internal`].
+    /// A rank that has not sent its message for so long.
+    pub(crate) fn no_answer(rank: usize, longest: std::time::Duration) -> Self {
+        let what = format!("it has not answered for {} s", longest.as_secs_f32());
+        Error::Rank {
+            rank,
+            what,
+            next: "see whether it still runs and the network is up, or wait longer (`Start::longest`)",
+        }
+    }
+
     pub(crate) fn internal(what: impl Into<String>) -> Self {
         Error::Internal { what: what.into() }
     }

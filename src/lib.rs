@@ -78,6 +78,7 @@
 //! | `progress` | [`train::Progress`]: bars on a terminal; lines it has without |
 //! | `signals` | `train::stop_on_signals`: Ctrl-C and SIGTERM end a fit behind its step |
 //! | `full` | all of these |
+//! | `mpi` | [`distributed`]: ranks over MPI; needs an MPI and libclang to build |
 //! | `counters` | counters of GPU objects, for tests |
 //!
 //! # Modules
@@ -112,6 +113,7 @@
 //! | `cache` | files kept between programs |
 //! | [`plot`] | line charts as SVG, and what pages of HTML share |
 //! | [`search`] | search over settings: spaces, samplers, pruners, studies |
+//! | [`distributed`] | ranks of a run, and what they exchange |
 //! | `gpu` | the driver's side, and the only `use wgpu` |
 //! | `engine` | collect, find or make the plan, run it, hand out values |
 //! | `open` | [`Device::best`] and its kin: choosing a device |
@@ -141,6 +143,7 @@ pub mod data;
 mod device;
 mod device_info;
 mod dispatch;
+pub mod distributed;
 mod dtype;
 mod engine;
 mod error;

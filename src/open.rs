@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use crate::device::Device;
 use crate::device_info::DeviceInfo;
+use crate::distributed::World;
 use crate::engine::{OnGpu, Reference};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -29,7 +30,7 @@ impl Device {
     /// As [`Device::best`].
     pub async fn best_async() -> Result<Device> {
         let settings = Settings::from_env()?;
-        Device::open(settings.device.as_deref().unwrap_or("auto"), &settings).await
+        Device::open(settings.device.as_deref().unwrap_or("auto"), &settings, 0).await
     }
 
     /// The device that `wanted` names: `auto`, `cpu`, a back end (`vulkan`, `metal`, `dx12`, `gl`) or part of an
@@ -47,10 +48,10 @@ impl Device {
     /// # Errors
     /// As [`Device::named`].
     pub async fn named_async(wanted: &str) -> Result<Device> {
-        Device::open(wanted, &Settings::from_env()?).await
+        Device::open(wanted, &Settings::from_env()?, 0).await
     }
 
-    async fn open(wanted: &str, settings: &Settings) -> Result<Device> {
+    async fn open(wanted: &str, settings: &Settings, turn: usize) -> Result<Device> {
         let reference = || {
             if settings.profile != Report::Nothing {
                 eprintln!("kiln: the CPU reference runs no kernels, so KILN_PROFILE shows nothing");
@@ -60,7 +61,7 @@ impl Device {
         if wanted.eq_ignore_ascii_case("cpu") {
             return reference();
         }
-        match Gpu::open(wanted, settings, &[]).await? {
+        match Gpu::open(wanted, settings, &[], turn).await? {
             Some(gpu) => Ok(Device::with_gpu(gpu, settings)),
             None if wanted.eq_ignore_ascii_case("auto") => reference(),
             None => Err(Error::NoDevice {
@@ -101,7 +102,7 @@ impl Device {
     #[doc(hidden)]
     pub async fn named_as_if_async(wanted: &str, change: impl FnOnce(&mut Capabilities)) -> Result<Device> {
         let settings = Settings::from_env()?;
-        let mut gpu = Gpu::open(wanted, &settings, &[])
+        let mut gpu = Gpu::open(wanted, &settings, &[], 0)
             .await?
             .ok_or_else(|| Error::NoDevice { wanted: wanted.into(), available: "none with kernels".into() })?;
         gpu.pretend(change);
@@ -137,7 +138,23 @@ impl Device {
     pub fn named_with_faults(wanted: &str, faults: &[&str]) -> Result<Device> {
         let none = || Error::NoDevice { wanted: wanted.into(), available: "none with kernels".into() };
         let settings = Settings::from_env()?;
-        let opened = wait::block_on("named_with_faults", "best_async", Gpu::open(wanted, &settings, faults))?;
+        let opened = wait::block_on("named_with_faults", "best_async", Gpu::open(wanted, &settings, faults, 0))?;
         Ok(Device::with_gpu(opened.ok_or_else(none)?, &settings))
+    }
+}
+
+impl World {
+    /// The device of this rank: as [`Device::best`], but of several adapters that are alike each rank of a machine takes its own,
+    /// by its number there. With a name as [`Device::named`].
+    ///
+    /// # Errors
+    /// As [`Device::best`] and [`Device::named`]; the other ranks are told.
+    pub fn device(&self, wanted: Option<&str>) -> Result<Device> {
+        let open = async {
+            let settings = Settings::from_env()?;
+            let wanted = wanted.or(settings.device.as_deref()).unwrap_or("auto");
+            Device::open(wanted, &settings, self.local_rank()).await
+        };
+        wait::block_on("World::device", "Device::best_async", open).inspect_err(|error| self.fail(error))
     }
 }

@@ -117,12 +117,17 @@ pub(crate) fn below(value: f64, [low, high]: [f64; 2], dtype: DType) -> f64 {
 pub struct Draws {
     seed: Arc<AtomicU64>,
     next: Arc<AtomicU64>,
+    /// What is added to the numbers that are taken: those of the micro-batches of other ranks lie before.
+    ahead: Arc<AtomicU64>,
 }
+
+/// Numbers of draws that a micro-batch has, where draws are numbered by micro-batch.
+const A_MICRO_BATCH: u64 = 1 << 20;
 
 impl Draws {
     /// Draws of `seed`, from number 0.
     pub fn new(seed: u64) -> Self {
-        Draws { seed: Arc::new(AtomicU64::new(seed)), next: Arc::new(AtomicU64::new(0)) }
+        Draws { seed: Arc::new(AtomicU64::new(seed)), next: Arc::default(), ahead: Arc::default() }
     }
 
     /// The seed and the number of the next draw.
@@ -138,7 +143,24 @@ impl Draws {
 
     /// Takes a number: the seed and the draw.
     pub(crate) fn take(&self) -> (u64, u64) {
-        (self.seed.load(Ordering::Relaxed), self.next.fetch_add(1, Ordering::Relaxed))
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        (self.seed.load(Ordering::Relaxed), next.wrapping_add(self.ahead.load(Ordering::Relaxed)))
+    }
+
+    /// Draws from here on as the rank with this number, of several that share each step: position and seeking stay the same
+    /// on all of them.
+    pub(crate) fn set_rank(&self, rank: usize) {
+        self.ahead.store((rank as u64).wrapping_mul(A_MICRO_BATCH), Ordering::Relaxed);
+    }
+
+    /// The number of the micro-batch that is drawn for.
+    pub(crate) fn micro_batch(&self) -> u64 {
+        self.next.load(Ordering::Relaxed) / A_MICRO_BATCH
+    }
+
+    /// Goes on with the first draw of a micro-batch.
+    pub(crate) fn begin_micro_batch(&self, number: u64) {
+        self.next.store(number.wrapping_mul(A_MICRO_BATCH), Ordering::Relaxed);
     }
 }
 

@@ -156,6 +156,22 @@ impl StateCell {
         Some(Assigned { new, old: old.cloned() })
     }
 
+    /// What passes that gathered gradients have assigned, for a step that is still to come.
+    pub fn gathered(&self) -> Option<Tensor> {
+        self.lock().gathered.clone()
+    }
+
+    /// Puts another value in the place of [`StateCell::gathered`]: that of another rank.
+    pub fn set_gathered(&self, value: Option<Tensor>) {
+        let slot = &mut *self.lock();
+        (slot.gathered, slot.pending) = (value, None);
+    }
+
+    /// The value of the last step that succeeded.
+    pub fn committed(&self) -> Tensor {
+        self.lock().committed.clone()
+    }
+
     /// Ends a pass.
     pub fn settle(&self, outcome: &Outcome) {
         let slot = &mut *self.lock();

@@ -193,7 +193,7 @@ const FLOORS: &str = "\
 | 3 | `shaders` `dispatch` `profile` `packed` `init` `wait` | texts of shaders, plans as data, spans of time, waiting |
 | 4 | `kernel` `settings` `device` | kernels; the environment; a device as nodes hold it, with one seam to what runs |
 | 5 | `arena` `file` `data` `plot` | memory that outlives plans; files; data sets; charts |
-| 6 | `cache` `search` | what is kept between programs; search over settings |
+| 6 | `cache` `search` `distributed` | what is kept between programs; search over settings; ranks of a run |
 | 7 | `gpu` | the driver's side: it runs plans and sees neither graph nor device |
 | 8 | `graph` `history` `results` `version` `op` `tensor` | the knot: they import each other |
 | 9 | `ops` `autograd` `state` `cpu` | what nodes do, and what is made of them |

@@ -143,6 +143,10 @@ impl Backend for Reference {
         Err(Error::internal("an arena of the reference has its values itself"))
     }
 
+    fn read_arenas(&self, _: &[&ArenaRef]) -> Result<HostData> {
+        Err(Error::internal("an arena of the reference has its values itself"))
+    }
+
     fn copy_arena(&self, _: &ArenaRef, _: &ArenaRef, _: usize) -> Result<()> {
         Err(Error::internal("an arena of the reference has its values itself"))
     }
@@ -203,6 +207,13 @@ impl Backend for OnGpu {
         let read = || self.gpu.read(&buffer, first as u64 * 4, length as u64 * 4);
         let bytes = with_room(&self.gpu, &self.running.engine, read)?;
         Ok(self.gpu.unpack(&bytes, length, DType::F32))
+    }
+
+    fn read_arenas(&self, arenas: &[&ArenaRef]) -> Result<HostData> {
+        let buffer = |arena: &&ArenaRef| Ok((self.gpu.arena(arena)?, arena.elements as u64 * 4));
+        let buffers = arenas.iter().map(buffer).collect::<Result<Vec<_>>>()?;
+        let bytes = with_room(&self.gpu, &self.running.engine, || self.gpu.read_together(&buffers))?;
+        Ok(self.gpu.unpack(&bytes, bytes.len() / 4, DType::F32))
     }
 
     fn flush(&self) -> Result<()> {

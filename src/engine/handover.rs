@@ -25,6 +25,8 @@ pub struct Step<'a> {
     pub number: u64,
     /// Where the gradients come from.
     pub gradients: Gradients<'a>,
+    /// True if other ranks do the same step with the same gradients: what became of earlier steps is told at the next.
+    pub has_met: bool,
     /// Parameters that want one.
     pub targets: Vec<Trained>,
     /// True if there are gradients from passes before.

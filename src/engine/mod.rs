@@ -19,6 +19,6 @@ pub use found::Unique;
 pub(crate) use handover::{ArenaBinding, ArenaKernel, Beside, Bound, Found, Gradients, Step, Trained, Update, Wanted};
 pub(crate) use kernels::{Work, plan_kernels, run_kernels};
 pub(crate) use make::step_plan;
-pub(crate) use read::read;
+pub(crate) use read::{computed, hear, read};
 pub(crate) use refusal::Author;
 pub(crate) use step::step;

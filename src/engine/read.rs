@@ -210,6 +210,26 @@ pub(crate) fn read(node: &Arc<Node>) -> Result<Arc<HostData>> {
     }
 }
 
+/// The elements of a node that a run has computed, whatever became of the steps before.
+pub(crate) fn computed(node: &Node) -> Result<HostData> {
+    match (node.value(), node.device.gpu(), &node.source) {
+        (Some(Value::Cpu(array)), ..) => Ok(HostData::F64(array.data.clone())),
+        (Some(Value::Gpu(value)), Some(gpu), _) => {
+            let data = node.device.with_room(gpu, || gpu.read_value(&value, true))?;
+            data.ok_or_else(|| Error::internal("a read gave nothing"))
+        }
+        (None, _, Source::Upload { data, .. }) => Ok(HostData::clone(data)),
+        _ => Err(Error::internal("a value was wanted that no run has computed")),
+    }
+}
+
+/// Takes what finished steps have reported, each to its own store.
+pub(crate) fn hear(device: &Device) -> Result<()> {
+    device.backend().pace()?;
+    device.engine().report();
+    Ok(())
+}
+
 /// The present values of a parameter, if they are those of the leaf.
 fn read_parameter(node: &Node, leaf: &ParameterLeaf) -> Result<Option<HostData>> {
     take_failure(&node.stores)?;

@@ -126,8 +126,9 @@ impl Gpu {
         adapters(wgpu::Backends::all()).await.into_iter().map(|(info, _)| info).collect()
     }
 
-    /// The best adapter whose back end or name matches; `None` if there is none. `faults` name what shall fail on it.
-    pub async fn open(wanted: &str, settings: &Settings, faults: &[&str]) -> Result<Option<Gpu>> {
+    /// The best adapter whose back end or name matches; `None` if there is none. `faults` name what shall fail on it. Of
+    /// several that are as good as the best, being alike, it is the one whose `turn` it is.
+    pub async fn open(wanted: &str, settings: &Settings, faults: &[&str], turn: usize) -> Result<Option<Gpu>> {
         let wanted = wanted.to_lowercase();
         let matches = |info: &DeviceInfo| {
             wanted == "auto" || info.backend == wanted || info.name.to_lowercase().contains(&wanted)
@@ -143,7 +144,12 @@ impl Gpu {
         let mut failure = None;
         for backends in order {
             let all = adapters(backends).await;
-            for (info, adapter) in all.into_iter().filter(|(info, _)| matches(info)) {
+            let mut all: Vec<_> = all.into_iter().filter(|(info, _)| matches(info)).collect();
+            let alike = all.iter().take_while(|(info, _)| Some(info) == all.first().map(|(best, _)| best)).count();
+            if let Some(best) = all.get_mut(..alike).filter(|best| !best.is_empty()) {
+                best.rotate_left(turn % alike);
+            }
+            for (info, adapter) in all {
                 match Gpu::with_adapter(&info, &adapter, settings, faults).await {
                     Ok(gpu) => return Ok(Some(gpu)),
                     Err(error) => failure = failure.or(Some(error)),

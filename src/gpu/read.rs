@@ -154,7 +154,7 @@ impl Gpu {
     /// Copies `bytes` of a buffer to the host and waits for them; piece by piece where there is no room for all.
     pub fn read(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Bytes> {
         let key = Key::Bytes(buffer.id(), offset, bytes);
-        match wait::wait(key, || self.begin_read(buffer, offset, bytes)) {
+        match wait::wait(key, || self.begin_read(&[(buffer, offset, bytes)])) {
             Err(Error::OutOfMemory { .. }) if bytes > SLOT => {
                 let half = (bytes / 2).next_multiple_of(16);
                 let mut data = Arc::unwrap_or_clone(self.read(buffer, offset, half)?);
@@ -165,14 +165,34 @@ impl Gpu {
         }
     }
 
-    fn begin_read(&self, buffer: &Buffer, offset: u64, bytes: u64) -> Result<Awaited> {
+    /// The beginnings of several buffers, of so many bytes each, one behind the other: one wait for all, or one each where
+    /// there is no room for all.
+    pub fn read_together(&self, buffers: &[(Buffer, u64)]) -> Result<Vec<u8>> {
+        let parts: Vec<_> = buffers.iter().map(|(buffer, bytes)| (buffer, 0, *bytes)).collect();
+        let bytes = parts.iter().map(|(.., bytes)| bytes).sum();
+        let Some((first, ..)) = buffers.first() else { return Ok(vec![]) };
+        match wait::wait(Key::Bytes(first.id(), 0, bytes), || self.begin_read(&parts)) {
+            Err(Error::OutOfMemory { .. }) if buffers.len() > 1 => {
+                let each = buffers.iter().map(|(buffer, bytes)| Ok(Arc::unwrap_or_clone(self.read(buffer, 0, *bytes)?)));
+                Ok(each.collect::<Result<Vec<_>>>()?.concat())
+            }
+            other => other.map(Arc::unwrap_or_clone),
+        }
+    }
+
+    fn begin_read(&self, parts: &[(&Buffer, u64, u64)]) -> Result<Awaited> {
+        let bytes: u64 = parts.iter().map(|(.., bytes)| bytes).sum();
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = self.buffer("a read", bytes.max(4), usage)?;
         let state = Signal::new();
         let arrived = state.clone();
         let submission = self.scoped("a read", || {
             let mut encoder = self.0.device.create_command_encoder(&Default::default());
-            encoder.copy_buffer_to_buffer(buffer.raw(), offset, staging.raw(), 0, bytes);
+            let mut to = 0;
+            for &(buffer, offset, bytes) in parts {
+                encoder.copy_buffer_to_buffer(buffer.raw(), offset, staging.raw(), to, bytes);
+                to += bytes;
+            }
             encoder.map_buffer_on_submit(staging.raw(), wgpu::MapMode::Read, .., move |result| {
                 arrived.set(if result.is_ok() { ARRIVED } else { FAILED });
             });

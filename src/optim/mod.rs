@@ -12,6 +12,7 @@
 mod average;
 mod averaged;
 mod blocks;
+mod broadcast;
 mod clip;
 mod configure;
 mod factors;
@@ -38,6 +39,7 @@ mod sharp;
 mod state;
 mod stepper;
 mod tally;
+mod together;
 
 pub(crate) use average::AverageInPlace;
 pub use average::{Average, AverageState, Ema, LastN, Swa};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::state::{OptimizerState, StateInPlace, StateTensors, with_tensors};
-use crate::error::Result;
+use crate::distributed::World;
+use crate::error::{Error, Result};
 use crate::graph::Node;
 use crate::params::{Param, ParamStore};
 use crate::tensor::Tensor;
@@ -53,6 +54,20 @@ pub trait Optimizer {
     /// unless each gradient is f32 of its parameter's shape, the error that a gradient carries; else as
     /// [`Optimizer::step`].
     fn step_with(&mut self, gradients: Vec<(Param, Tensor)>) -> Result<()>;
+    /// Takes steps together with the other ranks of `world` from now on: what [`Stepper::distributed`](super::Stepper::distributed) does.
+    ///
+    /// # Errors
+    /// [`Error::Rank`](crate::Error::Rank): what went wrong among the ranks, or that this optimizer cannot do so.
+    fn distribute(&mut self, world: &World) -> Result<()> {
+        match world.is_alone() {
+            true => Ok(()),
+            false => Err(Error::Rank {
+                rank: world.rank(),
+                what: "this optimizer takes no steps with other ranks".into(),
+                next: "take one of Kiln's rules, or implement `Optimizer::distribute`",
+            }),
+        }
+    }
     /// The learning rate.
     fn lr(&self) -> f64;
     /// Changes the learning rate from the next step on.

@@ -56,6 +56,8 @@ pub(super) struct Parts<'a> {
     pub number: u64,
     pub author: &'a Arc<Author>,
     pub update: bool,
+    /// True if the gradients are those that all ranks have agreed on.
+    pub has_met: bool,
     /// As which kernels are cut up, if not as the device at hand.
     pub costs: Option<&'static Costs>,
     pub tally: &'a Tally,
@@ -132,6 +134,7 @@ impl<'a> Pass<'a> {
             author: self.parts.author,
             number: self.parts.number,
             gradients,
+            has_met: self.parts.has_met,
             targets: self.targets(),
             has_gathered: self.parts.gathered.contains(&true),
             seed: tally.scaling.map(|_| tally.leaf.clone()),

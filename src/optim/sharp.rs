@@ -196,6 +196,7 @@ impl<R: ?Sized> Stepper<R> {
         for (name, value) in [("rho", Some(rho)), ("eta", eta)] {
             check_number(name, value.unwrap_or(1.0))?;
         }
+        self.check_alone()?;
         if rho == 0.0 {
             return Err(Problem::Value("rho is 0".into(), "pass a positive number, or do ordinary steps"));
         }

@@ -110,7 +110,7 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
     }
 
     pub(super) fn saved_in_place(&self) -> Result<StateInPlace> {
-        if self.gathered.contains(&true) {
+        if self.is_gathering() {
             let what = "the state was asked for between accumulate and step".into();
             return Err(self.refuse(Problem::Value(what, "ask for it after a step")));
         }

@@ -20,8 +20,10 @@ use super::settings::{GroupSettings, Options, check_number};
 use super::sharp::{Phase, Sharp};
 use super::state::{OptimizerState, StateInPlace, StateTensors};
 use super::tally::Tally;
+use super::together::Together;
 use crate::arena::Arena;
 use crate::costs::Costs;
+use crate::distributed::World;
 use crate::engine::{self, Author, Gradients};
 use crate::error::{Error, Problem, Result};
 use crate::kernel::Capabilities;
@@ -80,6 +82,8 @@ pub struct Stepper<R: ?Sized> {
     /// How losses are scaled: as chosen, else as the store's precision wants.
     pub(super) scaling: Option<Option<LossScale>>,
     pub(super) tally: Option<Tally>,
+    /// The other ranks that it takes steps with.
+    pub(super) together: Option<Together>,
 }
 
 impl<R: Rule> Stepper<R> {
@@ -133,6 +137,7 @@ impl<R: ?Sized> Stepper<R> {
             costs: None,
             scaling: None,
             tally: None,
+            together: None,
         }
     }
 
@@ -243,6 +248,7 @@ impl<R: ?Sized> Stepper<R> {
             author: &self.author,
             update,
             costs: self.costs,
+            has_met: self.together.as_ref().is_some_and(|together| together.ends),
             tally: self.tally.as_ref().ok_or_else(missing)?,
         }))
     }
@@ -319,17 +325,20 @@ impl<R: ?Sized> Stepper<R> {
 impl<R: ?Sized + Send + Sync> Optimizer for Stepper<R> {
     #[track_caller]
     fn step(&mut self, loss: &Tensor) -> Result<()> {
-        self.pass(GradientSource::Loss(loss), true)
+        self.own_pass(GradientSource::Loss(loss), true)
     }
 
     #[track_caller]
     fn accumulate(&mut self, loss: &Tensor) -> Result<()> {
-        self.pass(GradientSource::Loss(loss), false)
+        self.own_pass(GradientSource::Loss(loss), false)
     }
 
     #[track_caller]
     fn step_with(&mut self, gradients: Vec<(Param, Tensor)>) -> Result<()> {
         self.prepare()?;
+        if gradients.is_empty() && self.is_shared() {
+            return self.end_together();
+        }
         let gradients = match &self.tally {
             // What is gathered is scaled, so these are too.
             Some(Tally { scaling: Some(_), leaf, .. }) => {
@@ -338,7 +347,11 @@ impl<R: ?Sized + Send + Sync> Optimizer for Stepper<R> {
             _ => gradients,
         };
         let given = given::by_parameter(&self.store, gradients, Location::caller())?;
-        self.pass(GradientSource::Given(&given), true)
+        self.own_pass(GradientSource::Given(&given), true)
+    }
+
+    fn distribute(&mut self, world: &World) -> Result<()> {
+        self.join(world)
     }
 
     fn lr(&self) -> f64 {

@@ -1,0 +1,437 @@
+//! The ranks of a run, and what they do together.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::communicator::{Communicator, Kind, Outgoing, Parcel};
+use super::threads::Thread;
+use crate::error::{Error, Result};
+
+/// Bytes of a failing rank's message at most.
+const WORDS: usize = 4096;
+/// What the others leave a rank that ends to say why, before their own errors end them.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How a world is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// How long a rank waits for another before that is an error. A save, a validation or a slow device of one rank must
+    /// fit into it. 10 minutes by default.
+    pub longest: Duration,
+    /// Bytes of a message over MPI at most; longer ones are sent in pieces. 2^30 by default, 2^31 - 1 is the most that MPI
+    /// counts.
+    pub piece: usize,
+}
+
+impl Default for Start {
+    fn default() -> Start {
+        Start { longest: Duration::from_secs(600), piece: 1 << 30 }
+    }
+}
+
+/// What a rank has moved since the world was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Bytes of gradients read from the device.
+    pub read: u64,
+    /// Bytes sent to other ranks.
+    pub sent: u64,
+    /// Bytes of gradients written to the device.
+    pub written: u64,
+    /// Exchanges with the other ranks.
+    pub exchanges: u64,
+}
+
+/// The ranks of a run: copies of a program, each with a device of its own, that train one model together.
+///
+/// Cloning copies the handle. When the last handle is dropped the rank waits for the others to come to their end, too.
+#[derive(Clone)]
+pub struct World(Arc<Inner>);
+
+struct Inner {
+    /// None for a rank that is alone.
+    ways: Option<Box<dyn Communicator>>,
+    longest: Duration,
+    /// Exchanges so far. Locked during one: there is one at a time.
+    number: Mutex<u64>,
+    /// Why there can be no further exchange.
+    broken: Mutex<Option<Error>>,
+    /// What this rank wants the run to do, and what the ranks have agreed on; bits with a meaning to the trainer.
+    wishes: AtomicU32,
+    agreed: AtomicU32,
+    in_order: AtomicBool,
+    half: AtomicBool,
+    counts: [AtomicU64; 4],
+}
+
+impl World {
+    /// A world of one rank: everything is as without.
+    pub fn alone() -> World {
+        World::of(None, Start::default())
+    }
+
+    /// The ranks that `mpirun`, `mpiexec` or `srun` has started; a program that was started by itself is alone, and then
+    /// MPI is not even started.
+    ///
+    /// # Errors
+    /// [`Error::Rank`] without the feature `mpi` where there are several ranks, or if MPI cannot be started as this takes it.
+    pub fn start() -> Result<World> {
+        World::start_with(Start::default())
+    }
+
+    /// [`World::start`] with other settings.
+    ///
+    /// # Errors
+    /// As [`World::start`]; [`Error::Rank`] for a piece of 0 bytes, or of more than MPI counts.
+    pub fn start_with(start: Start) -> Result<World> {
+        if start.piece == 0 || i32::try_from(start.piece).is_err() {
+            let what = format!("messages in pieces of {} bytes", start.piece);
+            return Err(Error::Rank { rank: 0, what, next: "pass 1 to 2^31 - 1" });
+        }
+        match launched() {
+            0 | 1 => Ok(World::of(None, start)),
+            ranks => start_mpi(ranks, start),
+        }
+    }
+
+    /// Ranks that are threads of this process, such as one for each of a machine's devices. Give each thread one.
+    ///
+    /// ```
+    /// use kiln::distributed::World;
+    ///
+    /// let start = |world: World| std::thread::spawn(move || world.gather(&[world.rank() as f64]));
+    /// let ranks: Vec<_> = World::threads(2).into_iter().map(start).collect();
+    /// for rank in ranks {
+    ///     assert_eq!(rank.join().unwrap()?, [[0.0], [1.0]]);
+    /// }
+    /// # Ok::<(), kiln::Error>(())
+    /// ```
+    pub fn threads(size: usize) -> Vec<World> {
+        World::threads_with(size, Start::default())
+    }
+
+    /// [`World::threads`] with other settings.
+    pub fn threads_with(size: usize, start: Start) -> Vec<World> {
+        Thread::all(size).into_iter().map(|thread| World::over(Box::new(thread), start)).collect()
+    }
+
+    /// Ranks over a way of your own to carry messages.
+    pub fn over(ways: Box<dyn Communicator>, start: Start) -> World {
+        World::of(Some(ways).filter(|ways| ways.size() > 1), start)
+    }
+
+    fn of(ways: Option<Box<dyn Communicator>>, start: Start) -> World {
+        World(Arc::new(Inner {
+            ways,
+            longest: start.longest,
+            number: Mutex::new(0),
+            broken: Mutex::new(None),
+            wishes: AtomicU32::new(0),
+            agreed: AtomicU32::new(0),
+            in_order: AtomicBool::new(false),
+            half: AtomicBool::new(false),
+            counts: Default::default(),
+        }))
+    }
+
+    /// The number of this rank, from 0.
+    pub fn rank(&self) -> usize {
+        self.0.ways.as_ref().map_or(0, |ways| ways.rank())
+    }
+
+    /// How many ranks there are.
+    pub fn size(&self) -> usize {
+        self.0.ways.as_ref().map_or(1, |ways| ways.size())
+    }
+
+    /// The number of this rank among those of its machine.
+    pub fn local_rank(&self) -> usize {
+        self.0.ways.as_ref().map_or(0, |ways| ways.local_rank())
+    }
+
+    /// True for rank 0: the one that prints and saves.
+    pub fn is_first(&self) -> bool {
+        self.rank() == 0
+    }
+
+    /// True if there are no others.
+    pub fn is_alone(&self) -> bool {
+        self.0.ways.is_none()
+    }
+
+    /// What this rank has moved so far.
+    pub fn traffic(&self) -> Traffic {
+        let [read, sent, written, exchanges] = [0, 1, 2, 3].map(|i| self.0.counts[i].load(Ordering::Relaxed));
+        Traffic { read, sent, written, exchanges }
+    }
+
+    /// Whether the gradients of several micro-batches of a rank are kept apart until they are sent, so that all are added in
+    /// the order of their numbers: a run has then the bits of one rank also where a rank accumulates. It takes the memory,
+    /// the reads and the bytes on the wire once for each of them. Without it (the default) a rank adds up its own first.
+    pub fn keep_order(&self, on: bool) {
+        self.0.in_order.store(on, Ordering::Relaxed);
+    }
+
+    /// What [`World::keep_order`] said.
+    pub fn keeps_order(&self) -> bool {
+        self.0.in_order.load(Ordering::Relaxed)
+    }
+
+    /// Whether gradients and their sums are sent as f16, with a power of two for each range and what rounding takes away added
+    /// to the next ones: half the bytes. The bits are then not those of one rank, though the same on all ranks and in every run;
+    /// a run that goes on from a checkpoint begins with nothing left over.
+    pub fn send_half(&self, on: bool) {
+        self.0.half.store(on, Ordering::Relaxed);
+    }
+
+    /// What [`World::send_half`] said.
+    pub fn sends_half(&self) -> bool {
+        self.0.half.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_read(&self, bytes: u64) {
+        self.0.counts[0].fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_written(&self, bytes: u64) {
+        self.0.counts[2].fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes what this rank wants at its next step: bits.
+    pub(crate) fn wish(&self, bits: u32) {
+        self.0.wishes.store(bits, Ordering::Relaxed);
+    }
+
+    pub(crate) fn wishes(&self) -> u32 {
+        self.0.wishes.load(Ordering::Relaxed)
+    }
+
+    /// Notes what the ranks want, all together.
+    pub(crate) fn agree_on(&self, bits: u32) {
+        self.0.agreed.store(bits, Ordering::Relaxed);
+    }
+
+    /// What some rank has wanted at the last step, and all know of.
+    pub(crate) fn agreed(&self) -> u32 {
+        self.0.agreed.load(Ordering::Relaxed)
+    }
+
+    /// Forgets what was wanted, before another fit.
+    pub(crate) fn forget_wishes(&self) {
+        self.0.wishes.store(0, Ordering::Relaxed);
+        self.0.agreed.store(0, Ordering::Relaxed);
+    }
+
+    /// Waits until all ranks have come to this call.
+    ///
+    /// # Errors
+    /// [`Error::Rank`]: what another rank has met, or that one does not answer.
+    pub fn barrier(&self) -> Result<()> {
+        self.exchange(Kind::Barrier, vec![]).map(drop)
+    }
+
+    /// The numbers of all ranks, in their order.
+    ///
+    /// # Errors
+    /// As [`World::barrier`].
+    pub fn gather(&self, numbers: &[f64]) -> Result<Vec<Vec<f64>>> {
+        let all = self.gather_bytes(bytemuck::cast_slice(numbers).to_vec())?;
+        Ok(all.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect())
+    }
+
+    pub(crate) fn gather_bytes(&self, own: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+        let own = Arc::new(own);
+        let mut all = self.exchange(Kind::Gather, vec![own.clone(); self.size()])?;
+        if let Some(place) = all.get_mut(self.rank()) {
+            *place = Arc::unwrap_or_clone(own);
+        }
+        Ok(all)
+    }
+
+    /// Rank 0's bytes, on every rank.
+    ///
+    /// # Errors
+    /// As [`World::barrier`].
+    pub fn broadcast(&self, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        if self.is_first() {
+            let own = Arc::new(bytes);
+            self.exchange(Kind::Broadcast, vec![own.clone(); self.size()])?;
+            return Ok(Arc::unwrap_or_clone(own));
+        }
+        Ok(self.exchange(Kind::Broadcast, vec![])?.swap_remove(0))
+    }
+
+    /// Makes sure that all ranks have these settings, names and values.
+    ///
+    /// # Errors
+    /// [`Error::Rank`] with the first that differs, and whose it is; else as [`World::barrier`].
+    pub fn agree(&self, settings: &[(String, String)]) -> Result<()> {
+        let bytes = serde_json::to_vec(settings).map_err(|error| Error::internal(error.to_string()))?;
+        let own = Arc::new(bytes);
+        let mut all = self.exchange(Kind::Agree, vec![own.clone(); self.size()])?;
+        if let Some(place) = all.get_mut(self.rank()) {
+            *place = own.to_vec();
+        }
+        let mut read: Vec<Vec<(String, String)>> = vec![];
+        for (rank, bytes) in all.iter().enumerate() {
+            let parsed = serde_json::from_slice(bytes);
+            let next = "run the same program on all of them";
+            read.push(parsed.map_err(|error| Error::Rank { rank, what: format!("its settings: {error}"), next })?);
+        }
+        let Some((first, others)) = read.split_first() else { return Ok(()) };
+        for at in 0..read.iter().map(Vec::len).max().unwrap_or(0) {
+            for (rank, other) in others.iter().enumerate().filter(|(_, other)| other.get(at) != first.get(at)) {
+                let text = |side: Option<&(String, String)>| match side {
+                    Some((name, value)) => format!("{name} {value}"),
+                    None => "nothing more".into(),
+                };
+                let what = format!("it has {}, where rank 0 has {}", text(other.get(at)), text(first.get(at)));
+                let next = "start all ranks with the same program, settings and data";
+                return Err(self.breaks(Error::Rank { rank: rank + 1, what, next }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the other ranks why this one cannot go on; their next exchange is an error with these words.
+    pub fn fail(&self, error: &Error) {
+        // An error of another rank is known to all, or will be told by that one.
+        if self.is_alone() || matches!(error, Error::Rank { .. }) {
+            return;
+        }
+        self.say_last(&error.to_string());
+        self.breaks(error.clone());
+    }
+
+    fn say_last(&self, words: &str) {
+        let Some(ways) = self.0.ways.as_ref().filter(|_| lock(&self.0.broken).is_none()) else { return };
+        let end = (0..=WORDS.min(words.len())).rev().find(|&end| words.is_char_boundary(end)).unwrap_or(0);
+        let bytes = vec![Arc::new(words.as_bytes()[..end].to_vec()); self.size()];
+        let number = *lock(&self.0.number);
+        ways.last_words(Outgoing { kind: Kind::Failed, number, bytes });
+    }
+
+    /// Notes that there is no further exchange.
+    fn breaks(&self, error: Error) -> Error {
+        lock(&self.0.broken).get_or_insert(error).clone()
+    }
+
+    /// Sends each other rank its bytes (none for no place), and gives what each has sent.
+    pub(crate) fn exchange(&self, kind: Kind, mut bytes: Vec<Arc<Vec<u8>>>) -> Result<Vec<Vec<u8>>> {
+        let size = self.size();
+        bytes.resize(size, Arc::default());
+        let Some(ways) = &self.0.ways else { return Ok(vec![vec![]]) };
+        let mut number = lock(&self.0.number);
+        if let Some(error) = &*lock(&self.0.broken) {
+            return Err(error.clone());
+        }
+        let rank = ways.rank();
+        let sent: u64 = bytes.iter().enumerate().filter(|(to, _)| *to != rank).map(|(_, own)| own.len() as u64).sum();
+        let arrived = ways
+            .exchange(Outgoing { kind, number: *number, bytes }, self.0.longest)
+            .and_then(|arrived| self.checked(kind, *number, arrived));
+        *number += 1;
+        self.0.counts[1].fetch_add(sent, Ordering::Relaxed);
+        self.0.counts[3].fetch_add(1, Ordering::Relaxed);
+        arrived.map_err(|error| self.breaks(error))
+    }
+
+    /// What has arrived, if all ranks are at the same.
+    fn checked(&self, kind: Kind, number: u64, arrived: Vec<Option<Parcel>>) -> Result<Vec<Vec<u8>>> {
+        let failed = |parcel: &Parcel| parcel.kind == Kind::Failed;
+        for (rank, parcel) in arrived.iter().enumerate() {
+            if let Some(parcel) = parcel.as_ref().filter(|parcel| failed(parcel)) {
+                let what = String::from_utf8_lossy(&parcel.bytes).into_owned();
+                return Err(Error::Rank { rank, what, next: "it has ended this run: see there" });
+            }
+        }
+        for (rank, parcel) in arrived.iter().enumerate() {
+            let Some(parcel) = parcel.as_ref().filter(|parcel| (parcel.kind, parcel.number) != (kind, number)) else {
+                continue;
+            };
+            let (theirs, own) = (parcel.kind.doing(), kind.doing());
+            if parcel.kind.is_last() {
+                // What it says by itself comes first.
+                std::thread::sleep(GRACE);
+                let what = format!("it has come to its end while rank {} was {own}", self.rank());
+                return Err(Error::Rank { rank, what, next: "see what it said" });
+            }
+            let what = format!(
+                "it was {theirs} (exchange {}) while rank {} was {own} (exchange {number})",
+                parcel.number,
+                self.rank()
+            );
+            let next = "let all ranks do the same steps in the same order";
+            return Err(Error::Rank { rank, what, next });
+        }
+        let own = self.rank();
+        let take = |(rank, parcel): (usize, Option<Parcel>)| match parcel {
+            Some(parcel) => Ok(parcel.bytes),
+            None if rank == own => Ok(vec![]),
+            None => Err(Error::internal("a rank that did not answer")),
+        };
+        arrived.into_iter().enumerate().map(take).collect()
+    }
+}
+
+impl Drop for Inner {
+    /// The end of this rank: well, if all others have come to theirs. Otherwise MPI is not ended, by which its launcher knows
+    /// that the run has failed, and ends the others.
+    fn drop(&mut self) {
+        let Some(ways) = &self.ways else { return };
+        if lock(&self.broken).is_some() {
+            return;
+        }
+        let number = *lock(&self.number);
+        let of = |kind, words: &str| {
+            let bytes = vec![Arc::new(words.as_bytes().to_vec()); ways.size()];
+            Outgoing { kind, number, bytes }
+        };
+        if std::thread::panicking() {
+            ways.last_words(of(Kind::Failed, "it panicked"));
+            return;
+        }
+        let arrived = ways.exchange(of(Kind::Leaves, ""), self.longest).unwrap_or_default();
+        let has_left = |(rank, parcel): (usize, &Option<Parcel>)| {
+            rank == ways.rank() || parcel.as_ref().is_some_and(|parcel| parcel.kind == Kind::Leaves)
+        };
+        if !arrived.is_empty() && arrived.iter().enumerate().all(has_left) {
+            ways.finish();
+        }
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rank {} of {}", self.rank(), self.size())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// How many ranks a launcher says that it has started; 0 if there is none. Open MPI, MPICH and its kin, and Slurm say it.
+fn launched() -> usize {
+    let number = |name: &&str| std::env::var(name).ok()?.parse::<usize>().ok();
+    ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"].iter().find_map(number).or_else(slurm).unwrap_or(0)
+}
+
+/// Tasks of a step that `srun --mpi` has started. A batch script has the number too, and is no rank.
+fn slurm() -> Option<usize> {
+    std::env::var_os("PMIX_RANK").or_else(|| std::env::var_os("PMI_RANK"))?;
+    std::env::var("SLURM_STEP_NUM_TASKS").ok()?.parse().ok()
+}
+
+#[cfg(feature = "mpi")]
+fn start_mpi(_: usize, start: Start) -> Result<World> {
+    Ok(World::over(Box::new(super::mpi::Mpi::start(start.piece)?), start))
+}
+
+#[cfg(not(feature = "mpi"))]
+fn start_mpi(ranks: usize, _: Start) -> Result<World> {
+    let what = format!("it was started as one of {ranks}, and built without the feature `mpi`");
+    Err(Error::Rank { rank: 0, what, next: "build it with `--features mpi`, or start it by itself" })
+}
