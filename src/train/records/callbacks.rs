@@ -24,6 +24,10 @@ impl TensorBoard {
 }
 
 impl Callback for TensorBoard {
+    fn is_of_first_rank(&self) -> bool {
+        true
+    }
+
     fn on(&mut self, event: Event<'_>, run: &mut Run<'_>) -> Result<()> {
         match event {
             Event::FitStart { resumed } => {
@@ -55,6 +59,10 @@ impl Callback for TensorBoard {
 }
 
 impl Callback for CsvLog {
+    fn is_of_first_rank(&self) -> bool {
+        true
+    }
+
     fn on(&mut self, event: Event<'_>, run: &mut Run<'_>) -> Result<()> {
         match event {
             Event::FitStart { resumed: true } => self.rewind(run.step()),
@@ -65,6 +73,10 @@ impl Callback for CsvLog {
 }
 
 impl Callback for JsonLines {
+    fn is_of_first_rank(&self) -> bool {
+        true
+    }
+
     fn on(&mut self, event: Event<'_>, run: &mut Run<'_>) -> Result<()> {
         match event {
             Event::FitStart { resumed: true } => self.rewind(run.step()),
@@ -77,6 +89,10 @@ impl Callback for JsonLines {
 }
 
 impl Callback for Report {
+    fn is_of_first_rank(&self) -> bool {
+        true
+    }
+
     fn on(&mut self, event: Event<'_>, run: &mut Run<'_>) -> Result<()> {
         match event {
             Event::Figures { validation, figures } => {

@@ -42,6 +42,14 @@ pub trait Batches {
         vec![]
     }
 
+    /// Gives of each `count` batches in a row the one with the number `rank` from now on, while positions count all of them; an
+    /// epoch that ends within a round has none for ranks that it does not reach. False (the default) if it cannot: a fit of
+    /// several ranks then seeks each of its batches.
+    fn share_out(&mut self, rank: usize, count: usize) -> bool {
+        let _ = (rank, count);
+        false
+    }
+
     /// Gives batches of half the size from now on, two for each of the present ones, from the same item on. False (the
     /// default) if it cannot: a batch has an odd number of items, or one.
     ///
@@ -83,6 +91,10 @@ impl<B: Batches + ?Sized> Batches for &mut B {
         (**self).identity()
     }
 
+    fn share_out(&mut self, rank: usize, count: usize) -> bool {
+        (**self).share_out(rank, count)
+    }
+
     fn halve(&mut self) -> Result<bool> {
         (**self).halve()
     }
@@ -120,11 +132,16 @@ impl Batches for Loader<'_> {
     }
 
     fn batch_items(&self) -> u64 {
-        self.items_in(self.position().batch.saturating_sub(1), 1)
+        self.items_in(self.last_batch(), 1)
     }
 
     fn items_in(&self, first: u64, batches: u64) -> u64 {
         items_in(first, batches, self.batch_size(), Loader::items(self))
+    }
+
+    fn share_out(&mut self, rank: usize, count: usize) -> bool {
+        Loader::share_out(self, rank, count);
+        true
     }
 
     fn identity(&self) -> Vec<(&'static str, String)> {
@@ -167,11 +184,16 @@ where
 
     /// Items that could not be loaded and were left out count, too.
     fn batch_items(&self) -> u64 {
-        self.items_in(self.position().batch.saturating_sub(1), 1)
+        self.items_in(self.last_batch(), 1)
     }
 
     fn items_in(&self, first: u64, batches: u64) -> u64 {
         items_in(first, batches, self.batch_size(), self.items_per_epoch())
+    }
+
+    fn share_out(&mut self, rank: usize, count: usize) -> bool {
+        DataLoader::share_out(self, rank, count);
+        true
     }
 
     fn identity(&self) -> Vec<(&'static str, String)> {

@@ -134,6 +134,11 @@ pub trait Callback: Send {
         bare.rsplit("::").find(|part| !part.starts_with('{')).unwrap_or(bare).to_string()
     }
 
+    /// True if of several ranks only the first is to call it: one that prints or writes files, and does nothing to the run.
+    fn is_of_first_rank(&self) -> bool {
+        false
+    }
+
     /// Something has happened.
     ///
     /// # Errors

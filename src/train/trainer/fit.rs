@@ -13,6 +13,7 @@ use super::batches::{Batches, Validation};
 use super::callback::Event;
 use super::history::{History, Record, Stopped};
 use super::options::{MODEL, NotFinite};
+use super::ranks::{self, Round};
 use super::settings::Trainer;
 use super::step::Step;
 use crate::clock::Instant;
@@ -66,9 +67,12 @@ impl Trainer {
         let now = Instant::now();
         (self.started, self.validated, self.saved) = (Some(now), Some(now), Some(now));
         self.validating = Duration::ZERO;
+        self.world.forget_wishes();
         (self.asked, self.history.stopped, self.history.unfinished) = (None, None, None);
         let result = self.run(&mut train, &mut validation, &mut step).await;
         if let Err(error) = &result {
+            // What a rank cannot do the others need not wait for.
+            self.world.fail(error);
             // There is one error to return, and it is the first.
             let _ = self.emit(Event::Failed(error), None);
         }
@@ -127,8 +131,12 @@ impl Trainer {
         before + self.started.map_or(Duration::ZERO, |started| started.elapsed())
     }
 
-    fn is_flagged(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+    /// True if the stop flag is set: of several ranks one's, once all know of it.
+    pub(super) fn is_flagged(&self) -> bool {
+        match self.world.is_alone() {
+            true => self.stop.load(Ordering::Relaxed),
+            false => self.world.agreed() & ranks::STOP != 0,
+        }
     }
 
     /// Why the fit is over, if it is. Behind the last batch of an epoch the end of the epoch is still due, unless the flag
@@ -144,8 +152,14 @@ impl Trainer {
         if at_end {
             return None;
         }
-        if let Some(why) = &self.asked {
-            return Some(Stopped::Callback(why.clone()));
+        let agreed = self.world.agreed();
+        match (&self.asked, self.world.is_alone()) {
+            (Some(why), true) => return Some(Stopped::Callback(why.clone())),
+            (why, false) if agreed & ranks::ASKED != 0 => {
+                let why = why.clone().unwrap_or_else(|| "another rank's callback".into());
+                return Some(Stopped::Callback(why));
+            }
+            _ => {}
         }
         if reached(self.epochs, self.place.epoch) {
             return Some(Stopped::Epochs);
@@ -153,7 +167,11 @@ impl Trainer {
         if reached(self.steps, self.place.step) {
             return Some(Stopped::Steps);
         }
-        self.time.is_some_and(|time| self.elapsed() >= time).then_some(Stopped::Time)
+        let is_over = match self.world.is_alone() {
+            true => self.time.is_some_and(|time| self.elapsed() >= time),
+            false => agreed & ranks::TIME != 0,
+        };
+        is_over.then_some(Stopped::Time)
     }
 
     /// Goes on with the present epoch, to its end or until the fit is over.
@@ -178,10 +196,24 @@ impl Trainer {
             if self.over(at_end).is_some() {
                 return Ok(());
             }
-            let Some(batch) = (if at_end { None } else { train.next_batch() }) else { break };
-            self.device().ready().await?;
-            if self.give(train, step, batch?).await? != Given::Step {
-                continue;
+            if at_end {
+                break;
+            }
+            let round = self.round(train);
+            self.wish();
+            if self.passes_by(train)? {
+                self.step_without_batch()?;
+                self.end_round(train, round)?;
+            } else {
+                let own = Position { batch: self.place.batch + self.world.rank() as u64, ..self.position() };
+                if !self.shares_out && train.position() != own {
+                    train.seek(own)?;
+                }
+                let Some(batch) = train.next_batch() else { break };
+                self.device().ready().await?;
+                if self.give(train, step, batch?, round).await? != Given::Step {
+                    continue;
+                }
             }
             self.tell_stretches(false).await?;
             if self.place.step.is_multiple_of(self.log_every) {
@@ -211,7 +243,7 @@ impl Trainer {
     }
 
     /// Gives the closure a batch of training.
-    async fn give<T, F>(&mut self, train: &mut T, step: &mut F, batch: T::Batch) -> Result<Given>
+    async fn give<T, F>(&mut self, train: &mut T, step: &mut F, batch: T::Batch, round: Round) -> Result<Given>
     where
         T: Batches,
         F: FnMut(&mut Step<'_>, T::Batch) -> Result<()>,
@@ -219,10 +251,8 @@ impl Trainer {
         if self.gathered == 0 {
             self.emit(Event::StepStart, None)?;
         }
-        let left = self.batches(train).saturating_sub(self.place.batch).max(1);
-        let of = (self.accumulate << self.place.halved).min(self.gathered + left);
-        let (items, updates) = (train.batch_items(), self.gathered + 1 >= of);
-        let of_step = train.items_in(self.place.batch - self.gathered.min(self.place.batch), of);
+        self.sums.micro_batch = self.place.batch + self.world.rank() as u64;
+        let (items, Round { of: [of, of_step], updates, .. }) = (train.batch_items(), round);
         let share = if of == 1 { 1.0 } else { items as f64 / of_step.max(1) as f64 };
         match self.call(Mode::Train, items, share, updates, |view| step(view, batch)) {
             Ok(()) => {}
@@ -244,9 +274,18 @@ impl Trainer {
         while let Err(error) = self.sums.end_batch() {
             self.refused(error).await?;
         }
-        self.place.batch = train.position().batch;
-        self.items += items;
-        if !updates {
+        let items = if self.world.is_alone() { items } else { round.items };
+        self.end_round(train, Round { items, ..round })
+    }
+
+    /// Counts a round of batches.
+    fn end_round(&mut self, train: &impl Batches, round: Round) -> Result<Given> {
+        self.place.batch = match self.world.is_alone() {
+            true => train.position().batch,
+            false => (self.place.batch + self.ranks()).min(self.batches(train)),
+        };
+        self.items += round.items;
+        if !round.updates {
             self.gathered += 1;
             return Ok(Given::Part);
         }

@@ -10,6 +10,8 @@ mod fit;
 mod history;
 mod options;
 mod progress;
+mod ranks;
+mod reduced;
 mod saves;
 mod saving;
 mod settings;

@@ -106,6 +106,10 @@ impl Default for Progress {
 }
 
 impl Callback for Progress {
+    fn is_of_first_rank(&self) -> bool {
+        true
+    }
+
     fn name(&self) -> String {
         "progress".into()
     }

@@ -11,6 +11,7 @@ use super::batches::Batches;
 use super::callback::{Event, Named};
 use super::history::{History, number, number_of};
 use super::options::Every;
+use super::ranks::SAVE;
 use super::saves::Saves;
 use super::settings::{Kept, Place, Shared, Trainer};
 use super::sums::Sums;
@@ -137,6 +138,9 @@ impl Trainer {
     /// Writes a checkpoint, on a thread of its own.
     async fn write_to(&mut self, path: PathBuf) -> Result<()> {
         let sums = self.sums.to_json().await?;
+        if !self.world.is_first() {
+            return Ok(());
+        }
         let mut values = vec![(TRAINER.to_string(), self.to_json(sums))];
         for (name, callback) in &self.callbacks {
             let state = callback.state();
@@ -195,6 +199,8 @@ impl Trainer {
         let every = if saves.every.is_empty() { &default[..] } else { &saves.every };
         let is_due = every.iter().any(|every| match epoch_ended {
             true => every.is_due_at_epoch(self.place.epoch),
+            // The clock is that of rank 0.
+            false if matches!(every, Every::Time(_)) && !self.world.is_alone() => self.world.agreed() & SAVE != 0,
             false => every.is_due_at_step(self.place.step, since),
         });
         let best = saves.best_path().filter(|_| std::mem::take(&mut self.kept.best_due));
@@ -217,7 +223,9 @@ impl Trainer {
             if let Some(path) = saves.step_path(step).filter(|_| saves.keep > 0) {
                 self.write(path).await?;
                 self.write(saves.last_path().into()).await?;
-                saves.prune(&self.kept.steps, step);
+                if self.world.is_first() {
+                    saves.prune(&self.kept.steps, step);
+                }
             } else {
                 self.write(saves.last_path().into()).await?;
             }
@@ -249,19 +257,28 @@ impl Trainer {
             return Ok(true);
         }
         self.identity = identity;
+        self.join(train)?;
+        let from = if self.world.is_first() { self.checkpoint_to_begin_with()? } else { None };
+        let shared = self.shared_checkpoint(from.as_ref())?;
+        self.begun = true;
+        match (from, shared) {
+            (None, None) => Ok(false),
+            (from, shared) => {
+                let path = from.unwrap_or_else(|| "the checkpoint of rank 0".into());
+                self.resume(path, shared, train).await.inspect_err(|_| self.begun = false).map(|()| true)
+            }
+        }
+    }
+
+    /// What the run goes on from, if it does, and whether all can be written that it is going to write.
+    fn checkpoint_to_begin_with(&self) -> Result<Option<PathBuf>> {
         self.outputs.iter().try_for_each(|path| file::try_to_write(path))?;
         if self.resume_from.is_some() {
             self.saves.as_ref().map_or(Ok(()), Saves::try_to_write)?;
         }
-        let existing = self.saves.as_ref().filter(|_| self.resume_from.is_none()).map(|saves| saves.prepare());
-        let from = match existing {
-            Some(found) => found?,
-            None => self.resume_from.clone(),
-        };
-        self.begun = true;
-        match from {
-            Some(path) => self.resume(path, train).await.inspect_err(|_| self.begun = false).map(|()| true),
-            None => Ok(false),
+        match self.saves.as_ref().filter(|_| self.resume_from.is_none()) {
+            Some(saves) => saves.prepare(),
+            None => Ok(self.resume_from.clone()),
         }
     }
 
@@ -276,12 +293,12 @@ impl Trainer {
     }
 
     /// Goes on from a checkpoint. All of it is looked at before anything changes.
-    async fn resume(&mut self, path: PathBuf, train: &mut impl Batches) -> Result<()> {
-        let file = on_thread({
+    async fn resume(&mut self, path: PathBuf, shared: Option<Vec<u8>>, train: &mut impl Batches) -> Result<()> {
+        let open = {
             let path = path.clone();
-            move || Checkpoint::open(path)
-        })
-        .await??;
+            move || shared.map_or_else(|| Checkpoint::open(path), |bytes| Checkpoint::from_bytes(&bytes))
+        };
+        let file = on_thread(open).await??;
         let refuse = |what: &str| Error::Checkpoint { path: path.clone(), what: what.into(), next: SAME_RUN };
         let Some(saved) = file.value(TRAINER).cloned() else {
             return Err(refuse("it is no checkpoint of a trainer"));
@@ -320,9 +337,9 @@ impl Trainer {
             }
         }
         (self.refusals.count, self.changed) = (history.skipped, changed);
-        let streams = std::mem::take(&mut self.sums.streams);
+        let (streams, ranks) = (std::mem::take(&mut self.sums.streams), self.sums.ranks.take());
         (self.place, self.kept, self.history, self.sums) = (place, kept, history, sums);
-        self.sums.streams = streams;
+        (self.sums.streams, self.sums.ranks) = (streams, ranks);
         self.halve_as_before(train)?;
         train.seek(self.position())?;
         self.saved_at = Some(self.place);
@@ -334,7 +351,7 @@ impl Trainer {
         let per_epoch = self.limit.unwrap_or(train.batches_per_epoch());
         let own = [
             ("batches an epoch", per_epoch.to_string()),
-            ("batches a step", self.accumulate.to_string()),
+            ("batches a step", self.batches_a_step().to_string()),
             ("steps a log", self.log_every.to_string()),
             ("precision", self.stores[0].1.precision().to_string()),
         ];

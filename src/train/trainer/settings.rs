@@ -16,6 +16,7 @@ use super::saves::Saves;
 use super::step::Refusals;
 use super::sums::Sums;
 use crate::clock::Instant;
+use crate::distributed::World;
 use crate::error::{Error, Problem, Result};
 use crate::optim::{Average, Optimizer};
 use crate::params::ParamStore;
@@ -151,6 +152,11 @@ pub struct Trainer {
     pub(super) unsaved: Option<Error>,
     /// Callbacks that a warning has been given about.
     pub(super) warned: Vec<String>,
+    /// The ranks that it fits with, and whether that was said.
+    pub(super) world: World,
+    pub(super) is_distributed: bool,
+    /// True if the loader gives this rank its own batches, one behind the other.
+    pub(super) shares_out: bool,
 }
 
 impl Trainer {
@@ -205,6 +211,9 @@ impl Trainer {
             saved_at: None,
             unsaved: None,
             warned: vec![],
+            world: World::alone(),
+            is_distributed: false,
+            shares_out: true,
         }
     }
 
@@ -462,6 +471,7 @@ impl Trainer {
             let next = "pass data, or `()` for a fit without validation";
             return Err(self.refuse("the validation data have no batch", next));
         }
+        self.check_ranks()?;
         let best = self.saves.as_ref().and_then(|saves| saves.best.as_ref());
         let problem =
             best.and_then(|best| best.problem("the best checkpoint is to be chosen by", validation.is_some()));

@@ -40,7 +40,7 @@ impl Trainer {
         self.history.warnings.push(text.into());
         let mut shown = false;
         self.emit(Event::Warning(text), Some(&mut shown))?;
-        if !shown {
+        if !shown && self.world.is_first() {
             eprintln!("kiln: {text}");
         }
         Ok(())
@@ -65,7 +65,8 @@ impl Trainer {
         shown: &mut bool,
     ) -> Result<Vec<String>> {
         let mut warnings = vec![];
-        for (name, callback) in callbacks {
+        let is_first = self.world.is_first();
+        for (name, callback) in callbacks.iter_mut().filter(|(_, callback)| is_first || !callback.is_of_first_rank()) {
             let elapsed = self.elapsed();
             let mut run = Run {
                 epoch: self.place.epoch,

@@ -1,7 +1,6 @@
 //! Judging a model by data that it does not learn from.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 
 use super::batches::Validation;
 use super::callback::Event;
@@ -138,7 +137,7 @@ impl Trainer {
     {
         validation.rewind()?;
         for done in 1..=of {
-            if tells && self.stop.load(Ordering::Relaxed) {
+            if tells && self.is_flagged() {
                 validation.rewind()?;
                 return Ok(false);
             }
