@@ -1,4 +1,4 @@
-.PHONY: train test examples soak web test-web
+.PHONY: train test test-mpi examples soak web test-web
 
 # Arguments of the example: make train ARGS="--epochs 3 --device cpu"
 ARGS ?=
@@ -12,6 +12,11 @@ train:
 test:
 	scripts/ensure-driver.sh
 	cargo test --profile checks --features full
+
+# Ranks over MPI, more of them than cores: their bits are those of one, and what happens to one ends all. Installs Open MPI and
+# libclang on Debian.
+test-mpi:
+	scripts/test-mpi.sh
 
 # Every example with --quick, one after the other, with the seconds of each; NAMES="gan serve" for some of them.
 NAMES ?=

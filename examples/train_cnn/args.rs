@@ -18,6 +18,7 @@ use kiln::train::Every;
     train_cnn --checkpoint run.safetensors          saves weights, optimizer and position after every epoch\n  \
     train_cnn --checkpoint run.safetensors --checkpoint-every 5m   and every five minutes\n  \
     train_cnn --resume run.safetensors              goes on where that run stopped, to the same bits\n  \
+    mpirun -n 4 train_cnn --distributed             four ranks (with the feature `mpi`)\n  \
     train_cnn --max-steps 1 --plan target/plan      writes the WGSL of every kernel of a step\n\n\
     Ctrl-C, SIGTERM and SIGHUP (unless it is ignored, as under nohup) save and end the run; a second one ends it at once.\n\
     KILN_DEVICE chooses the device where --device does not; KILN_DATA is the default of --data-dir; KILN_PROFILE=on\n\
@@ -89,6 +90,13 @@ pub struct Args {
     /// Go on from a checkpoint. What belongs to it (data, batch size, seed, optimizer, precision) must be as it was.
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
+    /// Train together with the other ranks that `mpirun` or `srun` has started, each with batches of its own (with the feature
+    /// `mpi`, where there are several).
+    #[arg(long)]
+    pub distributed: bool,
+    /// Batches whose gradients make one step, those of all ranks [default: one of each rank].
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub accumulate: u64,
     /// Save the first test images and the logits of the trained network (safetensors), to compare with PyTorch.
     #[arg(long, value_name = "FILE")]
     pub logits: Option<PathBuf>,

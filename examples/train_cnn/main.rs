@@ -2,6 +2,15 @@
 //!
 //! `cargo run --release --example train_cnn -- --help` lists the options.
 
+/// Prints a line, by one rank of several.
+macro_rules! say {
+    ($world:expr, $($line:tt)*) => {
+        if $world.is_first() {
+            println!($($line)*);
+        }
+    };
+}
+
 mod args;
 #[path = "../common/pipe.rs"]
 mod pipe;
@@ -13,6 +22,7 @@ use anyhow::{Context, Result, bail};
 use args::Args;
 use clap::Parser;
 use kiln::data::{self, Splits};
+use kiln::distributed::World;
 use kiln::prelude::*;
 
 fn main() -> Result<()> {
@@ -22,20 +32,24 @@ fn main() -> Result<()> {
         Device::list().iter().for_each(|device| println!("{device}"));
         return Ok(());
     }
+    let world = if args.distributed { World::start()? } else { World::alone() };
     let splits = load(&args)?;
-    let device = args.device.as_ref().map_or_else(Device::best, |name| Device::named(name))?;
-    println!("device   {}", device.info());
+    let device = world.device(args.device.as_deref())?;
+    if !world.is_alone() {
+        say!(world, "ranks    {}, each with a device of its own", world.size());
+    }
+    say!(world, "device   {}", device.info());
     if device.is_cpu() {
-        println!("         the f64 reference: right, and slow; any Vulkan driver, even a software one, is faster");
+        say!(world, "         the f64 reference: right, and slow; any Vulkan driver, even a software one, is faster");
     }
     let [c, h, w] = splits.train.shape();
     let (train, test, classes) = (splits.train.len(), splits.test.len(), splits.train.classes());
-    println!("data     {}: {train} images to train, {test} to test, {c}x{h}x{w}, {classes} classes", args.data);
+    say!(world, "data     {}: {train} images to train, {test} to test, {c}x{h}x{w}, {classes} classes", args.data);
     if args.trace.is_some() {
         device.set_profiling(true)?;
     }
-    run::train(&args, &device, &splits)?;
-    if let Some(path) = &args.trace {
+    run::train(&args, &device, &splits, &world)?;
+    if let Some(path) = args.trace.as_ref().filter(|_| world.is_first()) {
         device.profile()?.write_trace(path)?;
         println!("trace    {}: open it at ui.perfetto.dev", path.display());
     }

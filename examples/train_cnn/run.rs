@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use kiln::data::{Batch, Images, Splits};
+use kiln::distributed::World;
 use kiln::prelude::*;
 use kiln::schedule;
 use kiln::train::metrics::{Confusion, Metric};
@@ -50,21 +51,23 @@ fn optimizer(args: &Args, params: &ParamStore, steps: u64) -> Box<dyn Optimizer 
     Box::new(AdamW::new(params, config).clip_norm(args.clip).schedule(rate))
 }
 
-pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
+pub fn train(args: &Args, device: &Device, splits: &Splits, world: &World) -> Result<()> {
     let params = ParamStore::new(device, args.seed);
     params.set_precision(args.precision);
     let net = network(&params.root(), &splits.train, args);
     let batches = splits.train.batches(args.batch_size).shuffle(args.seed);
-    let steps = batches.batches_per_epoch() * args.epochs();
+    let a_step = if args.accumulate <= 1 { world.size() as u64 } else { args.accumulate };
+    let steps = batches.batches_per_epoch().div_ceil(a_step) * args.epochs();
     let first = Arc::new(Mutex::new(None));
     let stop = signals::stop_flag()?;
-    println!("model    {} parameters", params.count());
+    say!(world, "model    {} parameters", params.count());
 
     let [c, h, w] = splits.train.shape();
     let mut trainer = Trainer::new(&params)
         .optimizer_named("model", optimizer(args, &params, steps))
         .epochs(args.epochs())
         .stop_flag(stop)
+        .accumulate(args.accumulate)
         .setting("data set", format!("{} of {c}x{h}x{w}", args.data))
         .setting("seed", args.seed)
         .setting("optimizer", &args.optimizer)
@@ -75,7 +78,7 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
         .noted("clip", args.clip.map_or("none".into(), |clip| clip.to_string()))
         .noted("dropout", args.dropout)
         .callback(Progress::on_stdout())
-        .callback(first_step(args, device, &first));
+        .callback(first_step(args, device, world, &first));
     trainer = [Some(&args.out), args.json.as_ref(), args.logits.as_ref(), args.trace.as_ref()]
         .into_iter()
         .flatten()
@@ -89,6 +92,9 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
     }
     if let Some(path) = &args.resume {
         trainer = trainer.resume_from(path);
+    }
+    if args.distributed {
+        trainer = trainer.distributed(world);
     }
     let confusion = Confusion::new(splits.test.classes())?;
     let mut step = |step: &mut Step<'_>, batch: Batch| {
@@ -114,15 +120,18 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
             trainer.save(path)?;
         }
         let (steps, path) = (trainer.step(), path.display());
-        println!("stopped after {steps} steps; go on with: train_cnn --resume {path} and the same options");
+        say!(world, "stopped after {steps} steps; go on with: train_cnn --resume {path} and the same options");
         return Ok(());
     }
 
     let (last, figures) = trainer.evaluate(splits.test.batches(256), step)?;
     let matrix = figures.matrix().context("the test recorded no confusion matrix")?;
     let test_loss = last.get("loss").unwrap_or(f64::NAN);
-    println!("\n{}\n{matrix}", matrix.report());
-    println!("test accuracy {:.2} %, loss {test_loss:.4}", 100.0 * matrix.accuracy());
+    say!(world, "\n{}\n{matrix}", matrix.report());
+    say!(world, "test accuracy {:.2} %, loss {test_loss:.4}", 100.0 * matrix.accuracy());
+    if !world.is_first() {
+        return unsaved;
+    }
     params.save(&args.out)?;
     println!("weights  {}", args.out.display());
     if let Some(path) = &args.logits {
@@ -163,8 +172,14 @@ pub fn train(args: &Args, device: &Device, splits: &Splits) -> Result<()> {
 }
 
 /// Seconds and dispatches of the first step; it is waited for, and its plan shown if it was asked for.
-fn first_step(args: &Args, device: &Device, first: &Arc<Mutex<Option<(f64, usize)>>>) -> impl Callback + 'static {
-    let (plan, device, first, mut began) = (args.plan.clone(), device.clone(), first.clone(), Instant::now());
+fn first_step(
+    args: &Args,
+    device: &Device,
+    world: &World,
+    first: &Arc<Mutex<Option<(f64, usize)>>>,
+) -> impl Callback + 'static {
+    let plan = args.plan.clone().filter(|_| world.is_first());
+    let (device, first, mut began) = (device.clone(), first.clone(), Instant::now());
     move |event: Event<'_>, _: &mut Run<'_>| {
         let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
