@@ -173,7 +173,8 @@ impl Gpu {
         let Some((first, ..)) = buffers.first() else { return Ok(vec![]) };
         match wait::wait(Key::Bytes(first.id(), 0, bytes), || self.begin_read(&parts)) {
             Err(Error::OutOfMemory { .. }) if buffers.len() > 1 => {
-                let each = buffers.iter().map(|(buffer, bytes)| Ok(Arc::unwrap_or_clone(self.read(buffer, 0, *bytes)?)));
+                let each =
+                    buffers.iter().map(|(buffer, bytes)| Ok(Arc::unwrap_or_clone(self.read(buffer, 0, *bytes)?)));
                 Ok(each.collect::<Result<Vec<_>>>()?.concat())
             }
             other => other.map(Arc::unwrap_or_clone),
