@@ -9,14 +9,22 @@ const SIDE: usize = 32;
 const PIXELS: usize = 3 * SIDE * SIDE;
 
 /// CIFAR-10 (A. Krizhevsky), 50,000 + 10,000 colour images of 32×32 pixels in 10 classes, from the files of the binary
-/// version in `dir/cifar-10-batches-bin` or `dir`: `data_batch_1.bin` to `data_batch_5.bin`, and `test_batch.bin`.
+/// version in `dir/cifar-10-batches-bin` or `dir`: `data_batch_1.bin` to `data_batch_5.bin`, and `test_batch.bin`. Where
+/// only some of the five are there, these are the training part, and its name says how many.
 ///
 /// # Errors
 /// [`Error::Io`] for a file that is missing or cannot be read, [`Error::File`] for one whose content is not right.
 pub fn cifar10(dir: impl AsRef<Path>) -> Result<Splits> {
     let folder = folder(dir.as_ref(), "cifar-10-batches-bin");
-    let train: Vec<String> = (1..=5).map(|number| format!("data_batch_{number}.bin")).collect();
-    splits("cifar10", &folder, &train, "test_batch.bin", [1, 10])
+    let all: Vec<String> = (1..=5).map(|number| format!("data_batch_{number}.bin")).collect();
+    let there: Vec<String> = all.iter().filter(|name| folder.join(name).exists()).cloned().collect();
+    // Without any, the error is that of the first one.
+    let train = if there.is_empty() { &all } else { &there };
+    let mut splits = splits("cifar10", &folder, train, "test_batch.bin", [1, 10])?;
+    if train.len() < all.len() {
+        splits.train.name = format!("cifar10, {} of {} files", train.len(), all.len());
+    }
+    Ok(splits)
 }
 
 /// CIFAR-100 (A. Krizhevsky), 50,000 + 10,000 colour images of 32×32 pixels in 100 classes, from `train.bin` and

@@ -113,7 +113,16 @@ fn cifar_files_become_images() {
     assert!(data::cifar100(&dir).unwrap_err().to_string().contains("label 100 of image 0"));
     std::fs::write(dir.join("test.bin"), &record(1)[1..]).unwrap();
     assert!(data::cifar100(&dir).unwrap_err().to_string().contains("no whole number of records"));
-    assert!(data::cifar10(&dir).is_err());
+    let missing = data::cifar10(&dir).unwrap_err().to_string();
+    assert!(missing.contains("test_batch.bin"), "{missing}");
+    // A part of the five files is a smaller training part, which says so.
+    let record = |label: u8| [vec![label], vec![51; 3072]].concat();
+    std::fs::write(dir.join("test_batch.bin"), record(4)).unwrap();
+    let missing = data::cifar10(&dir).unwrap_err().to_string();
+    assert!(missing.contains("data_batch_1.bin"), "{missing}");
+    std::fs::write(dir.join("data_batch_3.bin"), [record(1), record(2)].concat()).unwrap();
+    let splits = data::cifar10(&dir).unwrap();
+    assert_eq!((splits.train.labels(), splits.train.name()), (&[1, 2][..], "cifar10, 1 of 5 files"));
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
