@@ -123,12 +123,11 @@ impl Binder<'_> {
         names.sort_unstable();
         let kernel = names.iter().map(|&node| self.graph.nodes[node].name).collect::<Vec<_>>().join("+").into();
         let bindings = self.bindings(&emitted);
-        let mut shader = emitted.shader;
-        complete(&mut shader);
         self.push(
-            shader,
+            emitted.shader,
             Draft {
                 name: Name { kernel, fused: 0 },
+                is_open: true,
                 bindings,
                 params: vec![],
                 fusion: emitted.words,
@@ -194,6 +193,7 @@ impl Binder<'_> {
                 shader,
                 Draft {
                     name: Name { kernel: kernel.name.clone(), fused: before + behind },
+                    is_open: fused,
                     bindings,
                     params: kernel.params.clone(),
                     fusion: if fused { emitted.words.clone() } else { vec![] },
@@ -228,10 +228,12 @@ impl Binder<'_> {
             return Ok(());
         }
         self.share_arenas(&mut shader, &mut draft)?;
-        let Draft { name, bindings, params, fusion, operands, numbers, iterations, checked, flops, bytes } = draft;
+        let Draft { name, is_open, bindings, params, fusion, operands, numbers, iterations, checked, flops, bytes } =
+            draft;
+        let program = if is_open { self.programs.completed(shader, complete) } else { self.programs.of(shader) };
         self.plan.dispatches.push(Dispatch {
             names: vec![name],
-            program: self.programs.of(shader),
+            program,
             bindings,
             params,
             fusion,
@@ -316,6 +318,8 @@ impl Binder<'_> {
 #[derive(Default)]
 struct Draft {
     name: Name,
+    /// True if its shader calls functions of the library that it has not yet.
+    is_open: bool,
     bindings: Vec<(u32, usize, bool)>,
     params: Vec<u32>,
     fusion: Vec<u32>,
@@ -327,7 +331,7 @@ struct Draft {
     bytes: Option<u64>,
 }
 
-/// The shader of a kernel with what is emitted around it, and with the functions of the library that both call.
+/// The shader of a kernel with what is emitted around it.
 fn fused_shader(kernel: &Kernel, emitted: &Emitted) -> Shader {
     let mut around = emitted.shader.clone();
     if kernel.shader.facts().has(Facts::MATRICES) {
@@ -335,9 +339,7 @@ fn fused_shader(kernel: &Kernel, emitted: &Emitted) -> Shader {
         let rename = |name: &str| (name == "B").then(|| "$TRUTH$".to_string());
         around.items = around.items.iter().map(|item| item.renamed(&rename)).collect();
     }
-    let mut shader = around.join(kernel.shader.clone());
-    complete(&mut shader);
-    shader
+    around.join(kernel.shader.clone())
 }
 
 params! {

@@ -27,15 +27,31 @@ impl Program {
 
 /// The programs of a plan: shaders that are alike are one.
 #[derive(Debug, Default)]
-pub(crate) struct Programs(HashMap<Shader, Arc<Program>>);
+pub(crate) struct Programs {
+    whole: HashMap<Shader, Arc<Program>>,
+    /// By what their shaders were before they were completed.
+    open: HashMap<Shader, Arc<Program>>,
+}
 
 impl Programs {
     pub fn of(&mut self, shader: Shader) -> Arc<Program> {
-        if let Some(known) = self.0.get(&shader) {
+        if let Some(known) = self.whole.get(&shader) {
             return known.clone();
         }
         let program = Program::new(shader.clone());
-        self.0.insert(shader, program.clone());
+        self.whole.insert(shader, program.clone());
+        program
+    }
+
+    /// The program of a shader to which `complete` adds what it lacks, which is looked for once for all that are alike.
+    pub fn completed(&mut self, shader: Shader, complete: fn(&mut Shader)) -> Arc<Program> {
+        if let Some(known) = self.open.get(&shader) {
+            return known.clone();
+        }
+        let mut whole = shader.clone();
+        complete(&mut whole);
+        let program = self.of(whole);
+        self.open.insert(shader, program.clone());
         program
     }
 }
