@@ -2,6 +2,7 @@
 
 mod grow;
 mod kernels;
+mod moves;
 mod pointwise;
 
 use std::cell::RefCell;

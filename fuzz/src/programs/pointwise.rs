@@ -8,7 +8,12 @@ use super::grow::{Grower, Value, broadcast};
 impl Grower<'_> {
     /// One op or a few.
     pub(super) fn step(&mut self) {
-        match self.below(24) {
+        let kind = self.below(256);
+        // The numbers of before stay what they were, so that old inputs are the same programs.
+        if kind >= 208 {
+            return self.moved();
+        }
+        match kind % 24 {
             0 => {
                 let (shape, dtype) = (self.shape(), self.dtype());
                 self.leaf(&shape, dtype);
@@ -214,7 +219,7 @@ impl Grower<'_> {
         self.push(text, tensors(&x.tensor, &y.tensor), 0.0, 1.0, Exact);
     }
 
-    fn condition(&mut self) -> Option<Value> {
+    pub(super) fn condition(&mut self) -> Option<Value> {
         match self.choose(|value| value.dtype == DType::Bool) {
             Some(found) => Some(found),
             None => {
