@@ -65,6 +65,17 @@ fn plans_are_valid(device: &Device, results: &[Tensor], seen: &mut HashSet<std::
     Ok(())
 }
 
+/// The name of the 32nd value of a kernel, an index, was `i32`, which hid the type from all behind it.
+#[test]
+fn the_place_of_an_element_has_no_name_of_a_type() {
+    let (cpu, mut seen) = (Device::cpu(), HashSet::new());
+    for before in 0..70 {
+        let x = cpu.tensor(&[1i32, 2, 3, 4, 5, 6, 7, 8, 9], &[3, 3]);
+        let sum = (0..before).fold(x.clone(), |sum, _| sum + 1) + x.transpose(0, 1);
+        plans_are_valid(&cpu, &[sum.gt(12)], &mut seen).unwrap_or_else(|what| panic!("{before} ops before: {what}"));
+    }
+}
+
 #[test]
 fn every_text_of_random_programs_is_valid() {
     let (cpu, mut seen) = (Device::cpu(), HashSet::new());

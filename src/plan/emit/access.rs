@@ -177,7 +177,8 @@ impl Emitter<'_> {
                 _ => terms.push(format!("{term} * {}", self.word(stride as u32))),
             }
         }
-        let name = self.fresh("i");
+        // No letter of a type: `i32` would hide it.
+        let name = self.fresh("at");
         let sum = if terms.is_empty() { "0u".into() } else { terms.join(" + ") };
         let _ = writeln!(self.body, "    let {name} = {sum};");
         let index = Index { name, spread };
