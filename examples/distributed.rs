@@ -93,7 +93,7 @@ fn run(args: &Args, world: &World) -> Result<()> {
     let steps = if args.quick { 5 } else { args.steps };
     let (ranks, own) = (world.size() as u64, world.rank() as u64);
     let micro_batches = args.micro_batches.unwrap_or(ranks);
-    if micro_batches % ranks != 0 {
+    if !micro_batches.is_multiple_of(ranks) {
         bail!("{micro_batches} micro-batches for {ranks} ranks: take a multiple");
     }
     let device = world.device(args.device.as_deref())?;
@@ -172,7 +172,8 @@ fn run(args: &Args, world: &World) -> Result<()> {
     if args.scaling_model {
         tell_model(world, &params, seconds)?;
     }
-    if args.quick && !(losses / (ranks as f64) < 2.5) {
+    let is_lower = losses / (ranks as f64) < 2.5;
+    if args.quick && !is_lower {
         bail!("a loss of {losses} after {steps} steps: it should have begun to fall");
     }
     Ok(())
@@ -225,10 +226,8 @@ fn tell_model(world: &World, params: &ParamStore, step: f64) -> Result<()> {
     let model = ScalingModel { compute: 0.0, parameters, host: 0.0, network: measured };
     let own = model.step(world.size()).as_secs_f64();
     println!("         a step's exchange takes {:.2} ms by the model; steps here take {:.2} ms", 1e3 * own, 1e3 * step);
-    println!(
-        "\nHow a step of 0.2 s on one rank would scale (share of the images a second), by\n{}",
-        "  step(N) = compute + host 4 P + 2 (N - 1) latency + 8 P (N - 1) / N / bandwidth"
-    );
+    println!("\nHow a step of 0.2 s on one rank would scale (share of the images a second), by");
+    println!("  step(N) = compute + host 4 P + 2 (N - 1) latency + 8 P (N - 1) / N / bandwidth");
     println!("ranks   25 GbE, 25 M   200 Gb/s, 25 M   25 GbE, 138 M   200 Gb/s, 138 M parameters");
     for ranks in [8, 64, 512] {
         let share = |gigabits: f64, latency: f64, parameters: f64| {

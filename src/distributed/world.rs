@@ -282,7 +282,7 @@ impl World {
         }
         let Some((first, others)) = read.split_first() else { return Ok(()) };
         for at in 0..read.iter().map(Vec::len).max().unwrap_or(0) {
-            for (rank, other) in others.iter().enumerate().filter(|(_, other)| other.get(at) != first.get(at)) {
+            if let Some((rank, other)) = others.iter().enumerate().find(|(_, other)| other.get(at) != first.get(at)) {
                 let text = |side: Option<&(String, String)>| match side {
                     Some((name, value)) => format!("{name} {value}"),
                     None => "nothing more".into(),
@@ -308,7 +308,8 @@ impl World {
     fn say_last(&self, words: &str) {
         let Some(ways) = self.0.ways.as_ref().filter(|_| lock(&self.0.broken).is_none()) else { return };
         let end = (0..=WORDS.min(words.len())).rev().find(|&end| words.is_char_boundary(end)).unwrap_or(0);
-        let bytes = vec![Arc::new(words.as_bytes()[..end].to_vec()); self.size()];
+        let bytes = Arc::new(words.as_bytes()[..end].to_vec());
+        let bytes = vec![bytes; self.size()];
         let number = *lock(&self.0.number);
         ways.last_words(Outgoing { kind: Kind::Failed, number, bytes });
     }
@@ -386,8 +387,8 @@ impl Drop for Inner {
         }
         let number = *lock(&self.number);
         let of = |kind, words: &str| {
-            let bytes = vec![Arc::new(words.as_bytes().to_vec()); ways.size()];
-            Outgoing { kind, number, bytes }
+            let bytes = Arc::new(words.as_bytes().to_vec());
+            Outgoing { kind, number, bytes: vec![bytes; ways.size()] }
         };
         if std::thread::panicking() {
             ways.last_words(of(Kind::Failed, "it panicked"));
