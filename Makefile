@@ -1,4 +1,4 @@
-.PHONY: train test test-mpi examples soak web test-web
+.PHONY: train test test-mpi examples soak web test-web kernel-stats
 
 # Arguments of the example: make train ARGS="--epochs 3 --device cpu"
 ARGS ?=
@@ -30,6 +30,13 @@ MINUTES ?= 15
 soak:
 	cargo build --release --example train_cnn --example soak
 	cargo run --release --example soak -- --minutes $(MINUTES)
+
+# What RADV's compiler makes of the kernels that a large GPU gets, for a GPU that need not be there: see benches/kernels/README.md.
+# Wants RADV's driver file and a Vulkan loader; not part of the tests, for figures move with Mesa. TEXTS: where the texts go.
+TEXTS ?= target/kernel-texts
+kernel-stats:
+	cargo bench --profile checks --features full --bench kernel_texts -- $(TEXTS)
+	cargo run --release --target-dir target/kernel-stats --manifest-path benches/kernels/stats/Cargo.toml -- $(TEXTS)
 
 # The page that trains in a browser's tab: builds it, and serves it on this machine alone. Needs Rust's target for browsers
 # (rustup target add wasm32-unknown-unknown) and a browser with WebGPU.
