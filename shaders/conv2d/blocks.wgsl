@@ -13,6 +13,8 @@
 
 const A_ALONG_DEPTH: bool = true;
 const B_ALONG_DEPTH: bool = false;
+const A_IN_ROWS: bool = true;
+const B_IN_ROWS: bool = false;
 
 alias Phase = u32;
 
@@ -53,40 +55,45 @@ fn w_at(at: u32) -> f32 {
     return from_b(w[at / 4u][at % 4u]);
 }
 
-fn w_quad(at: u32, k: u32, count: u32) -> vec4<f32> {
+// Four weights of a filter from k on; past the end, any.
+fn w_quad(at: u32, k: u32) -> vec4<f32> {
     if WHOLE {
-        let inside = k < count;
-        let quad = w[select(0u, at + k, inside) / 4u];
-        return select(vec4<f32>(), vec4<f32>(from_b(quad.x), from_b(quad.y), from_b(quad.z), from_b(quad.w)), inside);
+        let quad = w[at / 4u + k / 4u];
+        return vec4<f32>(from_b(quad.x), from_b(quad.y), from_b(quad.z), from_b(quad.w));
     }
-    let inside = vec4<u32>(k) + LANES < vec4<u32>(count);
-    let i = select(vec4<u32>(), vec4<u32>(at + k) + LANES, inside);
-    return select(vec4<f32>(), vec4<f32>(w_at(i.x), w_at(i.y), w_at(i.z), w_at(i.w)), inside);
+    return vec4<f32>(w_at(at + k), w_at(at + k + 1u), w_at(at + k + 2u), w_at(at + k + 3u));
 }
 
 fn a_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
-    let n = block.count;
-    return transpose(mat4x4<f32>(
-        w_quad(slot.at.x, k, n),
-        w_quad(slot.at.y, k, n),
-        w_quad(slot.at.z, k, n),
-        w_quad(slot.at.w, k, n),
-    ));
+    return mat4x4<f32>(w_quad(slot.at.x, k), w_quad(slot.at.y, k), w_quad(slot.at.z, k), w_quad(slot.at.w, k));
 }
 
-// Four neighbouring positions under tap k.
-fn b_quad(block: Block, slot: Slot, k: u32) -> vec4<f32> {
+// Of channels, lines and columns of taps in x.
+fn strides() -> vec3<u32> {
+    return vec3<u32>(p.in_height * p.in_width, DILATION_HEIGHT * p.in_width, DILATION_WIDTH);
+}
+
+fn b_start(block: Block, k: u32) -> Walk {
     let whole = block.begin + k;
     let channel = whole / TAPS;
     let tap = whole - channel * TAPS;
     let u = tap / KERNEL_WIDTH;
-    let down = u * DILATION_HEIGHT;
-    let right = (tap - u * KERNEL_WIDTH) * DILATION_WIDTH;
-    let row_inside = slot.row + vec4<u32>(down) < vec4<u32>(p.in_height);
-    let line_inside = slot.column + vec4<u32>(right) < vec4<u32>(p.in_width);
-    let inside = row_inside & line_inside & vec4<bool>(k < block.count);
-    let i = select(vec4<u32>(), slot.at + vec4<u32>((channel * p.in_height + down) * p.in_width + right), inside);
-    return select(vec4<f32>(), vec4<f32>(from_a(x[i.x]), from_a(x[i.y]), from_a(x[i.z]), from_a(x[i.w])), inside);
+    let v = tap - u * KERNEL_WIDTH;
+    let steps = strides();
+    return Walk(channel, u, v, channel * steps.x + u * steps.y + v * steps.z);
+}
+
+fn b_next(block: Block, walk: Walk) -> Walk {
+    return walk_on(walk, KERNEL_HEIGHT, KERNEL_WIDTH, strides());
+}
+
+// Four neighbouring positions under a tap; those outside are read anywhere and are 0.
+fn b_quad(block: Block, slot: Slot, walk: Walk) -> vec4<f32> {
+    let row_inside = slot.row + vec4<u32>(walk.middle * DILATION_HEIGHT) < vec4<u32>(p.in_height);
+    let line_inside = slot.column + vec4<u32>(walk.inner * DILATION_WIDTH) < vec4<u32>(p.in_width);
+    let i = slot.at + vec4<u32>(walk.at);
+    let read = vec4<f32>(from_a(x[i.x]), from_a(x[i.y]), from_a(x[i.z]), from_a(x[i.w]));
+    return select(vec4<f32>(), read, row_inside & line_inside);
 }
 
 fn store_one(block: Block, row: u32, position: u32, value: f32) {

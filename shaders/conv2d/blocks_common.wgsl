@@ -10,7 +10,8 @@
 // The pass's text has what `tiles/loop.wgsl` asks for and is not here, and
 //   Phase                                   what else it knows of a block
 //   fn rows_of_product() -> u32
-//   fn b_quad(block: Block, slot: Slot, k: u32) -> vec4<f32>    four columns of b at k, 0 where k is past the end
+//   fn b_start(block: Block, k: u32) -> Walk, fn b_next(block: Block, walk: Walk) -> Walk    k and k + 1 for b
+//   fn b_quad(block: Block, slot: Slot, walk: Walk) -> vec4<f32>    four columns of b there
 //   fn store_one(block: Block, row: u32, column: u32, value: f32)    column past the edge or not
 
 const TAPS: u32 = KERNEL_HEIGHT * KERNEL_WIDTH;
@@ -77,12 +78,49 @@ fn cut(uncut: Block, depth: u32) -> Block {
     return block;
 }
 
+// A k taken apart: outer * (middle length) * (inner length) + middle * (inner length) + inner, and where it leads in a buffer.
+struct Walk {
+    outer: u32,
+    middle: u32,
+    inner: u32,
+    at: u32,
+}
+
+// That of k; `reciprocal` is of `inner_length`, `area_reciprocal` of `area`, the product of both lengths; strides are those in the
+// buffer of outer, middle, inner.
+fn walk_of(k: u32, area: u32, area_reciprocal: f32, inner_length: u32, reciprocal: f32, strides: vec3<u32>) -> Walk {
+    let outer = divide(k, area, area_reciprocal);
+    let rest = k - outer * area;
+    let middle = divide(rest, inner_length, reciprocal);
+    let inner = rest - middle * inner_length;
+    return Walk(outer, middle, inner, outer * strides.x + middle * strides.y + inner * strides.z);
+}
+
+// The same for k + 1: additions alone.
+fn walk_on(walk: Walk, middle_length: u32, inner_length: u32, strides: vec3<u32>) -> Walk {
+    let line_ends = walk.inner + 1u == inner_length;
+    let inner = select(walk.inner + 1u, 0u, line_ends);
+    let middle = walk.middle + select(0u, 1u, line_ends);
+    let on = walk.at + select(strides.z, strides.y - (inner_length - 1u) * strides.z, line_ends);
+    let area_ends = middle == middle_length;
+    return Walk(
+        walk.outer + select(0u, 1u, area_ends),
+        select(middle, 0u, area_ends),
+        inner,
+        on + select(0u, strides.x - middle_length * strides.y, area_ends),
+    );
+}
+
 fn b_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
+    let first = b_start(block, k);
+    let second = b_next(block, first);
+    let third = b_next(block, second);
+    let last = b_next(block, third);
     return mat4x4<f32>(
-        b_quad(block, slot, k),
-        b_quad(block, slot, k + 1u),
-        b_quad(block, slot, k + 2u),
-        b_quad(block, slot, k + 3u),
+        b_quad(block, slot, first),
+        b_quad(block, slot, second),
+        b_quad(block, slot, third),
+        b_quad(block, slot, last),
     );
 }
 

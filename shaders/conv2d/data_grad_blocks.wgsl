@@ -18,6 +18,10 @@
 
 const A_ALONG_DEPTH: bool = false;
 const B_ALONG_DEPTH: bool = false;
+const A_IN_ROWS: bool = false;
+const B_IN_ROWS: bool = false;
+// True if every tap reaches every position, so that their number is known.
+const ALL_TAPS: bool = STEP_HEIGHT == 1u && STEP_WIDTH == 1u;
 const PHASES: u32 = STRIDE_HEIGHT * STRIDE_WIDTH;
 // Outputs between those that neighbouring taps of a phase bring.
 const BACK_HEIGHT: u32 = STEP_HEIGHT * DILATION_HEIGHT / STRIDE_HEIGHT;
@@ -30,6 +34,7 @@ struct Phase {
     first_u: u32,
     first_v: u32,
     taps: u32,
+    lines: u32,
     line_taps: u32,
     taps_reciprocal: f32,
     line_reciprocal: f32,
@@ -69,6 +74,7 @@ fn find_block(group_index: u32) -> Block {
     phase.first_u = u;
     phase.first_v = v;
     phase.taps = max(lines * line_taps, 1u);
+    phase.lines = max(lines, 1u);
     phase.line_taps = max(line_taps, 1u);
     phase.taps_reciprocal = 1.0 / f32(phase.taps);
     phase.line_reciprocal = 1.0 / f32(phase.line_taps);
@@ -80,7 +86,8 @@ fn find_block(group_index: u32) -> Block {
 // Rows and columns past the edge read the last one; their sums are never stored.
 fn a_slot(block: Block, row: u32) -> Slot {
     let channel = min(vec4<u32>(row) + LANES, vec4<u32>(rows_of_product() - 1u));
-    return Slot(channel * TAPS, vec4<u32>(), vec4<u32>());
+    let first = block.out_channel * w_strides().x + block.phase.first_u * KERNEL_WIDTH + block.phase.first_v;
+    return Slot(vec4<u32>(first) + channel * TAPS, vec4<u32>(), vec4<u32>());
 }
 
 fn b_slot(block: Block, column: u32) -> Slot {
@@ -101,49 +108,64 @@ fn b_slot(block: Block, column: u32) -> Slot {
     return Slot(plane + row * p.out_width + right, row, right);
 }
 
-struct Tap {
-    filter_number: u32,
-    line: u32,
-    column: u32,
-}
-
-fn tap_of(block: Block, k: u32) -> Tap {
+fn start_of(block: Block, k: u32, strides: vec3<u32>) -> Walk {
     let whole = block.begin + k;
-    let filter_number = divide(whole, block.phase.taps, block.phase.taps_reciprocal);
-    let tap = whole - filter_number * block.phase.taps;
-    let line = divide(tap, block.phase.line_taps, block.phase.line_reciprocal);
-    return Tap(filter_number, line, tap - line * block.phase.line_taps);
+    let phase = block.phase;
+    if ALL_TAPS {
+        let filter_number = whole / TAPS;
+        let tap = whole - filter_number * TAPS;
+        let line = tap / KERNEL_WIDTH;
+        let column = tap - line * KERNEL_WIDTH;
+        return Walk(filter_number, line, column, filter_number * strides.x + line * strides.y + column * strides.z);
+    }
+    return walk_of(whole, phase.taps, phase.taps_reciprocal, phase.line_taps, phase.line_reciprocal, strides);
 }
 
-fn w_quad(block: Block, slot: Slot, k: u32) -> vec4<f32> {
-    let tap = tap_of(block, k);
-    let plane = (block.out_channel + tap.filter_number) * (p.in_channels / p.groups) * TAPS;
-    let u = block.phase.first_u + tap.line * STEP_HEIGHT;
-    let v = block.phase.first_v + tap.column * STEP_WIDTH;
-    let inside = k < block.count;
-    let i = select(vec4<u32>(), slot.at + vec4<u32>(plane + u * KERNEL_WIDTH + v), vec4<bool>(inside));
-    return select(vec4<f32>(), vec4<f32>(from_b(w[i.x]), from_b(w[i.y]), from_b(w[i.z]), from_b(w[i.w])), inside);
+fn next_of(block: Block, walk: Walk, strides: vec3<u32>) -> Walk {
+    if ALL_TAPS {
+        return walk_on(walk, KERNEL_HEIGHT, KERNEL_WIDTH, strides);
+    }
+    return walk_on(walk, block.phase.lines, block.phase.line_taps, strides);
+}
+
+// Of filters, lines and columns of a phase's taps in w.
+fn w_strides() -> vec3<u32> {
+    return vec3<u32>(p.in_channels / p.groups * TAPS, STEP_HEIGHT * KERNEL_WIDTH, STEP_WIDTH);
+}
+
+fn w_quad(slot: Slot, walk: Walk) -> vec4<f32> {
+    let i = slot.at + vec4<u32>(walk.at);
+    return vec4<f32>(from_b(w[i.x]), from_b(w[i.y]), from_b(w[i.z]), from_b(w[i.w]));
 }
 
 fn a_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(
-        w_quad(block, slot, k),
-        w_quad(block, slot, k + 1u),
-        w_quad(block, slot, k + 2u),
-        w_quad(block, slot, k + 3u),
-    );
+    let first = start_of(block, k, w_strides());
+    let second = next_of(block, first, w_strides());
+    let third = next_of(block, second, w_strides());
+    let last = next_of(block, third, w_strides());
+    return mat4x4<f32>(w_quad(slot, first), w_quad(slot, second), w_quad(slot, third), w_quad(slot, last));
 }
 
-fn b_quad(block: Block, slot: Slot, k: u32) -> vec4<f32> {
-    let tap = tap_of(block, k);
-    let up = tap.line * BACK_HEIGHT;
-    let left = tap.column * BACK_WIDTH;
-    let row_inside = slot.row - vec4<u32>(up) < vec4<u32>(p.out_height);
-    let column_inside = slot.column - vec4<u32>(left) < vec4<u32>(p.out_width);
-    let inside = row_inside & column_inside & vec4<bool>(k < block.count);
-    let step = (tap.filter_number * p.out_height - up) * p.out_width - left;
-    let i = select(vec4<u32>(), slot.at + vec4<u32>(step), inside);
-    return select(vec4<f32>(), vec4<f32>(from_a(dy[i.x]), from_a(dy[i.y]), from_a(dy[i.z]), from_a(dy[i.w])), inside);
+// The same in dy, where taps go backwards: numbers wrap.
+fn dy_strides() -> vec3<u32> {
+    return vec3<u32>(p.out_height * p.out_width, 0u - BACK_HEIGHT * p.out_width, 0u - BACK_WIDTH);
+}
+
+fn b_start(block: Block, k: u32) -> Walk {
+    return start_of(block, k, dy_strides());
+}
+
+fn b_next(block: Block, walk: Walk) -> Walk {
+    return next_of(block, walk, dy_strides());
+}
+
+// Those outside are read anywhere and are 0.
+fn b_quad(block: Block, slot: Slot, walk: Walk) -> vec4<f32> {
+    let row_inside = slot.row - vec4<u32>(walk.middle * BACK_HEIGHT) < vec4<u32>(p.out_height);
+    let column_inside = slot.column - vec4<u32>(walk.inner * BACK_WIDTH) < vec4<u32>(p.out_width);
+    let i = slot.at + vec4<u32>(walk.at);
+    let read = vec4<f32>(from_a(dy[i.x]), from_a(dy[i.y]), from_a(dy[i.z]), from_a(dy[i.w]));
+    return select(vec4<f32>(), read, row_inside & column_inside);
 }
 
 fn store_one(block: Block, channel: u32, position: u32, value: f32) {

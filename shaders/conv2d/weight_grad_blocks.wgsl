@@ -14,6 +14,8 @@
 
 const A_ALONG_DEPTH: bool = true;
 const B_ALONG_DEPTH: bool = true;
+const A_IN_ROWS: bool = true;
+const B_IN_ROWS: bool = false;
 
 alias Phase = u32;
 
@@ -52,43 +54,43 @@ fn dy_at(at: u32) -> f32 {
     return from_b(dy[at / 4u][at % 4u]);
 }
 
-fn dy_quad(row: u32, at: vec4<u32>, inside: vec4<bool>) -> vec4<f32> {
+// Four positions of a filter's plane, as a first one says, or all four; past the end, any.
+fn dy_quad(row: u32, at: vec4<u32>) -> vec4<f32> {
     if WHOLE {
-        let quad = dy[select(0u, row + at.x, inside.x) / 4u];
-        return select(vec4<f32>(), vec4<f32>(from_b(quad.x), from_b(quad.y), from_b(quad.z), from_b(quad.w)), inside.x);
+        let quad = dy[(row + at.x) / 4u];
+        return vec4<f32>(from_b(quad.x), from_b(quad.y), from_b(quad.z), from_b(quad.w));
     }
-    let i = select(vec4<u32>(), vec4<u32>(row) + at, inside);
-    return select(vec4<f32>(), vec4<f32>(dy_at(i.x), dy_at(i.y), dy_at(i.z), dy_at(i.w)), inside);
+    return vec4<f32>(dy_at(row + at.x), dy_at(row + at.y), dy_at(row + at.z), dy_at(row + at.w));
 }
 
 fn a_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
     let area = p.out_height * p.out_width;
     let position = vec4<u32>(block.begin + k) + LANES;
-    let inside = vec4<u32>(k) + LANES < vec4<u32>(block.count);
     let at = position + divide_quad(position, area, p.area_reciprocal) * ((p.out_channels - 1u) * area);
-    return transpose(mat4x4<f32>(
-        dy_quad(slot.at.x, at, inside),
-        dy_quad(slot.at.y, at, inside),
-        dy_quad(slot.at.z, at, inside),
-        dy_quad(slot.at.w, at, inside),
-    ));
+    return mat4x4<f32>(dy_quad(slot.at.x, at), dy_quad(slot.at.y, at), dy_quad(slot.at.z, at), dy_quad(slot.at.w, at));
 }
 
-// Four neighbouring weights' elements of x for position k.
-fn b_quad(block: Block, slot: Slot, k: u32) -> vec4<f32> {
+// Of images, lines and columns of dy's positions in x.
+fn strides() -> vec3<u32> {
+    return vec3<u32>(p.in_channels * p.in_height * p.in_width, STRIDE_HEIGHT * p.in_width, STRIDE_WIDTH);
+}
+
+fn b_start(block: Block, k: u32) -> Walk {
     let area = p.out_height * p.out_width;
-    let position = block.begin + k;
-    let image = divide(position, area, p.area_reciprocal);
-    let rest = position - image * area;
-    let i = divide(rest, p.out_width, p.width_reciprocal);
-    let down = i * STRIDE_HEIGHT;
-    let right = (rest - i * p.out_width) * STRIDE_WIDTH;
-    let row_inside = slot.row + vec4<u32>(down) < vec4<u32>(p.in_height);
-    let line_inside = slot.column + vec4<u32>(right) < vec4<u32>(p.in_width);
-    let inside = row_inside & line_inside & vec4<bool>(k < block.count);
-    let step = (image * p.in_channels * p.in_height + down) * p.in_width + right;
-    let at = select(vec4<u32>(), slot.at + vec4<u32>(step), inside);
-    return select(vec4<f32>(), vec4<f32>(from_a(x[at.x]), from_a(x[at.y]), from_a(x[at.z]), from_a(x[at.w])), inside);
+    return walk_of(block.begin + k, area, p.area_reciprocal, p.out_width, p.width_reciprocal, strides());
+}
+
+fn b_next(block: Block, walk: Walk) -> Walk {
+    return walk_on(walk, p.out_height, p.out_width, strides());
+}
+
+// Four neighbouring weights' elements of x for a position; those outside are read anywhere and are 0.
+fn b_quad(block: Block, slot: Slot, walk: Walk) -> vec4<f32> {
+    let row_inside = slot.row + vec4<u32>(walk.middle * STRIDE_HEIGHT) < vec4<u32>(p.in_height);
+    let line_inside = slot.column + vec4<u32>(walk.inner * STRIDE_WIDTH) < vec4<u32>(p.in_width);
+    let at = slot.at + vec4<u32>(walk.at);
+    let read = vec4<f32>(from_a(x[at.x]), from_a(x[at.y]), from_a(x[at.z]), from_a(x[at.w]));
+    return select(vec4<f32>(), read, row_inside & line_inside);
 }
 
 fn store_one(block: Block, row: u32, column: u32, value: f32) {

@@ -97,17 +97,21 @@ fn main(
         next_b = b_patch(block, slot_b, b_k);
     }
     for (var slab = 0u; slab < count; slab += SLAB) {
+        if slab + SLAB > count {
+            next_a = without_rest(next_a, A_IN_ROWS, slab + a_k, count);
+            next_b = without_rest(next_b, B_IN_ROWS, slab + b_k, count);
+        }
         if brings {
             let to_a = a_k * PITCH + 4u * a_quad;
-            keep_a(to_a, next_a[0]);
-            keep_a(to_a + PITCH, next_a[1]);
-            keep_a(to_a + 2u * PITCH, next_a[2]);
-            keep_a(to_a + 3u * PITCH, next_a[3]);
+            keep_a(to_a, at_k(next_a, A_IN_ROWS, 0u));
+            keep_a(to_a + PITCH, at_k(next_a, A_IN_ROWS, 1u));
+            keep_a(to_a + 2u * PITCH, at_k(next_a, A_IN_ROWS, 2u));
+            keep_a(to_a + 3u * PITCH, at_k(next_a, A_IN_ROWS, 3u));
             let to_b = b_k * PITCH + 4u * b_quad;
-            keep_b(to_b, next_b[0]);
-            keep_b(to_b + PITCH, next_b[1]);
-            keep_b(to_b + 2u * PITCH, next_b[2]);
-            keep_b(to_b + 3u * PITCH, next_b[3]);
+            keep_b(to_b, at_k(next_b, B_IN_ROWS, 0u));
+            keep_b(to_b + PITCH, at_k(next_b, B_IN_ROWS, 1u));
+            keep_b(to_b + 2u * PITCH, at_k(next_b, B_IN_ROWS, 2u));
+            keep_b(to_b + 3u * PITCH, at_k(next_b, B_IN_ROWS, 3u));
         }
         workgroupBarrier();
         if brings && slab + SLAB < count {

@@ -7,6 +7,9 @@
 // Grid: splits * batch_outer * batch_inner * ceil(rows / SIDE) * ceil(columns / SIDE) workgroups, folded freely over x and y.
 // An empty part or depth = 0 gives 0.
 
+const A_IN_ROWS: bool = A_ALONG_DEPTH;
+const B_IN_ROWS: bool = B_ALONG_DEPTH;
+
 struct Block {
     outside: bool,
     row: u32,
@@ -49,7 +52,7 @@ fn b_slot(block: Block, column: u32) -> Slot {
     return Slot(vec4<u32>(block.b) + min(vec4<u32>(column) + LANES, vec4<u32>(p.columns - 1u)) * p.b_column);
 }
 
-// What follows reads b with `of_b`, a without.
+// What follows reads b with `of_b`, a without. Where k is past the end the last one is read: the loop leaves it out.
 
 fn element(of_b: bool, at: u32) -> f32 {
     if of_b {
@@ -58,62 +61,59 @@ fn element(of_b: bool, at: u32) -> f32 {
     return from_a(a[at / 4u][at % 4u]);
 }
 
-fn whole(of_b: bool, at: u32, inside: bool) -> vec4<f32> {
-    let i = select(0u, at, inside) / 4u;
+// The quad of this number.
+fn whole(of_b: bool, number: u32) -> vec4<f32> {
     if of_b {
-        let quad = b[i];
-        return select(vec4<f32>(), vec4<f32>(from_b(quad.x), from_b(quad.y), from_b(quad.z), from_b(quad.w)), inside);
+        let quad = b[number];
+        return vec4<f32>(from_b(quad.x), from_b(quad.y), from_b(quad.z), from_b(quad.w));
     }
-    let quad = a[i];
-    return select(vec4<f32>(), vec4<f32>(from_a(quad.x), from_a(quad.y), from_a(quad.z), from_a(quad.w)), inside);
+    let quad = a[number];
+    return vec4<f32>(from_a(quad.x), from_a(quad.y), from_a(quad.z), from_a(quad.w));
 }
 
-fn scattered(of_b: bool, at: vec4<u32>, inside: vec4<bool>) -> vec4<f32> {
-    let i = select(vec4<u32>(), at, inside);
-    let all = vec4<f32>(element(of_b, i.x), element(of_b, i.y), element(of_b, i.z), element(of_b, i.w));
-    return select(vec4<f32>(), all, inside);
+fn scattered(of_b: bool, at: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(element(of_b, at.x), element(of_b, at.y), element(of_b, at.z), element(of_b, at.w));
 }
 
 // One row of a, or column of b, at k, k + 1, k + 2, k + 3; `step` elements lie between neighbours.
-fn deep(of_b: bool, at: u32, k: u32, step: u32, count: u32) -> vec4<f32> {
+fn deep(of_b: bool, at: u32, k: u32, step: u32, last: u32) -> vec4<f32> {
     if select(A_WHOLE, B_WHOLE, of_b) {
-        return whole(of_b, at + k, k < count);
+        return whole(of_b, at / 4u + min(k, last) / 4u);
     }
-    let all = vec4<u32>(k) + LANES;
-    return scattered(of_b, vec4<u32>(at) + all * step, all < vec4<u32>(count));
+    return scattered(of_b, vec4<u32>(at) + min(vec4<u32>(k) + LANES, vec4<u32>(last)) * step);
 }
 
 // Four rows of a, or columns of b, at k.
-fn across(of_b: bool, at: vec4<u32>, k: u32, step: u32, count: u32) -> vec4<f32> {
+fn across(of_b: bool, at: vec4<u32>, k: u32, step: u32, last: u32) -> vec4<f32> {
     if select(A_WHOLE, B_WHOLE, of_b) {
-        return whole(of_b, at.x + k * step, k < count);
+        return whole(of_b, at.x / 4u + min(k, last) * (step / 4u));
     }
-    return scattered(of_b, at + vec4<u32>(k * step), vec4<bool>(k < count));
+    return scattered(of_b, at + vec4<u32>(min(k, last) * step));
 }
 
-fn patch_of(of_b: bool, at: vec4<u32>, k: u32, step: u32, n: u32) -> mat4x4<f32> {
+fn patch_of(of_b: bool, at: vec4<u32>, k: u32, step: u32, last: u32) -> mat4x4<f32> {
     if select(A_ALONG_DEPTH, B_ALONG_DEPTH, of_b) {
-        return transpose(mat4x4<f32>(
-            deep(of_b, at.x, k, step, n),
-            deep(of_b, at.y, k, step, n),
-            deep(of_b, at.z, k, step, n),
-            deep(of_b, at.w, k, step, n),
-        ));
+        return mat4x4<f32>(
+            deep(of_b, at.x, k, step, last),
+            deep(of_b, at.y, k, step, last),
+            deep(of_b, at.z, k, step, last),
+            deep(of_b, at.w, k, step, last),
+        );
     }
     return mat4x4<f32>(
-        across(of_b, at, k, step, n),
-        across(of_b, at, k + 1u, step, n),
-        across(of_b, at, k + 2u, step, n),
-        across(of_b, at, k + 3u, step, n),
+        across(of_b, at, k, step, last),
+        across(of_b, at, k + 1u, step, last),
+        across(of_b, at, k + 2u, step, last),
+        across(of_b, at, k + 3u, step, last),
     );
 }
 
 fn a_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
-    return patch_of(false, slot.at, k, p.a_column, block.count);
+    return patch_of(false, slot.at, k, p.a_column, max(block.count, 1u) - 1u);
 }
 
 fn b_patch(block: Block, slot: Slot, k: u32) -> mat4x4<f32> {
-    return patch_of(true, slot.at, k, p.b_row, block.count);
+    return patch_of(true, slot.at, k, p.b_row, max(block.count, 1u) - 1u);
 }
 
 fn store_one(at: u32, column: u32, value: f32) {

@@ -1,7 +1,7 @@
 // The product of `matmul/common.wgsl` with rows = 1, for GPUs; a product with one column is bound and described transposed.
 //
-// A workgroup forms OUTPUTS results with 256 / OUTPUTS lanes each, which take every so manieth k; lanes are added in a tree,
-// the same in every run.
+// A workgroup forms OUTPUTS results with 256 / OUTPUTS lanes each, which take every so manieth k, in four sums; these are added,
+// then the lanes in a tree, the same in every run.
 //
 // Constants:
 //   ALONG_DEPTH: bool    k is the contiguous axis of b: neighbours take neighbouring k of one result, else neighbouring results
@@ -28,13 +28,34 @@ fn work(group_index: u32, local: u32) {
     // Columns past the edge read the last one; their sums are never stored.
     var a_at = part.a + lane * p.a_column;
     var b_at = part.b + lane * p.b_row + min(column, p.columns - 1u) * p.b_column;
-    var sum = 0.0;
-    for (var k = lane; k < part.count; k += LANES) {
-        sum += from_a(a[a_at]) * from_b(b[b_at]);
-        a_at += LANES * p.a_column;
-        b_at += LANES * p.b_row;
+    let a_step = LANES * p.a_column;
+    let b_step = LANES * p.b_row;
+    // Four sums, whose reads are under way together.
+    var sums = vec4<f32>();
+    var k = lane;
+    for (; k + 3u * LANES < part.count; k += 4u * LANES) {
+        let left = vec4<f32>(
+            from_a(a[a_at]),
+            from_a(a[a_at + a_step]),
+            from_a(a[a_at + 2u * a_step]),
+            from_a(a[a_at + 3u * a_step]),
+        );
+        let right = vec4<f32>(
+            from_b(b[b_at]),
+            from_b(b[b_at + b_step]),
+            from_b(b[b_at + 2u * b_step]),
+            from_b(b[b_at + 3u * b_step]),
+        );
+        sums += left * right;
+        a_at += 4u * a_step;
+        b_at += 4u * b_step;
     }
-    lane_sums[lane * OUTPUTS + output] = sum;
+    for (; k < part.count; k += LANES) {
+        sums.x += from_a(a[a_at]) * from_b(b[b_at]);
+        a_at += a_step;
+        b_at += b_step;
+    }
+    lane_sums[lane * OUTPUTS + output] = (sums.x + sums.y) + (sums.z + sums.w);
     workgroupBarrier();
     for (var half = LANES / 2u; half > 0u; half /= 2u) {
         if lane < half {

@@ -68,5 +68,5 @@ pub(crate) fn block(side: usize) -> Shader {
 
 /// Loop iterations of an invocation over `depth` terms.
 pub(crate) fn iterations(depth: usize) -> u64 {
-    (depth.div_ceil(16) * 17 + 16) as u64
+    (depth.div_ceil(16) * 5 + 40) as u64
 }
