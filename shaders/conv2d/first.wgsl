@@ -1,7 +1,7 @@
 // Convolution of images with few channels (1 to 4, one group), NCHW, for GPUs: the first layer of a network, where a product of
 // blocks would be mostly padding.
 //   y[n, o, i, j] = epilogue(sum over (c, u, v) of w[o, c, u, v] * x[n, c, i*stride - padding + u*dilation, ..])
-// Positions outside the plane count as 0. Order of the sum: c, then u, then v.
+// Positions outside the plane count as 0. Order of the sum: c, then u, then v by its rest modulo STEP.
 //
 // A workgroup keeps the weights of 16 filters in workgroup memory; an invocation owns 4 neighbouring columns of a line of y
 // for all of them, so that what it reads of x serves 16 filters.
@@ -15,10 +15,12 @@
 //   CHANNELS, KERNEL_HEIGHT                      the same, for the size of workgroup memory: 64 * TAPS bytes
 // Workgroup: (64, 1, 1).
 // Grid: ceil(out_channels / 16) * ceil(batch * out_height * ceil(out_width / 4) / 64) workgroups, folded freely over x and y.
-// Loops: CHANNELS * KERNEL_HEIGHT * (1 + WINDOW + 5 * KERNEL_WIDTH) + TAPS + 16 iterations an invocation, nothing unrolled.
+// Loops: CHANNELS * KERNEL_HEIGHT * (1 + 2 * KERNEL_WIDTH) + TAPS + 16 iterations an invocation at most.
 
 const TAPS: u32 = CHANNELS * KERNEL_HEIGHT * KERNEL_WIDTH;
-const WINDOW: u32 = 3u * STRIDE_WIDTH + (KERNEL_WIDTH - 1u) * DILATION_WIDTH + 1u;
+// True if taps STEP apart see the same pixels from neighbouring columns.
+const SHARED: bool = STRIDE_WIDTH % DILATION_WIDTH == 0u;
+const STEP: u32 = select(1u, STRIDE_WIDTH / DILATION_WIDTH, SHARED);
 const GROUP: u32 = 64u;
 
 // Four filters a quad, four quads a tap.
@@ -49,6 +51,12 @@ fn moved(sums: Sums) -> Sums {
         vec4<f32>(sums.c.yzw, sums.d.x),
         vec4<f32>(sums.d.yzw, 0.0),
     );
+}
+
+// A pixel of a line of x, or 0 outside.
+fn pixel(x_line: u32, column: u32, row_inside: bool) -> f32 {
+    let inside = row_inside && column < p.in_width;
+    return select(0.0, from_a(x[select(0u, x_line + column, inside)]), inside);
 }
 
 fn weight(filter_begin: u32, row: u32, tap: u32) -> f32 {
@@ -97,25 +105,39 @@ fn main(
     var s1: Sums;
     var s2: Sums;
     var s3: Sums;
-    var at = 0u;
     for (var c = 0u; c < CHANNELS; c++) {
         for (var u = 0u; u < KERNEL_HEIGHT; u++) {
             let row = first_row + u * p.dilation_height;
             let row_inside = row < p.in_height;
             let x_line = ((image * CHANNELS + c) * p.in_height + row) * p.in_width;
-            var window: array<f32, WINDOW>;
-            for (var t = 0u; t < WINDOW; t++) {
-                let column = first_column + t;
-                let inside = row_inside && column < p.in_width;
-                window[t] = select(0.0, from_a(x[select(0u, x_line + column, inside)]), inside);
-            }
-            for (var v = 0u; v < KERNEL_WIDTH; v++) {
-                let t = v * DILATION_WIDTH;
-                s0 = added(s0, at, window[t]);
-                s1 = added(s1, at, window[t + STRIDE_WIDTH]);
-                s2 = added(s2, at, window[t + 2u * STRIDE_WIDTH]);
-                s3 = added(s3, at, window[t + 3u * STRIDE_WIDTH]);
-                at += 4u;
+            let line_at = (c * KERNEL_HEIGHT + u) * KERNEL_WIDTH;
+            // Taps that lie STEP apart see each other's pixels, moved on by a column.
+            for (var first = 0u; first < min(STEP, KERNEL_WIDTH); first++) {
+                var column = first_column + first * DILATION_WIDTH;
+                var x0 = pixel(x_line, column, row_inside);
+                var x1 = pixel(x_line, column + STRIDE_WIDTH, row_inside);
+                var x2 = pixel(x_line, column + 2u * STRIDE_WIDTH, row_inside);
+                var x3 = pixel(x_line, column + 3u * STRIDE_WIDTH, row_inside);
+                for (var v = first; v < KERNEL_WIDTH; v += STEP) {
+                    let at = 4u * (line_at + v);
+                    column += STEP * DILATION_WIDTH;
+                    // Read before what is there is used: they are under way meanwhile.
+                    let next = pixel(x_line, column + 3u * STRIDE_WIDTH, row_inside);
+                    s0 = added(s0, at, x0);
+                    s1 = added(s1, at, x1);
+                    s2 = added(s2, at, x2);
+                    s3 = added(s3, at, x3);
+                    if SHARED {
+                        x0 = x1;
+                        x1 = x2;
+                        x2 = x3;
+                    } else {
+                        x0 = pixel(x_line, column, row_inside);
+                        x1 = pixel(x_line, column + STRIDE_WIDTH, row_inside);
+                        x2 = pixel(x_line, column + 2u * STRIDE_WIDTH, row_inside);
+                    }
+                    x3 = next;
+                }
             }
         }
     }

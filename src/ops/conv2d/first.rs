@@ -11,8 +11,7 @@ use crate::shaders;
 /// Where this kernel can form the forward pass: its weights have room in 16 KiB of workgroup memory.
 pub(super) fn needs(site: &Site, capabilities: &Capabilities) -> Option<Rank> {
     let g = &site.geometry;
-    let reach = 3 * g.options.stride[1] + (g.kernel[1] - 1) * g.options.dilation[1] + 1;
-    let is_narrow = g.options.groups == 1 && g.in_channels <= 4 && reach <= 64;
+    let is_narrow = g.options.groups == 1 && g.in_channels <= 4;
     let fits = is_narrow && g.in_channels * g.kernel[0] * g.kernel[1] <= 256 && blocks::is_addressable(g);
     (fits && !capabilities.costs().dear_barriers).then_some(Rank::First)
 }
@@ -28,7 +27,7 @@ pub(super) fn lowering(site: &Site, name: &'static str, capabilities: &Capabilit
     let spans = g.batch * g.output[0] * g.output[1].div_ceil(4);
     kernel.workgroups = (g.out_channels.div_ceil(16) * spans.div_ceil(64)) as u64;
     let taps = g.in_channels * g.kernel[0] * g.kernel[1];
-    kernel.iterations = (g.in_channels * g.kernel[0] * (1 + 64 + 5 * g.kernel[1]) + taps + 16) as u64;
+    kernel.iterations = (g.in_channels * g.kernel[0] * (1 + 2 * g.kernel[1]) + taps + 16) as u64;
     kernel.epilogue = true;
     kernel.flops = g.flops();
     Lowering::kernel(kernel)
