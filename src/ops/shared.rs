@@ -47,7 +47,7 @@ pub(crate) fn check_axis(axis: usize, rank: usize) -> Result<(), Problem> {
 }
 
 /// What stands for an epilogue in a text that calls one for a value that is not the op's result.
-fn no_epilogue(shader: Shader, lanes: usize) -> Shader {
+pub(crate) fn no_epilogue(shader: Shader, lanes: usize) -> Shader {
     let out = if lanes == 1 { "f32" } else { "vec4<f32>" };
     let epilogue = format!("fn $epilogue$(value: {out}, index: u32) -> {out} {{\n    return value;\n}}\n");
     shader.alias("OUT", out).item(Item::new("epilogue", epilogue))

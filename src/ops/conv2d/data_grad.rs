@@ -2,7 +2,7 @@
 
 use super::geometry::{self, Geometry, Tile};
 use super::site::{Direction, Site};
-use super::{Conv2d, Conv2dOptions, Conv2dWeightGrad, blocks, cases, depthwise, one_by_one};
+use super::{Conv2d, Conv2dOptions, Conv2dWeightGrad, blocks, cases, depthwise, one_by_one, winograd};
 use crate::array::Array;
 use crate::error::Problem;
 use crate::kernel::Capabilities;
@@ -32,6 +32,7 @@ static VARIANTS: &[Variant<Site>] = &[
     Variant { name: "conv2d_data_grad.blocks.128", needs: blocks::needs::<128>, make: blocks::lowering::<128> },
     Variant { name: "conv2d_data_grad.blocks.64", needs: blocks::needs::<64>, make: blocks::lowering::<64> },
     Variant { name: "conv2d_data_grad.blocks.32", needs: blocks::needs::<32>, make: blocks::lowering::<32> },
+    Variant { name: "conv2d_data_grad.winograd", needs: winograd::needs, make: winograd::lowering },
     Variant {
         name: "conv2d_data_grad.subgroup",
         needs: |s, c| s.broadcasts(s.geometry.channels(), c).then_some(Rank::Usual),

@@ -6,7 +6,8 @@
 //!
 //! Besides the direct kernels described above (`VARIANTS` lists them, in each pass's file): `depthwise` ones slide down strips of single planes;
 //! `blocks` form products in workgroup memory on GPUs; `product` takes a convolution with a single tap as matrix products
-//! on software drivers; `first` is for images with few channels, on GPUs.
+//! on software drivers; `first` is for images with few channels, on GPUs; `winograd` needs fewer products for 3 x 3 filters, where
+//! tuning finds it to be faster.
 //!
 //! Rates on software drivers, and what was tried there: `docs/software-drivers.md`, "conv2d".
 
@@ -22,6 +23,7 @@ mod one_by_one;
 mod site;
 mod transposed;
 mod weight_grad;
+mod winograd;
 
 pub use any::Padding;
 pub(super) use composed::cases as composed;
@@ -77,6 +79,7 @@ static VARIANTS: &[Variant<Site>] = &[
     Variant { name: "conv2d.blocks.128", needs: blocks::needs::<128>, make: blocks::lowering::<128> },
     Variant { name: "conv2d.blocks.64", needs: blocks::needs::<64>, make: blocks::lowering::<64> },
     Variant { name: "conv2d.blocks.32", needs: blocks::needs::<32>, make: blocks::lowering::<32> },
+    Variant { name: "conv2d.winograd", needs: winograd::needs, make: winograd::lowering },
     Variant {
         name: "conv2d.subgroup",
         needs: |s, c| s.broadcasts(s.geometry.filters(), c).then_some(Rank::Usual),
