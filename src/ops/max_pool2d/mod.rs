@@ -3,6 +3,8 @@
 //! Who wants the values alone stores no index: the backward kernel finds the maximum of each window again from x, which the
 //! graph keeps anyway. For the usual 2x2 windows that is the same traffic as reading stored indices.
 
+mod backward;
+
 use crate::array::Array;
 use crate::dtype::DType;
 use crate::error::Problem;
@@ -11,6 +13,7 @@ use crate::layout::Meta;
 use crate::op::{Backward, Case, Casting, Draw, Lowering, Op, Tolerance};
 use crate::ops::pool::Window;
 use crate::ops::product::Product;
+use crate::ops::variants::{names, one_of};
 use crate::shader::params;
 use crate::shaders;
 use crate::shape::Shape;
@@ -206,23 +209,6 @@ impl Op for MaxPool2d {
     }
 }
 
-impl MaxPool2dBackward {
-    /// True if no element is in two windows.
-    fn is_apart(&self) -> bool {
-        (0..2).all(|axis| self.0.stride[axis] >= self.0.kernel[axis])
-    }
-
-    /// Rounds of loops that a cell takes (a window and what is left beside it), or an element: over the windows that cover it.
-    fn rounds(&self) -> usize {
-        let Window { kernel: [kh, kw], stride: [sh, sw], .. } = self.0;
-        if self.is_apart() {
-            return kh * (1 + kw) + sh * (1 + sw);
-        }
-        let [rows, columns] = self.0.covering();
-        rows * (1 + columns * (1 + kh * (1 + kw)))
-    }
-}
-
 impl Op for MaxPool2dBackward {
     fn name(&self) -> &'static str {
         "max_pool2d_backward"
@@ -242,7 +228,7 @@ impl Op for MaxPool2dBackward {
             let what = format!("a gradient of shape {} for a result of {}", inputs[1].shape, pooled.shape);
             return Err(Problem::Shape(what, "pass the gradient of the pooled result"));
         }
-        self.0.loops(self.rounds())?;
+        self.0.loops(backward::rounds(&self.0))?;
         Ok(vec![inputs[0]])
     }
 
@@ -265,34 +251,14 @@ impl Op for MaxPool2dBackward {
     }
 
     fn lowering(&self, inputs: &[Meta], _: &Meta, capabilities: &Capabilities) -> Lowering {
-        let window = &self.0;
+        let sizes = Sizes::new(&self.0, &inputs[0].shape, &inputs[1].shape);
         let types = Product::FULL.types(inputs, capabilities);
-        let sizes = Sizes::new(window, &inputs[0].shape, &inputs[1].shape);
-        let Sizes { planes, in_height: height, in_width: width, .. } = sizes;
-        let [[sh, sw], [ph, pw]] = [window.stride, window.padding];
-        let columns = Window::columns(self.rounds());
-        let (name, file, spans, iterations) = if self.is_apart() {
-            let cells = (height + ph).div_ceil(sh) * (width + pw).div_ceil(sw);
-            ("max_pool2d_backward.cells", &shaders::max_pool2d::BACKWARD_CELLS, planes * cells, self.rounds())
-        } else {
-            let iterations = columns * (1 + self.rounds());
-            (
-                "max_pool2d_backward",
-                &shaders::max_pool2d::BACKWARD,
-                planes * height * width.div_ceil(columns),
-                iterations,
-            )
-        };
-        let mut kernel =
-            Kernel::own(name, window.constants(types, columns).file(&shaders::max_pool2d::WINDOW).file(file));
-        kernel.bind(Binding::input(0), "x", "$A_TYPE$");
-        kernel.bind(Binding::input(1), "dy", "$B_TYPE$");
-        kernel.bind(Binding::output(), "dx", "$OUT$");
-        kernel.uniform(sizes);
-        kernel.workgroups = (spans as u64).div_ceil(64);
-        kernel.iterations = iterations as u64;
-        kernel.epilogue = true;
-        Lowering::kernel(kernel)
+        let site = backward::Site { window: self.0, sizes, types };
+        one_of(backward::VARIANTS, site, capabilities, |_, lowering| lowering)
+    }
+
+    fn variants() -> Vec<&'static str> {
+        names(backward::VARIANTS)
     }
 
     fn cases() -> Vec<Case> {
@@ -309,6 +275,13 @@ impl Op for MaxPool2dBackward {
             case("apart", &[2, 3, 7, 8], &[2, 3, 3, 4], [2, 2], [2, 2], [0, 0]).tolerance(Tolerance::Exact),
             case("overlapping", &[1, 2, 7, 9], &[1, 2, 4, 5], [3, 3], [2, 2], [1, 1])
                 .tolerance(Tolerance::Pointwise { absolute: 1e-6, relative: 1e-6 }),
+            // More than one tile along both axes, and windows that reach over their edges.
+            case("tiles", &[2, 2, 39, 45], &[2, 2, 20, 23], [3, 3], [2, 2], [1, 1])
+                .tolerance(Tolerance::Pointwise { absolute: 1e-6, relative: 1e-6 }),
+            case("tiles_by_three", &[1, 2, 70, 37], &[1, 2, 23, 13], [4, 5], [3, 3], [1, 2])
+                .tolerance(Tolerance::Pointwise { absolute: 1e-6, relative: 1e-6 }),
+            case("tiles_by_one", &[1, 2, 33, 40], &[1, 2, 33, 40], [3, 5], [1, 1], [1, 2])
+                .tolerance(Tolerance::Pointwise { absolute: 3e-6, relative: 3e-6 }),
             half(case("half_apart", &[2, 3, 7, 8], &[2, 3, 3, 4], [2, 2], [2, 2], [0, 0])).tolerance(Tolerance::Exact),
             // Sums of up to four, rounded to 11 bits.
             half(case("half_overlapping", &[1, 2, 7, 9], &[1, 2, 4, 5], [3, 3], [2, 2], [1, 1]))
