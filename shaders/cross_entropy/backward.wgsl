@@ -25,7 +25,7 @@ fn take(state: State, x: Item, begun: Row, j: u32) -> State {
 
 // (m, 1 / s)
 fn close(state: State, begun: Row) -> State {
-    let closed = close_lanes(state);
+    let closed = closed_sum(state);
     return State(closed.top, F(1.0) / closed.sum, closed.bad);
 }
 

@@ -32,7 +32,7 @@ fn take(state: State, x: Item, begun: Row, j: u32) -> State {
 
 // (m, log(s))
 fn close(state: State, begun: Row) -> State {
-    let closed = close_lanes(state);
+    let closed = closed_sum(state);
     return State(closed.top, log_full(closed.sum), closed.bad);
 }
 

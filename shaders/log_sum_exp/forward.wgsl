@@ -25,9 +25,7 @@ fn take(state: State, x: Item, begun: Row, j: u32) -> State {
 
 // (m, log(s), the sum of what is not finite)
 fn close(state: State, begun: Row) -> State {
-    let top = lanes_max(state.top);
-    let sum = lanes_sum(state.sum * exp_down(state.top - top));
-    return State(top, log_full(sum), lanes_sum(state.bad));
+    return State(state.top, log_full(state.sum), state.bad);
 }
 
 fn row_value(state: State, begun: Row, k: u32) -> f32 {

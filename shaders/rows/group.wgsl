@@ -10,5 +10,5 @@ fn work(row: u32, lane: u32) {
     for (var j = lane; j < p.length; j += WIDTH) {
         state = take(state, item(row, j), begun, j);
     }
-    finish(close(join_lanes(state, lane), begun), begun, row, lane, WIDTH);
+    finish(close(wide(join_lanes(narrow(state), lane)), begun), begun, row, lane, WIDTH);
 }

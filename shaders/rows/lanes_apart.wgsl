@@ -13,3 +13,13 @@ fn lanes_max(x: F) -> F {
 fn lanes_first(x: F) -> F {
     return x;
 }
+
+alias G = F;
+
+fn narrow_value(x: F) -> G {
+    return x;
+}
+
+fn wide_value(x: G) -> F {
+    return x;
+}

@@ -14,3 +14,14 @@ fn lanes_max(x: F) -> F {
 fn lanes_first(x: F) -> F {
     return F(x.x);
 }
+
+// What one lane has of a value that is the same in all.
+alias G = f32;
+
+fn narrow_value(x: F) -> G {
+    return x.x;
+}
+
+fn wide_value(x: G) -> F {
+    return F(x);
+}

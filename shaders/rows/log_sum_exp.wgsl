@@ -28,16 +28,32 @@ fn take_logit(state: State, x: F) -> State {
     );
 }
 
-fn join(a: State, b: State) -> State {
-    let top = max(a.top, b.top);
-    return State(top, a.sum * exp_down(a.top - top) + b.sum * exp_down(b.top - top), a.bad + b.bad);
+// A state whose lanes are joined, where they are of one row: what a workgroup's lanes exchange is a quarter then.
+struct Joined {
+    top: G,
+    sum: G,
+    bad: G,
 }
 
-// The lanes of a state joined; the sum is NaN where the row has none.
-fn close_lanes(state: State) -> State {
+fn narrow(state: State) -> Joined {
     let top = lanes_max(state.top);
     let sum = lanes_sum(state.sum * exp_down(state.top - top));
-    let bad = lanes_sum(state.bad);
+    return Joined(narrow_value(top), narrow_value(sum), narrow_value(lanes_sum(state.bad)));
+}
+
+fn wide(joined: Joined) -> State {
+    return State(wide_value(joined.top), wide_value(joined.sum), wide_value(joined.bad));
+}
+
+// One exponential: the sum below the higher maximum is scaled, the other's factor is 1.
+fn join(a: Joined, b: Joined) -> Joined {
+    let scale = narrow_value(exp_down(wide_value(-abs(a.top - b.top))));
+    let sum = select(a.sum * scale + b.sum, a.sum + b.sum * scale, a.top >= b.top);
+    return Joined(max(a.top, b.top), sum, a.bad + b.bad);
+}
+
+// The sum is NaN where the row has none.
+fn closed_sum(state: State) -> State {
     let nan = bitcast<F>(U(0x7fc00000u + p.zero));
-    return State(top, select(nan, sum, (sum > F(0.0)) & (bad == F(0.0))), bad);
+    return State(state.top, select(nan, state.sum, (state.sum > F(0.0)) & (state.bad == F(0.0))), state.bad);
 }

@@ -1,7 +1,7 @@
 // Folds each row of a tensor to a state and then writes results of it: softmax, cross-entropy, layer normalisation and
 // their gradients.
 //
-//   state = close(join over j of take(start(), item(r, j)))
+//   state = close(wide(join over the lanes of narrow(take over their j from start() on)))
 //   result[r, j] = epilogue(value(state, item(r, j)))        or, with `rows/results.wgsl`, RESULTS numbers a row
 //
 // A value F holds one element, or four: with four, either the row's neighbours (the lanes of a state are then parts of one
@@ -12,7 +12,8 @@
 // (true: the elements of a row are neighbours), the sizes of `src/ops/rows.rs`, and of the op
 //   alias Row    what is read once a row, by begin(row)
 //   alias Item   what is read of an element, by item(row, j)
-//   alias State  start, take(state, item, row's, j), join, close(state, row's)
+//   alias State  start, take(state, item, row's, j), join of what `narrow` leaves of two, close(state, row's)
+//                narrow(state), wide(joined): what lanes exchange, a Joined; `rows/whole.wgsl` has those that change nothing
 //   value(state, item, row's, j)   or   row_value(state, row's, k)
 // and `rows/elements.wgsl` or `rows/results.wgsl`, and one of
 //   `rows/single.wgsl`      one invocation a row

@@ -15,7 +15,7 @@ fn work(row: u32, lane: u32) {
             state = take(state, kept[k], begun, j);
         }
     }
-    state = close(join_lanes(state, lane), begun);
+    state = close(wide(join_lanes(narrow(state), lane)), begun);
     for (var k = 0u; k < KEEP; k++) {
         let j = lane + k * WIDTH;
         if j < p.length {

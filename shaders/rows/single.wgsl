@@ -19,5 +19,5 @@ fn work(row: u32) {
         state = take(state, item(row, j), begun, j);
         j += 1u;
     }
-    finish(close(state, begun), begun, row, 0u, 1u);
+    finish(close(wide(narrow(state)), begun), begun, row, 0u, 1u);
 }

@@ -21,7 +21,7 @@ fn take(state: State, x: Item, begun: Row, j: u32) -> State {
 
 // (m, 1 / s) or (m, log(s))
 fn close(state: State, begun: Row) -> State {
-    let closed = close_lanes(state);
+    let closed = closed_sum(state);
     if LOG {
         return State(closed.top, log_full(closed.sum), closed.bad);
     }

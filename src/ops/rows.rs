@@ -23,6 +23,8 @@ pub(crate) const LOG_SUM_EXP: &File = &shaders::rows::LOG_SUM_EXP;
 pub(crate) const EXP_DOWN: &File = &shaders::rows::EXP_DOWN;
 /// Functions that form a mean and a sum of squared differences from it.
 pub(crate) const MOMENTS: &File = &shaders::rows::MOMENTS;
+/// States that lanes exchange as they are.
+pub(crate) const WHOLE: &File = &shaders::rows::WHOLE;
 
 params! {
     /// Rows, lengths and strides are in values.
@@ -157,6 +159,7 @@ impl Rows {
             .item(Item::new("kept_of", kept_of).with(Facts::SUBGROUP))
             .join(program.shader)
             .file(&shaders::rows::LOOP)
+            .file(WHOLE)
             .join(join_lanes(width, true, program.state))
             .file(&shaders::rows::BLOCK);
         let mut kernel = Kernel::own(format!("{}.block", program.name), shared::team(shader, width));
@@ -207,7 +210,7 @@ impl Rows {
         };
         let shader = lane_functions(lanes, along)
             .constant("CONTIGUOUS", self.stride == 1)
-            .join(program.shader)
+            .join(narrowed(program.shader))
             .file(&shaders::rows::LOOP)
             .file(finish);
         let shader = match team {
@@ -280,6 +283,12 @@ pub(crate) fn lane_functions(lanes: usize, along: bool) -> Shader {
     ])
 }
 
+/// With states that lanes exchange as they are, unless the program has smaller ones.
+fn narrowed(program: Shader) -> Shader {
+    let has = program.items.iter().any(|item| item.name == "Joined");
+    if has { program } else { program.file(WHOLE) }
+}
+
 /// `join_lanes(state, lane)` for a workgroup of `width`, which is a subgroup or not, and a state of these members.
 pub(crate) fn join_lanes(width: u32, subgroup: bool, members: &[&str]) -> Shader {
     let shader = match subgroup {
@@ -296,9 +305,9 @@ fn exchange(members: &[&str]) -> Item {
         members => {
             let each: Vec<String> =
                 members.iter().map(|name| format!("subgroupShuffleXor(state.{name}, mask)")).collect();
-            format!("$State$({})", each.join(", "))
+            format!("$Joined$({})", each.join(", "))
         }
     };
-    let text = format!("fn $exchange$(state: $State$, mask: u32) -> $State$ {{\n    return {value};\n}}\n");
+    let text = format!("fn $exchange$(state: $Joined$, mask: u32) -> $Joined$ {{\n    return {value};\n}}\n");
     Item::new("exchange", text).with(Facts::SUBGROUP)
 }

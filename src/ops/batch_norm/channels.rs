@@ -5,7 +5,7 @@ use crate::dtype::DType;
 use crate::error::Problem;
 use crate::kernel::{Binding, Capabilities, Kernel, Shader};
 use crate::layout::Meta;
-use crate::ops::rows::{Bound, RESULT, join_lanes, lane_functions};
+use crate::ops::rows::{Bound, RESULT, WHOLE, join_lanes, lane_functions};
 use crate::ops::shared::{each, team};
 use crate::shader::{Item, params};
 use crate::shaders;
@@ -112,7 +112,7 @@ impl Channels {
         let shader = match width {
             1 => each(shader.file(&shaders::batch_norm::ALONE)),
             _ => {
-                let joined = shader.join(join_lanes(width as u32, is_subgroup, fold.state));
+                let joined = shader.file(WHOLE).join(join_lanes(width as u32, is_subgroup, fold.state));
                 team(joined.file(&shaders::batch_norm::TOGETHER), width as u32)
             }
         };
