@@ -46,6 +46,27 @@ fn an_adapter_that_fails_at_subgroups_does_without() {
 }
 
 #[test]
+fn a_driver_that_chooses_among_sizes_of_subgroups_is_tried_and_then_has_them() {
+    let device = Device::named_with_faults("vulkan", &["sizes"]).expect("a Vulkan driver");
+    holds(&device, "Softmax");
+    assert!(device.warnings().is_empty(), "{:?}", device.warnings());
+    device.ones(&[8, 1024]).softmax(1).to_vec::<f32>().expect("a run");
+    let lists = warnings_if(|capabilities| capabilities.subgroup.is_some()) > 0;
+    assert_eq!(device.statistics().last_plan.contains("subgroup"), lists, "{}", device.statistics().last_plan);
+}
+
+#[test]
+fn a_driver_that_numbers_lanes_otherwise_than_counted_on_does_without_subgroups() {
+    let device = Device::named_with_faults("vulkan", &["sizes", "lanes"]).expect("a Vulkan driver");
+    holds(&device, "Softmax");
+    device.ones(&[8, 1024]).softmax(1).to_vec::<f32>().expect("a run");
+    let warnings = device.warnings();
+    assert_eq!(warnings.len(), warnings_if(|capabilities| capabilities.subgroup.is_some()), "{warnings:?}");
+    assert!(warnings.iter().all(|text| text.contains("subgroups of several sizes will not be used")), "{warnings:?}");
+    assert!(!device.statistics().last_plan.contains("subgroup"), "{}", device.statistics().last_plan);
+}
+
+#[test]
 fn a_driver_that_fails_at_integers_of_64_bits_moves_values_one_at_a_time() {
     let device = Device::named_with_faults("vulkan", &["pairs"]).expect("a Vulkan driver");
     holds(&device, "LayerNorm/pairs");

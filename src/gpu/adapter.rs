@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::driver::{Gpu, Inner, Tuning, catch, lock};
 use super::memory::{Buffer, Memory, Scratch, Staging};
 use super::pipelines::Pipelines;
+use super::subgroups::Sizes;
 use super::value::Ring;
 use crate::device_info::DeviceInfo;
 use crate::error::{Error, Result};
@@ -186,12 +187,17 @@ impl Gpu {
         if software {
             features |= adapter.features() & wgpu::Features::SHADER_INT64;
         }
-        let cooperative = cooperative_side(adapter);
+        // Their kernel counts on subgroups of one size.
+        let cooperative = cooperative_side(adapter)
+            .filter(|_| adapter.get_info().subgroup_min_size == adapter.get_info().subgroup_max_size);
         if cooperative.is_some() {
             features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
         }
         let limits = adapter.limits();
-        let raw = adapter.get_info();
+        let mut subgroups = Sizes::of(&adapter.get_info(), features);
+        if let (true, Sizes::One(lanes)) = (faults.contains(&"sizes"), subgroups) {
+            subgroups = Sizes::Several(lanes);
+        }
         // SAFETY: of the experimental features only matrices are asked for, by a kernel of this crate that loads and multiplies
         // them in uniform control flow and within its own workgroup memory.
         let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
@@ -244,9 +250,7 @@ impl Gpu {
                     workers: (software && features.contains(wgpu::Features::SUBGROUP))
                         .then(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get) as u32),
                     integrated: info.kind == "integrated",
-                    subgroup: (features.contains(wgpu::Features::SUBGROUP)
-                        && raw.subgroup_min_size == raw.subgroup_max_size)
-                        .then_some(raw.subgroup_max_size),
+                    subgroup: subgroups.lanes(),
                     storage_buffers: limits.max_storage_buffers_per_shader_stage.min(16) as usize,
                     binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
                     cooperative,
@@ -284,6 +288,9 @@ impl Gpu {
         }));
         gpu.load_pipelines();
         gpu.probe().await;
+        if let (Sizes::Several(lanes), false) = (subgroups, browser) {
+            gpu.probe_subgroups(lanes);
+        }
         gpu.load_choices();
         Ok(gpu)
     }

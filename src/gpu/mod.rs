@@ -17,6 +17,7 @@ mod read;
 mod run;
 mod staging;
 mod stored;
+mod subgroups;
 mod timestamps;
 mod value;
 mod workers;
