@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use crate::bindings::OPERAND_WORDS;
+use crate::layout::Meta;
 use crate::shader::{Facts, Program};
 use crate::shape::Shape;
 use crate::target::Choice;
@@ -181,4 +182,6 @@ pub struct Rival {
     pub plan: Plan,
     /// Elements of each input's buffer.
     pub inputs: Vec<usize>,
+    /// Its first result.
+    pub result: Meta,
 }

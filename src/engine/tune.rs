@@ -1,5 +1,5 @@
-//! Measuring the variants of a kernel (`KILN_TUNE=on`): each runs alone on buffers of the class's size, and the fastest is
-//! kept for all plans to come and for programs to come.
+//! Measuring the variants of a kernel (`KILN_TUNE=on`): each runs alone on buffers of the class's size, and the fastest whose
+//! results are those of the default is kept for all plans to come and for programs to come.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use crate::dispatch::{Open, Plan, Rival};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuValue, Leaf};
+use crate::layout::Meta;
 use crate::target::Choice;
 
 /// A variant is measured in this many batches, of which the fastest counts, each about this long.
@@ -17,6 +18,8 @@ const BATCHES: usize = 3;
 const BATCH: Duration = Duration::from_millis(15);
 /// A variant must beat the default by this much: less is noise, and the default has one pipeline for all.
 const GAIN: f64 = 0.95;
+/// Elements of a result that are compared with the default's.
+const COMPARED: usize = 1 << 20;
 
 impl Engine {
     /// Decides every class that is open, by measurement while the time for it lasts.
@@ -54,12 +57,20 @@ fn decide(gpu: &Gpu, open: Vec<Open>) -> Result<()> {
 /// The fastest of them; `None` if time ran out before a comparison, or none runs.
 fn measure(gpu: &Gpu, class: &str, rivals: Vec<Rival>, until: Instant) -> Result<Option<Choice>> {
     let mut times: Vec<(Choice, f64)> = vec![];
-    for Rival { choice, plan, inputs } in rivals {
+    let mut wanted: Option<Vec<f64>> = None;
+    for Rival { choice, plan, inputs, result: meta } in rivals {
         if Instant::now() >= until {
             return Ok(None);
         }
-        match time(gpu, plan, &inputs) {
-            Ok(seconds) => times.push((choice, seconds)),
+        match time(gpu, plan, &inputs, meta) {
+            Ok((_, result)) if wanted.as_ref().is_some_and(|wanted| !agree(wanted, &result)) => {
+                let default = times.first().map_or("the default", |(choice, _)| choice.variant.as_str());
+                gpu.warn(&format!("kernel {} is not taken: its results are not those of {default}", choice.variant));
+            }
+            Ok((seconds, result)) => {
+                wanted.get_or_insert(result);
+                times.push((choice, seconds));
+            }
             Err(error @ (Error::DeviceLost { .. } | Error::Internal { .. })) => return Err(error),
             // A driver may refuse a variant, or its memory: the others are still there.
             Err(_) => {}
@@ -73,23 +84,41 @@ fn measure(gpu: &Gpu, class: &str, rivals: Vec<Rival>, until: Instant) -> Result
     Ok(Some(chosen.clone()))
 }
 
-/// Seconds of one run.
-fn time(gpu: &Gpu, plan: Plan, inputs: &[usize]) -> Result<f64> {
+/// Numbers whose order shows, with so few digits that either half of their bits is an ordinary number in half precision.
+fn numbers(elements: usize) -> Vec<f32> {
+    let number = |i: u32| (i.wrapping_mul(2_654_435_761) >> 26) as f32 / 64.0 - 0.453_125;
+    (0..elements as u32).map(number).collect()
+}
+
+/// True if two variants computed the same but for rounding, that of half precision included.
+fn agree(wanted: &[f64], got: &[f64]) -> bool {
+    let largest = wanted.iter().filter(|x| x.is_finite()).fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    let is_near = |(w, g): (&f64, &f64)| w == g || w.is_nan() && g.is_nan() || (w - g).abs() <= 0.01 * largest;
+    wanted.len() == got.len() && wanted.iter().zip(got).all(is_near)
+}
+
+/// Seconds of one run, and the first elements of what it computed.
+fn time(gpu: &Gpu, plan: Plan, inputs: &[usize], meta: Meta) -> Result<(f64, Vec<f64>)> {
     let mut values = vec![];
     for &elements in inputs {
-        // Four bytes an element, whatever the type: the values do not matter, but they must be ordinary numbers.
-        let data = crate::host::HostData::F32(vec![0.5; elements]);
+        // Four bytes an element, whatever the type.
+        let data = crate::host::HostData::F32(numbers(elements));
         values.push(gpu.upload(&data, DType::F32)?);
     }
     let values: Mutex<Vec<GpuValue>> = Mutex::new(values);
     let mut compiled = gpu.compile(plan)?;
+    let result: Mutex<Option<GpuValue>> = Mutex::new(None);
     let mut run = || -> Result<()> {
         let leaf = |number: usize| {
             let values = values.lock().unwrap_or_else(|broken| broken.into_inner());
             let value = values.get(number).cloned();
             value.map(Leaf::Stored).ok_or_else(|| Error::internal("a measured op has an input too many"))
         };
-        gpu.run(&mut compiled, leaf, &[], None).map(drop)
+        let outputs = gpu.run(&mut compiled, leaf, &[], None)?.outputs;
+        let first =
+            outputs.into_iter().next().map(|(buffer, read)| GpuValue::new(buffer, meta.elements(), meta.dtype, read));
+        *result.lock().unwrap_or_else(|broken| broken.into_inner()) = first;
+        Ok(())
     };
     let mut batch = |count: u32| -> Result<f64> {
         let started = Instant::now();
@@ -99,11 +128,16 @@ fn time(gpu: &Gpu, plan: Plan, inputs: &[usize]) -> Result<f64> {
     };
     // The first run compiles, on some drivers; the second says how many make a batch.
     batch(1)?;
+    let computed = result.lock().unwrap_or_else(|broken| broken.into_inner()).take();
+    let computed = match computed {
+        Some(value) => gpu.read_part(&value, 0, meta.elements().min(COMPARED))?.to_f64(),
+        None => vec![],
+    };
     let once = batch(1)?;
     let count = (BATCH.as_secs_f64() / once.max(1e-6)).ceil().clamp(1.0, 64.0) as u32;
     let mut best = once;
     for _ in 0..BATCHES {
         best = best.min(batch(count)?);
     }
-    Ok(best)
+    Ok((best, computed))
 }

@@ -135,6 +135,8 @@ pub struct Alone {
     pub graph: Graph,
     /// Elements of each input's buffer.
     pub inputs: Vec<usize>,
+    /// Its first result.
+    pub result: Meta,
 }
 
 impl Needs {
@@ -392,6 +394,12 @@ impl Graph {
     /// True if a kernel of the plan computes it.
     pub fn is_computed(&self, node: usize) -> bool {
         matches!(self.nodes[node].work, Work::Pointwise { .. } | Work::Kernels { .. } | Work::Result { .. })
+    }
+
+    /// True if a value lies in an arena, among others.
+    pub fn is_in_arena(&self, node: usize) -> bool {
+        let goes = |(result, to): &(usize, Destination)| *result == node && !matches!(to, Destination::Value);
+        matches!(self.nodes[node].work, Work::Leaf(LeafKind::Parameter, _)) || self.outputs.iter().any(goes)
     }
 
     pub fn operand_word(&self, node: usize) -> Option<usize> {

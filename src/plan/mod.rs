@@ -39,7 +39,9 @@ pub fn build(request: &Request<'_>) -> Result<Plan> {
     let open = std::mem::take(&mut graph.open);
     let mut plan = stages(graph, request.fusion, request.scalars)?;
     for OpenClass { class, rivals } in open {
-        let planned = |Alone { choice, graph, inputs }| Ok(Rival { choice, plan: stages(graph, true, 0)?, inputs });
+        let planned = |Alone { choice, graph, inputs, result }| {
+            Ok(Rival { choice, plan: stages(graph, true, 0)?, inputs, result })
+        };
         plan.open.push(Open { class, rivals: rivals.into_iter().map(planned).collect::<Result<_>>()? });
     }
     check_bindings(&plan, request.target.capabilities.binding_bytes)?;
