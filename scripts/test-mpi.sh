@@ -85,6 +85,12 @@ fi
 grep -q 'rank 1: it has parameter one more' "$out/error" || fail 'another model was not named' "$out/error"
 echo "ended    all ranks by another model, $((SECONDS - began)) s after their start"
 
+if mpirun "${flags[@]}" -n 1 "$target/distributed" --steps 5 : -n 1 "$target/distributed" --steps 5 --device nosuch >"$out/all" 2>"$out/error"; then
+  fail 'a rank without a device went on' "$out/all"
+fi
+grep -q 'nosuch' "$out/error" || fail 'a rank without a device was not told' "$out/error"
+echo 'ended    all ranks by one without a device'
+
 # A rank that is killed.
 mpirun "${flags[@]}" -n 3 "$target/distributed" --steps 100000 >"$out/all" 2>"$out/error" &
 launcher=$!

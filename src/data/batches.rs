@@ -129,6 +129,11 @@ impl<'a> Loader<'a> {
         self
     }
 
+    /// The data set.
+    pub(crate) fn images(&self) -> &Images {
+        self.dataset
+    }
+
     pub(super) fn set_share(&mut self, share: Share) {
         self.share = share;
     }

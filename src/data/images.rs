@@ -28,6 +28,13 @@ pub struct Splits {
 }
 
 impl Images {
+    /// A number that the bits of all images and labels decide.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mix = |hash: u64, word: u32| (hash ^ u64::from(word)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23);
+        let pixels = self.images().iter().map(|x| x.to_bits());
+        pixels.chain(self.labels().iter().copied()).fold(0, mix)
+    }
+
     /// A data set of your own: `images` holds one image after the other, each of `shape` (channels, height, width) in
     /// row order; `labels` one class below `classes` for each image.
     ///

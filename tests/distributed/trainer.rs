@@ -197,6 +197,17 @@ fn other_data_are_named_and_only_rank_0_shows() {
     });
     assert!(errors.iter().all(|error| error.starts_with("rank 1: it has batches an epoch 9")), "{errors:?}");
 
+    // As many, but others.
+    let errors = on_ranks(2, |world| {
+        let params = ParamStore::new(&device, 1);
+        let digits = kiln::data::digits();
+        let digits = if world.is_first() { digits.train.limit(80) } else { digits.test.limit(80) };
+        let mut trainer = Trainer::new(&params).epochs(1).distributed(&world);
+        let fitted = trainer.fit(digits.batches(8), (), |_, _| Ok(()));
+        fitted.err().map_or(String::new(), |error| error.to_string())
+    });
+    assert!(errors.iter().all(|error| error.starts_with("rank 1: it has data with the fingerprint")), "{errors:?}");
+
     /// Counts what it is told.
     struct Shows(Arc<AtomicUsize>);
     impl kiln::train::Callback for Shows {

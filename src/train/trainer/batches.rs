@@ -42,6 +42,11 @@ pub trait Batches {
         vec![]
     }
 
+    /// A number that the data decide, if that is known: ranks of a fit must have the same. `None` by default.
+    fn fingerprint(&self) -> Option<u64> {
+        None
+    }
+
     /// Gives of each `count` batches in a row the one with the number `rank` from now on, while positions count all of them; an
     /// epoch that ends within a round has none for ranks that it does not reach. False (the default) if it cannot: a fit of
     /// several ranks then seeks each of its batches.
@@ -91,6 +96,10 @@ impl<B: Batches + ?Sized> Batches for &mut B {
         (**self).identity()
     }
 
+    fn fingerprint(&self) -> Option<u64> {
+        (**self).fingerprint()
+    }
+
     fn share_out(&mut self, rank: usize, count: usize) -> bool {
         (**self).share_out(rank, count)
     }
@@ -137,6 +146,11 @@ impl Batches for Loader<'_> {
 
     fn items_in(&self, first: u64, batches: u64) -> u64 {
         items_in(first, batches, self.batch_size(), Loader::items(self))
+    }
+
+    /// That of the images' bits and labels.
+    fn fingerprint(&self) -> Option<u64> {
+        Some(self.images().fingerprint())
     }
 
     fn share_out(&mut self, rank: usize, count: usize) -> bool {

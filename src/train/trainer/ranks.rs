@@ -86,6 +86,9 @@ impl Trainer {
         let text = |(name, value): (&String, &Value)| (name.clone(), value.as_str().unwrap_or_default().to_string());
         let mut settings: Vec<(String, String)> = self.identity.iter().map(text).collect();
         settings.extend(self.noted.iter().cloned());
+        if let Some(data) = train.fingerprint().filter(|_| !self.world.is_alone()) {
+            settings.push(("data with the fingerprint".into(), format!("{data:016x}")));
+        }
         self.world.agree(&settings)?;
         for (_, store) in &self.stores {
             store.broadcast(&self.world)?;
