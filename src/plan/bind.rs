@@ -139,7 +139,7 @@ impl Binder<'_> {
                 flops: names.len() as u64 * elements,
                 bytes: None,
             },
-            (elements / lanes).div_ceil(WORKGROUP),
+            elements.div_ceil(lanes).div_ceil(WORKGROUP),
         )
     }
 

@@ -56,6 +56,8 @@ pub struct Emitted {
 pub const MOST_OPERATIONS: usize = 512;
 /// A single axis of at least this many elements is taken for data, not for a batch of numbers.
 const LONG: usize = 4096;
+/// Fewer elements an item of a batch than this are taken one at a time where they do not divide by four.
+const LEAST_ROW: usize = 16;
 /// Fewer elements an item of a batch than this are not taken in pairs, whose kernels compile longer (`docs/software-drivers.md`).
 const SHORT: usize = 1 << 18;
 /// Invocations of a generated kernel's workgroup.
@@ -117,6 +119,8 @@ struct Emitter<'a> {
     next: usize,
     /// True if the prologue is for four lanes and all else for one.
     is_wider: bool,
+    /// True if the last quad is partly of nothing: then every index is that of the results.
+    has_tail: bool,
 }
 
 impl<'a> Emitter<'a> {
@@ -138,6 +142,7 @@ impl<'a> Emitter<'a> {
             quotients: HashMap::new(),
             next: 0,
             is_wider: false,
+            has_tail: false,
         }
     }
 
@@ -152,10 +157,18 @@ impl<'a> Emitter<'a> {
             _ => elements / shape[0],
         };
         let width = if self.pairs { 8 } else { self.lanes };
-        if !row.is_multiple_of(width) || self.pairs && row < SHORT {
+        if self.pairs && row < SHORT {
             return Err(Refused);
         }
-        let count = self.word((elements / width) as u32);
+        if !row.is_multiple_of(width) {
+            // Values lie in buffers of whole quads: the last one may be partly of nothing, which nobody reads.
+            let is_long = shape.rank() > 1 && row >= LEAST_ROW || shape.rank() < 2 && elements >= LONG;
+            if self.pairs || !is_long || stored.iter().any(|&node| self.graph.is_in_arena(node)) {
+                return Err(Refused);
+            }
+            self.has_tail = true;
+        }
+        let count = self.word(elements.div_ceil(width) as u32);
         let (index, _) = self.parameters();
         let _ = writeln!(
             self.body,

@@ -64,6 +64,9 @@ impl Emitter<'_> {
     }
 
     pub(super) fn load(&mut self, node: usize, index: &Index) -> Result<String, Refused> {
+        if self.has_tail && self.graph.is_in_arena(node) {
+            return Err(Refused);
+        }
         let dtype = self.graph.nodes[node].meta.dtype;
         let paired = self.pairs && index.spread;
         let width = match (self.pairs, index.spread) {
@@ -143,7 +146,13 @@ impl Emitter<'_> {
         }
         let axes = map.merged();
         let mut spread = from.spread;
-        if self.lanes > 1 && from.spread {
+        if self.has_tail && from.spread {
+            // Elsewhere a quad would begin within another.
+            if axes.iter().any(|&(_, stride)| stride != 0) || map.offset > 0 || !map.dynamic.is_empty() {
+                return Err(Refused);
+            }
+            spread = false;
+        } else if self.lanes > 1 && from.spread {
             spread = match map.run(if self.pairs { 8 } else { self.lanes }) {
                 Run::SideBySide => true,
                 Run::Same => false,
