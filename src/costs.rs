@@ -98,7 +98,7 @@ const DISCRETE: Costs = Costs {
     kept_items: 8,
     one_group_sum: 16 << 10,
     channel_walk: 4,
-    product_sum: Parts { enough: 256, least: 128 },
+    product_sum: Parts { enough: 256, least: 256 },
     filter_sum: 512,
     strips: 64 * 128,
     strip_sum: 64 * 128,

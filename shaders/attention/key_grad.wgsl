@@ -55,7 +55,8 @@ fn work(group_index: u32, lane: u32) {
                         let at = place_of(q, 4u * y + r);
                         let four_slopes =
                             vec4<f32>(slopes[at], slopes[at + WIDTH], slopes[at + 2u * WIDTH], slopes[at + 3u * WIDTH]);
-                        key_sums[r * COLUMNS + c] += four_lines * four_slopes;
+                        let at_sum = r * COLUMNS + c;
+                        key_sums[at_sum] = with_four(key_sums[at_sum], four_lines, four_slopes);
                     }
                 }
                 for (var c = 0u; c < VALUE_COLUMNS; c++) {
@@ -64,7 +65,8 @@ fn work(group_index: u32, lane: u32) {
                         let at = place_of(q, 4u * y + r);
                         let four_weights =
                             vec4<f32>(weights[at], weights[at + WIDTH], weights[at + 2u * WIDTH], weights[at + 3u * WIDTH]);
-                        value_sums[r * VALUE_COLUMNS + c] += four_lines * four_weights;
+                        let at_sum = r * VALUE_COLUMNS + c;
+                        value_sums[at_sum] = with_four(value_sums[at_sum], four_lines, four_weights);
                     }
                 }
             }

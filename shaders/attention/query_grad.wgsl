@@ -42,7 +42,8 @@ fn work(group_index: u32, lane: u32) {
             for (var c = 0u; c < COLUMNS; c++) {
                 let four_lines = lines(1u, right + k, right_end, 4u * (x + 8u * c), p.features);
                 for (var r = 0u; r < 4u; r++) {
-                    sums[r * COLUMNS + c] += four_lines * weights_of(4u * y + r, k);
+                    let at_sum = r * COLUMNS + c;
+                    sums[at_sum] = with_four(sums[at_sum], four_lines, weights_of(4u * y + r, k));
                 }
             }
         }

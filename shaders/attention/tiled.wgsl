@@ -78,7 +78,8 @@ fn work(group_index: u32, lane: u32) {
             for (var c = 0u; c < COLUMNS; c++) {
                 let four_lines = lines(2u, line, (key_plane + 1u) * p.keys, 4u * (x + 8u * c), p.values);
                 for (var r = 0u; r < 4u; r++) {
-                    result_of[r * COLUMNS + c] += four_lines * weights_of(4u * y + r, k);
+                    let at_sum = r * COLUMNS + c;
+                    result_of[at_sum] = with_four(result_of[at_sum], four_lines, weights_of(4u * y + r, k));
                 }
             }
         }

@@ -7,6 +7,8 @@
 // binding 3  dy       [planes, queries, values], where there is one
 //
 // Asks for: fn element(which: u32, at: u32) -> f32   of this binding
+//           fn quad(which: u32, number: u32) -> vec4<f32>   the same of four, from element 4 * number on
+// Constant: QUADS, true if all lines are multiples of four long.
 // Workgroup memory: 9 KiB, and what the op adds.
 
 const SIDE: u32 = 32u;
@@ -22,11 +24,25 @@ var<workgroup> parts: array<f32, 256>;
 
 // Four numbers of a line from column `column` on; 0 past its end.
 fn four(which: u32, line: u32, column: u32, width: u32) -> vec4<f32> {
+    if QUADS {
+        let is_there = column < width;
+        return select(vec4<f32>(), quad(which, select(0u, line * width + column, is_there) / 4u), is_there);
+    }
     let at = vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u);
     let inside = at < vec4<u32>(width);
     let place = select(vec4<u32>(), vec4<u32>(line * width) + at, inside);
     let all = vec4<f32>(element(which, place.x), element(which, place.y), element(which, place.z), element(which, place.w));
     return select(vec4<f32>(), all, inside);
+}
+
+// sum + matrix * by, a multiplication and an addition at a time.
+fn with_four(sum: vec4<f32>, matrix: mat4x4<f32>, by: vec4<f32>) -> vec4<f32> {
+    var whole = sum;
+    whole += matrix[0] * by.x;
+    whole += matrix[1] * by.y;
+    whole += matrix[2] * by.z;
+    whole += matrix[3] * by.w;
+    return whole;
 }
 
 // Rows of the left by rows of the right over their columns: those of queries and keys, or of dy and values. Lines past the
@@ -51,17 +67,17 @@ fn products(is_second: bool, left: u32, left_end: u32, right: u32, right_end: u3
         }
         workgroupBarrier();
         for (var c = 0u; c < 4u; c++) {
-            let columns = mat4x4<f32>(
+            let columns = transpose(mat4x4<f32>(
                 right_slab[x * PITCH + c],
                 right_slab[(x + 8u) * PITCH + c],
                 right_slab[(x + 16u) * PITCH + c],
                 right_slab[(x + 24u) * PITCH + c],
-            );
+            ));
             let first = 4u * y * PITCH + c;
-            sum0 += left_slab[first] * columns;
-            sum1 += left_slab[first + PITCH] * columns;
-            sum2 += left_slab[first + 2u * PITCH] * columns;
-            sum3 += left_slab[first + 3u * PITCH] * columns;
+            sum0 = with_four(sum0, columns, left_slab[first]);
+            sum1 = with_four(sum1, columns, left_slab[first + PITCH]);
+            sum2 = with_four(sum2, columns, left_slab[first + 2u * PITCH]);
+            sum3 = with_four(sum3, columns, left_slab[first + 3u * PITCH]);
         }
     }
     return mat4x4<f32>(sum0, sum1, sum2, sum3);

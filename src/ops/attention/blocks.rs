@@ -118,7 +118,8 @@ impl<'a> Maker<'a> {
         let batches = batch[0] * batch[1];
         let sizes = tiles::Sizes { rows, columns, depth, batches };
         let (left, right) = (matrix(a, 0), matrix(b, 1));
-        let product = ProductSite { precision: Product::FULL, sizes, batch, a: left, b: right, output: meta };
+        let product =
+            ProductSite { precision: Product::FULL, sizes, batch, a: left, b: right, output: meta, whole: true };
         let (mut kernel, _) = product_kernel(&product, self.name, self.capabilities);
         for binding in &mut kernel.bindings {
             *binding = match binding.operand {

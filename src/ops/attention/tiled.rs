@@ -69,16 +69,36 @@ fn kernel(site: &Site, name: &'static str, files: &[&File], inputs: usize, tiles
     // What a product may be of.
     let read = ["queries", "keys", "values", "dy"];
     let last = if inputs > 3 { 3 } else { 2 };
-    let branches: String =
-        (0..last).map(|k| format!("    if which == {k}u {{\n        return ${}$[at];\n    }}\n", read[k])).collect();
-    let body = format!("fn $element$(which: u32, at: u32) -> f32 {{\n{branches}    return ${}$[at];\n}}\n", read[last]);
-    let mut shader = site.shader(1).file(&TILES).item(Item::new("element", body));
+    let quads = site.features.is_multiple_of(4) && site.values.is_multiple_of(4);
+    // Of each input: an element, or a quad; buffers are bound in one of the ways and read in both.
+    let (element, quad): (fn(&str) -> String, fn(&str) -> String) = match quads {
+        true => (|name| format!("${name}$[at / 4u][at % 4u]"), |name| format!("${name}$[at]")),
+        false => (
+            |name| format!("${name}$[at]"),
+            |name| {
+                let one = |k: usize| format!("${name}$[4u * at + {k}u]");
+                format!("vec4<f32>({}, {}, {}, {})", one(0), one(1), one(2), one(3))
+            },
+        ),
+    };
+    let function = |name: &'static str, kind: &str, of: fn(&str) -> String| {
+        let branch = |k: usize| format!("    if which == {k}u {{\n        return {};\n    }}\n", of(read[k]));
+        let branches: String = (0..last).map(branch).collect();
+        let text =
+            format!("fn ${name}$(which: u32, at: u32) -> {kind} {{\n{branches}    return {};\n}}\n", of(read[last]));
+        Item::new(name, text)
+    };
+    let shader = site.shader(1).file(&TILES).constant("QUADS", quads);
+    let mut shader = shader.item(function("element", "f32", element)).item(function("quad", "vec4<f32>", quad));
     if inputs == 3 {
         shader = with_functions(shader, &["log_full"]);
     }
     let shader = files.iter().fold(shader, |shader, file| shader.file(file));
     let mut kernel = Kernel::own(name, team(shader, 64));
-    names[..inputs].iter().enumerate().for_each(|(k, name)| kernel.bind(Binding::input(k), name, "f32"));
+    for (k, name) in names[..inputs].iter().enumerate() {
+        let in_quads = quads && k <= last;
+        kernel.bind(Binding::input(k), name, if in_quads { "vec4<f32>" } else { "f32" });
+    }
     kernel.workgroups = tiles as u64;
     kernel.iterations = walk.iterations(site);
     kernel

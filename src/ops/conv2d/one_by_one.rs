@@ -40,7 +40,7 @@ pub(super) fn lowering(site: &Site, name: &'static str, capabilities: &Capabilit
         ),
     };
     let sizes = Sizes { rows, columns, depth, batches: g.batch };
-    let product = ProductSite { precision: site.precision, sizes, batch: [1, g.batch], a, b, output };
+    let product = ProductSite { precision: site.precision, sizes, batch: [1, g.batch], a, b, output, whole: false };
     let (kernel, splits) = product_kernel(&product, name, capabilities);
     match pass {
         // The second kernel is always there: another batch size, with another number of parts, finds both made.

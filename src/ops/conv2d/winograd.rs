@@ -139,6 +139,7 @@ fn products(pass: &Pass, other: Shape, name: &'static str, capabilities: &Capabi
         a: matrix(0, rows, depth),
         b: matrix(1, depth, tiles),
         output: meta(rows, tiles),
+        whole: false,
     };
     let (mut kernel, splits) = product_kernel(&site, name, capabilities);
     kernel.shader = no_epilogue(std::mem::take(&mut kernel.shader), kernel.lanes);

@@ -61,7 +61,7 @@ pub(super) fn form(site: &Site, name: &'static str, form: &Form, capabilities: &
         (sizes.rows, sizes.columns) = (sizes.columns, sizes.rows);
     }
     let shader = form.shader(&a, &b, fours);
-    let (splits, split_depth) = form.splits(&sizes, capabilities);
+    let (splits, split_depth) = if site.whole { (1, sizes.depth) } else { form.splits(&sizes, capabilities) };
     let (is_quads, shader) = match form.method {
         Method::Wide | Method::Eights if sizes.columns.is_multiple_of(4) => (true, shader.file(&STORE_QUADS)),
         Method::Wide | Method::Eights => (false, shader.file(&STORE_ELEMENTS)),

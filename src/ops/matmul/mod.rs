@@ -219,7 +219,8 @@ impl Op for Matmul {
             depth: inputs[0].shape[inputs[0].shape.rank() - 1],
             batches: batch[0] * batch[1],
         };
-        let site = Site { precision: self.product, sizes, batch, a: operand(0), b: operand(1), output: *output };
+        let site =
+            Site { precision: self.product, sizes, batch, a: operand(0), b: operand(1), output: *output, whole: false };
         one_of(VARIANTS, site, capabilities, |site, (kernel, splits)| match splits {
             1 => Lowering::kernel(kernel),
             _ => split_sum(vec![kernel], splits, &site.output),

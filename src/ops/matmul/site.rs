@@ -39,6 +39,8 @@ pub(crate) struct Site {
     pub a: Matrix,
     pub b: Matrix,
     pub output: Meta,
+    /// True if the sum stays whole, for who adds no parts.
+    pub whole: bool,
 }
 
 impl Site {
