@@ -32,7 +32,7 @@ fn half(device: &Device, shape: &[usize]) -> Tensor {
 fn passes(device: &Device, target: &Target, shapes: &[&[usize]], build: impl Fn(&[Tensor]) -> Tensor) -> Result<Plan> {
     let inputs: Vec<Tensor> = shapes.iter().map(|shape| stored(device, shape).variable()).collect();
     let result = build(&inputs);
-    let slope = stored(device, &result.shape()?);
+    let slope = stored(device, result.shape()?);
     let wrt: Vec<&Tensor> = inputs.iter().collect();
     let gradients = (&result * slope).sum_all().gradients(&wrt)?;
     let roots: Vec<&Tensor> = std::iter::once(&result).chain(&gradients).collect();

@@ -125,7 +125,7 @@ pub fn convolutions(report: &mut Report) -> Result<()> {
 /// What reads and writes little more than it must, as shares of the copy.
 pub fn memory(report: &mut Report) -> Result<()> {
     let scale = if report.quick { 1 } else { 4 };
-    for elements in [scale << 20, 3 * (1 << 20) + 7] {
+    for elements in [scale << 20, 3 * (1 << 20) + 8, 3 * (1 << 20) + 7] {
         if report.has_time("pointwise chain", 0.3) {
             let x = report.random(&[elements], 1)?;
             let times = report.time(|| Ok(vec![(&x * 1.1 + 0.1).gelu() * x.sigmoid() + &x]))?;

@@ -63,6 +63,9 @@ pub(super) fn needs(site: &Site, is_backward: bool, capabilities: &Capabilities)
     (short && fits).then_some(rank)
 }
 
+/// The text that reads an input of this name at `at`.
+type Reads = fn(&str) -> String;
+
 /// A kernel of workgroups that each own a tile.
 fn kernel(site: &Site, name: &'static str, files: &[&File], inputs: usize, tiles: usize, walk: &Walk) -> Kernel {
     let names = ["queries", "keys", "values", "dy", "lse", "delta"];
@@ -71,7 +74,7 @@ fn kernel(site: &Site, name: &'static str, files: &[&File], inputs: usize, tiles
     let last = if inputs > 3 { 3 } else { 2 };
     let quads = site.features.is_multiple_of(4) && site.values.is_multiple_of(4);
     // Of each input: an element, or a quad; buffers are bound in one of the ways and read in both.
-    let (element, quad): (fn(&str) -> String, fn(&str) -> String) = match quads {
+    let (element, quad): (Reads, Reads) = match quads {
         true => (|name| format!("${name}$[at / 4u][at % 4u]"), |name| format!("${name}$[at]")),
         false => (
             |name| format!("${name}$[at]"),
@@ -81,7 +84,7 @@ fn kernel(site: &Site, name: &'static str, files: &[&File], inputs: usize, tiles
             },
         ),
     };
-    let function = |name: &'static str, kind: &str, of: fn(&str) -> String| {
+    let function = |name: &'static str, kind: &str, of: Reads| {
         let branch = |k: usize| format!("    if which == {k}u {{\n        return {};\n    }}\n", of(read[k]));
         let branches: String = (0..last).map(branch).collect();
         let text =
