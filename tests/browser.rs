@@ -1,6 +1,7 @@
 //! What a browser needs: no call that waits there, the same results by the async forms, errors that come late. The device
 //! of these tests behaves as one there: its queue takes copies, nothing waits within a step, and errors come afterwards.
 
+use kiln::optim::{Lbfgs, LbfgsConfig, LineSearch};
 use kiln::prelude::*;
 use kiln::train::Trainer;
 use kiln::train::checkpoint::Checkpoint;
@@ -127,6 +128,26 @@ fn weights_and_checkpoints_go_through_bytes_and_resume_to_the_same_bits() {
     for damaged in [&weights[..weights.len() - 4], &bytes[..7], b"", &[0xff; 64]] {
         assert!(third.params.load_bytes(damaged).is_err());
     }
+}
+
+#[test]
+fn a_search_for_a_step_has_a_form_that_waits_for_nothing() {
+    let losses = |device: &Device, waits: bool| {
+        let params = ParamStore::new(device, 3);
+        let weight = params.root().param("weight", &[3], Init::Ones);
+        let config = LbfgsConfig { line_search: LineSearch::StrongWolfe, max_iter: 3, ..LbfgsConfig::default() };
+        let mut lbfgs = Lbfgs::new(&params, config);
+        let loss = || ((weight.tensor() - 3.0).square() + (weight.tensor() * 2.0).cos()).sum_all();
+        if !waits {
+            refusing_to_wait(|| names("Lbfgs::step_async", lbfgs.step(loss)));
+            assert_eq!(block_on(weight.tensor().to_vec_async::<f32>()).unwrap(), [1.0; 3], "it is where it was");
+        }
+        let step = |lbfgs: &mut Lbfgs| if waits { lbfgs.step(loss) } else { block_on(lbfgs.step_async(loss)) };
+        (0..3).map(|_| block_on(step(&mut lbfgs).unwrap().item_async()).unwrap()).collect::<Vec<f64>>()
+    };
+    let usual = losses(&Device::named("vulkan").unwrap(), true);
+    assert!(usual[2] < usual[0], "{usual:?}");
+    assert_eq!(losses(&browser(), false), usual);
 }
 
 #[test]

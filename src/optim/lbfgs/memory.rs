@@ -7,7 +7,7 @@ use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::shape::Shape;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, no_grad};
 
 /// Curvature below which a step tells nothing.
 const LEAST_CURVATURE: f64 = 1e-10;
@@ -67,47 +67,51 @@ pub(super) fn dot(left: &Tensor, right: &Tensor) -> Tensor {
 }
 
 /// Scalars, read with what else is computed on the way.
-pub(super) fn read(device: &Device, scalars: &[&Tensor], beside: &[&Tensor]) -> Result<Vec<f64>> {
-    let scalars: Vec<Tensor> = scalars.iter().map(|scalar| scalar.reshape(&[1])).collect();
-    let numbers = Tensor::concat(&scalars.iter().collect::<Vec<_>>(), 0);
+pub(super) async fn read(device: &Device, scalars: &[&Tensor], beside: &[&Tensor]) -> Result<Vec<f64>> {
+    let numbers = no_grad(|| {
+        let scalars: Vec<Tensor> = scalars.iter().map(|scalar| scalar.reshape(&[1])).collect();
+        Tensor::concat(&scalars.iter().collect::<Vec<_>>(), 0)
+    });
     let mut wanted = vec![&numbers];
     wanted.extend(beside);
     device.eval(&wanted)?;
-    Ok(numbers.to_array()?.data)
+    Ok(numbers.to_array_async().await?.data)
 }
 
 impl Memory {
     /// The next direction from where the gradient is `gradient`, with at most `history` pairs. Reads once; a second time
     /// where the last step told nothing.
-    pub fn direction(&mut self, gradient: &Tensor, history: usize) -> Result<Direction> {
+    pub async fn direction(&mut self, gradient: &Tensor, history: usize) -> Result<Direction> {
         let device = gradient.device().clone();
         let Some(last) = &self.last else {
-            let scale = device.ones(&[]);
-            let vector = -gradient;
-            let numbers = measured(&device, &vector, gradient, &[], &[&scale])?;
+            let (scale, vector) = no_grad(|| (device.ones(&[]), -gradient));
+            let numbers = measured(&device, &vector, gradient, &[], &[&scale]).await?;
             return Ok(self.taken(gradient, vector, scale, &numbers));
         };
-        let (step, change) = (&last.direction * number(&device, last.length), gradient - &last.gradient);
-        let (product, square) = (dot(&change, &step), dot(&change, &change));
-        let inverse = product.recip();
-        let scale = &product / &square;
-        // As if the step told something, which it mostly does.
+        // As if the last step told something, which it mostly does.
         let mut pairs = self.pairs.clone();
-        pairs.push_back(Pair { step, change, inverse });
-        while pairs.len() > history {
-            pairs.pop_front();
-        }
-        let vector = two_loops(&pairs, gradient, &scale);
+        let (product, scale, vector) = no_grad(|| {
+            let (step, change) = (&last.direction * number(&device, last.length), gradient - &last.gradient);
+            let (product, square) = (dot(&change, &step), dot(&change, &change));
+            let inverse = product.recip();
+            let scale = &product / &square;
+            pairs.push_back(Pair { step, change, inverse });
+            while pairs.len() > history {
+                pairs.pop_front();
+            }
+            let vector = two_loops(&pairs, gradient, &scale);
+            (product, scale, vector)
+        });
         let newest = pairs.back().map_or(vec![], |pair| pair.tensors().map(|(_, tensor)| tensor).to_vec());
         let beside: Vec<&Tensor> = newest.into_iter().chain([&scale]).collect();
-        let numbers = measured(&device, &vector, gradient, &[&product], &beside)?;
+        let numbers = measured(&device, &vector, gradient, &[&product], &beside).await?;
         if numbers[2] > LEAST_CURVATURE {
             self.pairs = pairs;
             return Ok(self.taken(gradient, vector, scale, &numbers));
         }
         let scale = last.scale.clone();
-        let vector = two_loops(&self.pairs, gradient, &scale);
-        let numbers = measured(&device, &vector, gradient, &[], &[])?;
+        let vector = no_grad(|| two_loops(&self.pairs, gradient, &scale));
+        let numbers = measured(&device, &vector, gradient, &[], &[]).await?;
         Ok(self.taken(gradient, vector, scale, &numbers))
     }
 
@@ -118,17 +122,17 @@ impl Memory {
 }
 
 /// The slope along a direction, its largest element, and `more` scalars.
-fn measured(
+async fn measured(
     device: &Device,
     vector: &Tensor,
     gradient: &Tensor,
     more: &[&Tensor],
     beside: &[&Tensor],
 ) -> Result<Vec<f64>> {
-    let (slope, largest) = (dot(gradient, vector), vector.abs().max_all());
+    let (slope, largest) = no_grad(|| (dot(gradient, vector), vector.abs().max_all()));
     let scalars: Vec<&Tensor> = [&slope, &largest].into_iter().chain(more.iter().copied()).collect();
     let beside: Vec<&Tensor> = beside.iter().copied().chain([vector]).collect();
-    read(device, &scalars, &beside)
+    read(device, &scalars, &beside).await
 }
 
 /// -H g by the two loops of Nocedal 1980.

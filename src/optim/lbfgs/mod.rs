@@ -18,6 +18,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Problem, Result};
 use crate::params::{Param, ParamStore};
 use crate::tensor::{Tensor, no_grad};
+use crate::wait;
 use memory::{Direction, Memory, dot, number, read};
 use place::Place;
 pub(crate) use saved::{LbfgsInPlace, Saved};
@@ -173,8 +174,25 @@ impl Lbfgs {
     /// a line search, where it ends (a search takes a shorter step instead); [`Error::Shape`] unless the loss has one
     /// element; or what computing it met. The weights are what they were, also if `loss` panics, and so is the state.
     #[track_caller]
-    pub fn step(&mut self, mut loss: impl FnMut() -> Tensor) -> Result<Tensor> {
+    pub fn step(&mut self, loss: impl FnMut() -> Tensor) -> Result<Tensor> {
         let at = Location::caller();
+        wait::block_on("Lbfgs::step", "Lbfgs::step_async", self.stepped(loss, at))
+    }
+
+    /// [`Lbfgs::step`] without blocking the thread. Nothing else may use the parameters until it is done; dropped before, it puts the
+    /// weights back.
+    ///
+    /// # Errors
+    /// As [`Lbfgs::step`].
+    #[track_caller]
+    pub fn step_async<'a>(
+        &'a mut self,
+        loss: impl FnMut() -> Tensor + 'a,
+    ) -> impl Future<Output = Result<Tensor>> + 'a {
+        self.stepped(loss, Location::caller())
+    }
+
+    async fn stepped(&mut self, mut loss: impl FnMut() -> Tensor, at: &'static Location<'static>) -> Result<Tensor> {
         self.config.check().map_err(|problem| problem.at("lbfgs", self.at))?;
         let state = self.store().state().clone();
         let _gate = state.enter();
@@ -183,7 +201,7 @@ impl Lbfgs {
         self.adopt_names(&whole)?;
         let start = whole.vector();
         let mut run = Run { memory: self.memory.clone(), whole, at, moved: None, lbfgs: self, loss: &mut loss };
-        let first = run.iterate(start)?;
+        let first = run.iterate(start).await?;
         let memory = std::mem::take(&mut run.memory);
         run.moved = None;
         drop(run);
@@ -257,10 +275,10 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// The iterations of a step from `start` on; the loss there.
-    fn iterate(&mut self, start: Tensor) -> Result<Tensor> {
+    async fn iterate(&mut self, start: Tensor) -> Result<Tensor> {
         let config = self.lbfgs.config.clone();
         let most_evaluations = config.max_eval.unwrap_or(config.max_iter * 5 / 4) as u64;
-        let mut now = self.look(None, 0.0)?;
+        let mut now = self.look(None, 0.0).await?;
         self.finite(&now)?;
         let first = now.rest.loss.clone();
         if now.rest.largest <= config.tolerance_grad {
@@ -269,7 +287,7 @@ impl Run<'_> {
         let (mut evaluations, mut x) = (1, start.clone());
         for iteration in 1..=config.max_iter {
             self.memory.iterations += 1;
-            let direction = no_grad(|| self.memory.direction(&now.rest.gradient, config.history_size))?;
+            let direction = self.memory.direction(&now.rest.gradient, config.history_size).await?;
             let length =
                 if self.memory.iterations == 1 { f64::min(1.0, 1.0 / now.rest.total) * config.lr } else { config.lr };
             self.went(length);
@@ -282,15 +300,15 @@ impl Run<'_> {
             let (length, looked) = match config.line_search {
                 LineSearch::StrongWolfe => {
                     let origin = Point { length: 0.0, slope: direction.slope, ..now };
-                    let (found, looked) =
-                        self.search(origin, &x, &direction, length, most_evaluations.saturating_sub(evaluations))?;
+                    let left = most_evaluations.saturating_sub(evaluations);
+                    let (found, looked) = self.search(origin, &x, &direction, length, left).await?;
                     now = found;
                     (now.length, looked)
                 }
                 LineSearch::None => {
                     self.place(&x, &direction.vector, length)?;
                     if !is_last {
-                        now = self.look(None, length)?;
+                        now = self.look(None, length).await?;
                         self.finite(&now)?;
                     }
                     (length, u64::from(!is_last))
@@ -309,7 +327,7 @@ impl Run<'_> {
     }
 
     /// The length of a step along `direction` from `x`, where the weights end.
-    fn search(
+    async fn search(
         &mut self,
         origin: Point<Seen>,
         x: &Tensor,
@@ -319,11 +337,12 @@ impl Run<'_> {
     ) -> Result<(Point<Seen>, u64)> {
         let (largest, least_move) = (direction.largest, self.lbfgs.config.tolerance_change);
         let mut there = 0.0;
-        let (found, looked) = search(Start { origin, first, largest, least_move, trials }, |length| {
+        let (found, looked) = search(Start { origin, first, largest, least_move, trials }, async |length| {
             self.place(x, &direction.vector, length)?;
             there = length;
-            self.look(Some(&direction.vector), length)
-        })?;
+            self.look(Some(&direction.vector), length).await
+        })
+        .await?;
         if found.length != there {
             self.place(x, &direction.vector, found.length)?;
         }
@@ -344,7 +363,7 @@ impl Run<'_> {
     }
 
     /// Loss and gradient at the weights, and the slope along a direction.
-    fn look(&mut self, direction: Option<&Tensor>, length: f64) -> Result<Point<Seen>> {
+    async fn look(&mut self, direction: Option<&Tensor>, length: f64) -> Result<Point<Seen>> {
         let loss = (self.loss)();
         self.memory.evaluations += 1;
         if let Some(error) = loss.error() {
@@ -362,7 +381,7 @@ impl Run<'_> {
             let next = "record it anew each time that it is asked for, from the parameters' tensors";
             return Err(Problem::Value(what, next).at("lbfgs", self.at));
         }
-        no_grad(|| {
+        let (gradient, slope, [value, largest, total]) = no_grad(|| {
             let parts = gradients.into_iter().zip(&leaves).map(|(part, leaf)| match part {
                 Some(part) => part.detach().cast(DType::F32),
                 None => leaf.device().zeros(leaf.dims()),
@@ -370,13 +389,13 @@ impl Run<'_> {
             let gradient = joined(parts);
             let magnitude = gradient.abs();
             let slope = direction.map(|direction| dot(&gradient, direction));
-            let (value, largest, total) = (loss.detach().cast(DType::F32), magnitude.max_all(), magnitude.sum_all());
-            let scalars: Vec<&Tensor> = [&value, &largest, &total].into_iter().chain(&slope).collect();
-            let numbers = read(gradient.device(), &scalars, &[&gradient, &loss])?;
-            let seen = Seen { loss: loss.clone(), gradient, largest: numbers[1], total: numbers[2] };
-            let slope = numbers.get(3).copied().unwrap_or(0.0);
-            Ok(Point { length, loss: numbers[0], slope, rest: seen })
-        })
+            (gradient, slope, [loss.detach().cast(DType::F32), magnitude.max_all(), magnitude.sum_all()])
+        });
+        let scalars: Vec<&Tensor> = [&value, &largest, &total].into_iter().chain(&slope).collect();
+        let numbers = read(gradient.device(), &scalars, &[&gradient, &loss]).await?;
+        let seen = Seen { loss: loss.clone(), gradient, largest: numbers[1], total: numbers[2] };
+        let slope = numbers.get(3).copied().unwrap_or(0.0);
+        Ok(Point { length, loss: numbers[0], slope, rest: seen })
     }
 
     /// `Err` unless a loss and its gradient are finite.

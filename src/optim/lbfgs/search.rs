@@ -43,15 +43,15 @@ pub(super) struct Start<T> {
 }
 
 /// The best point that was found, and how many were looked at. A loss that is not finite counts as too large.
-pub(super) fn search<T: Clone>(
+pub(super) async fn search<T: Clone>(
     start: Start<T>,
-    mut look: impl FnMut(f64) -> Result<Point<T>>,
+    mut look: impl AsyncFnMut(f64) -> Result<Point<T>>,
 ) -> Result<(Point<T>, u64)> {
     let Start { origin, first, largest, least_move, trials: most_trials } = start;
     let too_high =
         |point: &Point<T>| !point.is_finite() || point.loss > origin.loss + ENOUGH * point.length * origin.slope;
     let is_flat = |point: &Point<T>| point.slope.abs() <= -FLAT * origin.slope;
-    let (mut before, mut now) = (origin.clone(), look(first)?);
+    let (mut before, mut now) = (origin.clone(), look(first).await?);
     let mut trials = 0;
     // Two points with a length between them that will do.
     let mut bracket = loop {
@@ -70,7 +70,7 @@ pub(super) fn search<T: Clone>(
         let bounds = (now.length + 0.01 * (now.length - before.length), 10.0 * now.length);
         let length = lowest(&before, &now, bounds);
         before = now;
-        now = look(length)?;
+        now = look(length).await?;
         trials += 1;
     };
     let mut is_stuck = false;
@@ -95,7 +95,7 @@ pub(super) fn search<T: Clone>(
         } else {
             is_stuck = false;
         }
-        let now = look(length)?;
+        let now = look(length).await?;
         trials += 1;
         if too_high(&now) || now.loss >= bracket[low].loss {
             bracket[1 - low] = now;
@@ -148,7 +148,7 @@ mod tests {
             Point { length, loss, slope, rest: () }
         };
         let start = Start { origin: point(0.0), first, largest: 1.0, least_move: 1e-9, trials: 25 };
-        let (point, trials) = search(start, |length| Ok(point(length))).unwrap();
+        let (point, trials) = pollster::block_on(search(start, async |length| Ok(point(length)))).unwrap();
         (point.length, trials)
     }
 
