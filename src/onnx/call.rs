@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::decode::Weight;
 use super::elem::Elem;
 use super::numbers::Numbers;
 use super::trouble::{Trouble, unsupported, wrong};
@@ -138,6 +139,8 @@ pub struct Program {
     pub outputs: Vec<Port>,
     /// Tensors that the file holds, by their places.
     pub constants: BTreeMap<usize, Arc<Numbers>>,
+    /// Large tensors of floats that the file holds, by their places: not decoded yet.
+    pub weights: BTreeMap<usize, Weight>,
     /// Names of the graph around that are used in this one, and their places here.
     pub captures: Vec<(String, usize)>,
 }

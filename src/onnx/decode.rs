@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::elem::Elem;
 use super::numbers::{Data, Numbers, count};
@@ -11,7 +11,81 @@ use super::proto::TensorProto;
 use super::trouble::{Trouble, unsupported, wrong};
 
 /// `TensorProto::data_location` of data in a file beside.
-const EXTERNAL: i32 = 1;
+pub const EXTERNAL: i32 = 1;
+
+/// Floats from so many elements on are not decoded when a model is read: parameters go from the file to their store in pieces.
+const LARGE: usize = 4096;
+
+/// A large tensor of floats, whose bytes are still where the file has them.
+#[derive(Debug)]
+pub struct Weight {
+    /// What the elements are.
+    pub elem: Elem,
+    /// Axis lengths.
+    pub shape: Vec<usize>,
+    bytes: Bytes,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Here(Vec<u8>),
+    Beside(Place),
+}
+
+impl Weight {
+    /// The element type as safetensors calls it.
+    pub fn dtype(&self) -> safetensors::Dtype {
+        match self.elem {
+            Elem::F16 => safetensors::Dtype::F16,
+            Elem::BF16 => safetensors::Dtype::BF16,
+            Elem::F64 => safetensors::Dtype::F64,
+            _ => safetensors::Dtype::F32,
+        }
+    }
+
+    /// The bytes.
+    ///
+    /// # Errors
+    /// That of reading the file.
+    pub fn bytes(self) -> Result<Vec<u8>, Trouble> {
+        match self.bytes {
+            Bytes::Here(bytes) => Ok(bytes),
+            Bytes::Beside(place) => place.read(),
+        }
+    }
+
+    /// The same as numbers.
+    ///
+    /// # Errors
+    /// That of reading the file.
+    pub fn numbers(self) -> Result<Numbers, Trouble> {
+        let (elem, shape) = (self.elem, self.shape.clone());
+        Ok(Numbers::new(elem, shape, from_bytes(elem, &self.bytes()?)))
+    }
+}
+
+/// A tensor that is large, and of floats; its bytes are taken out of `tensor`. `None` for others.
+///
+/// # Errors
+/// As [`numbers`].
+pub fn weight(tensor: &mut TensorProto, folder: Option<&Path>) -> Result<Option<Weight>, Trouble> {
+    let Some(elem) = Elem::of(tensor.data_type).ok().filter(|elem| elem.is_float()) else { return Ok(None) };
+    let Ok(shape) = tensor.dims.iter().map(|&length| usize::try_from(length)).collect::<Result<Vec<_>, _>>() else {
+        return Ok(None);
+    };
+    let elements = count(&shape)?;
+    let wanted = elements.saturating_mul(elem.bytes());
+    let bytes = if elements < LARGE {
+        return Ok(None);
+    } else if tensor.data_location == EXTERNAL {
+        Bytes::Beside(place(tensor, folder, wanted)?)
+    } else if tensor.raw_data.len() == wanted {
+        Bytes::Here(std::mem::take(&mut tensor.raw_data))
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(Weight { elem, shape, bytes }))
+}
 
 /// The numbers of a tensor. `folder` is that of the model, where data beside it are; without one there are none.
 ///
@@ -32,7 +106,7 @@ pub fn numbers(tensor: &TensorProto, folder: Option<&Path>) -> Result<Numbers, T
     }
     let elements = count(&shape)?;
     let data = if tensor.data_location == EXTERNAL {
-        from_bytes(elem, &beside(tensor, folder, elements.saturating_mul(elem.bytes()))?)
+        from_bytes(elem, &place(tensor, folder, elements.saturating_mul(elem.bytes()))?.read()?)
     } else if !tensor.raw_data.is_empty() {
         if tensor.raw_data.len() != elements.saturating_mul(elem.bytes()) {
             return misfit(tensor, &shape, tensor.raw_data.len() / elem.bytes());
@@ -88,8 +162,29 @@ fn from_fields(elem: Elem, tensor: &TensorProto) -> Data {
     }
 }
 
-/// The bytes of a tensor in a file beside the model.
-fn beside(tensor: &TensorProto, folder: Option<&Path>, wanted: usize) -> Result<Vec<u8>, Trouble> {
+/// Where the bytes of a tensor are in a file beside the model.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    offset: u64,
+    length: usize,
+}
+
+impl Place {
+    fn read(&self) -> Result<Vec<u8>, Trouble> {
+        let read = || {
+            let mut file = File::open(&self.path)?;
+            file.seek(SeekFrom::Start(self.offset))?;
+            let mut bytes = vec![0; self.length];
+            file.read_exact(&mut bytes)?;
+            Ok(bytes)
+        };
+        read().map_err(|error| Trouble::Op(crate::error::Error::io(&self.path, "read", error)))
+    }
+}
+
+/// The place of a tensor's bytes, which are there.
+fn place(tensor: &TensorProto, folder: Option<&Path>, wanted: usize) -> Result<Place, Trouble> {
     let name = &tensor.name;
     let entry =
         |key: &str| tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
@@ -117,14 +212,12 @@ fn beside(tensor: &TensorProto, folder: Option<&Path>, wanted: usize) -> Result<
             return wrong(format!("tensor `{name}` has its data in `{location}`, which is a link"));
         }
     }
-    let failed = |error| Trouble::Op(crate::error::Error::io(path.clone(), "read", error));
-    let mut file = File::open(&path).map_err(failed)?;
-    let size = file.metadata().map_err(failed)?.len();
+    let size = match std::fs::metadata(&path) {
+        Ok(file) => file.len(),
+        Err(error) => return Err(Trouble::Op(crate::error::Error::io(&path, "read", error))),
+    };
     if offset.checked_add(wanted as u64).is_none_or(|end| end > size) {
         return wrong(format!("the data of tensor `{name}` leave `{location}`, which has {size} bytes"));
     }
-    file.seek(SeekFrom::Start(offset)).map_err(failed)?;
-    let mut bytes = vec![0; wanted];
-    file.read_exact(&mut bytes).map_err(failed)?;
-    Ok(bytes)
+    Ok(Place { path, offset, length: wanted })
 }

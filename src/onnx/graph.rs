@@ -60,17 +60,20 @@ impl Builder<'_> {
 
     /// The program of a graph. What is not right is noted; the program is of use only where nothing was. `is_inner` for the graph of a
     /// node, which may use names from around it.
-    pub fn program(&mut self, graph: &GraphProto, is_inner: bool, depth: usize) -> Program {
+    pub fn program(&mut self, graph: &mut GraphProto, is_inner: bool, depth: usize) -> Program {
         let mut places = Places::default();
         let mut program = Program::default();
         // Who gives a value: each name has one source.
         let mut given: HashMap<usize, String> = HashMap::new();
-        for tensor in &graph.initializer {
+        for tensor in &mut graph.initializer {
             let slot = places.add(&tensor.name);
-            match decode::numbers(tensor, self.folder) {
-                Ok(numbers) => {
-                    program.constants.insert(slot, Arc::new(numbers));
-                }
+            let weight = if is_inner { Ok(None) } else { decode::weight(tensor, self.folder) };
+            match weight {
+                Ok(Some(weight)) => drop(program.weights.insert(slot, weight)),
+                Ok(None) => match decode::numbers(tensor, self.folder) {
+                    Ok(numbers) => drop(program.constants.insert(slot, Arc::new(numbers))),
+                    Err(trouble) => self.note("the graph", trouble),
+                },
                 Err(trouble) => self.note("the graph", trouble),
             }
             if given.insert(slot, STORED.into()).is_some() {
@@ -96,7 +99,7 @@ impl Builder<'_> {
             program.inputs.push(port);
         }
         let mut nodes = vec![];
-        for node in &graph.node {
+        for node in &mut graph.node {
             let label = label(node);
             for output in node.output.iter().filter(|output| !output.is_empty()) {
                 let slot = places.add(output);
@@ -156,7 +159,7 @@ impl Builder<'_> {
         port
     }
 
-    fn node(&mut self, node: &NodeProto, places: &mut Places, depth: usize) -> Option<Node> {
+    fn node(&mut self, node: &mut NodeProto, places: &mut Places, depth: usize) -> Option<Node> {
         let label = label(node);
         let domain = if node.domain == "ai.onnx" { "" } else { node.domain.as_str() };
         let row = (self.find)(domain, &node.op_type);
@@ -165,6 +168,11 @@ impl Builder<'_> {
             self.missing.push(format!("{label}: Kiln has no op `{}`{of}", node.op_type));
             return None;
         };
+        // Turns of turns would have no bound.
+        if depth > 0 && matches!(row.name, "Loop" | "Scan") {
+            self.missing.push(format!("{label}: a loop within a graph of another op"));
+            return None;
+        }
         let Some(&version) = self.versions.get(domain) else {
             self.wrong.push(format!("{label}: the model names no version of the ops of domain `{domain}`"));
             return None;
@@ -173,7 +181,7 @@ impl Builder<'_> {
             node.input.iter().map(|name| (!name.is_empty()).then(|| places.add(name))).collect();
         let own = inputs.len();
         let mut attributes = BTreeMap::new();
-        for attribute in &node.attribute {
+        for attribute in &mut node.attribute {
             if !row.attributes.contains(&attribute.name.as_str()) {
                 self.missing.push(format!("{label}: attribute `{}`", attribute.name));
                 continue;
@@ -193,7 +201,7 @@ impl Builder<'_> {
         Some(Node { label, row, version, attributes, inputs, own, outputs })
     }
 
-    fn attribute(&mut self, from: &AttributeProto, depth: usize) -> Result<Attribute, Trouble> {
+    fn attribute(&mut self, from: &mut AttributeProto, depth: usize) -> Result<Attribute, Trouble> {
         let name = &from.name;
         if !from.ref_attr_name.is_empty() {
             return unsupported(format!("attribute `{name}` is that of a function"));
@@ -211,7 +219,7 @@ impl Builder<'_> {
                 None => return wrong(format!("attribute `{name}` has no tensor")),
             },
             attribute::GRAPH if depth >= DEPTH => return wrong(format!("graphs are nested more than {DEPTH} deep")),
-            attribute::GRAPH => match &from.g {
+            attribute::GRAPH => match &mut from.g {
                 Some(graph) => Attribute::Graph(Arc::new(self.program(graph, true, depth + 1)), 0),
                 None => return wrong(format!("attribute `{name}` has no graph")),
             },

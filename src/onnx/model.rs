@@ -49,7 +49,10 @@ pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Model> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(|error| Error::io(path, "read", error))?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    read(&bytes, Some(folder), &path.display().to_string(), device)
+    let name = path.display().to_string();
+    let file = decoded(&bytes, &name)?;
+    drop(bytes);
+    read(file, Some(folder), &name, device)
 }
 
 /// Reads the model in `bytes`; one that has data in other files is refused.
@@ -57,16 +60,19 @@ pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Model> {
 /// # Errors
 /// As [`load`].
 pub fn load_bytes(bytes: &[u8], device: &Device) -> Result<Model> {
-    read(bytes, None, "the model", device)
+    read(decoded(bytes, "the model")?, None, "the model", device)
 }
 
 fn refused(what: String) -> Error {
     Error::Onnx { what, next: "check the file with `onnx.checker`, or export the model again" }
 }
 
-fn read(bytes: &[u8], folder: Option<&Path>, name: &str, device: &Device) -> Result<Model> {
-    let file = ModelProto::decode(bytes).map_err(|error| refused(format!("{name} is no ONNX file: {error}")))?;
-    let Some(graph) = &file.graph else {
+fn decoded(bytes: &[u8], name: &str) -> Result<ModelProto> {
+    ModelProto::decode(bytes).map_err(|error| refused(format!("{name} is no ONNX file: {error}")))
+}
+
+fn read(mut file: ModelProto, folder: Option<&Path>, name: &str, device: &Device) -> Result<Model> {
+    let Some(graph) = &mut file.graph else {
         return Err(refused(format!("{name} has no graph")));
     };
     let mut versions = HashMap::new();
@@ -116,8 +122,27 @@ impl Model {
     fn of(mut program: Program, metadata: BTreeMap<String, String>, device: &Device) -> Result<Model> {
         let params = ParamStore::new(device, 0);
         let (mut parameters, mut states) = (BTreeMap::new(), BTreeMap::new());
-        let mut given = vec![];
-        for (slot, role) in roles(&program) {
+        let (mut given, mut large) = (vec![], vec![]);
+        let roles = roles(&program);
+        // What no node takes is of use only as an output.
+        for slot in program.outputs.iter().map(|port| port.slot).filter(|slot| !roles.contains_key(slot)) {
+            if let Some(weight) = program.weights.remove(&slot) {
+                let numbers = weight.numbers().map_err(|trouble| trouble.of_node("an output"))?;
+                program.constants.insert(slot, Arc::new(numbers));
+            }
+        }
+        for (slot, role) in roles {
+            if let Some(weight) = program.weights.remove(&slot) {
+                let name = program.names.get(slot).cloned().unwrap_or_default();
+                if role == Role::Parameter {
+                    let param = params.root().param(&name, &weight.shape, Init::Zeros);
+                    parameters.insert(slot, (param.clone(), weight.elem));
+                    large.push((param, weight, name));
+                    continue;
+                }
+                let numbers = weight.numbers().map_err(|trouble| trouble.of_node(&name))?;
+                program.constants.insert(slot, Arc::new(numbers));
+            }
             let Some(numbers) = program.constants.get(&slot).cloned() else { continue };
             let name = program.names.get(slot).cloned().unwrap_or_default();
             match role {
@@ -138,6 +163,16 @@ impl Model {
         }
         if !given.is_empty() {
             params.overwrite(given)?;
+        }
+        if !large.is_empty() {
+            // One after the other: all of a large model at once would need room for it.
+            let values = large.into_iter().filter_map(|(param, weight, name)| {
+                let number = param.number_in(&params).transpose()?;
+                let dtype = weight.dtype();
+                let bytes = weight.bytes().map_err(|trouble| trouble.of_node(&name));
+                Some(number.and_then(|number| Ok((number, dtype, bytes?))))
+            });
+            params.overwrite_bytes(values)?;
         }
         let mut model = Model { program, params, parameters, states, metadata };
         model.fold();
@@ -296,8 +331,11 @@ fn roles(program: &Program) -> BTreeMap<usize, Role> {
     for node in &program.nodes {
         for (number, slot) in node.inputs.iter().enumerate() {
             let Some(slot) = slot else { continue };
-            let Some(numbers) = program.constants.get(slot) else { continue };
-            let is_weight = numbers.elem.is_float() && !numbers.shape.is_empty() && numbers.len() > 0;
+            let is_weight = match program.constants.get(slot) {
+                Some(numbers) => numbers.elem.is_float() && !numbers.shape.is_empty() && numbers.len() > 0,
+                None if program.weights.contains_key(slot) => true,
+                None => continue,
+            };
             let role = match is_weight {
                 false => Role::Constant,
                 true if node.row.known.contains(&number) => Role::Constant,

@@ -46,6 +46,30 @@ impl ParamStore {
         Ok(())
     }
 
+    /// Overwrites parameters with these bytes of a file, one after the other, by their numbers in [`ParamStore::layout`].
+    #[track_caller]
+    #[cfg_attr(not(feature = "onnx"), allow(dead_code))]
+    pub(crate) fn overwrite_bytes(
+        &self,
+        values: impl IntoIterator<Item = Result<(usize, safetensors::Dtype, Vec<u8>)>>,
+    ) -> Result<()> {
+        let _gate = self.state().enter();
+        self.return_weights()?;
+        self.state().check_own("load", Location::caller())?;
+        let layout = self.layout()?;
+        let chunks = self.chunks(false)?;
+        self.settle_held()?;
+        let mut writer = Writer::new(self.device(), BLOCK);
+        for values in values {
+            let (number, dtype, bytes) = values?;
+            let Some(place) = layout.get(number) else { continue };
+            writer.put(&chunks[place.chunk].values, place.offset, &Packed::new(dtype, &bytes))?;
+        }
+        writer.finish()?;
+        self.state().advance();
+        Ok(())
+    }
+
     /// Overwrites parameters with these, by their numbers in [`ParamStore::layout`].
     #[track_caller]
     pub(crate) fn overwrite_packed(&self, values: &[(usize, Packed<'_>)]) -> Result<()> {

@@ -79,10 +79,10 @@ fn all_that_kiln_has_not_is_said_at_once() {
     let nodes = [
         node("Frobnicate", &["x"], &["a"], &[]),
         node("Softmax", &["a"], &["b"], &[int("temperature", 3)]),
-        node("Loop", &["b"], &["y"], &[]),
+        node("SequenceMap", &["b"], &["y"], &[]),
     ];
     let what = missing(&simple(&nodes, &[]));
-    for part in ["Frobnicate `the Frobnicate`", "Softmax `the Softmax`: attribute `temperature`", "`Loop`"] {
+    for part in ["Frobnicate `the Frobnicate`", "Softmax `the Softmax`: attribute `temperature`", "`SequenceMap`"] {
         assert!(what.contains(part), "{part} is not in {what}");
     }
     let error = kiln::onnx::load_bytes(&model(&simple(&[node("Neg", &["x"], &["y"], &[])], &[]), 99), &Device::cpu());
@@ -194,6 +194,31 @@ fn a_condition_that_is_known_chooses_a_graph() {
 }
 
 #[test]
+fn a_condition_that_is_passed_may_be_a_number_of_the_program() {
+    let branch_of = |op: &str| graph(&[node(op, &["x"], &["r"], &[])], &[], &[], &[port("r", &[2])]);
+    let choose = node(
+        "If",
+        &["c"],
+        &["y"],
+        &[branch("then_branch", &branch_of("Neg")), branch("else_branch", &branch_of("Abs"))],
+    );
+    let condition = bytes(1, "c").into_iter().chain(bytes(2, bytes(1, [number(1, 9), bytes(2, vec![])].concat())));
+    let file = graph(&[choose], &[], &[port("x", &[2]), condition.collect()], &[port("y", &[2])]);
+    for device in [Device::cpu(), Device::best().unwrap()] {
+        let model = kiln::onnx::load_bytes(&super::write::model(&file, 21), &device).unwrap();
+        for (value, wanted) in [(true, [-1.0, 2.0]), (false, [1.0, 2.0])] {
+            let x = device.tensor(&[1.0f32, -2.0], &[2]);
+            let filled = device.full(&[], f64::from(u8::from(value)), DType::Bool);
+            for condition in [device.tensor(&[value], &[]), filled] {
+                let y = &model.forward(&[x.clone(), condition], Mode::Eval)[0];
+                assert_eq!(y.to_vec::<f32>().unwrap(), wanted);
+            }
+        }
+        assert_eq!(device.full(&[], 2.0, DType::F32).to_vec::<f32>().unwrap(), [2.0]);
+    }
+}
+
+#[test]
 fn truncated_files_are_refused_or_taken_without_a_panic() {
     let whole = model(&simple(&[node("Add", &["x", "b"], &["y"], &[])], &[tensor("b", &[2], &[1.0, 2.0])]), 21);
     for length in 0..whole.len() {
@@ -243,4 +268,36 @@ fn data_beside_the_file_are_read_and_none_from_elsewhere() {
     let error = kiln::onnx::load_bytes(&super::write::model(&file, 21), &Device::cpu()).unwrap_err();
     assert!(error.to_string().contains("another file"), "{error}");
     std::fs::remove_dir_all(&root).unwrap();
+}
+
+#[test]
+fn a_loop_is_as_many_turns_and_one_without_end_is_refused() {
+    // Doubles what it carries, and keeps it.
+    let flag = |name: &str| bytes(1, name).into_iter().chain(bytes(2, bytes(1, number(1, 9)))).collect::<Vec<u8>>();
+    let turns = [
+        node("Identity", &["go"], &["on"], &[]),
+        node("Add", &["v", "v"], &["w"], &[]),
+        node("Identity", &["w"], &["seen"], &[]),
+    ];
+    let body = graph(
+        &turns,
+        &[],
+        &[bytes(1, "turn"), flag("go"), port("v", &[2])],
+        &[flag("on"), port("w", &[2]), port("seen", &[2])],
+    );
+    let looped = |count: &str| node("Loop", &[count, "", "x"], &["last", "y"], &[branch("body", &body)]);
+    let file = |count: &str, stored: &[Vec<u8>]| {
+        graph(&[looped(count)], stored, &[port("x", &[2])], &[port("y", &[3, 2]), port("last", &[2])])
+    };
+    let model = load(&file("n", &[wholes("n", &[3])])).unwrap();
+    let x = model.params().device().tensor(&[1.0f32, -2.0], &[2]);
+    let results = model.forward(&[x.clone()], Mode::Eval);
+    assert_eq!(results[0].to_vec::<f32>().unwrap(), [2.0, -4.0, 4.0, -8.0, 8.0, -16.0]);
+    assert_eq!(results[1].to_vec::<f32>().unwrap(), [8.0, -16.0]);
+    let endless = load(&file("", &[])).unwrap();
+    let error = endless.forward(&[x], Mode::Eval)[0].error().unwrap().to_string();
+    assert!(error.contains("more than 1024 turns"), "{error}");
+    let nested = graph(&[looped("n")], &[wholes("n", &[2])], &[bytes(1, "turn"), flag("go")], &[flag("go")]);
+    let outer = node("Loop", &["n", ""], &["y"], &[branch("body", &nested)]);
+    assert!(missing(&simple(&[outer], &[wholes("n", &[2])])).contains("a loop within a graph"));
 }
