@@ -1,6 +1,8 @@
 //! Models from ONNX files: ONNX's own tests of its nodes, whole models, and files that are damaged.
 #![cfg(feature = "onnx")]
 
+#[path = "onnx/forms.rs"]
+mod forms;
 #[path = "onnx/nodes.rs"]
 mod nodes;
 #[path = "onnx/out.rs"]

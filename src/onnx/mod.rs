@@ -15,11 +15,13 @@
 //! `docs/onnx.md` lists the ops. Whole numbers of 64 bits are held in 32, with a check of their range where they are known; float64 and
 //! bfloat16 are held as f32.
 
+mod beside;
 mod call;
 mod decode;
 mod elem;
 mod emit;
 mod export;
+mod free;
 mod graph;
 mod model;
 mod numbers;
@@ -28,9 +30,11 @@ mod proto;
 mod run;
 mod trouble;
 mod windows;
+mod writer;
 
 pub use call::Port;
 pub use elem::Elem;
 pub use export::{ExportOptions, export, export_bytes};
+pub use free::FreeAxis;
 pub use model::{Model, load, load_bytes, tensor};
 pub use ops::names as ops;

@@ -95,9 +95,9 @@ fn what_an_onnx_file_cannot_hold_is_named() {
     let device = Device::cpu();
     let x = device.zeros(&[2, 3]);
     let error =
-        export_bytes(|x| vec![x[0].sort(1, false).cumsum(1)], std::slice::from_ref(&x), &ExportOptions::default());
+        export_bytes(|x| vec![x[0].sort(1, false).cumprod(1)], std::slice::from_ref(&x), &ExportOptions::default());
     let text = error.unwrap_err().to_string();
-    assert!(text.contains("`sort`") && text.contains("`cumsum`"), "{text}");
+    assert!(text.contains("`sort`") && text.contains("`cumprod`"), "{text}");
     let params = ParamStore::new(&device, 1);
     let norm = nn::BatchNorm2d::new(&params.root(), 3);
     let images = [device.zeros(&[2, 3, 4, 4])];

@@ -19,6 +19,7 @@ pub use counter::Counter;
 pub use form::Form;
 pub use forward::Attention;
 
+use std::cell::Cell;
 use std::panic::Location;
 
 use crate::dtype::DType;
@@ -30,6 +31,33 @@ use crate::shape::Shape;
 use crate::tensor::Tensor;
 
 const OP: &str = "scaled_dot_product_attention";
+
+thread_local! {
+    static RECORDED: Cell<Option<Recorded>> = const { Cell::new(None) };
+}
+
+/// How attention is recorded for somebody who reads the recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "onnx"), allow(dead_code))]
+pub(crate) enum Recorded {
+    /// As one op wherever it is plain: four axes, all keys or the causal ones, no mask but one that is added.
+    Whole,
+    /// Of other ops.
+    Composed,
+}
+
+/// Runs `body`, in which attention is recorded so, whatever its options and lengths say.
+#[cfg_attr(not(feature = "onnx"), allow(dead_code))]
+pub(crate) fn recorded<R>(form: Recorded, body: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Recorded>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            RECORDED.set(self.0);
+        }
+    }
+    let _restore = Restore(RECORDED.replace(Some(form)));
+    body()
+}
 
 /// Scores of a query and a key from which the weights are not kept.
 const LONG: usize = 2048 * 2048;
@@ -112,10 +140,19 @@ impl Tensor {
         let draws = options.draws.unwrap_or(self.device().draws());
         let fits = features.max(value.dims()[rank - 1]) <= blocks::MOST_FEATURES && options.dropout < 1.0;
         let is_long = queries * key.dims()[rank - 2] >= LONG && queries.min(key.dims()[rank - 2]) >= 128;
-        let in_blocks = match options.form {
-            AttentionForm::Auto => fits && is_long,
-            AttentionForm::Composed => false,
-            AttentionForm::Blocks => fits,
+        let is_plain = rank == 4
+            && form.left.is_none()
+            && form.right.is_none_or(|right| right == 0)
+            && form.cap.is_none()
+            && options.lengths.is_none()
+            && options.dropout == 0.0
+            && options.mask.is_none_or(|mask| mask.meta().dtype.is_float());
+        let in_blocks = match (RECORDED.get(), options.form) {
+            (Some(Recorded::Whole), _) => fits && is_plain,
+            (Some(Recorded::Composed), _) => false,
+            (None, AttentionForm::Auto) => fits && is_long,
+            (None, AttentionForm::Composed) => false,
+            (None, AttentionForm::Blocks) => fits,
         };
         if !in_blocks {
             return composed::attention(&form, &inputs, options.scale.is_some(), draws).cast(self.meta().dtype);
