@@ -186,14 +186,34 @@ KILN_ONNX_TESTS=FOLDER KILN_ONNX_WRITE=1 cargo test --profile checks --features 
 | results whose shape depends on values (`NonZero`, `Unique`) | computed on the host, which waits for the device |
 | `Dropout` | drops in training, with Kiln's own random numbers |
 | `If` | one of its graphs, where the condition is known while recording |
+| `Loop`, `Scan` | a turn after the other, at most 1,024, as often as is known while recording; none within another graph |
+
+Large tensors go from the file to their parameters in pieces: a model needs memory once, and for its largest tensor.
 
 What Kiln has not, it names all at once when the model is read: ops, attributes and element types, with the names of the
 nodes. Cases of an op that it has not are named when the model is recorded.
 
-`kiln::onnx::export` writes what a closure records to a file, in version 21 of ONNX's ops. It records twice, for two batch
-sizes, so that axis 0 of the inputs is free. Pointwise ops, views, reductions, products, convolutions and poolings over two
-axes, normalisations, softmax, picking by an index, and what is made of them can be written; recurrences, sorts, scans and
-draws are refused by name. `scripts/check_onnx.py` holds two networks to `onnx.checker` and onnxruntime.
+`kiln::onnx::export` writes what a closure records to a file: in version 21 of ONNX's ops, or another from 13 to 23
+(`ExportOptions::opset`). It records several times, for several lengths, and reads off what each length of the graph is:
+axis 0 of the inputs is free, and so is what `ExportOptions::free` names (`FreeAxis::new(0, 1, \"length\")`). What fixes such a
+length is named in the error.
+
+| what | how it leaves |
+| --- | --- |
+| parameters | under their names in the store, in their layouts; those of recurrences with their lines in ONNX's order |
+| `Rnn`, `Gru`, `Lstm`, all directions, with initial states and a length for each row | `RNN`, `GRU`, `LSTM`, one for each layer and direction |
+| batch, layer, group and instance normalisation | `BatchNormalization`; `LayerNormalization` from version 17, `GroupNormalization` from 21; `InstanceNormalization` |
+| RMS normalisation | `RMSNormalization` from version 23, else composed |
+| GELU, Mish, HardSwish | as such from versions 20, 18, 14, else composed |
+| attention | `Attention` from version 23 where it has no window, cap, lengths or mask of truth values; else composed |
+| convolutions, poolings, interpolations | `Conv`, `ConvTranspose`, `MaxPool`, `AveragePool`, `Resize` |
+| pointwise ops, views, reductions, products, softmax, picking by an index, running sums | as such |
+| an op of your own | as a node of the domain that `ExportOptions::domains` names for it, else refused by name |
+| numbers beyond 2 GB in all, or from `ExportOptions::beside` bytes on | in a file beside the model |
+
+Sorts, draws and what else ONNX has otherwise are refused by name, all at once. The example programs write their networks with
+`--onnx FILE`; `scripts/check_onnx.py` holds those of thirteen of them to `onnx.checker` and onnxruntime, within 1e-5, at
+batches of 1, 3 and 64 and two lengths.
 ";
 
 #[test]

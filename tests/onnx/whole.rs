@@ -68,6 +68,24 @@ fn a_residual_network_is_run_and_trained_as_in_pytorch() {
 }
 
 #[test]
+fn a_network_for_small_devices_is_run_and_trained_as_in_pytorch() {
+    is_as_in_pytorch("mobilenet");
+}
+
+#[test]
+fn a_network_that_labels_each_pixel_is_run_and_trained_as_in_pytorch() {
+    is_as_in_pytorch("unet");
+}
+
+#[test]
+fn a_causal_text_model_is_run_and_trained_as_in_pytorch() {
+    is_as_in_pytorch("gpt2");
+    // One table for words going in and out.
+    let Case { model, .. } = case("gpt2");
+    assert_eq!(model.params().names().iter().filter(|name| name.starts_with("wte")).count(), 1);
+}
+
+#[test]
 fn a_vision_transformer_is_run_and_trained_as_in_pytorch() {
     is_as_in_pytorch("vit");
 }
