@@ -83,6 +83,11 @@ fn main() -> Result<()> {
         picture::sheet(&pictures, 8, COLUMNS, 4)
     })?;
     args.keep("autoencoder.png", sheet)?;
+    let whole = |x: &[Tensor]| {
+        let codes = encoder.forward(&x[0], Mode::Eval);
+        vec![decoder.forward(&codes, Mode::Eval), codes]
+    };
+    args.export(whole, |batch, _| vec![device.uniform(&[batch, 1, 8, 8], 0.0, 1.0, args.seed)], &[])?;
     args.finish(json!({ "reconstruction_mse": mse, "parameters": params.count() }))?;
     let most = args.pick(0.02, 0.065); // the mean of all digits has 0.071
     ensure!(mse < most, "digits that it has not seen come back with an error of {mse:.4}, not below {most}");

@@ -123,5 +123,10 @@ fn main() -> Result<()> {
     println!("{written}");
     args.keep("char_gpt.txt", written)?;
     params.save(args.file("char_gpt.safetensors")?)?;
+    let characters = |batch: usize, length: usize| {
+        let all: Vec<u32> = (0..batch * length).map(|i| (i * 7 % text.letters.len()) as u32).collect();
+        vec![device.tensor(&all, &[batch, length])]
+    };
+    args.export(|x| vec![gpt.forward(&x[0], Mode::Eval)], characters, &[(0, 1)])?;
     text::finish(&args, "char_gpt", &history, &text.letters)
 }

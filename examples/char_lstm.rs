@@ -108,5 +108,15 @@ fn main() -> Result<()> {
     println!("{written}");
     args.keep("char_lstm.txt", written)?;
     params.save(args.file("char_lstm.safetensors")?)?;
+    let characters = |batch: usize, length: usize| {
+        let all: Vec<u32> = (0..batch * length).map(|i| (i * 7 % text.letters.len()) as u32).collect();
+        vec![device.tensor(&all, &[batch, length])]
+    };
+    // Logits, and the states that the next call goes on from.
+    let whole = |x: &[Tensor]| {
+        let (logits, states) = writer.forward(&x[0], None, Mode::Eval);
+        [vec![logits], states].concat()
+    };
+    args.export(whole, characters, &[(0, 1)])?;
     text::finish(&args, "char_lstm", &history, &text.letters)
 }

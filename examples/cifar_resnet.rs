@@ -136,6 +136,8 @@ fn main() -> Result<()> {
         step.minimise(&logits.cross_entropy_with(&targets, &CrossEntropyOptions::default()))
     })?;
 
+    let pictures = |batch: usize, _| vec![device.uniform(&[batch, 3, 32, 32], -1.0, 1.0, args.seed)];
+    args.export(|x| vec![net.forward(&x[0], Mode::Eval)], pictures, &[])?;
     let accuracy = history.get("val_accuracy").context("no test")?;
     let loss = history.get("val_loss").context("no test")?;
     args.finish(json!({ "test_accuracy": accuracy, "loss": loss, "parameters": params.count() }))?;

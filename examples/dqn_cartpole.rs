@@ -116,6 +116,8 @@ fn main() -> Result<()> {
     let result = mean_return(100, args.seed + 1, |values| Ok(best(values)?))?;
     let chart = course::curves(&history, "Deep Q-learning on a cart and its pole", "mean return", &["return"]);
     args.keep("dqn_cartpole.svg", chart)?;
+    let carts = |batch: usize, _| vec![device.uniform(&[batch, NUMBERS], -1.0, 1.0, args.seed)];
+    args.export(|x| vec![net.forward(&x[0], Mode::Eval)], carts, &[])?;
     args.finish(json!({ "return": result }))?;
     ensure!(result > args.pick(195.0, 60.0), "a mean return of {result}");
     Ok(())

@@ -121,6 +121,12 @@ fn main() -> Result<()> {
     let title = "Losses of two networks that play against each other";
     let curves = course::curves(&history, title, "loss", &["generator_loss", "critic_loss"]);
     args.keep("gan.svg", curves)?;
+    // What is drawn of noise, and what the critic says to it.
+    let whole = |x: &[Tensor]| {
+        let drawn = generator.forward(&x[0], Mode::Eval);
+        vec![drawn.clone(), critic.forward(&drawn, Mode::Eval)]
+    };
+    args.export(whole, |batch, _| vec![device.normal(&[batch, NOISE], 0.0, 1.0, args.seed)], &[])?;
     args.finish(json!({ "classes": classes, "certainty": sure, "certainty_of_real": sure_of_real }))?;
     ensure!(sure_of_real > 0.4 && sure.is_finite(), "the classifier has learnt nothing: {sure_of_real:.2} certain");
     ensure!(args.quick || (classes == 10 && sure > 0.55), "{classes} of ten digits are drawn, {sure:.2} certain");

@@ -139,6 +139,8 @@ fn main() -> Result<()> {
         matrix.record_all(&words.values, &no_grad(|| logits(&x, Mode::Eval)).argmax(1).to_vec::<u32>()?)?;
     }
     println!("words {WORDS:?}\n{matrix}");
+    let pictures = |batch: usize, _| vec![device.uniform(&[batch, BANDS, 51], -2.0, 1.0, args.seed)];
+    args.export(|x| vec![net.forward(&x[0], Mode::Eval)], pictures, &[])?;
     let accuracy = history.get("val_accuracy").context("no test")?;
     args.finish(json!({ "test_accuracy": accuracy, "parameters": params.count() }))?;
     ensure!(accuracy > args.pick(0.97, 0.2), "only {:.2} % of the test words are recognised", 100.0 * accuracy);

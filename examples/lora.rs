@@ -121,6 +121,8 @@ fn main() -> Result<()> {
     let difference = (says(&merged).softmax(1) - wanted.softmax(1)).abs().max_all().item()?;
     println!("merged   {:.2} % of turned ones, chances within {difference:.1e}", 100.0 * accuracy(&merged)?);
 
+    let pictures = |batch: usize, _| vec![turned.slice(0, 0, batch)];
+    args.export(|x| vec![net.forward(&x[0], Mode::Eval), merged.forward(&x[0], Mode::Eval)], pictures, &[])?;
     let figures =
         json!({ "base_accuracy": before, "adapted_accuracy": after, "share": share, "difference": difference });
     args.finish(figures)?;

@@ -109,9 +109,8 @@ fn write(file: &PathBuf, which: Net, values: Option<&PathBuf>) -> Result<()> {
         let x = input(batch);
         let (y, whole) = (net(&x, Mode::Eval), x.dtype()? != DType::F32);
         let (inputs, outputs) = (x.to_array()?, y.to_array()?);
-        cases.push(json!({
-            "shape": inputs.shape.to_vec(), "whole": whole, "input": inputs.data, "output": outputs.data,
-        }));
+        let numbers = |array: &kiln::Array, whole: bool| json!({ "shape": array.shape.to_vec(), "whole": whole, "values": array.data });
+        cases.push(json!({ "inputs": [numbers(&inputs, whole)], "outputs": [numbers(&outputs, false)] }));
     }
     std::fs::write(path, serde_json::to_vec(&cases)?).with_context(|| path.display().to_string())
 }

@@ -141,6 +141,9 @@ fn main() -> Result<()> {
     let result = mean_return(100, args.seed + 1, |values| Ok(best(values)?))?;
     let chart = course::curves(&history, "An actor and its critic on a cart", "mean return", &["return"]);
     args.keep("ppo_cartpole.svg", chart)?;
+    let carts = |batch: usize, _| vec![device.uniform(&[batch, NUMBERS], -1.0, 1.0, args.seed)];
+    let both = |x: &[Tensor]| vec![actor.forward(&x[0], Mode::Eval).log_softmax(1), critic.forward(&x[0], Mode::Eval)];
+    args.export(both, carts, &[])?;
     args.finish(json!({ "return": result }))?;
     ensure!(result > args.pick(195.0, 60.0), "a mean return of {result}");
     Ok(())

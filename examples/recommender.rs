@@ -118,6 +118,11 @@ fn main() -> Result<()> {
     };
     let (model, popularity) = (ndcg(&scores)?, ndcg(&popular)?);
     params.save(args.file("recommender.safetensors")?)?;
+    let numbers = |batch: usize, most: usize| -> Tensor {
+        device.labels(&(0..batch).map(|i| (i * 37 % most) as u32).collect::<Vec<_>>())
+    };
+    let pairs = |batch: usize, _| vec![numbers(batch, PEOPLE), numbers(batch, THINGS)];
+    args.export(|x| vec![fits(&x[0], &x[1])], pairs, &[])?;
     args.finish(json!({ "ndcg@10": model, "popularity": popularity }))?;
     ensure!(model > 1.5 * popularity, "{model:.3} is not well above the {popularity:.3} of popularity");
     Ok(())

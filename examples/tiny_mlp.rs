@@ -92,6 +92,8 @@ fn main() -> Result<()> {
     let losses = history.epochs.iter().filter_map(|record| Some((record.epoch as f64, record.get("loss")?)));
     let chart = Chart::new("Error of the smallest network").axes("epoch", "mean squared error").log();
     args.keep("tiny_mlp.svg", chart.line("training", losses).svg())?;
+    let points = |batch: usize, _| vec![device.uniform(&[batch, 3], -1.0, 1.0, args.seed)];
+    args.export(|x| vec![mlp.forward(&x[0], Mode::Eval)], points, &[])?;
     args.finish(json!({ "mse": mse, "variance": spread }))?;
     ensure!(mse.is_finite() && mse < spread, "it has learnt nothing: an error of {mse:.4}");
     Ok(())

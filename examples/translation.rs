@@ -140,6 +140,14 @@ fn main() -> Result<()> {
             }
         }
     }
+    // A step of writing: words, their numbers, and what is written so far.
+    let sentences = |batch: usize, length: usize| {
+        let all = |count: usize, most: usize| (0..batch * count).map(|i| (i * 5 % most) as u32).collect::<Vec<_>>();
+        let lengths: Vec<u32> = (0..batch).map(|row| (1 + row % WORDS) as u32).collect();
+        let words = device.tensor(&all(WORDS, vocabulary.len()), &[batch, WORDS]);
+        vec![words, device.tensor(&lengths, &[batch]), device.tensor(&all(length, TOKENS), &[batch, length])]
+    };
+    args.export(|x| vec![translator.forward(&x[0], &x[1], &x[2], Mode::Eval)], sentences, &[(2, 1)])?;
     let exact = right as f64 / parts[1].len() as f64;
     args.finish(json!({ "exact_match": exact }))?;
     ensure!(exact > args.pick(0.95, 0.05), "{:.1} % of the numbers were translated", 100.0 * exact);

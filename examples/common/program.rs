@@ -3,6 +3,9 @@
 // Each program uses its part.
 #![allow(dead_code)]
 
+#[cfg(feature = "onnx")]
+#[path = "onnx_file.rs"]
+mod onnx_file;
 #[path = "pipe.rs"]
 pub mod pipe;
 
@@ -31,6 +34,9 @@ pub struct Common {
     /// Folder for pictures, texts and weights that the program makes.
     #[arg(long, value_name = "DIR", default_value = "target/programs")]
     pub out: PathBuf,
+    /// Write the trained network as an ONNX file, and beside it what it makes of some inputs; with the feature `onnx`.
+    #[arg(long, value_name = "FILE")]
+    pub onnx: Option<PathBuf>,
     #[arg(skip = Instant::now())]
     started: Instant,
 }
@@ -61,6 +67,22 @@ impl Common {
         std::fs::write(&path, bytes).with_context(|| format!("{} cannot be written", path.display()))?;
         println!("wrote    {}", path.display());
         Ok(())
+    }
+
+    /// Writes the network where `--onnx` says: what `net` makes of `inputs`, which are for a batch and a length. `lengths` are
+    /// the axes that have the length, by input and axis.
+    #[allow(unused_variables)]
+    pub fn export(
+        &self,
+        net: impl Fn(&[Tensor]) -> Vec<Tensor>,
+        inputs: impl Fn(usize, usize) -> Vec<Tensor>,
+        lengths: &[(usize, usize)],
+    ) -> Result<()> {
+        let Some(path) = &self.onnx else { return Ok(()) };
+        #[cfg(feature = "onnx")]
+        return onnx_file::write(path, net, inputs, lengths);
+        #[cfg(not(feature = "onnx"))]
+        anyhow::bail!("{} is written with the feature `onnx` alone", path.display())
     }
 
     /// Prints the figures and the seconds, and writes them where `--json` says.

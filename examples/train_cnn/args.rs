@@ -81,6 +81,9 @@ pub struct Args {
     /// Where to save the weights at the end.
     #[arg(long, value_name = "FILE", default_value = "target/train_cnn.safetensors")]
     pub out: PathBuf,
+    /// Write the trained network as an ONNX file too, and beside it what it makes of some inputs; with the feature `onnx`.
+    #[arg(long, value_name = "FILE")]
+    pub onnx: Option<PathBuf>,
     /// Save everything that resuming takes, after every epoch and when the run is stopped by a signal.
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,

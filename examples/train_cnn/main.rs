@@ -12,6 +12,9 @@ macro_rules! say {
 }
 
 mod args;
+#[cfg(feature = "onnx")]
+#[path = "../common/onnx_file.rs"]
+mod onnx_file;
 #[path = "../common/pipe.rs"]
 mod pipe;
 mod run;
@@ -31,6 +34,9 @@ fn main() -> Result<()> {
     if args.list_devices {
         Device::list().iter().for_each(|device| println!("{device}"));
         return Ok(());
+    }
+    if cfg!(not(feature = "onnx")) && args.onnx.is_some() {
+        bail!("an ONNX file is written with the feature `onnx` alone");
     }
     let world = if args.distributed { World::start()? } else { World::alone() };
     let splits = load(&args)?;

@@ -134,6 +134,11 @@ pub fn train(args: &Args, device: &Device, splits: &Splits, world: &World) -> Re
     }
     params.save(&args.out)?;
     println!("weights  {}", args.out.display());
+    #[cfg(feature = "onnx")]
+    if let Some(path) = &args.onnx {
+        let images = |batch: usize, _| vec![device.uniform(&[batch, c, h, w], 0.0, 1.0, args.seed)];
+        crate::onnx_file::write(path, |x| vec![net.forward(&x[0], Mode::Eval)], images, &[])?;
+    }
     if let Some(path) = &args.logits {
         save_logits(path, &net, device, &splits.test)?;
     }
