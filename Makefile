@@ -45,8 +45,7 @@ web:
 	scripts/build-web.sh target/web
 	target-web/debug/kiln-web-tool serve target/web $(PORT)
 
-# Trains in the page with headless Chromium, and compares its losses with those of a native run on the best device.
+# Trains in the page with headless Chromium, and compares its losses with those of native runs on the best device. Installs Chromium
+# (Debian's) and Rust's target for browsers where they are missing.
 test-web:
-	scripts/build-web.sh target/web
-	cargo run --profile $(PROFILE) --features full --example browser_losses -- 23 > target/web-losses.json
-	scripts/test_web.py target/web target/web-losses.json target/web-pictures
+	PROFILE=$(PROFILE) scripts/test-web.sh

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Trains in the page with headless Chromium (WebGPU on its software driver) and looks at what comes of it.
 
-usage: test_web.py FOLDER LOSSES OUT [--chromium PATH]
+usage: test_web.py FOLDER LOSSES TRIALS OUT [--chromium PATH] [--times FILE]
 
 FOLDER is the built page, LOSSES a file with the losses of a native run (examples/browser_losses.rs, an epoch of 23
-steps), OUT a folder for screenshots. Only Python's own library and Chromium are needed.
+steps), TRIALS one with those of other networks (`.. -- trials`), OUT a folder for screenshots. FILE has the milliseconds of
+native steps on the same driver (`.. -- time`), to be compared. Only Python's own library and Chromium are needed.
 """
 
 import argparse
@@ -127,6 +128,14 @@ class Browser:
             raise SystemExit(f"test_web: {text}: {result['exceptionDetails']}")
         return result["result"].get("value")
 
+    def task(self, text, seconds=600):
+        """What a promise gives, however long it takes."""
+        self.evaluate(f"window.result = window.problem = null; ({text}).then((r) => {{ window.result = r; }}, (e) => {{ window.problem = String(e); }}); 0")
+        self.until("window.result !== null || window.problem !== null", seconds)
+        problem = self.evaluate("window.problem")
+        expect(problem is None, problem)
+        return self.evaluate("window.result")
+
     def until(self, text, seconds=60):
         end = time.time() + seconds
         while time.time() < end:
@@ -137,7 +146,7 @@ class Browser:
             if failure:
                 raise SystemExit(f"test_web: the page says: {failure}; {self.problems}")
             time.sleep(0.1)
-        raise SystemExit(f"test_web: not within {seconds} s: {text}; {self.evaluate('JSON.stringify(kiln).slice(0, 400)')} {self.problems}")
+        raise SystemExit(f"test_web: not within {seconds} s: {text}; {self.evaluate('JSON.stringify(window.kiln ?? null).slice(0, 400)')} {self.problems}")
 
     def size(self, width, height, phone=False):
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=2 if phone else 1, mobile=phone)
@@ -232,6 +241,41 @@ def run(browser, address, native, out):
             browser.picture(out / f"{name}-{scheme}.png")
     expect(not browser.problems, f"errors of the page: {browser.problems}")
 
+    # Files in MNIST's form, one of them packed: stripes across or down, which are told apart soon.
+    browser.size(1280, 860)
+    browser.evaluate("""(async () => {
+        const idx = (sizes, values) => {
+            const head = [0, 0, 8, sizes.length, ...sizes.flatMap((size) => [size >> 24, size >> 16 & 255, size >> 8 & 255, size & 255])];
+            return new Uint8Array([...head, ...values]);
+        };
+        const pair = (count, name) => {
+            const labels = Array.from({ length: count }, (_, i) => i % 2);
+            const stripe = (i, k) => ((labels[i] ? k % 28 : Math.floor(k / 28)) + i) % 4 < 2 ? 255 : 0;
+            const pixels = labels.flatMap((_, i) => Array.from({ length: 784 }, (_, k) => stripe(i, k)));
+            return [[`${name}-images-idx3-ubyte`, idx([count, 28, 28], pixels)], [`${name}-labels-idx1-ubyte`, idx([count], labels)]];
+        };
+        const files = [...pair(640, "train"), ...pair(60, "t10k")].map(([name, bytes]) => new File([bytes], name));
+        const packed = new Response(files[0].stream().pipeThrough(new CompressionStream("gzip")));
+        files[0] = new File([await packed.blob()], `${files[0].name}.gz`);
+        await kiln.take(files.slice(1));
+        window.refusal = document.getElementById("error").textContent;
+        const dropped = new DataTransfer();
+        files.forEach((file) => dropped.items.add(file));
+        document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, bubbles: true, cancelable: true }));
+    })()""")
+    refusal = browser.evaluate("window.refusal")
+    expect("train-images" in refusal, f"three files are taken for MNIST: {refusal!r}")
+    browser.until("kiln.session.side === 28 && kiln.steps === 0", 30)
+    click("start")
+    browser.until("kiln.steps >= 20", 120)
+    draw_seven(browser)
+    click("start")
+    browser.until("!kiln.running && kiln.tests.length > 0", 60)
+    accuracy = browser.evaluate("kiln.tests.at(-1).accuracy")
+    print(f"dropped images of 28x28: {accuracy:.3f} right after {browser.evaluate('kiln.steps')} steps")
+    expect(accuracy > 0.9, "it has not learnt from what was dropped")
+    expect(not browser.problems, f"errors of the page: {browser.problems}")
+
     browser.evaluate("kiln.lose()")
     message = None
     for _ in range(100):
@@ -243,11 +287,60 @@ def run(browser, address, native, out):
     expect(message and "lost" in message, "the page does not tell that its device is lost")
 
 
+def trials(browser, address, native, times):
+    """Networks beside the page's: by the kernels of software and of hardware, from bytes on, for many steps."""
+    browser.call("Page.navigate", url=address + "check.html")
+    browser.until("window.Trial !== undefined", 90)
+    for name in ["norm", "transformer"]:
+        for kind in ["", " hardware"]:
+            wanted, is_hardware = native[name + kind], "true" if kind else "false"
+            half = len(wanted) // 2
+            # To the half, and from its bytes on in another network.
+            got = browser.task(f"""(async () => {{
+                const first = await Trial.open("{name}", {is_hardware});
+                const losses = [...await first.losses({half})];
+                const bytes = await first.save();
+                const whole = [...losses, ...await first.losses({half})];
+                const second = await Trial.open("{name}", {is_hardware});
+                await second.resume(bytes, {half});
+                return [whole, [...losses, ...await second.losses({half})]];
+            }})()""")
+            worst = max(abs(own - other) for own, other in zip(got[0], wanted, strict=True))
+            print(f"{name}{kind}: {len(wanted)} losses within {worst:.1e} of native, {got[0][0]:.3f} to {got[0][-1]:.3f}")
+            expect(worst <= TOLERANCE, f"losses of {name}{kind} differ: {got[0]} {wanted}")
+            expect(got[0] == got[1], f"{name}{kind} does not resume to the same losses: {got}")
+    got = browser.task(f"""(async () => [...await (await Trial.open("tiny", false)).quasi_newton({len(native["lbfgs"])})])()""")
+    worst = max(abs(own - other) for own, other in zip(got, native["lbfgs"], strict=True))
+    print(f"lbfgs: {len(got)} losses within {worst:.1e} of native")
+    expect(worst <= TOLERANCE, f"losses of L-BFGS differ: {got} {native['lbfgs']}")
+    before, after, step = browser.task("""(async () => {
+        const trial = await Trial.open("tiny", false);
+        await timed(trial, 100);
+        const before = trial.memory();
+        const step = await timed(trial, 1000);
+        return [before, trial.memory(), step];
+    })()""")
+    print(f"1,000 steps: {before:.0f} bytes before, {after:.0f} behind; the host takes {step['host']:.2f} ms of a cached step")
+    expect(before == after, "memory grows")
+    if times:
+        expect("SwiftShader" in times["device"], f"the native times are of another driver: {times['device']}")
+        for name in ["norm", "transformer"]:
+            whole = browser.task(f"""(async () => {{
+                const trial = await Trial.open("{name}", false);
+                await trial.losses(5);
+                return (await timed(trial, 100)).whole / 100;
+            }})()""")
+            print(f"{name}: {whole:.2f} ms a step in the tab, {times[name]:.2f} natively on the same driver: {times[name] / whole:.2f}")
+    expect(not browser.problems, f"errors of the page: {browser.problems}")
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("folder")
     arguments.add_argument("losses", type=Path)
+    arguments.add_argument("trials", type=Path)
     arguments.add_argument("out", type=Path)
+    arguments.add_argument("--times", type=Path)
     arguments.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("google-chrome") or "chromium")
     given = arguments.parse_args()
     if not shutil.which(given.chromium):
@@ -257,8 +350,16 @@ def main():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=given.folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     browser = Browser(given.chromium)
+    address = f"http://127.0.0.1:{server.server_port}/"
     try:
-        run(browser, f"http://127.0.0.1:{server.server_port}/", native, given.out)
+        run(browser, address, native, given.out)
+    finally:
+        browser.close()
+    browser = Browser(given.chromium)
+    try:
+        browser.open("about:blank")
+        times = json.loads(given.times.read_text()) if given.times else None
+        trials(browser, address, json.loads(given.trials.read_text()), times)
     finally:
         browser.close()
     print("test_web: all of it holds; screenshots in", given.out)

@@ -136,9 +136,19 @@ impl Device {
     /// Those of [`Device::named`].
     #[doc(hidden)]
     pub fn named_with_faults(wanted: &str, faults: &[&str]) -> Result<Device> {
+        let opened = Device::named_with_faults_async(wanted, faults);
+        wait::block_on("named_with_faults", "named_with_faults_async", opened)
+    }
+
+    /// [`Device::named_with_faults`] without blocking the thread.
+    ///
+    /// # Errors
+    /// Those of [`Device::named`].
+    #[doc(hidden)]
+    pub async fn named_with_faults_async(wanted: &str, faults: &[&str]) -> Result<Device> {
         let none = || Error::NoDevice { wanted: wanted.into(), available: "none with kernels".into() };
         let settings = Settings::from_env()?;
-        let opened = wait::block_on("named_with_faults", "best_async", Gpu::open(wanted, &settings, faults, 0))?;
+        let opened = Gpu::open(wanted, &settings, faults, 0).await?;
         Ok(Device::with_gpu(opened.ok_or_else(none)?, &settings))
     }
 }

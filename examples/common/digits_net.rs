@@ -30,9 +30,11 @@ pub struct DigitsNet {
 }
 
 impl DigitsNet {
+    /// For images of `side` by `side` pixels.
+    ///
     /// # Errors
     /// [`Error::Value`] for a rate that an optimizer does not take.
-    pub fn new(device: &Device, settings: &Settings) -> Result<DigitsNet> {
+    pub fn new(device: &Device, settings: &Settings, side: usize) -> Result<DigitsNet> {
         let params = ParamStore::new(device, settings.seed);
         let filters = settings.filters.clamp(1, 256);
         let net = Sequential::new()
@@ -40,7 +42,7 @@ impl DigitsNet {
             .add(Tensor::relu)
             .add(MaxPool2d::new(2))
             .add(Flatten)
-            .add(Linear::new(&params.root().child("fc"), filters * 4 * 4, 10));
+            .add(Linear::new(&params.root().child("fc"), filters * (side / 2) * (side / 2), 10));
         let mut optimizer: Box<dyn Optimizer> = match settings.optimizer.as_str() {
             "adam" => Box::new(Adam::new(&params, AdamConfig::default())),
             "sgd" => Box::new(Sgd::new(&params, SgdConfig { momentum: 0.9, ..Default::default() })),

@@ -226,6 +226,8 @@ impl Gpu {
             flag.store(true, std::sync::atomic::Ordering::Release);
         });
         let browser = cfg!(target_family = "wasm") || faults.contains(&"browser");
+        // The kernels that hardware gets, on a driver that is none.
+        let software = software && !faults.contains(&"hardware");
         let late = Arc::new(Mutex::new(None));
         let first = late.clone();
         // Errors outside a scope would end the process by default; the next checked call reports what they break. In a

@@ -125,18 +125,14 @@ function filters() {
   }
 }
 
+// Ink on paper, put down as it is: canvases of a graphics card of their own would take longer to make than to fill.
 function small(pixels) {
   const canvas = document.createElement("canvas");
-  canvas.width = canvas.height = 8;
-  const pen = canvas.getContext("2d");
-  const image = pen.createImageData(8, 8);
-  pixels.forEach((value, i) => image.data.set([30, 26, 22, 255 * value], 4 * i));
-  pen.fillStyle = "#fff";
-  pen.fillRect(0, 0, 8, 8);
-  const paper = document.createElement("canvas");
-  paper.width = paper.height = 8;
-  paper.getContext("2d").putImageData(image, 0, 0);
-  pen.drawImage(paper, 0, 0);
+  const side = canvas.width = canvas.height = Math.round(Math.sqrt(pixels.length));
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
+  const image = pen.createImageData(side, side);
+  pixels.forEach((value, i) => image.data.set([30, 26, 22].map((ink) => 255 - (255 - ink) * value).concat(255), 4 * i));
+  pen.putImageData(image, 0, 0);
   return canvas;
 }
 
@@ -165,20 +161,30 @@ function stroke(x, y, begin) {
   look();
 }
 
-// The digits of the data are 32 by 32 dots that fill the square, counted in blocks of four by four.
+// The embedded digits are 32 by 32 dots that fill the square, counted in blocks of four by four. Those of MNIST take 20 of 28 pixels, and
+// have their centre of mass in the middle.
 function pixels() {
   const { data } = ink.getImageData(0, 0, 256, 256);
-  const is = (x, y) => x >= 0 && y >= 0 && x < 256 && y < 256 && data[4 * (256 * y + x) + 3] > 100;
+  // Dark, and there at all: a test image lies on paper.
+  const is = (x, y) => x >= 0 && y >= 0 && x < 256 && y < 256 && data[4 * (256 * y + x) + 3] > 100 && data[4 * (256 * y + x)] < 140;
   let [left, top, right, bottom] = [256, 256, -1, -1];
+  const mass = { x: 0, y: 0, dots: 0 };
   for (let y = 0; y < 256; y += 2) for (let x = 0; x < 256; x += 2) if (is(x, y)) {
     [left, right, top, bottom] = [Math.min(left, x), Math.max(right, x), Math.min(top, y), Math.max(bottom, y)];
+    [mass.x, mass.y, mass.dots] = [mass.x + x, mass.y + y, mass.dots + 1];
   }
   if (right < 0) return null;
   const side = Math.max(bottom - top, right - left, 40) + 2;
-  const [x0, y0] = [(left + right - side) / 2, (top + bottom - side) / 2];
-  const image = new Float32Array(64);
-  for (let y = 0; y < 32; y++) for (let x = 0; x < 32; x++) {
-    if (is(Math.round(x0 + ((x + 0.5) * side) / 32), Math.round(y0 + ((y + 0.5) * side) / 32))) image[8 * (y >> 2) + (x >> 2)] += 1 / 16;
+  const across = state.session?.side ?? 8;
+  const dots = 4 * across;
+  // How far dots are apart, and where the first is.
+  const step = across === 8 ? side / dots : (1.4 * side) / dots;
+  const [x0, y0] = across === 8
+    ? [(left + right - side) / 2, (top + bottom - side) / 2]
+    : [mass.x / mass.dots - 0.7 * side, mass.y / mass.dots - 0.7 * side];
+  const image = new Float32Array(across * across);
+  for (let y = 0; y < dots; y++) for (let x = 0; x < dots; x++) {
+    if (is(Math.round(x0 + (x + 0.5) * step), Math.round(y0 + (y + 0.5) * step))) image[across * (y >> 2) + (x >> 2)] += 1 / 16;
   }
   return image;
 }
@@ -263,10 +269,11 @@ const hear = {
   },
   opened() {
     state.opened = true;
-    for (const id of ["start", "step", "restart", "example", "save", "load"]) $(id).disabled = false;
+    for (const id of ["start", "step", "restart", "example", "save", "load", "other"]) $(id).disabled = false;
     if (parameters.has("start")) send("start");
   },
   restarted: begin,
+  replaced() { begin(); clear(); },
   running({ running }) {
     state.running = running;
     $("start").textContent = running ? "Pause" : "Start";
@@ -316,11 +323,10 @@ const hear = {
     if ($("answer").textContent !== text) $("answer").textContent = text;
   },
   filters({ values }) { state.filters = [...values]; redraw(); },
-  evaluated({ loss, accuracy, wrong }) {
+  evaluated({ loss, accuracy, wrong, count: judged }) {
     state.tests.push({ step: state.losses.length, loss, accuracy });
     $("test").textContent = `${number(100 * accuracy, 1)} %`;
-    const count = Math.round((1 - accuracy) * state.session.test);
-    $("wrong-count").textContent = `${count} of ${state.session.test}`;
+    $("wrong-count").textContent = `${Math.round((1 - accuracy) * judged)} of ${judged}`;
     $("wrong").replaceChildren(...wrong.map(({ guess, label, pixels }) => {
       const item = document.createElement("li");
       const image = small(pixels);
@@ -372,6 +378,41 @@ $("file").onchange = async () => {
   if (file) send("load", { bytes: new Uint8Array(await file.arrayBuffer()) });
   $("file").value = "";
 };
+// MNIST's four files, dropped anywhere on the page or chosen.
+const FILES = ["train-images", "train-labels", "t10k-images", "t10k-labels"];
+
+async function unpacked(file) {
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+async function take(list) {
+  const files = FILES.map((name) => [...list].find((file) => file.name.startsWith(name)));
+  const missing = FILES.filter((_, i) => !files[i]);
+  try {
+    if (missing.length > 0) throw new Error(`MNIST is four files; ${missing.join(", ")} ${missing.length === 1 ? "is" : "are"} not among these.`);
+    const contents = await Promise.all(files.map(unpacked));
+    $("error").hidden = true;
+    send("data", { files: contents }, contents.map((bytes) => bytes.buffer));
+  } catch (error) {
+    $("error").textContent = error.message;
+    $("error").hidden = false;
+  }
+}
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  if (state.opened && event.dataTransfer.files.length > 0) take(event.dataTransfer.files);
+});
+$("other").onclick = () => $("others").click();
+$("others").onchange = async () => {
+  await take($("others").files);
+  $("others").value = "";
+};
+// For tests.
+state.take = take;
 new ResizeObserver(redraw).observe($("loss-plot"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 // The longest stretch in which the page could not answer.

@@ -85,6 +85,7 @@ const actions = {
   },
   async step() { await advance(); await actions.pause(); },
   async restart({ settings }) { session.restart(settings); await show(); tell("restarted", {}); },
+  async data({ files }) { session.take(...files); pixels = null; await show(); tell("replaced", {}); },
   async rate({ lr }) { session?.set_rate(lr); },
   async draw({ image }) {
     pixels = image;

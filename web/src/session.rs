@@ -8,11 +8,16 @@ use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
 use crate::digits_net::{DigitsNet, Settings, batch_of};
+use crate::mnist;
 
 /// Losses of the first steps with the settings that the page begins with, from a native run.
 const NATIVE: &str = include_str!("../native_losses.json");
 /// Losses that are kept to be compared with those.
 const COMPARED: usize = 20;
+/// Sides of the images that are embedded.
+const SIDE: usize = 8;
+/// Test images that are looked at after an epoch, at most.
+const JUDGED: usize = 2000;
 /// Steps whose losses are on their way.
 const UNDER_WAY: usize = 2;
 
@@ -53,7 +58,7 @@ impl Session {
             name => Device::named_async(name).await.map_err(failed)?,
         };
         let (settings, digits) = (settings_of(&settings), kiln::data::digits());
-        let net = DigitsNet::new(&device, &settings).map_err(failed)?;
+        let net = DigitsNet::new(&device, &settings, SIDE).map_err(failed)?;
         let (coming, losses) = (VecDeque::new(), vec![]);
         Ok(Session { device, settings, digits, net, steps: 0, coming, losses, loaded: false })
     }
@@ -61,9 +66,21 @@ impl Session {
     /// Begins anew with other settings, on the same device.
     pub fn restart(&mut self, settings: String) -> Result<()> {
         self.settings = settings_of(&settings);
-        self.net = DigitsNet::new(&self.device, &self.settings).map_err(failed)?;
+        self.net = DigitsNet::new(&self.device, &self.settings, self.side()).map_err(failed)?;
         (self.steps, self.coming, self.losses, self.loaded) = (0, VecDeque::new(), vec![], false);
         Ok(())
+    }
+
+    /// Begins anew on the images of four files: those to train with their labels, and those to test.
+    pub fn take(&mut self, train: &[u8], labels: &[u8], test: &[u8], answers: &[u8]) -> Result<()> {
+        self.digits = mnist::splits([train, labels, test, answers]).map_err(|what| JsError::new(&what))?;
+        self.net = DigitsNet::new(&self.device, &self.settings, self.side()).map_err(failed)?;
+        (self.steps, self.coming, self.losses, self.loaded) = (0, VecDeque::new(), vec![], false);
+        Ok(())
+    }
+
+    fn side(&self) -> usize {
+        self.digits.train.shape()[1]
     }
 
     /// What is trained, and on what, as JSON.
@@ -72,7 +89,7 @@ impl Session {
         json!({
             "name": info.name, "backend": info.backend, "kind": info.kind,
             "parameters": self.net.params.count(),
-            "train": self.digits.train.len(), "test": self.digits.test.len(),
+            "train": self.digits.train.len(), "test": self.digits.test.len().min(JUDGED), "side": self.side(),
         })
         .to_string()
     }
@@ -116,7 +133,7 @@ impl Session {
 
     /// The largest difference of the first losses from those of a native run, and of how many; nothing for other settings.
     pub fn difference(&self) -> Option<Vec<f64>> {
-        if self.settings != Settings::default() || self.loaded {
+        if self.settings != Settings::default() || self.loaded || self.side() != SIDE {
             return None;
         }
         let native: Vec<f64> = serde_json::from_str(NATIVE).ok()?;
@@ -134,19 +151,20 @@ impl Session {
         Ok(())
     }
 
-    /// Probabilities of the ten digits for an image of eight by eight, 0 to 1.
+    /// Probabilities of the ten digits for an image, of numbers from 0 to 1.
     pub async fn predict(&self, pixels: Vec<f32>) -> Result<Vec<f32>> {
-        let image = self.device.tensor(&pixels, &[1, 1, 8, 8]);
+        let image = self.device.tensor(&pixels, &[1, 1, self.side(), self.side()]);
         let scores = no_grad(|| self.net.forward(&image, Mode::Eval).softmax(1));
         scores.to_vec_async().await.map_err(failed)
     }
 
-    /// A test image: its label, then its 64 pixels.
+    /// A test image: its label, then its pixels.
     pub fn example(&self, number: u32) -> Vec<f32> {
         let test = &self.digits.test;
         let place = number as usize % test.len().max(1);
         let label = test.labels().get(place).map(|&label| label as f32);
-        label.into_iter().chain(test.images().iter().skip(64 * place).take(64).copied()).collect()
+        let pixels = self.side() * self.side();
+        label.into_iter().chain(test.images().iter().skip(pixels * place).take(pixels).copied()).collect()
     }
 
     /// The filters of the first layer, nine numbers each.
@@ -159,7 +177,13 @@ impl Session {
     pub async fn evaluate(&self) -> Result<String> {
         let test = &self.digits.test;
         let (mut loss, mut right, mut wrong) = (0.0, 0, vec![]);
+        let pixels = self.side() * self.side();
+        let mut count = 0;
         for batch in test.batches(120) {
+            if count >= JUDGED {
+                break;
+            }
+            count += batch.len();
             self.device.ready().await.map_err(failed)?;
             let images = self.device.tensor(&batch.images, &batch.shape);
             let labels = self.device.labels(&batch.labels);
@@ -176,12 +200,15 @@ impl Session {
                 if guess as u32 == label {
                     right += 1;
                 } else if wrong.len() < 12 {
-                    wrong.push(json!({ "guess": guess, "label": label, "pixels": batch.images[i * 64..][..64] }));
+                    wrong.push(
+                        json!({ "guess": guess, "label": label, "pixels": batch.images[i * pixels..][..pixels] }),
+                    );
                 }
             }
         }
-        let count = test.len().max(1) as f64;
-        Ok(json!({ "loss": loss / count, "accuracy": right as f64 / count, "wrong": wrong }).to_string())
+        let judged = count.max(1) as f64;
+        Ok(json!({ "loss": loss / judged, "accuracy": right as f64 / judged, "count": count, "wrong": wrong })
+            .to_string())
     }
 
     /// The weights, as a safetensors file.

@@ -1,6 +1,7 @@
 //! Puts the page together, and serves it on this machine alone.
 //!
 //! `kiln-web-tool build WASM FOLDER` writes the page and the glue between its script and the compiled library.
+//! `kiln-web-tool check WASM FOLDER` adds what the test of the page trains.
 //! `kiln-web-tool serve FOLDER PORT` serves the folder on 127.0.0.1.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,13 +17,25 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["build", wasm, folder] => build(Path::new(wasm), Path::new(folder)),
+        ["check", wasm, folder] => {
+            glue(Path::new(wasm), Path::new(folder), "kiln_web_check")?;
+            copy(Path::new(folder), "check.html")
+        }
         ["serve", folder, port] => serve(Path::new(folder), port.parse().context("a port is a number")?),
-        _ => bail!("kiln-web-tool build WASM FOLDER, or kiln-web-tool serve FOLDER PORT"),
+        _ => bail!("kiln-web-tool build WASM FOLDER, check WASM FOLDER, or serve FOLDER PORT"),
     }
 }
 
 fn build(wasm: &Path, folder: &Path) -> Result<()> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../page");
+    glue(wasm, folder, "kiln_web")?;
+    PAGE.iter().try_for_each(|name| copy(folder, name))?;
+    let size = std::fs::metadata(folder.join("kiln_web_bg.wasm"))?.len();
+    println!("{}: {} kB of wasm", folder.display(), size / 1000);
+    Ok(())
+}
+
+/// What stands between a script and what is compiled.
+fn glue(wasm: &Path, folder: &Path, name: &str) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     wasm_bindgen_cli_support::Bindgen::new()
         .input_path(wasm)
@@ -30,14 +43,14 @@ fn build(wasm: &Path, folder: &Path) -> Result<()> {
         .typescript(false)
         .remove_name_section(true)
         .remove_producers_section(true)
-        .out_name("kiln_web")
+        .out_name(name)
         .generate(folder)
-        .with_context(|| format!("the glue of {}", wasm.display()))?;
-    for name in PAGE {
-        std::fs::copy(page.join(name), folder.join(name)).with_context(|| format!("{name} of the page"))?;
-    }
-    let size = std::fs::metadata(folder.join("kiln_web_bg.wasm"))?.len();
-    println!("{}: {} kB of wasm", folder.display(), size / 1000);
+        .with_context(|| format!("the glue of {}", wasm.display()))
+}
+
+fn copy(folder: &Path, name: &str) -> Result<()> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../page");
+    std::fs::copy(page.join(name), folder.join(name)).with_context(|| format!("{name} of the page"))?;
     Ok(())
 }
 
