@@ -75,7 +75,7 @@ pub fn export(
     if let Some(least) = least {
         let numbers = beside::moved(&mut model, path, least)?;
         file::replace(&beside::path(path), file::Durability::Power, |to| {
-            beside::write(&numbers, to).map_err(|error| Error::io(&beside::path(path), "write", error))
+            beside::write(&numbers, to).map_err(|error| Error::io(beside::path(path), "write", error))
         })?;
     }
     let bytes = model.encode_to_vec();
