@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
 # Ranks over MPI on this machine: the bits of one rank, and mishaps that end all of them in time.
 #
-# Installs Open MPI and libclang on Debian where they are missing: at once as root, else by sudo, which asks.
+# Installs Open MPI and libclang on Debian where they are missing: at once as root, else by sudo, which asks. Exit
+# status 77: they cannot be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if ! { command -v mpirun && command -v mpicc && ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so*; } >/dev/null 2>&1; then
   if ! command -v apt-get >/dev/null; then
     echo 'this needs an MPI with its headers and compiler wrappers (Open MPI or MPICH), and libclang' >&2
-    exit 1
+    exit 77
   fi
   sudo=''
   [ "$(id -u)" = 0 ] || sudo=sudo
-  $sudo apt-get install -y --no-install-recommends libopenmpi-dev openmpi-bin libclang-dev
+  if ! { $sudo apt-get update -qq && $sudo apt-get install -y --no-install-recommends libopenmpi-dev openmpi-bin libclang-dev; }; then
+    echo 'test-mpi: libopenmpi-dev, openmpi-bin and libclang-dev cannot be installed' >&2
+    exit 77
+  fi
 fi
 
 cargo build --profile checks --features full,mpi --example distributed --example train_cnn

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains in the page with headless Chromium, and compares its losses with those of native runs on the best device. Installs what it
-# needs where that is missing and can be: Rust's target for browsers by rustup, Debian's Chromium.
+# needs where that is missing: Rust's target for browsers by rustup, Debian's Chromium. Exit status 77: they cannot be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,17 +8,23 @@ say() { printf 'test-web: %s\n' "$*" >&2; }
 
 libraries=$(rustc --print target-libdir --target wasm32-unknown-unknown 2>/dev/null || true)
 if ! ls "$libraries"/libstd-*.rlib >/dev/null 2>&1 && command -v rustup >/dev/null; then
-  rustup target add wasm32-unknown-unknown
+  rustup target add wasm32-unknown-unknown || { say "Rust's target for browsers cannot be installed"; exit 77; }
+fi
+if ! ls "$(rustc --print target-libdir --target wasm32-unknown-unknown)"/libstd-*.rlib >/dev/null 2>&1; then
+  say "Rust's target for browsers is not there"
+  exit 77
 fi
 if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then
   if ! command -v apt-get >/dev/null; then
     say "there is no Chromium: install it"
-    exit 1
+    exit 77
   fi
   root=()
   if [ "$(id -u)" -ne 0 ]; then root=(sudo); fi
-  "${root[@]}" apt-get update -qq
-  "${root[@]}" apt-get install -y --no-install-recommends chromium
+  if ! { "${root[@]}" apt-get update -qq && "${root[@]}" apt-get install -y --no-install-recommends chromium; }; then
+    say "Debian's chromium cannot be installed"
+    exit 77
+  fi
 fi
 
 profile=${PROFILE:-release}
