@@ -291,7 +291,7 @@ fn a_loop_is_as_many_turns_and_one_without_end_is_refused() {
     };
     let model = load(&file("n", &[wholes("n", &[3])])).unwrap();
     let x = model.params().device().tensor(&[1.0f32, -2.0], &[2]);
-    let results = model.forward(&[x.clone()], Mode::Eval);
+    let results = model.forward(std::slice::from_ref(&x), Mode::Eval);
     assert_eq!(results[0].to_vec::<f32>().unwrap(), [2.0, -4.0, 4.0, -8.0, 8.0, -16.0]);
     assert_eq!(results[1].to_vec::<f32>().unwrap(), [8.0, -16.0]);
     let endless = load(&file("", &[])).unwrap();
