@@ -6,10 +6,13 @@ use kiln::optim::{Lbfgs, LbfgsConfig, LineSearch};
 use kiln::prelude::*;
 use kiln::train::checkpoint::Checkpoint;
 
+/// A network as a function.
+type Network = Box<dyn Fn(&Tensor, Mode) -> Tensor>;
+
 /// A network while it is trained on the embedded digits.
 pub struct Trial {
     params: ParamStore,
-    net: Box<dyn Fn(&Tensor, Mode) -> Tensor>,
+    net: Network,
     adamw: AdamW,
     images: Images,
     batch: usize,
@@ -17,7 +20,7 @@ pub struct Trial {
 }
 
 /// A convolution with batch normalisation, and a linear layer.
-fn norm(root: &Path) -> Box<dyn Fn(&Tensor, Mode) -> Tensor> {
+fn norm(root: &Path) -> Network {
     let net = Sequential::new()
         .add(Conv2d::new(&root.child("conv"), 1, 8, 3).padding(1))
         .add(BatchNorm2d::new(&root.child("norm"), 8))
@@ -29,7 +32,7 @@ fn norm(root: &Path) -> Box<dyn Fn(&Tensor, Mode) -> Tensor> {
 }
 
 /// A transformer over the rows of an image.
-fn transformer(root: &Path) -> Box<dyn Fn(&Tensor, Mode) -> Tensor> {
+fn transformer(root: &Path) -> Network {
     let rows = Linear::new(&root.child("rows"), 8, 32);
     let places = LearnedPositions::new(&root.child("places"), 8, 32);
     let layer = TransformerEncoderLayer::new(&root.child("layer"), 32, 4).dropout(0.0);
@@ -42,7 +45,7 @@ fn transformer(root: &Path) -> Box<dyn Fn(&Tensor, Mode) -> Tensor> {
 }
 
 /// One hidden layer: what a step costs beside its kernels.
-fn tiny(root: &Path) -> Box<dyn Fn(&Tensor, Mode) -> Tensor> {
+fn tiny(root: &Path) -> Network {
     let net = Sequential::new()
         .add(Flatten)
         .add(Linear::new(&root.child("hidden"), 64, 16))
