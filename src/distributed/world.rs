@@ -117,9 +117,9 @@ impl World {
         Thread::all(size).into_iter().map(|thread| World::over(Box::new(thread), start)).collect()
     }
 
-    /// Ranks over a way of your own to carry messages.
+    /// Ranks over a way of your own to carry messages. In a browser every world is of one rank.
     pub fn over(ways: Box<dyn Communicator>, start: Start) -> World {
-        World::of(Some(ways).filter(|ways| ways.size() > 1), start)
+        World::of(Some(ways).filter(|ways| ways.size() > 1 && cfg!(not(target_family = "wasm"))), start)
     }
 
     fn of(ways: Option<Box<dyn Communicator>>, start: Start) -> World {
@@ -143,7 +143,7 @@ impl World {
 
     /// How many ranks there are.
     pub fn size(&self) -> usize {
-        self.0.ways.as_ref().map_or(1, |ways| ways.size())
+        if self.is_alone() { 1 } else { self.0.ways.as_ref().map_or(1, |ways| ways.size()) }
     }
 
     /// The number of this rank among those of its machine.
@@ -158,7 +158,8 @@ impl World {
 
     /// True if there are no others.
     pub fn is_alone(&self) -> bool {
-        self.0.ways.is_none()
+        // Known when a page is compiled, so that it carries nothing of several ranks.
+        cfg!(target_family = "wasm") || self.0.ways.is_none()
     }
 
     /// What this rank has moved so far.
