@@ -92,6 +92,8 @@ pub struct Loader<'a> {
     drop_last: bool,
     share: Share,
     position: Position,
+    /// The number of the batch given last.
+    last: u64,
     /// The shuffled order, and the epoch that it belongs to.
     order: Option<(u64, Vec<usize>)>,
 }
@@ -100,7 +102,7 @@ impl<'a> Loader<'a> {
     pub(super) fn new(dataset: &'a Images, size: usize) -> Self {
         let size = if size == 0 { dataset.len().max(1) } else { size };
         let (drop_last, share, position) = (false, Share::ALL, Position::default());
-        Loader { dataset, size, seed: None, drop_last, share, position, order: None }
+        Loader { dataset, size, seed: None, drop_last, share, position, last: 0, order: None }
     }
 
     /// Gives the images in a random order, another one each epoch. The order of epoch e depends on `seed` and e only.
@@ -145,7 +147,7 @@ impl<'a> Loader<'a> {
 
     /// The number of the batch given last.
     pub(crate) fn last_batch(&self) -> u64 {
-        self.share.last(self.position.batch)
+        self.last
     }
 
     /// Number of batches in every epoch, those of all ranks.
@@ -218,6 +220,7 @@ impl Iterator for Loader<'_> {
         let end = self.dataset.len().min(start.saturating_add(self.size));
         let indices = self.indices(start, end);
         self.position.batch = self.share.next(self.position.batch, batches);
+        self.last = batch;
 
         let [channels, height, width] = self.dataset.shape();
         let pixels = self.dataset.pixels();

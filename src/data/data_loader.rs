@@ -98,6 +98,8 @@ pub struct DataLoader<T, C = Stack> {
     timeout: Option<Duration>,
     share: Share,
     position: Position,
+    /// The number of the batch given last.
+    last: u64,
     /// The order of an epoch.
     order: Option<(u64, Arc<Order>)>,
     /// A `Crew` of this loader's batches. Without its type, which is known only where items make batches.
@@ -126,6 +128,7 @@ impl<T: 'static> DataLoader<T> {
             timeout: None,
             share: Share::ALL,
             position: Position::default(),
+            last: 0,
             order: None,
             crew: None,
             failed: false,
@@ -196,6 +199,7 @@ impl<T: 'static, C> DataLoader<T, C> {
             timeout: self.timeout,
             share: self.share,
             position: self.position,
+            last: self.last,
             order: None,
             crew: None,
             failed: false,
@@ -302,7 +306,7 @@ impl<T: 'static, C> DataLoader<T, C> {
 
     /// The number of the batch given last.
     pub(crate) fn last_batch(&self) -> u64 {
-        self.share.last(self.position.batch)
+        self.last
     }
 
     /// Number of batches in every epoch, those of all ranks.
@@ -419,6 +423,7 @@ where
                 }
                 Ok(batch) => {
                     self.position.batch = self.share.next(self.position.batch, batches);
+                    self.last = number;
                     if let Some(batch) = batch {
                         return Some(Ok(batch));
                     }

@@ -21,8 +21,10 @@ impl Share {
 
     /// The batch of the round that begins with batch `at`; `None` if an epoch of so many batches has none.
     pub fn batch(self, at: u64, batches: u64) -> Option<u64> {
-        let end = if self.whole { batches - batches % self.count } else { batches };
-        (at < end).then_some(at.saturating_add(self.rank)).filter(|&batch| batch < batches)
+        // Rounds are counted from wherever an epoch was gone on with, which need not be a multiple of their length.
+        let last = if self.whole { self.count - 1 } else { self.rank };
+        let is_there = at.checked_add(last).is_some_and(|last| last < batches);
+        is_there.then(|| at + self.rank)
     }
 
     /// Where the next round begins.
@@ -30,16 +32,12 @@ impl Share {
         at.saturating_add(self.count).min(batches)
     }
 
-    /// The batch that the round before `at` had for this rank.
-    pub fn last(self, at: u64) -> u64 {
-        // Rounds begin at multiples of their length; only the last of an epoch may be shorter.
-        at.saturating_sub(1) / self.count * self.count + self.rank
-    }
-
     /// Batches from `at` on.
     pub fn left(self, at: u64, batches: u64) -> u64 {
-        let end = if self.whole { batches - batches % self.count } else { batches };
-        end.saturating_sub(at.saturating_add(self.rank)).div_ceil(self.count)
+        match self.whole {
+            true => batches.saturating_sub(at) / self.count,
+            false => batches.saturating_sub(at.saturating_add(self.rank)).div_ceil(self.count),
+        }
     }
 }
 
@@ -47,28 +45,36 @@ impl Share {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_shares_of_all_ranks_are_the_epoch() {
-        for (batches, count, whole) in
-            [(10, 4, false), (10, 4, true), (3, 4, false), (3, 4, true), (8, 4, true), (5, 1, false)]
-        {
-            let mut all = vec![];
-            for rank in 0..count {
-                let share = Share::of(rank, count, whole);
-                let (mut at, mut own) = (0, vec![]);
-                assert_eq!(share.left(0, batches), {
-                    while let Some(batch) = share.batch(at, batches) {
-                        own.push(batch);
-                        at = share.next(at, batches);
-                        assert_eq!(share.last(at), batch);
-                    }
-                    own.len() as u64
-                });
-                all.extend(own);
+    /// The batches of a rank from `at` on.
+    fn own(share: Share, mut at: u64, batches: u64) -> Vec<u64> {
+        let mut own = vec![];
+        assert_eq!(share.left(at, batches), {
+            while let Some(batch) = share.batch(at, batches) {
+                own.push(batch);
+                at = share.next(at, batches);
             }
-            all.sort();
-            let end = if whole { batches - batches % count as u64 } else { batches };
-            assert_eq!(all, (0..end).collect::<Vec<_>>(), "{batches} {count} {whole}");
+            own.len() as u64
+        });
+        own
+    }
+
+    #[test]
+    fn the_shares_of_all_ranks_are_the_rest_of_the_epoch() {
+        for (batches, count) in [(10, 4), (3, 4), (8, 4), (5, 1), (7, 3)] {
+            for at in 0..=batches {
+                let of =
+                    |whole| (0..count).map(|rank| own(Share::of(rank, count, whole), at, batches)).collect::<Vec<_>>();
+                let mut all = of(false).concat();
+                all.sort();
+                assert_eq!(all, (at..batches).collect::<Vec<_>>(), "{batches} {count} from {at}");
+                // In whole rounds each has as many, wherever they begin.
+                let whole = of(true);
+                assert!(whole.iter().all(|own| own.len() == whole[0].len()), "{batches} {count} from {at}: {whole:?}");
+                let mut all = whole.concat();
+                all.sort();
+                let end = batches - (batches - at) % count as u64;
+                assert_eq!(all, (at..end).collect::<Vec<_>>(), "{batches} {count} from {at}, whole rounds");
+            }
         }
     }
 }
