@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use kiln::data::DataLoader;
 use kiln::distributed::World;
 use kiln::prelude::*;
-use kiln::train::{Event, History, Run, Saves, Stopped, Trainer};
+use kiln::train::{Event, History, LrRange, Run, Saves, Stopped, Trainer};
 
 use super::net::on_ranks;
 
@@ -24,6 +24,8 @@ struct Fit {
     /// Set after so many steps, on one rank.
     stops_after: Option<(usize, u64)>,
     workers: usize,
+    /// True for a fit of one epoch, and a second one of the same trainer with loaders of its own.
+    twice: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -50,14 +52,10 @@ fn fit(device: &Device, world: &World, plan: &Fit) -> Result<Fitted> {
         .add(Tensor::relu)
         .add(Dropout::new(&root.child("dropout"), 0.2))
         .add(Linear::new(&root.child("out"), 32, 10));
-    let digits = kiln::data::digits();
-    let train = DataLoader::new(digits.train.limit(100), 8).shuffle(3).workers(plan.workers);
-    let test = DataLoader::new(digits.test.limit(6), 2);
     let stop = Arc::new(AtomicBool::new(false));
     let adamw = AdamW::new(&params, AdamWConfig { lr: 0.01, ..Default::default() }).clip_norm(0.5);
     let mut trainer = Trainer::new(&params)
         .optimizer(adamw)
-        .epochs(plan.epochs)
         .log_every(2)
         .accumulate(plan.accumulate.max(1))
         .stop_flag(stop.clone())
@@ -81,13 +79,20 @@ fn fit(device: &Device, world: &World, plan: &Fit) -> Result<Fitted> {
     if let Some(steps) = plan.steps {
         trainer = trainer.steps(steps);
     }
-    let history = trainer.fit(train, test, |step, (images, labels)| {
-        let images = step.device().tensor(&images.values, &images.shape).reshape(&[labels.values.len(), 64]);
-        let logits = net.forward(&images, step.mode());
-        let labels = step.device().labels(&labels.values);
-        step.metric("accuracy", logits.argmax(1).eq(&labels).cast(DType::F32).mean_all());
-        step.minimise(&logits.cross_entropy(&labels))
-    })?;
+    let mut history = History::default();
+    for epochs in if plan.twice { vec![1, plan.epochs] } else { vec![plan.epochs] } {
+        let digits = kiln::data::digits();
+        let train = DataLoader::new(digits.train.limit(100), 8).shuffle(3).workers(plan.workers);
+        let test = DataLoader::new(digits.test.limit(6), 2);
+        trainer = trainer.epochs(epochs);
+        history = trainer.fit(train, test, |step, (images, labels)| {
+            let images = step.device().tensor(&images.values, &images.shape).reshape(&[labels.values.len(), 64]);
+            let logits = net.forward(&images, step.mode());
+            let labels = step.device().labels(&labels.values);
+            step.metric("accuracy", logits.argmax(1).eq(&labels).cast(DType::F32).mean_all());
+            step.minimise(&logits.cross_entropy(&labels))
+        })?;
+    }
     let weights = params.parameters().iter().map(Param::values).collect::<Result<Vec<_>>>()?.concat();
     Ok(Fitted { weights, epochs: told(&history), stopped: history.stopped.clone(), steps: trainer.step() })
 }
@@ -142,6 +147,123 @@ fn a_fit_goes_on_with_another_number_of_ranks() {
         assert!(error.contains("batches a step 4 there, 3 here"), "{error}");
     }
     std::fs::remove_file(at_four).unwrap();
+}
+
+#[test]
+fn a_second_fit_shares_its_batches_out_too() {
+    let device = Device::cpu();
+    let whole = Fit { accumulate: 2, epochs: 2, ..Fit::default() };
+    let one = fit(&device, &World::alone(), &whole).unwrap();
+    for (rank, own) in of_ranks(&device, 2, &Fit { twice: true, ..whole }).iter().enumerate() {
+        assert!(own.weights == one.weights, "rank {rank}: other weights");
+        assert_eq!(without_validation(own), without_validation(&one), "rank {rank}");
+    }
+}
+
+#[test]
+fn a_second_fit_of_other_data_is_named() {
+    let device = Device::cpu();
+    let errors = on_ranks(2, |world| {
+        let params = ParamStore::new(&device, 1);
+        let digits = kiln::data::digits();
+        let (train, test) = (digits.train.limit(80), digits.test.limit(80));
+        let mut trainer = Trainer::new(&params).epochs(1).distributed(&world);
+        trainer.fit(train.batches(8), (), |_, _| Ok(()))?;
+        let data = if world.is_first() { train } else { test };
+        trainer = trainer.epochs(2);
+        trainer.fit(data.batches(8), (), |_, _| Ok(()))
+    });
+    for error in errors.into_iter().map(|result| result.err().map_or(String::new(), |error| error.to_string())) {
+        assert!(error.starts_with("rank 1: it has data with the fingerprint"), "{error}");
+    }
+}
+
+#[test]
+fn callbacks_of_a_rank_without_a_batch_are_told_of_its_step_too() {
+    let device = Device::cpu();
+    // Three batches for two ranks: the second step has one.
+    let told = on_ranks(2, |world| {
+        let params = ParamStore::new(&device, 1);
+        let fc = Linear::new(&params.root().child("fc"), 64, 10);
+        let digits = kiln::data::digits().train.limit(24);
+        let sgd = Sgd::new(&params, SgdConfig { lr: 0.1, ..Default::default() });
+        let (told, batches) = (Arc::new(std::sync::Mutex::new(vec![])), AtomicUsize::new(0));
+        let telling = told.clone();
+        let mut trainer = Trainer::new(&params).optimizer(sgd).epochs(1).distributed(&world).callback(
+            move |event: Event<'_>, run: &mut Run<'_>| {
+                let name = match event {
+                    Event::StepStart => "start",
+                    Event::StepEnd => "end",
+                    _ => return Ok(()),
+                };
+                telling.lock().unwrap().push((name, run.step()));
+                Ok(())
+            },
+        );
+        trainer
+            .fit(digits.batches(8), (), |step, batch| {
+                batches.fetch_add(1, Ordering::Relaxed);
+                let logits = fc.forward(&step.device().tensor(&batch.images, &[batch.len(), 64]), step.mode());
+                step.minimise(&logits.cross_entropy(&step.device().labels(&batch.labels)))
+            })
+            .unwrap();
+        (told.lock().unwrap().clone(), batches.into_inner())
+    });
+    assert_eq!((told[0].1, told[1].1), (2, 1));
+    assert_eq!(told[0].0, [("start", 0), ("end", 1), ("start", 1), ("end", 2)]);
+    assert_eq!(told[1].0, told[0].0);
+}
+
+#[test]
+fn a_disk_that_refuses_the_last_checkpoint_is_told_by_rank_0() {
+    let device = Device::cpu();
+    let folder = std::env::temp_dir().join(format!("kiln-ranks-{}-gone", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let ended = on_ranks(2, |world| {
+        let params = ParamStore::new(&device, 1);
+        let fc = Linear::new(&params.root().child("fc"), 64, 10);
+        let digits = kiln::data::digits().train.limit(32);
+        let sgd = Sgd::new(&params, SgdConfig { lr: 0.1, ..Default::default() });
+        let gone = folder.clone();
+        let mut trainer = Trainer::new(&params)
+            .optimizer(sgd)
+            .epochs(1)
+            .saves(Saves::to_file(folder.join("last.safetensors")).replace())
+            .distributed(&world)
+            .callback(move |event: Event<'_>, run: &mut Run<'_>| {
+                if matches!(event, Event::StepEnd) && run.step() == 2 {
+                    // A file where the folder was: nothing can be written below it.
+                    let _ = std::fs::remove_dir_all(&gone);
+                    std::fs::write(&gone, "").unwrap();
+                }
+                Ok(())
+            });
+        trainer.fit(digits.batches(8), (), |step, batch| {
+            let logits = fc.forward(&step.device().tensor(&batch.images, &[batch.len(), 64]), step.mode());
+            step.minimise(&logits.cross_entropy(&step.device().labels(&batch.labels)))
+        })
+    });
+    std::fs::remove_file(&folder).unwrap();
+    assert!(matches!(ended[0], Err(Error::Io { .. })), "{:?}", ended[0].as_ref().err());
+    assert!(ended[1].is_ok(), "{:?}", ended[1].as_ref().err());
+}
+
+#[test]
+fn a_rate_is_looked_for_by_one_rank() {
+    let device = Device::cpu();
+    let errors = on_ranks(2, |world| {
+        let params = ParamStore::new(&device, 1);
+        let fc = Linear::new(&params.root().child("fc"), 64, 10);
+        let sgd = Sgd::new(&params, SgdConfig { lr: 0.1, ..Default::default() });
+        let digits = kiln::data::digits().train.limit(80);
+        let mut trainer = Trainer::new(&params).optimizer(sgd).distributed(&world);
+        let found = trainer.find_lr(digits.batches(8), &LrRange { steps: 3, ..LrRange::default() }, |step, batch| {
+            let logits = fc.forward(&step.device().tensor(&batch.images, &[batch.len(), 64]), step.mode());
+            step.minimise(&logits.cross_entropy(&step.device().labels(&batch.labels)))
+        });
+        found.err().map_or(String::new(), |error| error.to_string())
+    });
+    assert!(errors.iter().all(|error| error.contains("a rate is looked for by 2 ranks")), "{errors:?}");
 }
 
 #[test]

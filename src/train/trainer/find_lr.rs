@@ -70,7 +70,7 @@ impl Trainer {
     /// The loss is smoothed by an exponentially weighted mean without bias.
     ///
     /// # Errors
-    /// [`Error::Value`] for rates that cannot be used, or while a schedule gives the rate; else as [`Trainer::fit`]. A loss
+    /// [`Error::Value`] for rates that cannot be used, of several ranks, or while a schedule gives the rate; else as [`Trainer::fit`]. A loss
     /// that is not finite ends the test, and is no error.
     pub fn find_lr<T, F>(&mut self, train: T, range: &LrRange, step: F) -> Result<LrCurve>
     where
@@ -94,6 +94,10 @@ impl Trainer {
         if !is_right || diverged.is_nan() {
             let what = format!("a range of rates from {from} to {to} in {steps} steps, smoothed by {smoothing}");
             return Err(self.refuse(what, "pass rising rates above 0, 2 steps or more, and a smoothing below 1"));
+        }
+        if !self.world.is_alone() {
+            let what = format!("a rate is looked for by {} ranks", self.world.size());
+            return Err(self.refuse(what, "look for it with one rank, without Trainer::distributed"));
         }
         if train.batches_per_epoch() == 0 {
             return Err(self.refuse("the training data have no batch", "pass data"));

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::batches::Batches;
+use super::callback::Event;
 use super::options::{Every, NotFinite};
-use super::settings::Trainer;
+use super::settings::{Place, Trainer};
 use crate::distributed::World;
 use crate::error::{Error, Result};
 
@@ -40,12 +41,20 @@ impl Trainer {
     /// numbers are the same. Rank 0 alone saves, and shows what callbacks that say so
     /// ([`Callback::is_of_first_rank`](super::Callback::is_of_first_rank)) have to show; the others are called on every rank, so
     /// that what they do to a run is done on all. A stop flag, a limit of time or a callback that ends the fit on one rank ends
-    /// it on all, behind the same step.
+    /// it on all, behind the same step. A rank that an epoch's last round has no batch for takes part in its step without one:
+    /// its callbacks are told of it, its closure is not called.
+    ///
+    /// All of it holds for each further fit of the trainer, too.
     #[must_use]
     pub fn distributed(mut self, world: &World) -> Trainer {
         self.world = world.clone();
         self.is_distributed = true;
-        self
+        let is_new = !self.begun;
+        self.unless(
+            is_new,
+            || "a trainer that has fitted takes part in no other ranks".into(),
+            "say it before the first fit",
+        )
     }
 
     /// Ranks.
@@ -78,28 +87,39 @@ impl Trainer {
         Ok(())
     }
 
-    /// Makes sure that all ranks fit the same, and gives them the weights of rank 0.
-    pub(super) fn join(&mut self, train: &mut impl Batches) -> Result<()> {
-        if !self.is_distributed {
+    /// Before each fit: makes sure that all ranks fit the same, and shares the batches of these data out.
+    pub(super) fn agree(&mut self, train: &mut impl Batches) -> Result<()> {
+        if self.world.is_alone() {
             return Ok(());
         }
         let text = |(name, value): (&String, &Value)| (name.clone(), value.as_str().unwrap_or_default().to_string());
         let mut settings: Vec<(String, String)> = self.identity.iter().map(text).collect();
         settings.extend(self.noted.iter().cloned());
-        if let Some(data) = train.fingerprint().filter(|_| !self.world.is_alone()) {
+        let limit = |limit: Option<u64>| limit.map_or("without end".into(), |limit| limit.to_string());
+        settings.push(("epochs".into(), limit(self.epochs)));
+        settings.push(("steps".into(), limit(self.steps)));
+        let Place { epoch, batch, step, .. } = self.place;
+        settings.push(("a place in the run".into(), format!("at epoch {epoch}, batch {batch}, step {step}")));
+        if let Some(data) = train.fingerprint() {
             settings.push(("data with the fingerprint".into(), format!("{data:016x}")));
         }
         self.world.agree(&settings)?;
+        self.shares_out = train.share_out(self.world.rank(), self.world.size());
+        Ok(())
+    }
+
+    /// Before the first fit: gives all ranks the weights of rank 0, and lets optimizers step together.
+    pub(super) fn join(&mut self) -> Result<()> {
+        if !self.is_distributed {
+            return Ok(());
+        }
         for (_, store) in &self.stores {
             store.broadcast(&self.world)?;
         }
         for (_, optimizer) in &mut self.optimizers {
             optimizer.distribute(&self.world)?;
         }
-        if !self.world.is_alone() {
-            self.shares_out = train.share_out(self.world.rank(), self.world.size());
-            self.sums.ranks = Some(self.world.clone());
-        }
+        self.sums.ranks = Some(self.world.clone()).filter(|world| !world.is_alone());
         Ok(())
     }
 
@@ -141,14 +161,18 @@ impl Trainer {
         Ok(self.world.rank() as u64 >= left)
     }
 
-    /// Takes the step of a round without a batch of its own.
+    /// Takes the step of a round without a batch of its own, as the ranks do that have one: what callbacks do when a step begins
+    /// is done on all.
     pub(super) fn step_without_batch(&mut self) -> Result<()> {
+        if self.gathered == 0 {
+            self.emit(Event::StepStart, None)?;
+        }
         for (_, optimizer) in &mut self.optimizers {
             while let Err(error) = optimizer.step_with(vec![]) {
                 self.refusals.forgive(error, self.not_finite)?;
             }
         }
-        Ok(())
+        self.tell_skipped()
     }
 
     /// Says what this rank wants before its next step.

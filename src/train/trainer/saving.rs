@@ -237,7 +237,10 @@ impl Trainer {
     /// Writes the last checkpoint of a fit, unless it has just been written.
     pub(super) async fn save_at_end(&mut self) -> Result<()> {
         let Some(saves) = self.saves.clone() else { return Ok(()) };
-        if self.saved_at == Some(self.place) && self.unsaved.is_none() {
+        let is_saved = self.saved_at == Some(self.place) && self.unsaved.is_none();
+        // Of several ranks rank 0 alone knows what its disk has refused, and all have something to tell for a checkpoint.
+        let told = self.world.gather(&[f64::from(u8::from(is_saved))])?;
+        if told.first().and_then(|own| own.first()) == Some(&1.0) {
             return Ok(());
         }
         self.write(saves.last_path().into()).await?;
@@ -253,11 +256,13 @@ impl Trainer {
             if !wrong.is_empty() {
                 return Err(self.refuse(format!("a second fit of another run: {wrong}"), SAME_RUN));
             }
+            self.agree(train)?;
             self.halve_as_before(train)?;
             return Ok(true);
         }
         self.identity = identity;
-        self.join(train)?;
+        self.agree(train)?;
+        self.join()?;
         let from = if self.world.is_first() { self.checkpoint_to_begin_with()? } else { None };
         let shared = self.shared_checkpoint(from.as_ref())?;
         self.begun = true;

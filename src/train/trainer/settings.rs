@@ -222,7 +222,7 @@ impl Trainer {
     }
 
     /// Notes the first thing that is wrong with how it is made; the fit reports it.
-    fn unless(mut self, right: bool, what: impl FnOnce() -> String, next: &'static str) -> Trainer {
+    pub(super) fn unless(mut self, right: bool, what: impl FnOnce() -> String, next: &'static str) -> Trainer {
         if !right && self.problem.is_none() {
             self.problem = Some(self.refuse(what(), next));
         }
