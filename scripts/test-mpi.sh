@@ -95,6 +95,13 @@ fi
 grep -q 'nosuch' "$out/error" || fail 'a rank without a device was not told' "$out/error"
 echo 'ended    all ranks by one without a device'
 
+# A launcher of another MPI: its ranks are one each, and none may train by itself.
+if OMPI_COMM_WORLD_SIZE=3 OMPI_COMM_WORLD_RANK=1 timeout 120 "$target/distributed" --steps 5 >"$out/all" 2>"$out/error"; then
+  fail 'one rank of three trained by itself' "$out/all"
+fi
+grep -q 'rank 1: it was started as one of 3, and MPI has 1' "$out/error" || fail 'another size was not told' "$out/error"
+echo 'refused  a rank of three that MPI finds alone'
+
 # A rank that is killed.
 mpirun "${flags[@]}" -n 3 "$target/distributed" --steps 100000 >"$out/all" 2>"$out/error" &
 launcher=$!

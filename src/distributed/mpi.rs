@@ -12,6 +12,7 @@ use mpi::environment::Universe;
 use mpi::ffi;
 
 use super::communicator::{Communicator, Kind, Outgoing, Parcel, is_over};
+use super::world::launched_rank;
 use crate::clock::Instant;
 use crate::error::{Error, Result};
 
@@ -68,10 +69,9 @@ struct Request {
 }
 
 enum Memory {
-    Sent(#[allow(dead_code, reason = "it is kept, not looked at")] Arc<Vec<u8>>),
+    /// A message, which all of its pieces keep: it is sent from there, or arrives there.
+    Message(#[allow(dead_code, reason = "it is kept, not looked at")] Arc<Vec<u8>>),
     Header(Vec<u64>),
-    /// It belongs to a message that is kept until all of its pieces are there.
-    Elsewhere,
 }
 
 impl Flying {
@@ -104,25 +104,16 @@ impl Drop for Flying {
 struct Arriving {
     peer: usize,
     header: Flying,
-    /// Its bytes, once their number is known.
-    bytes: ManuallyDrop<Vec<u8>>,
-    pieces: Option<Flying>,
+    /// Room for its bytes, once their number is known, and their receiving, which keeps that room.
+    pieces: Option<(Arc<Vec<u8>>, Flying)>,
     is_taken: bool,
-}
-
-impl Drop for Arriving {
-    fn drop(&mut self) {
-        if self.pieces.as_ref().is_none_or(Flying::is_done) && !self.is_taken {
-            // SAFETY: nobody works on it, and it is not used again.
-            unsafe { ManuallyDrop::drop(&mut self.bytes) };
-        }
-    }
 }
 
 impl Mpi {
     /// Starts MPI.
     pub fn start(piece: usize) -> Result<Mpi> {
-        let problem = |what: &str, next| Error::Rank { rank: 0, what: what.into(), next };
+        let own = launched_rank();
+        let problem = |what: &str, next| Error::Rank { rank: own, what: what.into(), next };
         let started = mpi::initialize_with_threading(mpi::Threading::Serialized);
         let (universe, level) = started.ok_or_else(|| {
             problem("MPI has been started already", "start one world a process, and clone its handle")
@@ -132,15 +123,15 @@ impl Mpi {
         let (mut rank, mut size, mut local): (c_int, c_int, c_int) = (0, 0, 0);
         // SAFETY: MPI has been started; all places are there for it to write to.
         unsafe {
-            checked(0, "MPI_Comm_dup", ffi::MPI_Comm_dup(ffi::RSMPI_COMM_WORLD, &mut comm))?;
-            checked(0, "MPI_Comm_rank", ffi::MPI_Comm_rank(comm, &mut rank))?;
-            checked(0, "MPI_Comm_size", ffi::MPI_Comm_size(comm, &mut size))?;
+            checked(own, "MPI_Comm_dup", ffi::MPI_Comm_dup(ffi::RSMPI_COMM_WORLD, &mut comm))?;
+            checked(own, "MPI_Comm_rank", ffi::MPI_Comm_rank(comm, &mut rank))?;
+            checked(own, "MPI_Comm_size", ffi::MPI_Comm_size(comm, &mut size))?;
             let returned = ffi::RSMPI_ERRORS_RETURN;
-            checked(0, "MPI_Comm_set_errhandler", ffi::MPI_Comm_set_errhandler(comm, returned))?;
+            checked(own, "MPI_Comm_set_errhandler", ffi::MPI_Comm_set_errhandler(comm, returned))?;
             let kind = ffi::RSMPI_COMM_TYPE_SHARED;
             let info = ffi::RSMPI_INFO_NULL;
-            checked(0, "MPI_Comm_split_type", ffi::MPI_Comm_split_type(comm, kind, rank, info, &mut near))?;
-            checked(0, "MPI_Comm_rank", ffi::MPI_Comm_rank(near, &mut local))?;
+            checked(own, "MPI_Comm_split_type", ffi::MPI_Comm_split_type(comm, kind, rank, info, &mut near))?;
+            checked(own, "MPI_Comm_rank", ffi::MPI_Comm_rank(near, &mut local))?;
         }
         if !matches!(level, mpi::Threading::Serialized | mpi::Threading::Multiple) {
             let what = format!("this MPI gives threads the level {level:?}, and `Serialized` is wanted");
@@ -187,7 +178,7 @@ impl Mpi {
             let place = header.as_ptr().cast();
             sending.requests.push(self.send(peer, HEADER, Memory::Header(header), place, 8 * WORDS)?);
             for piece in bytes.chunks(self.piece) {
-                let memory = Memory::Sent(bytes.clone());
+                let memory = Memory::Message(bytes.clone());
                 sending.requests.push(self.send(peer, PIECE, memory, piece.as_ptr(), piece.len())?);
             }
         }
@@ -200,12 +191,12 @@ impl Mpi {
         // SAFETY: the request keeps the header, and nobody looks at it before it is done.
         let request = unsafe { self.receive(peer, HEADER, Memory::Header(header), place, 8 * WORDS)? };
         let header = Flying { requests: vec![request] };
-        Ok(Arriving { peer, header, bytes: ManuallyDrop::default(), pieces: None, is_taken: false })
+        Ok(Arriving { peer, header, pieces: None, is_taken: false })
     }
 
     /// The message, once it is there.
     fn advance(&self, arriving: &mut Arriving) -> Result<Option<Parcel>> {
-        let Arriving { peer, header, bytes, pieces, is_taken } = arriving;
+        let Arriving { peer, header, pieces, is_taken } = arriving;
         header.poll()?;
         let Some(Request { is_done: true, _memory: Memory::Header(words), .. }) = header.requests.first() else {
             return Ok(None);
@@ -218,23 +209,24 @@ impl Mpi {
             let mut room: Vec<u8> = vec![];
             room.try_reserve_exact(length).map_err(|_| refuse(format!("no memory for a message of {length} bytes")))?;
             room.resize(length, 0);
-            *bytes = ManuallyDrop::new(room);
-            for piece in bytes.chunks_mut(self.piece) {
-                // SAFETY: `bytes` is neither changed nor freed before all pieces are there (`Drop` of `Arriving`).
-                flying
-                    .requests
-                    .push(unsafe { self.receive(*peer, PIECE, Memory::Elsewhere, piece.as_mut_ptr(), piece.len())? });
+            let places: Vec<_> = room.chunks_mut(self.piece).map(|piece| (piece.as_mut_ptr(), piece.len())).collect();
+            let room = Arc::new(room);
+            for (place, length) in places {
+                let memory = Memory::Message(room.clone());
+                // SAFETY: each request keeps the room, also one that is never done, and nobody looks at it before all are.
+                flying.requests.push(unsafe { self.receive(*peer, PIECE, memory, place, length)? });
             }
-            *pieces = Some(flying);
+            *pieces = Some((room, flying));
         }
-        let Some(flying) = pieces else { return Ok(None) };
+        let Some((_, flying)) = pieces else { return Ok(None) };
         flying.poll()?;
-        if !flying.is_done() || *is_taken {
+        if !flying.is_done() {
             return Ok(None);
         }
+        let Some((room, flying)) = pieces.take() else { return Ok(None) };
         *is_taken = true;
-        // SAFETY: it is marked as taken, and not used again.
-        let bytes = unsafe { ManuallyDrop::take(bytes) };
+        drop(flying);
+        let bytes = Arc::unwrap_or_clone(room);
         let kind = Kind::of(kind).ok_or_else(|| refuse(format!("a message of a kind with the number {kind}")))?;
         Ok(Some(Parcel { kind, number, bytes }))
     }

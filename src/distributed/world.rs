@@ -76,7 +76,8 @@ impl World {
     /// MPI is not even started.
     ///
     /// # Errors
-    /// [`Error::Rank`] without the feature `mpi` where there are several ranks, or if MPI cannot be started as this takes it.
+    /// [`Error::Rank`] without the feature `mpi` where there are several ranks, if MPI cannot be started as this takes it, or if it
+    /// has another number of ranks than were started: then it is another MPI than the launcher's.
     pub fn start() -> Result<World> {
         World::start_with(Start::default())
     }
@@ -88,11 +89,11 @@ impl World {
     pub fn start_with(start: Start) -> Result<World> {
         if start.piece == 0 || i32::try_from(start.piece).is_err() {
             let what = format!("messages in pieces of {} bytes", start.piece);
-            return Err(Error::Rank { rank: 0, what, next: "pass 1 to 2^31 - 1" });
+            return Err(Error::Rank { rank: launched_rank(), what, next: "pass 1 to 2^31 - 1" });
         }
-        match launched() {
-            0 | 1 => Ok(World::of(None, start)),
-            ranks => start_mpi(ranks, start),
+        match launched(|name| std::env::var(name).ok()) {
+            Some(launched) if launched.size > 1 => start_mpi(launched, start),
+            _ => Ok(World::of(None, start)),
         }
     }
 
@@ -298,21 +299,21 @@ impl World {
 
     /// Tells the other ranks why this one cannot go on; their next exchange is an error with these words.
     pub fn fail(&self, error: &Error) {
-        // An error of another rank is known to all, or will be told by that one.
-        if self.is_alone() || matches!(error, Error::Rank { .. }) {
+        if self.is_alone() {
             return;
         }
-        self.say_last(&error.to_string());
-        self.breaks(error.clone());
-    }
-
-    fn say_last(&self, words: &str) {
-        let Some(ways) = self.0.ways.as_ref().filter(|_| lock(&self.0.broken).is_none()) else { return };
+        let Some(ways) = &self.0.ways else { return };
+        // Held until it has been said and noted: nothing of another thread comes between, or behind.
+        let number = lock(&self.0.number);
+        // What has ended the exchanges is known to all, or will be told by whoever met it.
+        if lock(&self.0.broken).is_some() {
+            return;
+        }
+        let words = error.to_string();
         let end = (0..=WORDS.min(words.len())).rev().find(|&end| words.is_char_boundary(end)).unwrap_or(0);
-        let bytes = Arc::new(words.as_bytes()[..end].to_vec());
-        let bytes = vec![bytes; self.size()];
-        let number = *lock(&self.0.number);
-        ways.last_words(Outgoing { kind: Kind::Failed, number, bytes });
+        let bytes = Arc::new(words.as_bytes().get(..end).unwrap_or_default().to_vec());
+        ways.last_words(Outgoing { kind: Kind::Failed, number: *number, bytes: vec![bytes; ways.size()] });
+        self.breaks(error.clone());
     }
 
     /// Notes that there is no further exchange.
@@ -415,25 +416,74 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// How many ranks a launcher says that it has started; 0 if there is none. Open MPI, MPICH and its kin, and Slurm say it.
-fn launched() -> usize {
-    let number = |name: &&str| std::env::var(name).ok()?.parse::<usize>().ok();
-    ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"].iter().find_map(number).or_else(slurm).unwrap_or(0)
+/// What a launcher says of the rank that it has started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Launched {
+    pub rank: usize,
+    pub size: usize,
 }
 
-/// Tasks of a step that `srun --mpi` has started. A batch script has the number too, and is no rank.
-fn slurm() -> Option<usize> {
-    std::env::var_os("PMIX_RANK").or_else(|| std::env::var_os("PMI_RANK"))?;
-    std::env::var("SLURM_STEP_NUM_TASKS").ok()?.parse().ok()
+/// What the launcher says, by its variables; `None` without one. Open MPI, MPICH and its kin, and Slurm say it.
+fn launched(variable: impl Fn(&str) -> Option<String>) -> Option<Launched> {
+    let number = |name: &str| variable(name)?.parse::<usize>().ok();
+    let of = |rank: &str, size: &str| Some(Launched { rank: number(rank).unwrap_or(0), size: number(size)? });
+    // Tasks of a step that `srun --mpi` has started. A batch script has the number too, and is no rank.
+    let slurm = || {
+        let rank = number("PMIX_RANK").or_else(|| number("PMI_RANK"))?;
+        Some(Launched { rank, size: number("SLURM_STEP_NUM_TASKS")? })
+    };
+    of("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE").or_else(|| of("PMI_RANK", "PMI_SIZE")).or_else(slurm)
+}
+
+/// The number of this rank as its launcher says it, for what goes wrong before there is a world.
+pub(super) fn launched_rank() -> usize {
+    launched(|name| std::env::var(name).ok()).map_or(0, |launched| launched.rank)
+}
+
+/// Makes sure that MPI has found the ranks that were started: the library of another MPI finds one, and each would train by itself.
+#[cfg(any(feature = "mpi", test))]
+fn check_size(launched: Launched, found: usize) -> Result<()> {
+    if launched.size == found {
+        return Ok(());
+    }
+    let what = format!("it was started as one of {}, and MPI has {found}", launched.size);
+    let next = "start it with the launcher of the MPI that it was built with";
+    Err(Error::Rank { rank: launched.rank, what, next })
 }
 
 #[cfg(feature = "mpi")]
-fn start_mpi(_: usize, start: Start) -> Result<World> {
-    Ok(World::over(Box::new(super::mpi::Mpi::start(start.piece)?), start))
+fn start_mpi(launched: Launched, start: Start) -> Result<World> {
+    let ways = super::mpi::Mpi::start(start.piece)?;
+    check_size(launched, ways.size())?;
+    Ok(World::over(Box::new(ways), start))
 }
 
 #[cfg(not(feature = "mpi"))]
-fn start_mpi(ranks: usize, _: Start) -> Result<World> {
-    let what = format!("it was started as one of {ranks}, and built without the feature `mpi`");
-    Err(Error::Rank { rank: 0, what, next: "build it with `--features mpi`, or start it by itself" })
+fn start_mpi(launched: Launched, _: Start) -> Result<World> {
+    let what = format!("it was started as one of {}, and built without the feature `mpi`", launched.size);
+    let next = "build it with `--features mpi`, or start it by itself";
+    Err(Error::Rank { rank: launched.rank, what, next })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_launcher_says_who_a_rank_is_and_another_size_of_mpi_is_refused() {
+        let of = |variables: &[(&str, &str)]| {
+            launched(|name| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_string()))
+        };
+        let third = Some(Launched { rank: 2, size: 4 });
+        assert_eq!(of(&[("OMPI_COMM_WORLD_RANK", "2"), ("OMPI_COMM_WORLD_SIZE", "4")]), third);
+        assert_eq!(of(&[("PMI_RANK", "2"), ("PMI_SIZE", "4")]), third);
+        assert_eq!(of(&[("PMIX_RANK", "2"), ("SLURM_STEP_NUM_TASKS", "4")]), third);
+        // A batch script is no rank.
+        assert_eq!(of(&[("SLURM_STEP_NUM_TASKS", "4")]), None);
+        assert_eq!(of(&[("OMPI_COMM_WORLD_SIZE", "many")]), None);
+        let launched = Launched { rank: 2, size: 4 };
+        check_size(launched, 4).unwrap();
+        let error = check_size(launched, 1).unwrap_err().to_string();
+        assert!(error.starts_with("rank 2: it was started as one of 4, and MPI has 1"), "{error}");
+    }
 }

@@ -261,15 +261,16 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
 
     fn meet_in<T: Stored>(&mut self, chunks: &[Chunk]) -> Result<()> {
         let check = self.check_of_step()?;
-        let states = self.store.adopted();
+        let (states, layout) = (self.store.adopted(), self.store.layout()?);
         let Some(together) = &mut self.together else { return Ok(()) };
         let world = together.world.clone();
         let mut parts: Vec<Vec<T>> = std::mem::take(&mut together.parts).into_iter().filter_map(T::of).collect();
         if let Some(loss) = together.loss.take()
             && !engine::computed(loss.node())?.to_f64().iter().all(|x| x.is_finite())
-            && let Some(first) = parts.last_mut().and_then(|part| part.first_mut())
+            && let Some((place, _)) = layout.iter().zip(&together.reached).find(|(_, reached)| **reached)
+            && let Some(first) = parts.last_mut().and_then(|part| part.get_mut(start_of(chunks, place)))
         {
-            // The sum is then not finite either, and all ranks refuse the step.
+            // The sum is then not finite either, and all ranks refuse the step: they look at what some rank has reached alone.
             *first = T::NAN;
         }
         let mut head = Head { passes: together.passes, wishes: world.wishes(), check, reached: vec![] };
@@ -384,19 +385,19 @@ impl<R: ?Sized> Stepper<R> {
     }
 }
 
+/// Where a parameter begins in the arenas of gradients one behind the other.
+fn start_of(chunks: &[Chunk], place: &Placed) -> usize {
+    chunks.iter().take(place.chunk).map(|chunk| chunk.values.elements).sum::<usize>() + place.offset
+}
+
 /// The arenas of gradients one behind the other, with nothing where there is no gradient.
 fn read<T: Stored>(chunks: &[Chunk], layout: &[Placed], reached: &[bool]) -> Result<Vec<T>> {
     let arena = |chunk: &Chunk| chunk.gradients.clone().ok_or_else(|| Error::internal("a chunk without gradients"));
     let arenas = chunks.iter().map(arena).collect::<Result<Vec<_>>>()?;
     let all = T::of(Arena::read_together(&arenas)?);
     let mut all = all.ok_or_else(|| Error::internal("gradients of another width"))?;
-    let mut starts = vec![0];
-    starts.extend(arenas.iter().scan(0, |end, arena| {
-        *end += arena.elements;
-        Some(*end)
-    }));
     for (place, _) in layout.iter().zip(reached).filter(|(_, reached)| !**reached) {
-        let first = starts.get(place.chunk).copied().unwrap_or(0) + place.offset;
+        let first = start_of(chunks, place);
         if let Some(own) = all.get_mut(first..first + place.shape.elements()) {
             own.fill(T::NOTHING);
         }

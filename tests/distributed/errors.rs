@@ -1,8 +1,10 @@
 //! What one rank meets reaches all of them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kiln::distributed::{Start, World};
+use kiln::distributed::{Communicator, Outgoing, Parcel, Start, World};
 use kiln::prelude::*;
 
 use super::net::on_ranks;
@@ -121,6 +123,83 @@ fn a_step_that_is_not_finite_on_one_rank_is_refused_on_all() {
         assert_eq!(weights[0].1, if scaled { 0 } else { 2 });
         assert_eq!(weights[0].2, scaled.then_some(16_384.0));
     }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_is_refused_on_all_where_the_first_parameter_has_no_gradient() {
+    let device = Device::cpu();
+    let weights = on_ranks(2, |world| {
+        let (weights, mut sgd) = weight(&device, &["unused", "w"], &world).unwrap();
+        // Its gradient is finite.
+        let far = if world.rank() == 1 { f32::INFINITY } else { 0.0 };
+        let loss = weights[1].tensor().sum_all() + device.tensor(&[far], &[]);
+        let refused = sgd.step(&loss).and_then(|()| sgd.store().save_bytes().map(drop));
+        (weights[1].values().unwrap(), told(refused))
+    });
+    for (rank, (values, refused)) in weights.iter().enumerate() {
+        assert_eq!(values, &[1.0; 3], "rank {rank} has taken the step");
+        assert!(refused.contains("not finite"), "rank {rank}: {refused}");
+    }
+}
+
+/// Carries nothing, and notes whether two threads are in it at once.
+#[derive(Clone, Default)]
+struct Watched {
+    inside: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+    exchanges: Arc<AtomicUsize>,
+}
+
+impl Watched {
+    fn stay(&self) {
+        let inside = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(inside, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(200));
+        self.inside.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Communicator for Watched {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn size(&self) -> usize {
+        2
+    }
+
+    fn local_rank(&self) -> usize {
+        0
+    }
+
+    fn exchange(&self, out: Outgoing, _: Duration) -> Result<Vec<Option<Parcel>>> {
+        self.exchanges.fetch_add(1, Ordering::SeqCst);
+        self.stay();
+        Ok(vec![None, Some(Parcel { kind: out.kind, number: out.number, bytes: vec![] })])
+    }
+
+    fn last_words(&self, _: Outgoing) {
+        self.stay();
+    }
+
+    fn finish(&self) {}
+}
+
+#[test]
+fn nothing_is_exchanged_while_a_rank_says_why_it_ends_or_behind_it() {
+    let ways = Watched::default();
+    let world = World::over(Box::new(ways.clone()), Start::default());
+    let failing = {
+        let world = world.clone();
+        std::thread::spawn(move || world.fail(&kiln::data::mnist("/nowhere").err().unwrap()))
+    };
+    while ways.inside.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    let error = told(world.barrier());
+    failing.join().unwrap();
+    assert!(error.contains("/nowhere"), "{error}");
+    assert_eq!((ways.most.load(Ordering::SeqCst), ways.exchanges.load(Ordering::SeqCst)), (1, 0));
 }
 
 #[test]
