@@ -299,6 +299,14 @@ impl Call<'_> {
         (self.run_graph)(program, inputs, self.captured.get(*first..).unwrap_or_default(), self)
     }
 
+    /// The graph that attribute `name` holds.
+    pub fn graph_of(&self, name: &str) -> Result<&Program, Trouble> {
+        match self.node.attributes.get(name) {
+            Some(Attribute::Graph(program, _)) => Ok(program),
+            _ => wrong(format!("attribute `{name}` is no graph")),
+        }
+    }
+
     /// True if the node has this attribute.
     pub fn says(&self, name: &str) -> bool {
         self.node.attributes.contains_key(name)

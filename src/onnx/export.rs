@@ -51,18 +51,18 @@ const OPSET: i64 = 21;
 const ATTENTION: i64 = 23;
 /// Largest file that protobuf can hold.
 const LARGEST: usize = (1 << 31) - 1;
-/// Where the numbers of a model that passes it are put beside: tensors from so many bytes on.
-const LARGE: usize = 1024;
 
 /// Writes what `net` makes of inputs like `examples` to an ONNX file: parameters under their names in the store, other values as
-/// constants. `net` should record the network for evaluation. It is called several times, for several lengths.
+/// constants. `net` should record the network for evaluation. It is called several times, for several lengths: also for free axes that
+/// are more than twice as long as the example's.
 ///
 /// Axis 0 of all inputs is the batch, and free, and so is what [`ExportOptions::free`] names. Recurrences, normalisations and GELU leave as
 /// ONNX's own ops where the version has them, attention from version 23 on; else they are composed. Numbers of u32 leave as int64.
 ///
 /// # Errors
 /// The error that an output carries; [`Error::Unsupported`] with all ops that cannot be written, that the version has not, or that fix a
-/// free length; [`Error::Onnx`] for axes or a version that are none; [`Error::Io`].
+/// free length; [`Error::Onnx`] for axes or a version that are none, a name that two values would have, or a network that refuses longer
+/// free axes; [`Error::Io`].
 pub fn export(
     net: impl Fn(&[Tensor]) -> Vec<Tensor>,
     examples: &[Tensor],
@@ -71,9 +71,8 @@ pub fn export(
 ) -> Result<()> {
     let path = path.as_ref();
     let mut model = written(net, examples, options)?;
-    let least = options.beside.or_else(|| (model.encoded_len() > LARGEST).then_some(LARGE));
-    if let Some(least) = least {
-        let numbers = beside::moved(&mut model, path, least)?;
+    let numbers = beside::parted(&mut model, path, options.beside, LARGEST)?;
+    if !numbers.is_empty() {
         file::replace(&beside::path(path), file::Durability::Power, |to| {
             beside::write(&numbers, to).map_err(|error| Error::io(beside::path(path), "write", error))
         })?;
@@ -94,11 +93,7 @@ pub fn export_bytes(
     options: &ExportOptions,
 ) -> Result<Vec<u8>> {
     let model = written(net, examples, options)?;
-    let length = model.encoded_len();
-    if length > LARGEST {
-        let what = format!("the model takes {length} bytes, a file of this format has {LARGEST} at most");
-        return Err(Error::Onnx { what, next: "export it to a file, with its numbers in another one beside" });
-    }
+    beside::fits(&model, LARGEST, "export it to a file, with its numbers in another one beside")?;
     Ok(model.encode_to_vec())
 }
 
@@ -116,7 +111,9 @@ fn written(net: impl Fn(&[Tensor]) -> Vec<Tensor>, examples: &[Tensor], options:
     let of = |number: usize| {
         let record = || recorded(&net, free::inputs(examples, &free, number));
         // What stands whole in the recording can leave whole.
-        attention::recorded(if opset >= ATTENTION { Recorded::Whole } else { Recorded::Composed }, record)
+        let recording =
+            attention::recorded(if opset >= ATTENTION { Recorded::Whole } else { Recorded::Composed }, record);
+        recording.map_err(|error| if number == 0 { error } else { free::refused(&free, number, &error) })
     };
     let all = (0..recordings).map(of).collect::<Result<Vec<_>>>()?;
     let Some((first, others)) = all.split_first() else {

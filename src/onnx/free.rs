@@ -1,7 +1,8 @@
 //! Lengths that are free in an exported model.
 //!
-//! A network is recorded for the example, then once with each free length one longer, then with all of them longer by numbers of their
-//! own. What a length of the graph is of these is read off the first recordings, and held to the last.
+//! A network is recorded for the example, then once with each free length one longer, then with all of them more than twice as long.
+//! What a length of the graph is of these is read off the first recordings, and held to the last: a length that is cut off somewhere, or
+//! divided and rounded down, may be the same for a length as for the next two, and is not for twice as much.
 
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -84,7 +85,7 @@ pub fn of(examples: &[Tensor], batch: bool, named: &[FreeAxis]) -> Result<Vec<Fr
         let length = free.lengths[0];
         free.lengths.extend((0..count).map(|other| length + usize::from(other == number)));
         if count > 0 {
-            free.lengths.push(length + 2 + number);
+            free.lengths.push(2 * length + 3 + number);
         }
     }
     Ok(free)
@@ -99,12 +100,23 @@ pub fn inputs(examples: &[Tensor], free: &[Free], number: usize) -> Vec<Tensor> 
             if more == 0 {
                 return x;
             }
-            let first = x.slice(axis, 0, 1);
-            let parts: Vec<&Tensor> = std::iter::once(&x).chain(std::iter::repeat_n(&first, more)).collect();
-            Tensor::concat(&parts, axis)
+            let mut shape = x.dims().to_vec();
+            if let Some(length) = shape.get_mut(axis) {
+                *length = more;
+            }
+            Tensor::concat(&[&x, &x.slice(axis, 0, 1).expand(&shape)], axis)
         })
     };
     examples.iter().enumerate().map(longer).collect()
+}
+
+/// The error of a network that refuses the lengths of recording `number`.
+pub fn refused(free: &[Free], number: usize, error: &Error) -> Error {
+    let length = |free: &Free| format!("{} {}", free.name, free.lengths.get(number).copied().unwrap_or_default());
+    let lengths: Vec<String> = free.iter().map(length).collect();
+    let what =
+        format!("the network is recorded for longer free axes, too, and refuses {}: {error}", lengths.join(", "));
+    Error::Onnx { what, next: "pass an example that is less than half as long as the longest input that it takes" }
 }
 
 /// What a number of the graph is, by its values in the recordings; `None` for what is neither a product nor a sum.

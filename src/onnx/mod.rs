@@ -24,6 +24,7 @@ mod export;
 mod free;
 mod graph;
 mod model;
+mod names;
 mod numbers;
 mod ops;
 mod proto;

@@ -8,6 +8,7 @@ use super::emit::recurrent::Ran;
 use super::emit::{self, Site};
 use super::export::{ExportOptions, Recording, is_constant};
 use super::free::{Free, Length, length};
+use super::names::{self, named};
 use super::proto::{
     AttributeProto, DimProto, EntryProto, GraphProto, ModelProto, NodeProto, OpsetProto, ShapeProto, TensorProto,
     TensorTypeProto, TypeProto, ValueProto,
@@ -63,6 +64,8 @@ pub struct Writer<'a> {
     lacking: HashMap<u64, String>,
     also: HashMap<u64, Also>,
     fresh: usize,
+    /// Names of inputs, outputs and parameters.
+    taken: HashSet<String>,
     stored: HashSet<String>,
     /// Stored tensors that are parameters in another layout, and whose.
     held: Vec<(String, String)>,
@@ -84,6 +87,7 @@ impl<'a> Writer<'a> {
             lacking: HashMap::new(),
             also: HashMap::new(),
             fresh: 0,
+            taken: HashSet::new(),
             stored: HashSet::new(),
             held: vec![],
             vectors: BTreeMap::new(),
@@ -95,8 +99,9 @@ impl<'a> Writer<'a> {
     /// The file of what was recorded, for the example and for other lengths.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] with all that cannot be written.
+    /// [`Error::Unsupported`] with all that cannot be written, [`Error::Onnx`] for a name that two values would have.
     pub fn model(mut self, first: &Recording, others: &[Recording]) -> Result<ModelProto> {
+        self.taken = names::given(self.options, first)?;
         for (number, input) in first.inputs.iter().enumerate() {
             let name = named(&self.options.inputs, "input", number, first.inputs.len());
             self.names.insert((input.node().id, 0), name.clone());
@@ -311,8 +316,13 @@ impl<'a> Writer<'a> {
 
     /// A name that nobody has.
     pub fn name(&mut self) -> String {
-        self.fresh += 1;
-        format!("_{}", self.fresh)
+        loop {
+            self.fresh += 1;
+            let name = format!("_{}", self.fresh);
+            if !self.taken.contains(&name) {
+                return name;
+            }
+        }
     }
 
     /// Stores a tensor under a name, unless there is one.
@@ -465,14 +475,5 @@ impl<'a> Writer<'a> {
         let parts: Vec<String> = lengths.iter().map(|length| self.length_name(length)).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         Ok(if let [one] = parts[..] { one.into() } else { self.add("Concat", &parts, vec![emit::int("axis", 0)]) })
-    }
-}
-
-/// The name that is said, or one that is made.
-fn named(said: &[String], kind: &str, number: usize, count: usize) -> String {
-    match said.get(number) {
-        Some(name) => name.clone(),
-        None if count == 1 => kind.into(),
-        None => format!("{kind}_{number}"),
     }
 }

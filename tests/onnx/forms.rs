@@ -126,7 +126,7 @@ fn a_causal_transformer_is_free_in_batch_and_length() {
     let params = ParamStore::new(&device, 3);
     let root = params.root();
     let table = Embedding::new(&root.child("words"), 11, 8);
-    let places = LearnedPositions::new(&root.child("places"), 12, 8);
+    let places = LearnedPositions::new(&root.child("places"), 16, 8);
     let layer = TransformerEncoderLayer::new(&root.child("layer"), 8, 2).norm_first().causal();
     let net = |x: &Tensor| layer.forward(&places.add(&table.forward(x), 0), Mode::Eval);
     let words = |batch: usize, length: usize| {
@@ -159,6 +159,79 @@ fn what_fixes_a_length_is_named() {
     assert!(matches!(wrong(vec![FreeAxis::new(0, 2, "a")]), Error::Onnx { .. }));
     assert!(matches!(wrong(vec![FreeAxis::new(0, 1, "a"), FreeAxis::new(0, 1, "b")]), Error::Onnx { .. }));
     assert!(matches!(wrong(vec![FreeAxis::new(0, 1, "batch")]), Error::Onnx { .. }));
+}
+
+#[test]
+fn a_length_that_is_cut_off_or_rounded_down_is_not_taken_for_the_example_s() {
+    let device = Device::cpu();
+    let refused = |length: usize, of: &dyn Fn(usize) -> usize| {
+        let x = device.zeros(&[2, length]);
+        let net = |x: &[Tensor]| vec![x[0].slice(1, 0, of(x[0].shape().unwrap()[1]))];
+        export_bytes(net, &[x], &texts()).unwrap_err().to_string()
+    };
+    // The same as without for the example and the lengths just behind it.
+    let error = refused(5, &|length| length.min(8));
+    assert!(error.contains("a slice at a length of 5 that is"), "{error}");
+    let error = refused(4, &|length| length / 4);
+    assert!(error.contains("a slice at a length of 1 that is"), "{error}");
+    // Positions that a network has too few of are said to be the example's concern.
+    let params = ParamStore::new(&device, 3);
+    let places = LearnedPositions::new(&params.root(), 12, 8);
+    let add = |x: &[Tensor]| vec![places.add(&x[0], 0)];
+    let error = export_bytes(add, &[device.zeros(&[2, 5, 8])], &texts()).unwrap_err();
+    assert!(matches!(error, Error::Onnx { .. }), "{error}");
+    let error = error.to_string();
+    assert!(error.contains("refuses batch 7, length 14") && error.contains("less than half as long"), "{error}");
+    export_bytes(add, &[device.zeros(&[2, 4, 8])], &texts()).unwrap();
+}
+
+#[test]
+fn bits_of_whole_numbers_from_0_on_are_turned_in_their_own_width() {
+    let device = Device::cpu();
+    let turned = |x: &Tensor| {
+        let bytes = export_bytes(|x| vec![x[0].bitwise_not()], std::slice::from_ref(x), &ExportOptions::default());
+        bytes.unwrap()
+    };
+    let x = device.labels(&[0, 5, 77]);
+    let bytes = turned(&x);
+    // To 32 bits and back: those above them would be ones, too.
+    assert!(holds(&bytes, "BitwiseNot") && holds(&bytes, "Cast"));
+    let back = load_bytes(&bytes, &device).unwrap().forward(std::slice::from_ref(&x), Mode::Eval);
+    let low = |x: &Tensor| x.bitwise_and(0x7fff_ffff).to_vec::<i32>().unwrap();
+    assert_eq!(low(&back[0]), low(&x.bitwise_not().cast(DType::I32)));
+    let signed = turned(&device.tensor(&[0i32, 5, -77], &[3]));
+    assert!(holds(&signed, "BitwiseNot") && !holds(&signed, "Cast"));
+}
+
+#[test]
+fn a_name_that_two_values_would_have_is_refused() {
+    let device = Device::cpu();
+    let x = device.zeros(&[2, 3]);
+    let of = |net: &dyn Fn(&Tensor) -> Tensor, options: &ExportOptions| {
+        export_bytes(|x| vec![net(&x[0])], std::slice::from_ref(&x), options).map_err(|error| error.to_string())
+    };
+    let stores = [ParamStore::new(&device, 1), ParamStore::new(&device, 2)];
+    let [first, second] = &stores.each_ref().map(|store| Linear::new(&store.root().child("fc"), 3, 3));
+    let both = |x: &Tensor| second.forward(&first.forward(x, Mode::Eval), Mode::Eval);
+    let error = of(&both, &ExportOptions::default()).unwrap_err();
+    let wanted =
+        "`fc.weight` is the name of a parameter of shape [3, 3] and of a parameter of shape [3, 3], of two stores";
+    assert!(error.contains(wanted), "{error}");
+    // One layer twice is one parameter.
+    of(&|x| first.forward(&first.forward(x, Mode::Eval), Mode::Eval), &ExportOptions::default()).unwrap();
+    let params = ParamStore::new(&device, 1);
+    let weights = ["input", "_1", "_2"].map(|name| params.root().param(name, &[3], Init::Ones));
+    let error = of(&|x| x + weights[0].tensor(), &ExportOptions::default()).unwrap_err();
+    assert!(error.contains("`input` is the name of a parameter of shape [3] and of input 0"), "{error}");
+    let options = ExportOptions { inputs: vec!["x".into()], outputs: vec!["x".into()], ..ExportOptions::default() };
+    let error = of(&|x| x.relu(), &options).unwrap_err();
+    assert!(error.contains("`x` is the name of input 0 and of output 0"), "{error}");
+    // Names that values get by themselves keep out of the way.
+    weights[2].set(&[2.0f32, 3.0, 4.0]).unwrap();
+    let net = |x: &Tensor| (x * 3.0 + weights[1].tensor()) * weights[2].tensor();
+    let bytes = of(&net, &ExportOptions::default()).unwrap();
+    let (model, x) = (load_bytes(&bytes, &device).unwrap(), device.uniform(&[2, 3], -1.0, 1.0, 5));
+    assert!(far(&net(&x), &model.forward(&[x], Mode::Eval)[0]) < 1e-6);
 }
 
 #[test]

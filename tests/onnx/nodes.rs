@@ -196,7 +196,8 @@ nodes. Cases of an op that it has not are named when the model is recorded.
 `kiln::onnx::export` writes what a closure records to a file: in version 21 of ONNX's ops, or another from 13 to 23
 (`ExportOptions::opset`). It records several times, for several lengths, and reads off what each length of the graph is:
 axis 0 of the inputs is free, and so is what `ExportOptions::free` names (`FreeAxis::new(0, 1, \"length\")`). What fixes such a
-length is named in the error.
+length is named in the error. The longest recording has free axes of more than twice the example's length, so that a length that
+is cut off or rounded down is told apart: pass an example that is less than half as long as the longest input.
 
 | what | how it leaves |
 | --- | --- |
@@ -208,6 +209,8 @@ length is named in the error.
 | attention | `Attention` from version 23 where it has no window, cap, lengths or mask of truth values; else composed |
 | convolutions, poolings, interpolations | `Conv`, `ConvTranspose`, `MaxPool`, `AveragePool`, `Resize` |
 | pointwise ops, views, reductions, products, softmax, picking by an index, running sums | as such |
+| numbers of u32 | as int64: sums, differences and products that wrap in 32 bits do not there |
+| two parameters of one name, of two stores, or one that is called as an input or output | refused by name |
 | an op of your own | as a node of the domain that `ExportOptions::domains` names for it, else refused by name |
 | numbers beyond 2 GB in all, or from `ExportOptions::beside` bytes on | in a file beside the model |
 

@@ -301,3 +301,47 @@ fn a_loop_is_as_many_turns_and_one_without_end_is_refused() {
     let outer = node("Loop", &["n", ""], &["y"], &[branch("body", &nested)]);
     assert!(missing(&simple(&[outer], &[wholes("n", &[2])])).contains("a loop within a graph"));
 }
+
+#[test]
+fn a_graph_of_a_loop_that_takes_or_gives_too_little_is_named() {
+    let flag = |name: &str| bytes(1, name).into_iter().chain(bytes(2, bytes(1, number(1, 9)))).collect::<Vec<u8>>();
+    let turns = [
+        node("Identity", &["go"], &["on"], &[]),
+        node("Add", &["v", "v"], &["w"], &[]),
+        node("Identity", &["w"], &["seen"], &[]),
+    ];
+    let error = |node: Vec<u8>| {
+        let file = graph(&[node], &[wholes("n", &[3])], &[port("x", &[2])], &[port("y", &[])]);
+        let model = load(&file).unwrap();
+        let y = &model.forward(&[model.params().device().tensor(&[1.0f32, -2.0], &[2])], Mode::Eval)[0];
+        y.error().expect("a refusal").to_string()
+    };
+    let takes = |inputs: &[Vec<u8>], outputs: &[Vec<u8>]| branch("body", &graph(&turns, &[], inputs, outputs));
+    let inputs = [bytes(1, "turn"), flag("go"), port("v", &[2])];
+    let outputs = [flag("on"), port("w", &[2]), port("seen", &[2])];
+    let looped = |body: Vec<u8>| error(node("Loop", &["n", "", "x"], &["last", "y"], &[body]));
+    // The sums that each turn gives are not there, or those that go on are not, or there is no condition.
+    let told = looped(takes(&inputs, &outputs[..2]));
+    assert!(told.contains("Loop `the Loop`: it has 2 outputs, of which its graph gives 1"), "{told}");
+    let told = looped(takes(&inputs, &outputs[..1]));
+    assert!(told.contains("its graph gives 1 values, where 2 are wanted at least"), "{told}");
+    let told = looped(takes(&inputs, &[]));
+    assert!(told.contains("its graph gives 0 values"), "{told}");
+    let unused = [node("Identity", &["go"], &["on"], &[]), node("Identity", &["go"], &["w"], &[])];
+    let fewer = branch("body", &graph(&unused, &[], &inputs[..2], &[flag("on"), flag("w"), flag("w")]));
+    let told = looped(fewer);
+    assert!(told.contains("its graph takes 2 inputs and gets 3"), "{told}");
+    let scanned = |inputs: &[Vec<u8>], outputs: &[Vec<u8>]| {
+        let sums = [node("Add", &["s", "v"], &["t"], &[]), node("Identity", &["v"], &["seen"], &[])];
+        let body = branch("body", &graph(&sums, &[], inputs, outputs));
+        error(node("Scan", &["x", "x"], &["last", "y"], &[body, int("num_scan_inputs", 1)]))
+    };
+    let (inputs, outputs) = ([port("s", &[2]), port("v", &[])], [port("t", &[2]), port("seen", &[])]);
+    let told = scanned(&inputs, &outputs[..1]);
+    assert!(told.contains("Scan `the Scan`: it has 2 outputs, of which its graph gives 1"), "{told}");
+    assert!(scanned(&inputs, &[]).contains("its graph gives 0 values, where 1 are wanted"));
+    let branches = ["then_branch", "else_branch"]
+        .map(|name| branch(name, &graph(&[node("Neg", &["x"], &["r"], &[])], &[], &[], &[port("r", &[2])])));
+    let told = error(node("If", &["n"], &["first", "y"], &branches));
+    assert!(told.contains("If `the If`: it has 2 outputs, of which its graph gives 1"), "{told}");
+}

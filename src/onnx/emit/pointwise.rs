@@ -2,7 +2,10 @@
 
 use super::{Site, float, int, text};
 use crate::dtype::DType;
-use crate::onnx::writer::Writer;
+use crate::onnx::writer::{Writer, type_of};
+
+/// ONNX's element type of whole numbers from 0 on, of 32 bits.
+const UINT32: i64 = 12;
 
 /// Names that are one op of ONNX.
 const SAME: &[(&str, &str)] = &[
@@ -83,6 +86,12 @@ pub fn pointwise(writer: &mut Writer<'_>, site: &Site<'_>, name: &'static str) -
     if let Some((_, since)) = SINCE.iter().find(|(own, since)| *own == name && writer.opset < *since) {
         let made = composed(writer, x, name);
         return made.ok_or_else(|| format!("`{name}` (ONNX has it from version {since} of its ops on)"));
+    }
+    // Whole numbers from 0 on travel in 64 bits, of which 32 are theirs. All ones of 32 bits would be no constant that Kiln reads.
+    if name == "bitwise_not" && site.dtype(0) == DType::U32 {
+        let narrow = writer.add("Cast", &[x], vec![int("to", UINT32)]);
+        let turned = writer.add("BitwiseNot", &[&narrow], vec![]);
+        return Ok(writer.add("Cast", &[&turned], vec![int("to", i64::from(type_of(DType::U32)))]));
     }
     if let Some((_, op)) = SAME.iter().find(|(own, _)| *own == name) {
         return Ok(writer.add(op, &names, vec![]));

@@ -14,7 +14,33 @@ const MOST_TURNS: usize = 1024;
 /// One of two graphs, by a condition.
 fn choose(call: &Call<'_>) -> Outcome {
     let is_true = call.number(0)? != 0.0;
-    call.graph(if is_true { "then_branch" } else { "else_branch" }, &[])
+    let branch = if is_true { "then_branch" } else { "else_branch" };
+    let gives = call.graph_of(branch)?.outputs.len();
+    fits(call, gives)?;
+    call.graph(branch, &[])
+}
+
+/// Makes sure that so many values are enough for the node's outputs.
+fn fits(call: &Call<'_>, gives: usize) -> Result<(), Trouble> {
+    match call.node.outputs.len() {
+        wanted if wanted > gives => wrong(format!("it has {wanted} outputs, of which its graph gives {gives}")),
+        _ => Ok(()),
+    }
+}
+
+/// How many values the graph of each turn gives to be kept: it takes `carried` ones and `others`, and gives as many carried ones, behind
+/// `conditions`.
+fn kept(call: &Call<'_>, carried: usize, others: usize, conditions: usize) -> Result<usize, Trouble> {
+    let graph = call.graph_of("body")?;
+    let (takes, gives) = (graph.inputs.len(), graph.outputs.len());
+    if takes != carried + others {
+        return wrong(format!("its graph takes {takes} inputs and gets {}", carried + others));
+    }
+    let Some(kept) = gives.checked_sub(carried + conditions) else {
+        return wrong(format!("its graph gives {gives} values, where {} are wanted at least", carried + conditions));
+    };
+    fits(call, carried + kept)?;
+    Ok(kept)
 }
 
 /// A single known number.
@@ -52,7 +78,7 @@ fn repeat(call: &Call<'_>) -> Outcome {
     let most = if call.has(0) { call.number(0)? } else { f64::INFINITY };
     let mut goes_on = if call.has(1) { call.number(1)? != 0.0 } else { true };
     let mut carried: Vec<Value> = call.inputs.get(2..).unwrap_or_default().to_vec();
-    let kept = call.node.outputs.len().saturating_sub(carried.len());
+    let kept = kept(call, carried.len(), 2, 1)?;
     let mut scans = vec![vec![]; kept];
     let mut turn = 0;
     while goes_on && (turn as f64) < most {
@@ -70,8 +96,15 @@ fn repeat(call: &Call<'_>) -> Outcome {
         scans.iter_mut().zip(results).for_each(|(scan, result)| scan.push(result));
         turn += 1;
     }
-    let scans: Vec<Value> = scans.iter().map(|scan| stacked(scan, 0, false, call)).collect::<Result<_, _>>()?;
-    Ok([carried, scans].concat())
+    let first = carried.len();
+    let wanted = scans.iter().enumerate().filter(|(number, _)| call.wants(first + number));
+    let mut results = [carried, vec![Value::Absent; kept]].concat();
+    for (number, scan) in wanted {
+        if let Some(place) = results.get_mut(first + number) {
+            *place = stacked(scan, 0, false, call)?;
+        }
+    }
+    Ok(results)
 }
 
 /// Whole numbers of an attribute, one for each of `count`, 0 where it is left out.
@@ -92,7 +125,7 @@ fn scan(call: &Call<'_>) -> Outcome {
     let Some(first) = call.inputs.len().checked_sub(count).filter(|_| count > 0) else {
         return wrong(format!("{count} inputs to go along, of {}", call.inputs.len()));
     };
-    let kept = call.node.outputs.len().saturating_sub(first);
+    let kept = kept(call, first, count, 0)?;
     let (axes, backward) = (each(call, "scan_input_axes", count)?, each(call, "scan_input_directions", count)?);
     let (to, reverse) = (each(call, "scan_output_axes", kept)?, each(call, "scan_output_directions", kept)?);
     let mut along = vec![];
