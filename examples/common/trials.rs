@@ -11,6 +11,7 @@ type Network = Box<dyn Fn(&Tensor, Mode) -> Tensor>;
 
 /// A network while it is trained on the embedded digits.
 pub struct Trial {
+    name: String,
     params: ParamStore,
     net: Network,
     adamw: AdamW,
@@ -64,7 +65,19 @@ impl Trial {
             _ => tiny(&params.root()),
         };
         let adamw = AdamW::new(&params, AdamWConfig { lr: 3e-3, ..AdamWConfig::default() }).clip_norm(1.0);
-        Trial { params, net, adamw, images: kiln::data::digits().train, batch: 32, steps: 0 }
+        Trial { name: name.into(), params, net, adamw, images: kiln::data::digits().train, batch: 32, steps: 0 }
+    }
+
+    /// Another one of its name on the same device, from the beginning.
+    pub fn beside(&self) -> Trial {
+        Trial::new(self.params.device(), &self.name)
+    }
+
+    /// The kernels of the last step, each with its workgroups.
+    pub fn kernels(&self) -> Vec<String> {
+        let plan = self.params.device().last_plan();
+        let dispatches = plan.iter().flat_map(|plan| &plan.dispatches);
+        dispatches.map(|dispatch| format!("{} {:?}", dispatch.name(), dispatch.grid)).collect()
     }
 
     fn next(&self) -> Result<Option<Batch>> {
