@@ -58,13 +58,16 @@ fn all(steps: usize) -> Result<()> {
         let device = plain(hardware)?;
         for name in ["norm", "transformer"] {
             let label = if hardware { format!("{name} hardware") } else { name.into() };
-            trials.insert(label, halves(&device, name, steps)?);
+            let began = Instant::now();
+            let own = halves(&device, name, if hardware { steps / 2 } else { steps })?;
+            eprintln!("{label}: {:.1} s", began.elapsed().as_secs_f64());
+            trials.insert(label, own);
         }
     }
     let quasi_newton = block_on(trials::quasi_newton(&plain(false)?, 5))?;
     let device = Device::named_with_faults("auto", &[])?;
     for name in ["norm", "transformer"] {
-        times.insert(name.into(), json!(milliseconds(&device, name, 100)?));
+        times.insert(name.into(), json!(milliseconds(&device, name, 40)?));
     }
     println!(
         "{}",

@@ -1,7 +1,7 @@
 //! Networks that are trained in a browser's tab and natively, to be compared: with batch normalisation, with attention, and a tiny one.
 
 use kiln::data::{Batch, Images};
-use kiln::nn::{LearnedPositions, TransformerEncoderLayer};
+use kiln::nn::{LearnedPositions, TransformerEncoderLayer, TransformerLayerConfig};
 use kiln::optim::{Lbfgs, LbfgsConfig, LineSearch};
 use kiln::prelude::*;
 use kiln::train::checkpoint::Checkpoint;
@@ -36,7 +36,8 @@ fn norm(root: &Path) -> Network {
 fn transformer(root: &Path) -> Network {
     let rows = Linear::new(&root.child("rows"), 8, 32);
     let places = LearnedPositions::new(&root.child("places"), 8, 32);
-    let layer = TransformerEncoderLayer::new(&root.child("layer"), 32, 4).dropout(0.0);
+    let config = TransformerLayerConfig { hidden: 64, ..TransformerLayerConfig::default() };
+    let layer = TransformerEncoderLayer::with(&root.child("layer"), 32, 4, config).dropout(0.0);
     let fc = Linear::new(&root.child("fc"), 32, 10);
     Box::new(move |x, mode| {
         let batch = x.shape().map_or(1, |shape| shape[0]);
