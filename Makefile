@@ -43,7 +43,7 @@ kernel-stats:
 PORT ?= 8080
 web:
 	scripts/build-web.sh target/web
-	target-web/debug/kiln-web-tool serve target/web $(PORT)
+	target-web/tool/kiln-web-tool serve target/web $(PORT)
 
 # Trains in the page with headless Chromium, and compares its losses with those of native runs on the best device. Installs Chromium
 # (Debian's) and Rust's target for browsers where they are missing.

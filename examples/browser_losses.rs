@@ -1,66 +1,89 @@
 //! The losses of the network that the page in a browser trains, from a native run: what its badge and its test compare with.
 //!
 //! `cargo run --release --example browser_losses -- [STEPS] [DEVICE]` writes a list of numbers, for the settings that the
-//! page begins with. `.. -- trials STEPS` writes the losses of the networks that the test trains beside the page, by name, by the kernels
-//! of software (`norm`) and of hardware (`norm hardware`); `.. -- time STEPS` the milliseconds of such a step.
+//! page begins with. `.. -- trials STEPS` writes an object about the networks that the test trains beside the page: losses and
+//! kernels of each by name, by the kernels of software (`norm`) and of hardware (`norm hardware`), on a device that tells of no
+//! more than a browser's; and the milliseconds of a step on the device as it is. `.. -- reference STEPS` writes the losses of the f64
+//! reference.
 
 use std::time::Instant;
 
 use kiln::prelude::*;
 use pollster::block_on;
+use serde_json::{Map, Value, json};
 
 #[path = "common/digits_net.rs"]
 mod digits_net;
 use digits_net::{DigitsNet, Settings, batch_of};
 #[path = "common/trials.rs"]
 mod trials;
+use trials::Trial;
 
-fn open(hardware: bool) -> Result<Device> {
-    let faults: &[&str] = if hardware { &["hardware"] } else { &[] };
+/// The best device, as a browser would tell of it.
+fn plain(hardware: bool) -> Result<Device> {
+    let faults: &[&str] = if hardware { &["plain", "hardware"] } else { &["plain"] };
     Device::named_with_faults("auto", faults)
 }
 
-/// Losses of each trial, as an object.
+/// Losses and kernels of a trial that is saved after half of its steps, and goes on from there in another network.
+fn halves(device: &Device, name: &str, steps: usize) -> Result<Value> {
+    let mut trial = Trial::new(device, name);
+    let mut losses = block_on(trial.losses(steps / 2))?;
+    let bytes = block_on(trial.save())?;
+    losses.extend(block_on(trial.losses(steps / 2))?);
+    let mut second = trial.beside();
+    block_on(second.resume(&bytes, steps as u64 / 2))?;
+    let again = block_on(second.losses(steps / 2))?;
+    assert_eq!(again, losses[steps / 2..], "{name} does not resume to the same losses");
+    Ok(json!({ "losses": losses, "kernels": second.kernels() }))
+}
+
+/// Milliseconds of a step, the mean of so many.
+fn milliseconds(device: &Device, name: &str, steps: usize) -> Result<f64> {
+    let mut trial = Trial::new(device, name);
+    block_on(trial.losses(5))?;
+    let began = Instant::now();
+    for _ in 0..steps {
+        block_on(device.ready())?;
+        trial.step()?;
+    }
+    device.synchronize()?;
+    Ok(1e3 * began.elapsed().as_secs_f64() / steps.max(1) as f64)
+}
+
+/// All that the test compares with.
 fn all(steps: usize) -> Result<()> {
-    let mut losses = serde_json::Map::new();
-    for name in ["norm", "transformer"] {
-        for hardware in [false, true] {
+    let (mut trials, mut times) = (Map::new(), Map::new());
+    for hardware in [false, true] {
+        let device = plain(hardware)?;
+        for name in ["norm", "transformer"] {
             let label = if hardware { format!("{name} hardware") } else { name.into() };
-            let mut trial = trials::Trial::new(&open(hardware)?, name);
-            let mut own = block_on(trial.losses(steps / 2))?;
-            let bytes = block_on(trial.save())?;
-            own.extend(block_on(trial.losses(steps / 2))?);
-            let mut second = trials::Trial::new(&open(hardware)?, name);
-            block_on(second.resume(&bytes, steps as u64 / 2))?;
-            let again = block_on(second.losses(steps / 2))?;
-            assert_eq!(again, own[steps / 2..], "{label} does not resume to the same losses");
-            losses.insert(label, serde_json::json!(own));
+            let began = Instant::now();
+            let own = halves(&device, name, if hardware { steps / 2 } else { steps })?;
+            eprintln!("{label}: {:.1} s", began.elapsed().as_secs_f64());
+            trials.insert(label, own);
         }
     }
-    let quasi_newton = block_on(trials::quasi_newton(&open(false)?, 5))?;
-    losses.insert("lbfgs".into(), serde_json::json!(quasi_newton));
-    println!("{}", serde_json::Value::Object(losses));
+    let quasi_newton = block_on(trials::quasi_newton(&plain(false)?, 5))?;
+    let device = Device::named_with_faults("auto", &[])?;
+    for name in ["norm", "transformer"] {
+        times.insert(name.into(), json!(milliseconds(&device, name, 40)?));
+    }
+    println!(
+        "{}",
+        json!({ "device": device.info().name, "trials": trials, "lbfgs": quasi_newton, "milliseconds": times })
+    );
     Ok(())
 }
 
-/// Milliseconds of a step of each trial, the mean of so many.
-fn times(steps: usize) -> Result<()> {
-    let mut times = serde_json::Map::new();
-    for name in ["norm", "transformer", "tiny"] {
-        let device = open(false)?;
-        let mut trial = trials::Trial::new(&device, name);
-        block_on(trial.losses(5))?;
-        let began = Instant::now();
-        for _ in 0..steps {
-            block_on(device.ready())?;
-            trial.step()?;
-        }
-        device.synchronize()?;
-        let milliseconds = 1e3 * began.elapsed().as_secs_f64() / steps.max(1) as f64;
-        times.insert(name.into(), serde_json::json!(milliseconds));
-    }
-    times.insert("device".into(), serde_json::json!(open(false)?.info().name));
-    println!("{}", serde_json::Value::Object(times));
+/// Losses of the f64 reference, by name.
+fn reference(steps: usize) -> Result<()> {
+    let losses = |name| block_on(Trial::new(&Device::cpu(), name).losses(steps)).map(|losses| (name, json!(losses)));
+    let all: Map<String, Value> = ["norm", "transformer"]
+        .into_iter()
+        .map(|name| losses(name).map(|(name, all)| (name.into(), all)))
+        .collect::<Result<_>>()?;
+    println!("{}", Value::Object(all));
     Ok(())
 }
 
@@ -69,8 +92,8 @@ fn main() -> Result<()> {
     let what = arguments.next_if(|word| word.parse::<u64>().is_err());
     let count = arguments.peek().and_then(|steps| steps.parse().ok());
     match what.as_deref() {
-        Some("trials") => return all(count.unwrap_or(40)),
-        Some("time") => return times(count.unwrap_or(100)),
+        Some("trials") => return all(count.unwrap_or(20)),
+        Some("reference") => return reference(count.unwrap_or(20)),
         _ => {}
     }
     let steps: u64 = arguments.next().and_then(|steps| steps.parse().ok()).unwrap_or(20);
@@ -82,6 +105,6 @@ fn main() -> Result<()> {
         let Some(batch) = batch_of(&digits.train, &settings, step)? else { break };
         losses.push(net.step(&batch)?.0.item()?);
     }
-    println!("{}", serde_json::json!(losses));
+    println!("{}", json!(losses));
     Ok(())
 }

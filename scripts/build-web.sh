@@ -1,26 +1,33 @@
 #!/usr/bin/env bash
 # Builds the page that trains in a browser's tab, into the folder that is given (target/web). Says what is missing.
-# With `check` behind that also what the test trains beside the page. Everything is built in target-web, a target directory of its own: what is compiled for the page serves nothing else.
+# With `check` behind that also what the test trains beside the page; a warning is an error then. Everything is built in target-web, a
+# target directory of its own: what is compiled for the page serves nothing else.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 out=${1:-target/web}
 say() { printf 'build-web: %s\n' "$*" >&2; }
 
-libraries=$(rustc --print target-libdir --target wasm32-unknown-unknown 2>/dev/null || true)
-if ! ls "$libraries"/libstd-*.rlib >/dev/null 2>&1; then
+if ! . scripts/web-rust.sh; then
   say "Rust's library for browsers is missing: rustup target add wasm32-unknown-unknown"
   exit 1
 fi
 
 export CARGO_TARGET_DIR=$PWD/target-web
-cargo build --package kiln-web --profile web --target wasm32-unknown-unknown
-cargo build --package kiln-web-tool
-"$CARGO_TARGET_DIR/debug/kiln-web-tool" build "$CARGO_TARGET_DIR/wasm32-unknown-unknown/web/kiln_web.wasm" "$out"
-
+packages=(--package kiln-web)
+if [ "${2:-}" = check ]; then packages+=(--package kiln-web-check); fi
+mkdir -p "$CARGO_TARGET_DIR"
+told=$CARGO_TARGET_DIR/told.txt
+cargo build "${packages[@]}" --profile web --target wasm32-unknown-unknown "${std_options[@]}" 2>&1 | tee "$told" >&2
+if [ "${2:-}" = check ] && grep -q '^warning' "$told"; then
+  say "the compiler warns"
+  exit 1
+fi
+cargo build --package kiln-web-tool --profile tool
+made=$CARGO_TARGET_DIR/wasm32-unknown-unknown/web
+"$CARGO_TARGET_DIR/tool/kiln-web-tool" build "$made/kiln_web.wasm" "$out"
 if [ "${2:-}" = check ]; then
-  cargo build --package kiln-web-check --profile web --target wasm32-unknown-unknown
-  "$CARGO_TARGET_DIR/debug/kiln-web-tool" check "$CARGO_TARGET_DIR/wasm32-unknown-unknown/web/kiln_web_check.wasm" "$out"
+  "$CARGO_TARGET_DIR/tool/kiln-web-tool" check "$made/kiln_web_check.wasm" "$out"
 fi
 
 packed=$(gzip -c "$out/kiln_web_bg.wasm" | wc -c)

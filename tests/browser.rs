@@ -59,6 +59,23 @@ fn steps_wait_for_nothing_and_give_the_same_bits() {
     assert_eq!(net(&browser()).train(0..12).unwrap(), usual);
 }
 
+/// What the test of the page compares with natively: a device that tells of no more than a browser's.
+#[test]
+fn a_plain_device_takes_only_kernels_that_a_browser_has() {
+    let kernels = |device: &Device| {
+        let own = net(device).train(0..2).unwrap();
+        let plan = device.last_plan().unwrap();
+        let beyond = |text: &str| ["subgroup", "i64", "u64"].iter().any(|word| text.contains(word));
+        let beyond = plan.dispatches.iter().filter(|dispatch| beyond(dispatch.source())).count();
+        (own, beyond, plan.dispatches.iter().map(|dispatch| dispatch.bindings.len()).max().unwrap())
+    };
+    let (usual, beyond, _) = kernels(&Device::named("vulkan").unwrap());
+    assert!(beyond > 0, "this driver has no more than a browser: the test says nothing");
+    let (plain, beyond, most) = kernels(&Device::named_with_faults("vulkan", &["plain"]).unwrap());
+    assert!(beyond == 0 && most <= 10);
+    assert!(usual.iter().zip(&plain).all(|(usual, plain)| (usual - plain).abs() < 1e-6), "{usual:?} {plain:?}");
+}
+
 /// `result` is a refusal that names `form`.
 fn names<T>(form: &str, result: Result<T>) {
     match result.map(drop) {

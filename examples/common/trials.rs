@@ -1,7 +1,7 @@
 //! Networks that are trained in a browser's tab and natively, to be compared: with batch normalisation, with attention, and a tiny one.
 
 use kiln::data::{Batch, Images};
-use kiln::nn::{LearnedPositions, TransformerEncoderLayer};
+use kiln::nn::{LearnedPositions, TransformerEncoderLayer, TransformerLayerConfig};
 use kiln::optim::{Lbfgs, LbfgsConfig, LineSearch};
 use kiln::prelude::*;
 use kiln::train::checkpoint::Checkpoint;
@@ -11,6 +11,7 @@ type Network = Box<dyn Fn(&Tensor, Mode) -> Tensor>;
 
 /// A network while it is trained on the embedded digits.
 pub struct Trial {
+    name: String,
     params: ParamStore,
     net: Network,
     adamw: AdamW,
@@ -35,7 +36,8 @@ fn norm(root: &Path) -> Network {
 fn transformer(root: &Path) -> Network {
     let rows = Linear::new(&root.child("rows"), 8, 32);
     let places = LearnedPositions::new(&root.child("places"), 8, 32);
-    let layer = TransformerEncoderLayer::new(&root.child("layer"), 32, 4).dropout(0.0);
+    let config = TransformerLayerConfig { hidden: 64, ..TransformerLayerConfig::default() };
+    let layer = TransformerEncoderLayer::with(&root.child("layer"), 32, 4, config).dropout(0.0);
     let fc = Linear::new(&root.child("fc"), 32, 10);
     Box::new(move |x, mode| {
         let batch = x.shape().map_or(1, |shape| shape[0]);
@@ -64,7 +66,19 @@ impl Trial {
             _ => tiny(&params.root()),
         };
         let adamw = AdamW::new(&params, AdamWConfig { lr: 3e-3, ..AdamWConfig::default() }).clip_norm(1.0);
-        Trial { params, net, adamw, images: kiln::data::digits().train, batch: 32, steps: 0 }
+        Trial { name: name.into(), params, net, adamw, images: kiln::data::digits().train, batch: 32, steps: 0 }
+    }
+
+    /// Another one of its name on the same device, from the beginning.
+    pub fn beside(&self) -> Trial {
+        Trial::new(self.params.device(), &self.name)
+    }
+
+    /// The kernels of the last step, each with its workgroups.
+    pub fn kernels(&self) -> Vec<String> {
+        let plan = self.params.device().last_plan();
+        let dispatches = plan.iter().flat_map(|plan| &plan.dispatches);
+        dispatches.map(|dispatch| format!("{} {:?}", dispatch.name(), dispatch.grid)).collect()
     }
 
     fn next(&self) -> Result<Option<Batch>> {

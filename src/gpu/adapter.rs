@@ -187,9 +187,14 @@ impl Gpu {
         if software {
             features |= adapter.features() & wgpu::Features::SHADER_INT64;
         }
+        // As a browser would tell of it: a native run then takes the kernels that one in a tab takes.
+        let plain = faults.contains(&"plain");
+        if plain {
+            features &= wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
+        }
         // Their kernel counts on subgroups of one size.
         let cooperative = cooperative_side(adapter)
-            .filter(|_| adapter.get_info().subgroup_min_size == adapter.get_info().subgroup_max_size);
+            .filter(|_| !plain && adapter.get_info().subgroup_min_size == adapter.get_info().subgroup_max_size);
         if cooperative.is_some() {
             features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
         }
@@ -241,6 +246,8 @@ impl Gpu {
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
         let operands = Buffer::create(&device, &memory, "operands", bytes, usage)?;
         let f16 = features.contains(wgpu::Features::SHADER_F16);
+        // More are not used; Chrome has ten at most.
+        let most = if plain { 10 } else { 16 };
         let mut gpu = Gpu(Arc::new(Inner {
             info: info.clone(),
             f16,
@@ -253,7 +260,7 @@ impl Gpu {
                         .then(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get) as u32),
                     integrated: info.kind == "integrated",
                     subgroup: subgroups.lanes(),
-                    storage_buffers: limits.max_storage_buffers_per_shader_stage.min(16) as usize,
+                    storage_buffers: limits.max_storage_buffers_per_shader_stage.min(most) as usize,
                     binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
                     cooperative,
                 },

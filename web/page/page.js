@@ -126,14 +126,34 @@ function filters() {
 }
 
 // Ink on paper, put down as it is: canvases of a graphics card of their own would take longer to make than to fill.
-function small(pixels) {
-  const canvas = document.createElement("canvas");
+function small(pixels, canvas = document.createElement("canvas")) {
   const side = canvas.width = canvas.height = Math.round(Math.sqrt(pixels.length));
   const pen = canvas.getContext("2d", { willReadFrequently: true });
   const image = pen.createImageData(side, side);
   pixels.forEach((value, i) => image.data.set([30, 26, 22].map((ink) => 255 - (255 - ink) * value).concat(255), 4 * i));
   pen.putImageData(image, 0, 0);
   return canvas;
+}
+
+// The wrong test images. Canvases take a while to make: each is made once, in a task of its own.
+let turn = 0;
+async function showWrong(wrong) {
+  const [list, own] = [$("wrong"), ++turn];
+  while (list.children.length > wrong.length) list.lastChild.remove();
+  for (const [place, { guess, label, pixels }] of wrong.entries()) {
+    let item = list.children[place];
+    if (!item) {
+      await new Promise((done) => setTimeout(done));
+      if (own !== turn) return;
+      item = document.createElement("li");
+      const image = document.createElement("canvas");
+      image.setAttribute("role", "img");
+      item.append(image, "");
+      list.append(item);
+    }
+    small(pixels, item.firstChild).setAttribute("aria-label", `a ${label}, taken for a ${guess}`);
+    item.lastChild.data = `${label} as ${guess}`;
+  }
 }
 
 // Drawing
@@ -245,8 +265,10 @@ function setBar(bar, share) {
 
 // What the worker tells
 
+// By hand: the first number that the browser writes for a language costs it 20 ms.
 function number(value, digits) {
-  return value === null || value === undefined || !Number.isFinite(value) ? "–" : value.toLocaleString("en", { maximumFractionDigits: digits, minimumFractionDigits: digits });
+  if (!Number.isFinite(value)) return "–";
+  return value.toFixed(digits).replace(/\B(?=(\d{3})+(?!\d))/g, ",");
 }
 
 function begin() {
@@ -254,7 +276,7 @@ function begin() {
   $("badge").hidden = true;
   for (const id of ["loss", "accuracy", "test", "rate", "time"]) $(id).textContent = "–";
   $("steps").textContent = $("epoch").textContent = "0";
-  $("wrong").replaceChildren();
+  showWrong([]);
   $("wrong-count").textContent = "";
   $("error").hidden = true;
   redraw();
@@ -265,7 +287,7 @@ const hear = {
     state.session = session;
     const { name, backend, kind, parameters } = session;
     const where = backend === "reference" ? "The CPU reference: there is no WebGPU here" : `${name} (${backend}${kind === "software" ? ", software" : ""})`;
-    $("device").textContent = `${where} · ${parameters.toLocaleString("en")} parameters · ${session.train.toLocaleString("en")} images of handwritten digits`;
+    $("device").textContent = `${where} · ${number(parameters, 0)} parameters · ${number(session.train, 0)} images of handwritten digits`;
   },
   opened() {
     state.opened = true;
@@ -292,8 +314,8 @@ const hear = {
     const last = (list) => smooth(list.slice(-60)).at(-1);
     $("loss").textContent = number(last(state.losses), 3);
     $("accuracy").textContent = state.accuracies.length ? `${number(100 * last(state.accuracies), 1)} %` : "–";
-    $("steps").textContent = report.steps.toLocaleString("en");
-    $("epoch").textContent = report.epoch.toLocaleString("en");
+    $("steps").textContent = number(report.steps, 0);
+    $("epoch").textContent = number(report.epoch, 0);
     if (milliseconds !== null) {
       const since = state.reported - state.rates[0]?.[0];
       state.rate = since > 200 ? (1000 * state.rates.slice(1).reduce((sum, [, images]) => sum + images, 0)) / since : null;
@@ -327,14 +349,7 @@ const hear = {
     state.tests.push({ step: state.losses.length, loss, accuracy });
     $("test").textContent = `${number(100 * accuracy, 1)} %`;
     $("wrong-count").textContent = `${Math.round((1 - accuracy) * judged)} of ${judged}`;
-    $("wrong").replaceChildren(...wrong.map(({ guess, label, pixels }) => {
-      const item = document.createElement("li");
-      const image = small(pixels);
-      image.setAttribute("role", "img");
-      image.setAttribute("aria-label", `a ${label}, taken for a ${guess}`);
-      item.append(image, `${label} as ${guess}`);
-      return item;
-    }));
+    showWrong(wrong);
     redraw();
   },
   example({ image, label }) {
@@ -418,7 +433,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 // The longest stretch in which the page could not answer.
 if (PerformanceObserver.supportedEntryTypes?.includes("longtask")) {
   new PerformanceObserver((list) => { for (const { duration } of list.getEntries()) state.longest = Math.max(state.longest, duration); })
-    .observe({ entryTypes: ["longtask"] });
+    .observe({ type: "longtask", buffered: true });
 }
 
 const wanted = parameters.get("device") ?? (navigator.gpu ? "auto" : "cpu");

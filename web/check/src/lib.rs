@@ -32,6 +32,16 @@ impl Trial {
         Ok(Trial { device, trial })
     }
 
+    /// Another one of its name on the same device, from the beginning.
+    pub fn beside(&self) -> Trial {
+        Trial { device: self.device.clone(), trial: self.trial.beside() }
+    }
+
+    /// The kernels of the last step, each with its workgroups.
+    pub fn kernels(&self) -> Vec<String> {
+        self.trial.kernels()
+    }
+
     /// The losses of so many steps.
     pub async fn losses(&mut self, steps: usize) -> Result<Vec<f64>> {
         self.trial.losses(steps).await.map_err(failed)
