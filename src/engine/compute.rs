@@ -145,7 +145,15 @@ pub(super) fn promote(gpu: &Gpu, snapshot: &Snapshot) -> Result<bool> {
 pub(super) fn store_cpu(snapshot: &Snapshot, outputs: &[usize], values: &[Option<Arc<Array>>]) {
     for &i in outputs {
         if let Some(value) = &values[i] {
-            snapshot.nodes[i].set_value(Value::Cpu(value.clone()));
+            let meta = snapshot.nodes[i].meta;
+            // A host number travels with room for the four words of a draw.
+            let own = match value.data.get(..meta.elements()) {
+                Some(own) if own.len() < value.data.len() => {
+                    Arc::new(Array { shape: meta.shape, dtype: meta.dtype, data: own.to_vec() })
+                }
+                _ => value.clone(),
+            };
+            snapshot.nodes[i].set_value(Value::Cpu(own));
         }
     }
 }

@@ -196,9 +196,7 @@ pub(crate) fn read(node: &Arc<Node>) -> Result<Arc<HostData>> {
     match node.value() {
         Some(Value::Cpu(array)) => {
             take_failure(&node.stores)?;
-            // A host number has room for four.
-            let own = array.data.get(..node.meta.elements()).unwrap_or(&array.data);
-            Ok(Arc::new(HostData::F64(own.to_vec())))
+            Ok(Arc::new(HostData::F64(array.data.clone())))
         }
         Some(Value::Gpu(value)) => {
             let Some(gpu) = device.gpu() else {
