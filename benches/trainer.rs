@@ -1,12 +1,15 @@
-//! What a step of a fit with a metric takes beside the same loop written by hand, in the same run.
+//! What a step of a fit takes beside the same loop written by hand, in the same run: with a metric alone, and with a bar,
+//! tables, event files and a report as well.
 //!
-//! `cargo bench --bench trainer` prints the ratio of the times of pairs of runs on the best device.
+//! `cargo bench --features progress --bench trainer` prints the ratios of the times of pairs of runs on the best device; the bar
+//! is drawn where stderr is a terminal.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use kiln::prelude::*;
-use kiln::train::Trainer;
+use kiln::train::records::{CsvLog, JsonLines, Report, TensorBoard};
+use kiln::train::{Progress, Trainer};
 
 const PAIRS: usize = 15;
 const EPOCHS: u64 = 3;
@@ -34,12 +37,29 @@ fn cnn(device: &Device) -> (ParamStore, Sequential, AdamW) {
     (params, net, adamw)
 }
 
+/// What watches a fit besides its metric.
+#[derive(Debug, Clone, Copy)]
+enum Watched {
+    Alone,
+    Recorded,
+}
+
 /// Trains for some epochs by a trainer, with a metric beside the loss.
-fn by_trainer(device: &Device, epochs: u64) -> Duration {
+fn by_trainer(device: &Device, epochs: u64, watched: Watched) -> Duration {
     let (params, net, adamw) = cnn(device);
     let digits = kiln::data::digits().train;
+    let folder = std::env::temp_dir().join(format!("kiln-bench-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
     let started = Instant::now();
     let mut trainer = Trainer::new(&params).optimizer(adamw).epochs(epochs);
+    if let Watched::Recorded = watched {
+        trainer = trainer
+            .callback(Progress::new())
+            .callback(TensorBoard::new(&folder))
+            .callback(CsvLog::new(folder.join("log.csv")))
+            .callback(JsonLines::new(folder.join("log.jsonl")))
+            .callback(Report::new("Digits", folder.join("report.html")));
+    }
     let history = trainer.fit(digits.batches(64).shuffle(42).drop_last(true), (), |step, batch| {
         let (images, labels) = (step.device().tensor(&batch.images, &batch.shape), step.device().labels(&batch.labels));
         let logits = net.forward(&images, step.mode());
@@ -47,7 +67,9 @@ fn by_trainer(device: &Device, epochs: u64) -> Duration {
         step.minimise(&logits.cross_entropy(&labels))
     });
     assert!(history.unwrap().get("accuracy").unwrap() > 0.0);
-    started.elapsed()
+    let elapsed = started.elapsed();
+    let _ = std::fs::remove_dir_all(&folder);
+    elapsed
 }
 
 /// The same by hand, as `examples/train_cnn` does it: values are read three steps late.
@@ -81,17 +103,17 @@ fn by_hand(device: &Device, epochs: u64) -> Duration {
     started.elapsed()
 }
 
-fn main() {
-    let device = Device::best().expect("a device");
-    by_trainer(&device, 1);
-    by_hand(&device, 1);
+/// Prints how many times as long a step takes under a fit.
+fn compare(device: &Device, watched: Watched) {
+    by_trainer(device, 1, watched);
+    by_hand(device, 1);
     let pair = |number: usize| {
         // Whoever is second has no advantage.
         let (fit, hand) = match number % 2 {
-            0 => (by_trainer(&device, EPOCHS), by_hand(&device, EPOCHS)),
+            0 => (by_trainer(device, EPOCHS, watched), by_hand(device, EPOCHS)),
             _ => {
-                let hand = by_hand(&device, EPOCHS);
-                (by_trainer(&device, EPOCHS), hand)
+                let hand = by_hand(device, EPOCHS);
+                (by_trainer(device, EPOCHS, watched), hand)
             }
         };
         (fit.as_secs_f64() / hand.as_secs_f64(), hand.as_secs_f64() / (22 * EPOCHS) as f64)
@@ -101,8 +123,14 @@ fn main() {
     let all: Vec<String> = pairs.iter().map(|(ratio, _)| format!("{ratio:.3}")).collect();
     let (ratio, step) = pairs[PAIRS / 2];
     println!(
-        "a step by hand {:.2} ms; under fit {ratio:.3} times as long (median of {PAIRS}: {})",
+        "{watched:?}: a step by hand {:.2} ms; under fit {ratio:.3} times as long (median of {PAIRS}: {})",
         1e3 * step,
         all.join(" ")
     );
+}
+
+fn main() {
+    let device = Device::best().expect("a device");
+    compare(&device, Watched::Alone);
+    compare(&device, Watched::Recorded);
 }
