@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 
 use kiln::kernel::Capabilities;
 use kiln::prelude::*;
@@ -41,34 +42,38 @@ fn every_case_without_fusion_agrees_with_the_reference() {
 
 #[test]
 fn every_variant_agrees_with_the_reference_wherever_it_may_run() {
-    let cpu = Device::cpu();
-    let mut used = BTreeSet::new();
-    for software in [true, false] {
-        let device = Device::named_as_if("vulkan", |capabilities| capabilities.software = software);
-        let device = device.expect("a Vulkan driver");
-        // Software kernels are those of a driver with subgroups of 8 and 64-bit integers, which lavapipe has.
-        let subgroup = software.then_some(8);
-        let as_if = Capabilities { software, subgroup, pairs: software, ..Capabilities::default() };
-        let mut number = 0;
-        common::every_case(|case| {
-            number += 1;
-            for name in common::variants(&as_if, |target| common::plan_case(&cpu, case, target, true))? {
-                // Blocks of different sides differ in constants only: each case takes one of the three.
-                let side = ["128", "64", "32"].iter().position(|side| name.ends_with(side));
-                if side.is_some_and(|side| (number + side) % 3 != 0) {
-                    continue;
-                }
-                device.force_variants(&[name]);
-                common::parity(&device, case).map_err(|error| format!("{name}: {error}"))?;
-                common::repeats(&device, case).map_err(|error| format!("{name}: {error}"))?;
-                used.insert(name);
-            }
-            Ok(())
-        });
-    }
+    let used = [true, false].map(every_variant).concat();
     let unused: Vec<&str> = kiln::ops::all_variants().into_iter().filter(|name| !used.contains(name)).collect();
     // Matrix units have a test of their own.
     assert!(unused == ["matmul.cooperative"] || std::env::var_os("KILN_CASE").is_some(), "no case uses {unused:?}");
+}
+
+/// Every variant that a software driver, or a GPU, may be given, in every case; returns the names of those that some case uses.
+fn every_variant(software: bool) -> Vec<&'static str> {
+    // Software kernels are those of a driver with subgroups of 8 and 64-bit integers, which lavapipe has.
+    let subgroup = software.then_some(8);
+    let as_if = Capabilities { software, subgroup, pairs: software, ..Capabilities::default() };
+    let used = Mutex::new(BTreeSet::new());
+    // Most of the time is that of the driver's compiler, which takes one thread for a device.
+    let device = || {
+        let device = Device::named_as_if("vulkan", |capabilities| capabilities.software = software);
+        (device.expect("a Vulkan driver"), Device::cpu())
+    };
+    common::every_case_shared(device, |(device, cpu), number, case| {
+        for name in common::variants(&as_if, |target| common::plan_case(cpu, case, target, true))? {
+            // Blocks of different sides differ in constants only: each case takes one of the three.
+            let side = ["128", "64", "32"].iter().position(|side| name.ends_with(side));
+            if side.is_some_and(|side| (number + side + 1) % 3 != 0) {
+                continue;
+            }
+            device.force_variants(&[name]);
+            common::parity(device, case).map_err(|error| format!("{name}: {error}"))?;
+            common::repeats(device, case).map_err(|error| format!("{name}: {error}"))?;
+            used.lock().unwrap().insert(name);
+        }
+        Ok(())
+    });
+    used.into_inner().unwrap().into_iter().collect()
 }
 
 #[test]

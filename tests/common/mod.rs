@@ -9,7 +9,8 @@ pub mod programs;
 pub mod rules;
 
 use std::collections::BTreeSet;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use kiln::kernel::Capabilities;
 use kiln::ops::Case;
@@ -112,7 +113,38 @@ pub fn repeats(device: &Device, case: &Case) -> Result<(), String> {
 /// Runs `check` on every case that `KILN_CASE` chooses (all if unset) and panics with all failures.
 pub fn every_case(mut check: impl FnMut(&Case) -> Result<(), String>) {
     let cases = choose::chosen(kiln::ops::all_cases(), |case| &case.name);
-    let failures: Vec<String> =
-        cases.iter().filter_map(|case| check(case).err().map(|error| format!("{}: {error}", case.name))).collect();
-    assert!(failures.is_empty(), "{} of {} cases failed:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    let failures = cases.iter().filter_map(|case| failure(case, check(case))).collect();
+    none(failures, cases.len());
+}
+
+/// [`every_case`] on a thread for each core: `start` makes what a thread works with, `check` is told a case's number, too.
+pub fn every_case_shared<S>(
+    start: impl Fn() -> S + Sync,
+    check: impl Fn(&S, usize, &Case) -> Result<(), String> + Sync,
+) {
+    let cases = choose::chosen(kiln::ops::all_cases(), |case| &case.name);
+    let (next, failures) = (AtomicUsize::new(0), Mutex::new(vec![]));
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(4));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let own = start();
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(case) = cases.get(number) else { break };
+                    failures.lock().unwrap().extend(failure(case, check(&own, number, case)));
+                }
+            });
+        }
+    });
+    none(failures.into_inner().unwrap(), cases.len());
+}
+
+fn failure(case: &Case, result: Result<(), String>) -> Option<String> {
+    result.err().map(|error| format!("{}: {error}", case.name))
+}
+
+/// Panics with the failures, if there are any.
+fn none(failures: Vec<String>, cases: usize) {
+    assert!(failures.is_empty(), "{} of {cases} cases failed:\n{}", failures.len(), failures.join("\n"));
 }
