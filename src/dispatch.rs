@@ -182,6 +182,6 @@ pub struct Rival {
     pub plan: Plan,
     /// Elements of each input's buffer.
     pub inputs: Vec<usize>,
-    /// Its first result.
-    pub result: Meta,
+    /// What it computes, as the plan's outputs are.
+    pub results: Vec<Meta>,
 }

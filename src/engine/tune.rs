@@ -1,7 +1,6 @@
 //! Measuring the variants of a kernel (`KILN_TUNE=on`): each runs alone on buffers of the class's size, and the fastest whose
 //! results are those of the default is kept for all plans to come and for programs to come.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use super::plans::Engine;
@@ -18,8 +17,8 @@ const BATCHES: usize = 3;
 const BATCH: Duration = Duration::from_millis(15);
 /// A variant must beat the default by this much: less is noise, and the default has one pipeline for all.
 const GAIN: f64 = 0.95;
-/// Elements of a result that are compared with the default's.
-const COMPARED: usize = 1 << 20;
+/// Elements at the beginning and as many at the end of each result that are compared with the default's.
+const COMPARED: usize = 1 << 19;
 
 impl Engine {
     /// Decides every class that is open, by measurement while the time for it lasts.
@@ -57,18 +56,18 @@ fn decide(gpu: &Gpu, open: Vec<Open>) -> Result<()> {
 /// The fastest of them; `None` if time ran out before a comparison, or none runs.
 fn measure(gpu: &Gpu, class: &str, rivals: Vec<Rival>, until: Instant) -> Result<Option<Choice>> {
     let mut times: Vec<(Choice, f64)> = vec![];
-    let mut wanted: Option<Vec<f64>> = None;
-    for Rival { choice, plan, inputs, result: meta } in rivals {
+    let mut wanted: Option<Vec<Vec<f64>>> = None;
+    for Rival { choice, plan, inputs, results } in rivals {
         if Instant::now() >= until {
             return Ok(None);
         }
-        match time(gpu, plan, &inputs, meta) {
-            Ok((_, result)) if wanted.as_ref().is_some_and(|wanted| !agree(wanted, &result)) => {
+        match time(gpu, plan, &inputs, &results) {
+            Ok((_, computed)) if wanted.as_ref().is_some_and(|wanted| !agree_all(wanted, &computed)) => {
                 let default = times.first().map_or("the default", |(choice, _)| choice.variant.as_str());
                 gpu.warn(&format!("kernel {} is not taken: its results are not those of {default}", choice.variant));
             }
-            Ok((seconds, result)) => {
-                wanted.get_or_insert(result);
+            Ok((seconds, computed)) => {
+                wanted.get_or_insert(computed);
                 times.push((choice, seconds));
             }
             Err(error @ (Error::DeviceLost { .. } | Error::Internal { .. })) => return Err(error),
@@ -90,6 +89,11 @@ fn numbers(elements: usize) -> Vec<f32> {
     (0..elements as u32).map(number).collect()
 }
 
+/// [`agree`] of each result by itself: a small one must not hide behind a large one.
+fn agree_all(wanted: &[Vec<f64>], got: &[Vec<f64>]) -> bool {
+    wanted.len() == got.len() && wanted.iter().zip(got).all(|(wanted, got)| agree(wanted, got))
+}
+
 /// True if two variants computed the same but for rounding, that of half precision included.
 fn agree(wanted: &[f64], got: &[f64]) -> bool {
     let largest = wanted.iter().filter(|x| x.is_finite()).fold(0.0, |largest: f64, x| largest.max(x.abs()));
@@ -97,41 +101,34 @@ fn agree(wanted: &[f64], got: &[f64]) -> bool {
     wanted.len() == got.len() && wanted.iter().zip(got).all(is_near)
 }
 
-/// Seconds of one run, and the first elements of what it computed.
-fn time(gpu: &Gpu, plan: Plan, inputs: &[usize], meta: Meta) -> Result<(f64, Vec<f64>)> {
+/// Seconds of one run, and both ends of all that it computed.
+fn time(gpu: &Gpu, plan: Plan, inputs: &[usize], results: &[Meta]) -> Result<(f64, Vec<Vec<f64>>)> {
     let mut values = vec![];
     for &elements in inputs {
         // Four bytes an element, whatever the type.
         let data = crate::host::HostData::F32(numbers(elements));
         values.push(gpu.upload(&data, DType::F32)?);
     }
-    let values: Mutex<Vec<GpuValue>> = Mutex::new(values);
     let mut compiled = gpu.compile(plan)?;
-    let result: Mutex<Option<GpuValue>> = Mutex::new(None);
-    let mut run = || -> Result<()> {
+    let mut run = || -> Result<Vec<GpuValue>> {
         let leaf = |number: usize| {
-            let values = values.lock().unwrap_or_else(|broken| broken.into_inner());
             let value = values.get(number).cloned();
             value.map(Leaf::Stored).ok_or_else(|| Error::internal("a measured op has an input too many"))
         };
         let outputs = gpu.run(&mut compiled, leaf, &[], None)?.outputs;
-        let first =
-            outputs.into_iter().next().map(|(buffer, read)| GpuValue::new(buffer, meta.elements(), meta.dtype, read));
-        *result.lock().unwrap_or_else(|broken| broken.into_inner()) = first;
-        Ok(())
-    };
-    let mut batch = |count: u32| -> Result<f64> {
-        let started = Instant::now();
-        (0..count).try_for_each(|_| run())?;
-        gpu.wait()?;
-        Ok(started.elapsed().as_secs_f64() / f64::from(count))
+        let value = |((buffer, read), meta): (_, &Meta)| GpuValue::new(buffer, meta.elements(), meta.dtype, read);
+        Ok(outputs.into_iter().zip(results).map(value).collect())
     };
     // The first run compiles, on some drivers; the second says how many make a batch.
-    batch(1)?;
-    let computed = result.lock().unwrap_or_else(|broken| broken.into_inner()).take();
-    let computed = match computed {
-        Some(value) => gpu.read_part(&value, 0, meta.elements().min(COMPARED))?.to_f64(),
-        None => vec![],
+    let computed = run()?;
+    gpu.wait()?;
+    let computed = computed.iter().zip(results).map(|(value, meta)| ends(gpu, value, meta.elements()));
+    let computed = computed.collect::<Result<_>>()?;
+    let mut batch = |count: u32| -> Result<f64> {
+        let started = Instant::now();
+        (0..count).try_for_each(|_| run().map(drop))?;
+        gpu.wait()?;
+        Ok(started.elapsed().as_secs_f64() / f64::from(count))
     };
     let once = batch(1)?;
     let count = (BATCH.as_secs_f64() / once.max(1e-6)).ceil().clamp(1.0, 64.0) as u32;
@@ -140,4 +137,16 @@ fn time(gpu: &Gpu, plan: Plan, inputs: &[usize], meta: Meta) -> Result<(f64, Vec
         best = best.min(batch(count)?);
     }
     Ok((best, computed))
+}
+
+/// The first and the last [`COMPARED`] elements: what a kernel does with whole blocks, and with what is left of them.
+fn ends(gpu: &Gpu, value: &GpuValue, elements: usize) -> Result<Vec<f64>> {
+    let first = elements.min(COMPARED);
+    let mut ends = gpu.read_part(value, 0, first)?.to_f64();
+    // Reads begin at a multiple of four bytes.
+    let last = elements.saturating_sub(COMPARED).max(first).next_multiple_of(4);
+    if last < elements {
+        ends.extend(gpu.read_part(value, last, elements - last)?.to_f64());
+    }
+    Ok(ends)
 }

@@ -112,7 +112,7 @@ impl Site<'_> {
             let choice = Choice { variant: candidate.name.into(), shader: hash(&lowering) };
             let (mut graph, inputs) = self.alone(lowering, capabilities)?;
             graph.variants.push(candidate.name);
-            Ok(Alone { choice, graph, inputs, result: self.results[0] })
+            Ok(Alone { choice, graph, inputs, results: self.results.to_vec() })
         };
         let rivals = allowed.iter().take(MOST).map(rival).collect::<Result<_>>()?;
         Ok(Chosen { open: Some(OpenClass { class, rivals }), ..taken(default, default.make()) })

@@ -1,6 +1,8 @@
 //! The planner's graph: nodes with their lowering, views as maps, and what each node needs.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+
+use rustc_hash::FxHashMap;
 
 use crate::dispatch::ArenaRef;
 use crate::dtype::DType;
@@ -110,13 +112,13 @@ pub struct Graph {
     /// What each node needs, from [`Graph::index_users`] on.
     needs: Vec<Needs>,
     /// The copy of a node that was made for kernels.
-    copies: HashMap<usize, usize>,
-    pub(super) operand_words: HashMap<usize, usize>,
+    copies: FxHashMap<usize, usize>,
+    pub(super) operand_words: FxHashMap<usize, usize>,
     /// (snapshot leaf, first word)
     pub operands: Vec<(usize, usize)>,
     pub next_word: usize,
     /// Arena ranges of parameter leaves, by snapshot leaf.
-    pub parameters: HashMap<usize, (ArenaRef, usize)>,
+    pub parameters: FxHashMap<usize, (ArenaRef, usize)>,
     is_output: Vec<bool>,
     pub(super) variants: Vec<&'static str>,
     pub(super) choices: Vec<(String, Choice)>,
@@ -135,8 +137,8 @@ pub struct Alone {
     pub graph: Graph,
     /// Elements of each input's buffer.
     pub inputs: Vec<usize>,
-    /// Its first result.
-    pub result: Meta,
+    /// What it computes, as the outputs of `graph` are.
+    pub results: Vec<Meta>,
 }
 
 impl Needs {
@@ -153,11 +155,11 @@ impl Graph {
             outputs: vec![],
             users: vec![],
             needs: vec![],
-            copies: HashMap::new(),
-            operand_words: HashMap::new(),
+            copies: FxHashMap::default(),
+            operand_words: FxHashMap::default(),
             operands: vec![],
             next_word: 0,
-            parameters: HashMap::new(),
+            parameters: FxHashMap::default(),
             is_output: vec![],
             variants: vec![],
             choices: vec![],
@@ -301,16 +303,16 @@ impl Graph {
 
     /// The node beneath input `k` of `node`, and where its elements are: over the node's shape for a pointwise node,
     /// over the input's own for a kernel.
-    pub fn access(&self, node: usize, k: usize) -> (usize, Strided) {
+    pub fn access(&self, node: usize, k: usize) -> (usize, Cow<'_, Strided>) {
         let input = &self.nodes[self.nodes[node].inputs[k]];
         match self.nodes[node].work {
             Work::Pointwise { .. } => (input.base, self.broadcast(input, self.nodes[node].meta.shape)),
-            _ => (input.base, input.map.clone()),
+            _ => (input.base, Cow::Borrowed(&input.map)),
         }
     }
 
-    fn broadcast(&self, input: &PlanNode, shape: Shape) -> Strided {
-        if input.meta.shape == shape { input.map.clone() } else { input.map.expand(shape) }
+    fn broadcast<'a>(&self, input: &'a PlanNode, shape: Shape) -> Cow<'a, Strided> {
+        if input.meta.shape == shape { Cow::Borrowed(&input.map) } else { Cow::Owned(input.map.expand(shape)) }
     }
 
     /// What `node` needs; `seen` holds, for each node, the last one that was found to need it.

@@ -39,8 +39,8 @@ pub fn build(request: &Request<'_>) -> Result<Plan> {
     let open = std::mem::take(&mut graph.open);
     let mut plan = stages(graph, request.fusion, request.scalars)?;
     for OpenClass { class, rivals } in open {
-        let planned = |Alone { choice, graph, inputs, result }| {
-            Ok(Rival { choice, plan: stages(graph, true, 0)?, inputs, result })
+        let planned = |Alone { choice, graph, inputs, results }| {
+            Ok(Rival { choice, plan: stages(graph, true, 0)?, inputs, results })
         };
         plan.open.push(Open { class, rivals: rivals.into_iter().map(planned).collect::<Result<_>>()? });
     }
