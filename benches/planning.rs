@@ -1,10 +1,10 @@
 //! What planning and a cached step cost the host as graphs grow, on wgpu's no-op back end (nothing is computed; everything
 //! is recorded, keyed, planned, translated, encoded and submitted).
 //!
-//! `cargo bench --bench planning` prints, for graphs of 100 to 100,000 recorded nodes (`-- 10000` stops there): the time of
-//! planning alone (the backward pass and the update are part of it), of the first step (the kernels' translation among it, as
-//! far as it is this thread's), and of a cached one with its recording, with the exponent of each: 1 where it grows with the
-//! graph, 2 where with its square.
+//! `cargo bench --bench planning` prints, for graphs of 100 to 100,000 recorded nodes (`-- 10000` stops there, `-- recurrent`
+//! takes one kind): the time of planning alone (the backward pass and the update are part of it), of the first step (the
+//! kernels' translation among it, as far as it is this thread's), and of a cached one with its recording, with the exponent of
+//! each: 1 where it grows with the graph, 2 where with its square.
 
 use std::time::Instant;
 
@@ -121,12 +121,14 @@ fn seconds(run: impl FnOnce()) -> f64 {
 }
 
 fn main() {
-    let most = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(100_000);
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let most = arguments.iter().filter_map(|argument| argument.parse().ok()).next().unwrap_or(100_000);
+    let only = arguments.iter().find(|argument| argument.parse::<usize>().is_err());
     type Kind = (&'static str, fn(&Device, usize) -> Box<dyn Graph>);
     let kinds: [Kind; 3] = [("linear layers", layers), ("recurrent net", recurrent), ("host numbers", affine)];
     let capabilities =
         Capabilities { software: true, subgroup: Some(8), storage_buffers: 16, ..Capabilities::default() };
-    for (name, make) in kinds {
+    for (name, make) in kinds.into_iter().filter(|(name, _)| only.is_none_or(|only| name.contains(only.as_str()))) {
         let mut columns: [Vec<(f64, f64)>; 3] = Default::default();
         for nodes in [100, 1_000, 10_000, 100_000].into_iter().filter(|&nodes| nodes <= most) {
             let device = Device::noop().expect("wgpu's no-op back end");

@@ -1,8 +1,9 @@
 //! Reverse-mode differentiation over recorded nodes, in ops: the gradient is a graph like any other.
 
-use std::collections::{HashMap, HashSet};
 use std::panic::Location;
 use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::error::{Error, Result};
 use crate::graph::{Node, Source};
@@ -54,15 +55,15 @@ pub(crate) fn backward(loss: &Tensor, seed: Option<Tensor>, targets: &[Arc<Node>
     let order = reachable(loss.node())?;
     let mut regions = Regions::of(&order, loss.node());
     // What each consumer contributes, the last recorded first.
-    let mut gradients: HashMap<*const Node, Vec<Tensor>> = HashMap::new();
+    let mut gradients: FxHashMap<*const Node, Vec<Tensor>> = FxHashMap::default();
     let seed = match seed {
         Some(seed) => seed.reshape(loss.dims()).cast(loss.meta().dtype),
         None => loss.ones_like(),
     };
     gradients.insert(Arc::as_ptr(loss.node()), vec![seed]);
-    let wanted: HashSet<*const Node> = targets.iter().map(Arc::as_ptr).collect();
+    let wanted: FxHashSet<*const Node> = targets.iter().map(Arc::as_ptr).collect();
     // What has come for each result of an op of several.
-    let mut of_results: HashMap<*const Node, Vec<Option<Tensor>>> = HashMap::new();
+    let mut of_results: FxHashMap<*const Node, Vec<Option<Tensor>>> = FxHashMap::default();
     for node in order {
         let is_target = wanted.contains(&Arc::as_ptr(&node));
         let arrived = gradients.remove(&Arc::as_ptr(&node)).map(|parts| in_rule(|| Tensor::sum_of_parts(parts)));
@@ -127,7 +128,7 @@ pub(crate) fn backward(loss: &Tensor, seed: Option<Tensor>, targets: &[Arc<Node>
 
 /// Nodes below `loss` through which gradients flow, consumers before producers.
 fn reachable(loss: &Arc<Node>) -> Result<Vec<Arc<Node>>> {
-    let mut seen = HashSet::new();
+    let mut seen = FxHashSet::default();
     let mut order = vec![];
     let mut stack = vec![(loss.clone(), false)];
     let mut inputs = vec![];
@@ -147,21 +148,21 @@ fn reachable(loss: &Arc<Node>) -> Result<Vec<Arc<Node>>> {
 /// The recomputed regions ([`crate::recompute`]) of a backward pass.
 struct Regions {
     /// Nodes of regions that are used outside them: these are kept.
-    kept: HashSet<*const Node>,
+    kept: FxHashSet<*const Node>,
     /// The first gradient that reaches each region: what is computed again waits for it.
-    waits_for: HashMap<u64, Tensor>,
+    waits_for: FxHashMap<u64, Tensor>,
     /// Nodes computed again, and inputs of regions that wait.
-    again: HashMap<(u64, *const Node), Arc<Node>>,
+    again: FxHashMap<(u64, *const Node), Arc<Node>>,
 }
 
 impl Regions {
     fn of(order: &[Arc<Node>], loss: &Arc<Node>) -> Regions {
-        let mut kept = HashSet::from([Arc::as_ptr(loss)]);
+        let mut kept = FxHashSet::from_iter([Arc::as_ptr(loss)]);
         for node in order {
             let outside = |input: &&Arc<Node>| input.region != 0 && input.region != node.region;
             node.with_inputs(|inputs| kept.extend(inputs.iter().filter(outside).map(Arc::as_ptr)));
         }
-        Regions { kept, waits_for: HashMap::new(), again: HashMap::new() }
+        Regions { kept, waits_for: FxHashMap::default(), again: FxHashMap::default() }
     }
 
     /// The values of the results of `node`'s op as its own gradient rule sees them.

@@ -4,10 +4,11 @@
 //! through it, or it has no value. Nodes count the user's handles apart from the references of other nodes: what a user
 //! holds is an output.
 
-use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+
+use rustc_hash::FxHashMap;
 
 use crate::arena::Arena;
 use crate::array::Array;
@@ -355,7 +356,7 @@ impl Snapshot {
     /// Appends the words of the structure: equal words mean the same plan fits.
     pub fn words(&self, words: &mut Vec<u64>) {
         // Places of the regions met so far, from 1 on, and the one met last.
-        let mut regions: HashMap<u64, u64> = HashMap::new();
+        let mut regions: FxHashMap<u64, u64> = FxHashMap::default();
         let mut last = (0, 0);
         for (i, node) in self.nodes.iter().enumerate() {
             let flags = u64::from(node.requires_grad) << 8 | node.meta.dtype as u64;

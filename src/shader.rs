@@ -5,7 +5,6 @@
 //! (`build/wgsl.rs`), and whoever writes WGSL in Rust marks its own. So a part can be given names of its own.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::hash::{Hash, Hasher};
 
@@ -20,6 +19,7 @@ use foreign::Foreign;
 pub(crate) use params::{Params, Word, params};
 pub use program::Program;
 pub(crate) use program::Programs;
+use rustc_hash::FxHashSet;
 
 /// Marked WGSL.
 pub(crate) type Text = Cow<'static, str>;
@@ -287,7 +287,7 @@ impl Shader {
     }
 
     /// Names that it declares, bindings and uniforms aside.
-    pub(crate) fn declared(&self) -> HashSet<&str> {
+    pub(crate) fn declared(&self) -> FxHashSet<&str> {
         let own = self.items.iter().chain(&self.params).map(|item| item.name.as_ref());
         own.chain(self.foreign.iter().flat_map(Foreign::functions)).collect()
     }
@@ -299,7 +299,7 @@ impl Shader {
     }
 
     /// Names that its parts have and do not declare.
-    pub(crate) fn missing(&self) -> HashSet<&str> {
+    pub(crate) fn missing(&self) -> FxHashSet<&str> {
         let texts = self.items.iter().map(|item| &item.text).chain(self.main.iter().map(|main| &main.body));
         let foreign = self.foreign.iter().flat_map(Foreign::words);
         let declared = self.declared();

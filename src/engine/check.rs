@@ -1,7 +1,8 @@
 //! Check mode (`KILN_CHECK=1`): which op was the first to give a value that is not finite.
 
-use std::collections::HashSet;
 use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
 
 use super::handover::{Gradients, Step};
 use crate::autograd;
@@ -45,7 +46,7 @@ pub(super) fn first_not_finite(step: &Step<'_>, scale: Option<f64>, device: &Dev
     let gradients = step.gradients;
     let mut roots = gradients.roots();
     let forward = Snapshot::collect(&roots, gradients.loss())?;
-    let forward: HashSet<*const Node> = forward.nodes.iter().map(Arc::as_ptr).collect();
+    let forward: FxHashSet<*const Node> = forward.nodes.iter().map(Arc::as_ptr).collect();
     if let Gradients::Of(loss) = gradients {
         let seed = scale.map(|scale| device.fixed(&[], DType::F32, scale));
         let targets: Vec<Arc<Node>> = step.targets.iter().map(|target| target.node.clone()).collect();

@@ -1,6 +1,6 @@
 //! Kernels over arenas in a submission of their own: what changes parameters outside a step.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::handover::ArenaKernel;
 use super::make::append;
@@ -39,7 +39,7 @@ pub(crate) fn run_kernels(device: &Device, work: &Work<'_>) -> Result<()> {
     engine.words.extend([WORK, hash(work.name.as_bytes())]);
     engine.words.extend(&work.key);
     let make = |_: bool, target: &Target| {
-        Ok(Made { plan: plan_kernels(work, target)?, leaves: HashMap::new(), reached: vec![] })
+        Ok(Made { plan: plan_kernels(work, target)?, leaves: FxHashMap::default(), reached: vec![] })
     };
     engine.run(gpu, &snapshot, &[], make, &numbers, None)?;
     engine.report();

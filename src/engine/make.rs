@@ -1,8 +1,9 @@
 //! The plan of a step: its graph with the backward pass, planned, and the kernels of the update behind.
 
-use std::collections::{HashMap, HashSet};
 use std::panic::Location;
 use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::compute::wanted;
 use super::handover::{ArenaKernel, Beside, Bound, Found, Gradients, Step, Trained, Wanted};
@@ -34,7 +35,7 @@ pub fn plan_step(
     asks: bool,
     at: &'static Location<'static>,
 ) -> Result<Made> {
-    let place: HashMap<*const Node, usize> =
+    let place: FxHashMap<*const Node, usize> =
         keyed.nodes.iter().enumerate().map(|(i, node)| (Arc::as_ptr(node), i)).collect();
     let (snapshot, reached) = with_gradients(step, keyed, outputs, at)?;
     let (held, roots) = snapshot.roots.split_at(outputs.len());
@@ -67,7 +68,7 @@ pub fn plan_step(
         plan.outputs.push(slot);
         Bound::Slot(slot)
     });
-    let mut leaves = HashMap::new();
+    let mut leaves = FxHashMap::default();
     let loss = step.gradients.loss().and_then(|loss| {
         let half = loss.meta.dtype == DType::F16 && target.capabilities.f16;
         let bits = if half { 0x7c00 } else { 0x7f80_0000 };
@@ -192,7 +193,7 @@ fn unreached(step: &Step<'_>, keyed: &Snapshot, at: &'static Location<'static>) 
     let is_own = |leaf: &ParameterLeaf| Arc::ptr_eq(&leaf.store, step.store);
     let targets = &step.targets;
     let place = |leaf: &ParameterLeaf| (leaf.arena.id, leaf.offset);
-    let trained: HashSet<_> = targets.iter().filter_map(|target| target.node.source.parameter().map(place)).collect();
+    let trained: FxHashSet<_> = targets.iter().filter_map(|target| target.node.source.parameter().map(place)).collect();
     let parameters = step.store.parameters();
     let (what, next) = match step.gradients {
         _ if targets.is_empty() => (
@@ -235,7 +236,7 @@ pub fn roots_of(step: &Step<'_>, needed: Vec<Arc<Node>>, assigned: &[Assigned]) 
     // The old value is stored too, for the case that the new one is refused.
     let values = assigned.iter().flat_map(|assigned| [Some(&assigned.new), assigned.old.as_ref()]).flatten();
     roots.extend(values.map(|value| value.node().clone()).filter(|node| !node.has_value()));
-    let known: HashSet<*const Node> = roots.iter().map(Arc::as_ptr).collect();
+    let known: FxHashSet<*const Node> = roots.iter().map(Arc::as_ptr).collect();
     roots.extend(needed.into_iter().filter(|node| !known.contains(&Arc::as_ptr(node))));
     roots
 }

@@ -4,9 +4,10 @@
 //! nothing behind. So what fits a new device fits one that has refused something larger.
 
 use std::cell::Cell;
-use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::hash::{BuildHasher, BuildHasherDefault};
 use std::sync::{Arc, Mutex};
+
+use rustc_hash::{FxHashMap, FxHasher};
 
 use super::refusal::{Author, failure};
 use crate::device::Statistics;
@@ -25,7 +26,7 @@ const PLAN_COUNT: usize = 256;
 /// What a device keeps between runs.
 #[derive(Default)]
 pub(crate) struct Engine {
-    pub plans: HashMap<u64, Vec<Entry>, BuildHasherDefault<DefaultHasher>>,
+    pub plans: FxHashMap<u64, Vec<Entry>>,
     pub words: Vec<u64>,
     clock: u64,
     pub statistics: Statistics,
@@ -40,7 +41,7 @@ pub struct Entry {
     pub words: Vec<u64>,
     pub compiled: Compiled,
     /// For each leaf number of the plan: the node of the keyed snapshot that brings it.
-    pub leaves: HashMap<usize, usize>,
+    pub leaves: FxHashMap<usize, usize>,
     /// For each target of a step: whether the loss reaches it.
     pub reached: Vec<bool>,
     pub used: u64,
@@ -49,7 +50,7 @@ pub struct Entry {
 /// A plan with what its entry keeps beside it.
 pub struct Made {
     pub plan: Plan,
-    pub leaves: HashMap<usize, usize>,
+    pub leaves: FxHashMap<usize, usize>,
     pub reached: Vec<bool>,
 }
 
@@ -136,7 +137,7 @@ impl Engine {
     ) -> Result<Ran> {
         let recorder = gpu.recorder();
         let span = recorder.span(Phase::Key, "look up");
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&self.words);
+        let hash = BuildHasherDefault::<FxHasher>::default().hash_one(&self.words);
         self.clock += 1;
         let clock = self.clock;
         let place = |entries: &Vec<Entry>, words: &[u64]| entries.iter().position(|entry| entry.words == words);
@@ -194,7 +195,7 @@ impl Engine {
         &mut self,
         gpu: &Gpu,
         make: &impl Fn(bool, &Target) -> Result<Made>,
-    ) -> Result<(Compiled, HashMap<usize, usize>, Vec<bool>)> {
+    ) -> Result<(Compiled, FxHashMap<usize, usize>, Vec<bool>)> {
         loop {
             let span = gpu.recorder().span(Phase::Plan, "plan");
             let target = gpu.target();

@@ -1,7 +1,8 @@
 //! Work shared out among the threads of a software driver while they work (see `shaders/gpu/balance.wgsl`).
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use crate::dispatch::Dispatch;
 use crate::kernel::{Capabilities, MAX_ITERATIONS, QUEUE, SHARES, Shader, fold_workgroups};
@@ -32,7 +33,7 @@ pub(super) fn balance(
     dispatch: &Dispatch,
     bytes: u64,
     capabilities: &Capabilities,
-    forms: &mut HashMap<*const Program, Option<Form>>,
+    forms: &mut FxHashMap<*const Program, Option<Form>>,
 ) -> Option<Balanced> {
     let (workers, lanes) = (u64::from(capabilities.workers?), capabilities.subgroup?);
     // The queue is one more buffer to bind.
@@ -158,7 +159,7 @@ mod tests {
             flops: 0,
             bytes: None,
         };
-        let mut forms = HashMap::new();
+        let mut forms = FxHashMap::default();
         assert!(balance(&dispatch(9), 1, &capabilities, &mut forms).is_some());
         assert!(balance(&dispatch(10), 1, &capabilities, &mut forms).is_none());
     }

@@ -1,6 +1,6 @@
 //! From units of nodes to dispatches: the kernels of each, with what is emitted around them, and the slots that they bind.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::emit::{self, Emitted, WORKGROUP};
 use super::graph::{Destination, Graph, Work};
@@ -26,7 +26,7 @@ pub fn bind(graph: &Graph, fusion: &Fusion, state: &State<'_>, units: &[usize]) 
     let mut binder = Binder {
         graph,
         plan: Plan { operands: graph.operands.clone(), scalars: graph.next_word, ..Plan::default() },
-        slots: HashMap::new(),
+        slots: FxHashMap::default(),
         results: graph.outputs.iter().enumerate().rev().map(|(k, &(node, _))| (node, k)).collect(),
         programs: Programs::default(),
         waits: vec![],
@@ -44,9 +44,9 @@ struct Binder<'a> {
     graph: &'a Graph,
     plan: Plan,
     /// Slot of each stored node.
-    slots: HashMap<usize, usize>,
+    slots: FxHashMap<usize, usize>,
     /// Results, with their places in the graph's list.
-    results: HashMap<usize, usize>,
+    results: FxHashMap<usize, usize>,
     /// Shaders so far: kernels that are alike share one.
     programs: Programs,
     /// (dispatch, slot that must have been written before it though it does not bind it).

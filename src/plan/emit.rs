@@ -4,8 +4,11 @@
 //! read, so broadcasts and views are index arithmetic. Lengths and strides are words of a uniform, never text, so that
 //! changing a batch size compiles nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
 use std::fmt::Write;
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
 
 mod access;
 mod apart;
@@ -63,9 +66,12 @@ const SHORT: usize = 1 << 18;
 /// Invocations of a generated kernel's workgroup.
 pub const WORKGROUP: u64 = 64;
 
+/// What stands for a value in a text: shared, for each use asks for it.
+type Name = Rc<str>;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Index {
-    name: String,
+    name: Name,
     /// True if the lanes are consecutive elements, false if all lanes read one.
     spread: bool,
 }
@@ -95,6 +101,27 @@ fn whole<'a>(
     Ok(emitter)
 }
 
+/// Words for the inputs of an expression.
+const LETTERS: [&str; 3] = ["a", "b", "c"];
+
+/// The values that words of an expression stand for: a handful.
+#[derive(Default)]
+struct Named(Vec<(Cow<'static, str>, Name)>);
+
+impl Named {
+    fn push(&mut self, word: impl Into<Cow<'static, str>>, value: Name) {
+        self.0.push((word.into(), value));
+    }
+
+    fn get(&self, word: &str) -> Option<&Name> {
+        self.0.iter().find(|(own, _)| own == word).map(|(_, value)| value)
+    }
+
+    fn set(&mut self, word: &str, value: Name) {
+        self.0.iter_mut().filter(|(own, _)| own == word).for_each(|(_, held)| *held = value.clone());
+    }
+}
+
 struct Emitter<'a> {
     graph: &'a Graph,
     state: &'a State<'a>,
@@ -110,12 +137,12 @@ struct Emitter<'a> {
     widths: Vec<usize>,
     out: Emitted,
     body: String,
-    values: HashMap<(usize, Index), String>,
+    values: FxHashMap<(usize, Index), Name>,
     /// What named values are made of.
-    made: HashMap<String, apart::Made>,
-    indices: HashMap<(Index, Strided), Index>,
+    made: FxHashMap<Name, Rc<apart::Made>>,
+    indices: FxHashMap<(Index, Strided), Index>,
     /// (quotient, divisor) of an index by a length.
-    quotients: HashMap<(String, usize), (String, String)>,
+    quotients: FxHashMap<(Name, usize), (Name, Name)>,
     next: usize,
     /// True if the prologue is for four lanes and all else for one.
     is_wider: bool,
@@ -136,10 +163,10 @@ impl<'a> Emitter<'a> {
             widths: vec![],
             out: Emitted { flat: true, ..Emitted::default() },
             body: String::new(),
-            values: HashMap::new(),
-            made: HashMap::new(),
-            indices: HashMap::new(),
-            quotients: HashMap::new(),
+            values: FxHashMap::default(),
+            made: FxHashMap::default(),
+            indices: FxHashMap::default(),
+            quotients: FxHashMap::default(),
             next: 0,
             is_wider: false,
             has_tail: false,
@@ -202,19 +229,22 @@ impl<'a> Emitter<'a> {
     }
 
     /// The values of one half of a pair.
-    fn half(&mut self, stored: &[usize], index: &Index, half: &'static str) -> Result<Vec<String>, Refused> {
+    fn half(&mut self, stored: &[usize], index: &Index, half: &'static str) -> Result<Vec<Name>, Refused> {
         self.half = half;
         stored.iter().map(|&node| self.value(node, index)).collect()
     }
 
     /// Value of input `k` of `node` where `node` is read at `index`.
-    fn input(&mut self, node: usize, k: usize, index: &Index) -> Result<String, Refused> {
+    fn input(&mut self, node: usize, k: usize, index: &Index) -> Result<Name, Refused> {
         let (base, map) = self.graph.access(node, k);
-        let index = if map.is_identity() { index.clone() } else { self.index(index, &map)? };
+        if map.is_identity() {
+            return self.value(base, index);
+        }
+        let index = self.index(index, &map)?;
         self.value(base, &index)
     }
 
-    fn value(&mut self, node: usize, index: &Index) -> Result<String, Refused> {
+    fn value(&mut self, node: usize, index: &Index) -> Result<Name, Refused> {
         if let Some(known) = self.values.get(&(node, index.clone())) {
             return Ok(known.clone());
         }
@@ -241,22 +271,24 @@ impl<'a> Emitter<'a> {
         helpers: &'static str,
         constants: &[f64],
         index: &Index,
-    ) -> Result<String, Refused> {
+    ) -> Result<Name, Refused> {
         self.out.operations += 1;
         if self.out.operations > MOST_OPERATIONS {
             return Err(Refused);
         }
         self.out.flat &= self.state.inlined[node] || index.name == self.parameters().0.name;
-        let mut names: BTreeMap<String, String> = BTreeMap::new();
+        let mut named = Named::default();
         let count = self.graph.nodes[node].inputs.len();
-        for (k, letter) in ["a", "b", "c"].into_iter().enumerate().take(count) {
+        for (k, letter) in LETTERS.into_iter().enumerate().take(count) {
             let (base, _) = self.graph.access(node, k);
             if expression.words[k] {
                 for word in 1..4 {
-                    names.insert(format!("{letter}{word}"), self.operand(base, word)?);
+                    let value = self.operand(base, word)?;
+                    named.push(format!("{letter}{word}"), value);
                 }
             }
-            names.insert(letter.into(), self.input(node, k, index)?);
+            let value = self.input(node, k, index)?;
+            named.push(letter, value);
         }
         for (k, &constant) in constants.iter().enumerate() {
             let (bits, open) = match self.graph.nodes[node].meta.dtype {
@@ -265,34 +297,40 @@ impl<'a> Emitter<'a> {
                 DType::F32 | DType::F16 | DType::Bool => ((constant as f32).to_bits(), "$F$(bitcast<f32>("),
             };
             let word = self.word(bits);
-            names.insert(format!("k{k}"), format!("{open}{word}))"));
+            named.push(format!("k{k}"), format!("{open}{word}))").into());
         }
-        let lanes = match (self.lanes, index.spread) {
+        if !helpers.is_empty() && !self.out.shader.helpers.contains(&helpers) {
+            self.out.shader.helpers.push(helpers);
+        }
+        self.out.checked |= !self.graph.nodes[node].is_own;
+        let made = self.kept_apart(node, expression.algebra, &mut named);
+        let text = expression.with(|word| match word {
+            "index" => Some(self.lanes_of(index).into()),
+            "random_bits" => Some(format!("$random_bits{}$", self.lanes).into()),
+            _ => named.get(word).map(|value| Cow::Borrowed(&**value)),
+        });
+        let half = self.graph.nodes[node].meta.dtype == DType::F16;
+        let text = if half { self.rounded(&text) } else { text };
+        let name = self.fresh("v");
+        let _ = writeln!(self.body, "    let {name} = {text};");
+        self.made.insert(name.clone(), Rc::new(made));
+        Ok(name)
+    }
+
+    /// Text of the numbers of the elements that the lanes are.
+    fn lanes_of(&self, index: &Index) -> String {
+        match (self.lanes, index.spread) {
             (1, _) | (_, false) => format!("$U$({})", index.name),
             (_, true) if self.pairs => {
                 format!("($U$({} + 4u * {}) + $U$(0u, 1u, 2u, 3u))", index.name, self.half)
             }
             (_, true) => format!("($U$({}) + $U$(0u, 1u, 2u, 3u))", index.name),
-        };
-        names.insert("index".into(), lanes);
-        names.insert("random_bits".into(), format!("$random_bits{}$", self.lanes));
-        if !helpers.is_empty() && !self.out.shader.helpers.contains(&helpers) {
-            self.out.shader.helpers.push(helpers);
         }
-        self.out.checked |= !self.graph.nodes[node].is_own;
-        let made = self.kept_apart(node, expression.algebra, &mut names);
-        let text = expression.with(&names);
-        let half = self.graph.nodes[node].meta.dtype == DType::F16;
-        let text = if half { self.rounded(&text) } else { text };
-        let name = self.fresh("v");
-        let _ = writeln!(self.body, "    let {name} = {text};");
-        self.made.insert(name.clone(), made);
-        Ok(name)
     }
 
-    fn fresh(&mut self, letter: &str) -> String {
+    fn fresh(&mut self, letter: &str) -> Name {
         self.next += 1;
-        format!("{letter}{}", self.next)
+        format!("{letter}{}", self.next).into()
     }
 
     fn finish_function(&mut self) -> String {

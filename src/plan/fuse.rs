@@ -3,8 +3,6 @@
 //! Units grow from the last node to the first, so that a pointwise op joins its consumers rather than its producer: a
 //! mask that only a backward op needs is recomputed there from a stored activation instead of being stored itself.
 
-use std::collections::HashSet;
-
 mod size;
 
 use super::contract::Contraction;
@@ -12,6 +10,7 @@ use super::emit::{self, Emitted};
 use super::graph::{Graph, Work};
 use super::units::{Fusion, State, Unit};
 use crate::kernel::{Kernel, Operand};
+use rustc_hash::FxHashSet;
 use size::{Fits, Size};
 
 /// Words of index arithmetic that fit the uniform of a kernel.
@@ -202,7 +201,7 @@ impl Fuser<'_> {
 
     /// True if the kernels that compute these users, themselves or inlined, stay within the limits.
     fn within_limits_all(&mut self, uses: &[Use]) -> bool {
-        let (mut units, mut inlined) = (HashSet::new(), HashSet::new());
+        let (mut units, mut inlined) = (FxHashSet::default(), FxHashSet::default());
         let mut stack: Vec<usize> = uses.iter().map(|used| used.consumer).collect();
         while let Some(user) = stack.pop() {
             match self.unit_of[user] {

@@ -9,7 +9,7 @@
 //! and such a text takes long to compile (`docs/software-drivers.md`, "merging").
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -18,6 +18,7 @@ use std::sync::Arc;
 mod open;
 
 use open::{History, OpenGroups};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::number;
 use crate::dispatch::{Dispatch, Numbers, Plan, SlotKind};
@@ -34,14 +35,14 @@ const SMALL_RESULT: u64 = 256;
 /// Merges what is independent and small; slots are not shared yet, so only real dependencies, and
 /// `waits` (dispatch, slot that it must not be there before), keep an order.
 pub fn merge(plan: &mut Plan, waits: &[(usize, usize)], capabilities: &Capabilities) {
-    let mut forms: HashMap<*const Program, Option<Rc<Form>>> = HashMap::new();
+    let mut forms: FxHashMap<*const Program, Option<Rc<Form>>> = FxHashMap::default();
     let mut parts: Vec<Option<Part>> = vec![];
     for dispatch in &plan.dispatches {
         let form = forms.entry(Arc::as_ptr(&dispatch.program));
         let form = form.or_insert_with(|| Form::new(&dispatch.program).map(Rc::new));
         parts.push(form.as_ref().and_then(|form| Part::new(plan, dispatch, form)));
     }
-    let mut waits_of: HashMap<usize, Vec<usize>> = HashMap::new();
+    let mut waits_of: FxHashMap<usize, Vec<usize>> = FxHashMap::default();
     waits.iter().for_each(|&(at, slot)| waits_of.entry(at).or_default().push(slot));
     let mut groups: Vec<Vec<usize>> = vec![];
     let mut history = History::new(plan);
@@ -67,7 +68,7 @@ pub fn merge(plan: &mut Plan, waits: &[(usize, usize)], capabilities: &Capabilit
     }
     let stay = recompiled(&groups, &parts);
     let alone = |i: &usize| plan.dispatches[*i].clone();
-    let mut joined = HashMap::new();
+    let mut joined = FxHashMap::default();
     let merged = |group: &Vec<usize>| match group.len() {
         2.. if !stay.contains(group) => {
             let mut members: Vec<&Part> = group.iter().filter_map(|&i| parts[i].as_ref()).collect();
@@ -82,7 +83,7 @@ pub fn merge(plan: &mut Plan, waits: &[(usize, usize)], capabilities: &Capabilit
 
 /// The groups that would compile a tile once more: what goes with it differs from group to group, and it is not for being
 /// small that they are groups. What they save is less than what compiling costs (`docs/software-drivers.md`, "merging").
-fn recompiled(groups: &[Vec<usize>], parts: &[Option<Part>]) -> HashSet<Vec<usize>> {
+fn recompiled(groups: &[Vec<usize>], parts: &[Option<Part>]) -> FxHashSet<Vec<usize>> {
     let members = |group: &[usize]| group.iter().filter_map(|&i| parts[i].as_ref()).collect::<Vec<_>>();
     let program = |part: &Part| Arc::as_ptr(&part.dispatch.program);
     let tile = |group: &[usize]| {
@@ -90,7 +91,7 @@ fn recompiled(groups: &[Vec<usize>], parts: &[Option<Part>]) -> HashSet<Vec<usiz
         let small = members.len() > 1 && members.iter().all(|part| part.small);
         members.into_iter().find(|part| part.tile && !small).map(program)
     };
-    let mut with: HashMap<_, HashSet<Vec<_>>> = HashMap::new();
+    let mut with: FxHashMap<_, FxHashSet<Vec<_>>> = FxHashMap::default();
     for group in groups {
         if let Some(tile) = tile(group) {
             with.entry(tile).or_default().insert(members(group).into_iter().map(program).collect());
@@ -106,7 +107,7 @@ struct Form {
     /// Invocations of a workgroup.
     width: u32,
     /// Names that it declares.
-    names: HashSet<String>,
+    names: FxHashSet<String>,
     /// True if it works among the lanes of a subgroup.
     subgroup: bool,
     tile: bool,
@@ -155,7 +156,7 @@ impl Form {
     }
 
     /// What stands for a name of this shader as part `k` whose bindings are called as `data` says.
-    fn name(&self, k: usize, data: &HashMap<&str, usize>, name: &str) -> Option<String> {
+    fn name(&self, k: usize, data: &FxHashMap<&str, usize>, name: &str) -> Option<String> {
         match (data.get(name), name) {
             (Some(number), _) => Some(format!("$data_{number}$")),
             (None, "p" | "f") => Some(format!("$p$.{name}_{k}")),
@@ -218,7 +219,7 @@ fn may_join(plan: &Plan, group: &[&Part], part: &Part, capabilities: &Capabiliti
         SlotKind::Arena(arena, ..) => Some(arena.id),
         _ => None,
     };
-    let mut access: HashMap<u64, bool> = HashMap::new();
+    let mut access: FxHashMap<u64, bool> = FxHashMap::default();
     let mixed = all
         .iter()
         .flat_map(|part| &part.dispatch.bindings)
@@ -262,7 +263,7 @@ fn bindings(parts: &[&Part]) -> (Vec<Bound>, Vec<BTreeMap<u32, usize>>) {
 /// the numbers of its bindings.
 type Key = Vec<(*const Program, usize, usize, bool, BTreeMap<u32, usize>)>;
 
-fn join(parts: &[&Part], programs: &mut HashMap<Key, Arc<Program>>) -> Dispatch {
+fn join(parts: &[&Part], programs: &mut FxHashMap<Key, Arc<Program>>) -> Dispatch {
     let width = parts.iter().map(|part| part.width).min().unwrap_or(1);
     let (bound, numbers) = bindings(parts);
     let count = |part: &Part| u64::from(part.dispatch.grid[0]) * u64::from(part.dispatch.grid[1]);
@@ -321,7 +322,7 @@ fn joined(parts: &[&Part], width: u32, bound: &[Bound], numbers: &[BTreeMap<u32,
     for (k, part) in parts.iter().enumerate() {
         let own = &part.program.shader;
         let kinds = ["$Params$".to_string(), format!("array<vec4<u32>, {}>", own.fusion)];
-        let data: HashMap<&str, usize> = own
+        let data: FxHashMap<&str, usize> = own
             .storage
             .iter()
             .filter_map(|storage| Some((storage.name.as_ref(), *numbers[k].get(&storage.binding)?)))
@@ -341,7 +342,7 @@ fn joined(parts: &[&Part], width: u32, bound: &[Bound], numbers: &[BTreeMap<u32,
     }
     for (number, &(_, write, (part, i))) in bound.iter().enumerate() {
         let Storage { element, .. } = &parts[part].storage()[i];
-        let element = renamed(element, &|name| parts[part].name(part, &HashMap::new(), name));
+        let element = renamed(element, &|name| parts[part].name(part, &FxHashMap::default(), name));
         shader = shader.bound(EXTRA + number as u32, write, format!("data_{number}"), element);
     }
     shader.params = Some(Item::new("Params", format!("struct $Params$ {{\n{members}}}\n")));

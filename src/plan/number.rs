@@ -1,7 +1,7 @@
 //! Where the host numbers of a run are. A kernel binds a window of them, as large as every adapter binds as a uniform; a
 //! run that carries more has several, and each dispatch finds those that it reads in one.
 
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::dispatch::{Dispatch, OPERAND_WORDS, Plan};
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ pub fn fit<'a>(dispatches: impl Iterator<Item = &'a Dispatch> + Clone) -> bool {
     let most = OPERAND_WORDS / 4;
     let words = |dispatch: &'a Dispatch| dispatch.numbers.places.iter().map(|&place| dispatch.fusion[place] / 4);
     dispatches.clone().map(|dispatch| dispatch.numbers.places.len()).sum::<usize>() <= most
-        || dispatches.flat_map(words).collect::<HashSet<_>>().len() <= most
+        || dispatches.flat_map(words).collect::<FxHashSet<_>>().len() <= most
 }
 
 /// Counts the host numbers of `plan` and, behind them, the `scalars` of its update, and divides them into windows if one does
@@ -43,12 +43,12 @@ fn divide(plan: &mut Plan, scalars: usize) {
     let leaves: Vec<usize> = plan.operands.iter().map(|&(leaf, _)| leaf).collect();
     let (mut start, mut used) = (0, 0);
     // Word in the window of each number, by its place in the list.
-    let mut known: HashMap<usize, usize> = HashMap::new();
+    let mut known: FxHashMap<usize, usize> = FxHashMap::default();
     plan.operands.clear();
     for dispatch in plan.dispatches.iter_mut().filter(|dispatch| dispatch.operands) {
         let words = if dispatch.fusion.is_empty() { &mut dispatch.params } else { &mut dispatch.fusion };
         let wanted: Vec<usize> = dispatch.numbers.places.iter().map(|&place| words[place] as usize).collect();
-        let new: HashSet<usize> =
+        let new: FxHashSet<usize> =
             wanted.iter().map(|word| word / 4).filter(|number| !known.contains_key(number)).collect();
         if used + 4 * new.len() > OPERAND_WORDS {
             start = (start + used).next_multiple_of(ALIGNMENT);

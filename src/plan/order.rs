@@ -5,7 +5,9 @@
 //! that: 20 convolutions, recomputed in blocks of five, need 4.1 MB of scratch in this order and 12.1 MB in that one, as
 //! much as without recomputation. A gradient is also read while it is in the cache.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::graph::Graph;
 use super::units::Fusion;
@@ -18,7 +20,7 @@ struct Needs {
     /// Units that must run before it.
     units: BTreeSet<usize>,
     /// Nodes of other units that it reads from scratch.
-    reads: HashSet<usize>,
+    reads: FxHashSet<usize>,
     /// Bytes that it writes to scratch.
     writes: u64,
     /// Its place in the order of recording; `None` if nothing needs it.
@@ -39,7 +41,7 @@ pub fn order(graph: &Graph, fusion: &Fusion, state: &State<'_>) -> Result<Vec<us
     let lives = |id: usize| needs[id].recorded.is_some();
     let mut users: Vec<Vec<usize>> = vec![vec![]; needs.len()];
     let mut open = vec![0; needs.len()];
-    let mut readers: HashMap<usize, Readers> = HashMap::new();
+    let mut readers: FxHashMap<usize, Readers> = FxHashMap::default();
     for (id, need) in needs.iter().enumerate().filter(|(id, _)| lives(*id)) {
         // What is waited for but read by nothing is not computed.
         for &other in need.units.iter().filter(|&&other| lives(other)) {
@@ -110,7 +112,7 @@ fn needs(graph: &Graph, fusion: &Fusion, state: &State<'_>, id: usize) -> Needs 
         writes: stored.map(|&node| bytes(graph, node)).sum(),
         ..Needs::default()
     };
-    let mut passed = HashSet::new();
+    let mut passed = FxHashSet::default();
     while let Some(node) = stack.pop() {
         let count = graph.reads(node).len();
         for (k, &used) in graph.dependencies(node).iter().enumerate() {

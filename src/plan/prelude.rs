@@ -1,7 +1,8 @@
 //! The functions of `shaders/pointwise` that a shader calls without declaring them.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::OnceLock;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::kernel::Shader;
 use crate::shader::{Facts, Item, names};
@@ -13,10 +14,10 @@ fn items() -> impl Iterator<Item = &'static Item> {
 
 /// Adds to a shader what it calls, and what that calls.
 pub fn complete(shader: &mut Shader) {
-    static NAMED: OnceLock<HashMap<&str, &Item>> = OnceLock::new();
+    static NAMED: OnceLock<FxHashMap<&str, &Item>> = OnceLock::new();
     let named = NAMED.get_or_init(|| items().map(|item| (item.name.as_ref(), item)).collect());
     let declared = shader.declared();
-    let mut wanted: HashSet<&str> = HashSet::new();
+    let mut wanted: FxHashSet<&str> = FxHashSet::default();
     let mut stack: Vec<&Item> = shader.missing().into_iter().filter_map(|name| named.get(name).copied()).collect();
     while let Some(item) = stack.pop() {
         if wanted.insert(&item.name) {
@@ -31,7 +32,7 @@ pub fn complete(shader: &mut Shader) {
 /// leaves free. `half`: there is f16.
 pub fn four_lanes(shader: &mut Shader, half: bool) {
     complete(shader);
-    let own: HashSet<String> = shader.items.iter().map(|item| item.name.to_string()).collect();
+    let own: FxHashSet<String> = shader.items.iter().map(|item| item.name.to_string()).collect();
     let rename = |name: &str| match name {
         "F" | "I" | "U" | "B" | "H" => Some(format!("${name}4$")),
         _ if name != "prologue" && own.contains(name) => Some(format!("${name}_of_four$")),

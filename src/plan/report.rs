@@ -1,8 +1,9 @@
 //! What a plan looks like to a reader: its dispatches in order, what is alive at each, and the largest tensors.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
+
+use rustc_hash::FxHashSet;
 
 use crate::dispatch::{Dispatch, Plan, Slot, SlotKind};
 use crate::error::Result;
@@ -20,7 +21,7 @@ impl Plan {
     pub fn write(&self, folder: impl AsRef<Path>) -> Result<()> {
         let folder = folder.as_ref();
         file::write_text(&folder.join("plan.txt"), &self.to_string())?;
-        let mut written = HashSet::new();
+        let mut written = FxHashSet::default();
         for (number, dispatch) in self.dispatches.iter().enumerate() {
             if written.insert(dispatch.source()) {
                 let plain = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' };

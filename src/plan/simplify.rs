@@ -1,6 +1,6 @@
 //! The planner's graph: shared sub-expressions once, views turned into maps, copies where a kernel needs one.
 
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::choose::{Chosen, Site};
 use super::graph::{Graph, Request, Work};
@@ -35,9 +35,9 @@ impl Graph {
         let mut graph = Graph::empty(&request.target.capabilities);
         // Snapshot index -> planner index; equal ops on equal inputs become one node.
         let mut place = Vec::with_capacity(snapshot.nodes.len());
-        let mut seen: HashMap<Vec<u64>, usize> = HashMap::new();
+        let mut seen: FxHashMap<Vec<u64>, usize> = FxHashMap::default();
         // Of ops of several results, those that somebody reads.
-        let mut read: HashMap<usize, Vec<usize>> = HashMap::new();
+        let mut read: FxHashMap<usize, Vec<usize>> = FxHashMap::default();
         for (i, node) in snapshot.nodes.iter().enumerate() {
             let inputs: Vec<usize> = snapshot.inputs[i].iter().map(|&input| place[input as usize]).collect();
             let metas: Vec<Meta> = inputs.iter().map(|&input| graph.nodes[input].meta).collect();
@@ -103,7 +103,7 @@ impl Graph {
 
     /// Gives every result a stored node of its own.
     fn resolve_outputs(&mut self) {
-        let mut taken: HashSet<usize> = HashSet::new();
+        let mut taken: FxHashSet<usize> = FxHashSet::default();
         for k in 0..self.outputs.len() {
             let node = self.outputs[k].0;
             let meta = self.nodes[node].meta;

@@ -1,6 +1,6 @@
 //! What fusion decides: which nodes share a kernel.
 
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::graph::Graph;
 
@@ -12,11 +12,11 @@ pub struct Unit {
     /// The node with hand-written kernels, if there is one.
     pub kernel: Option<usize>,
     /// Members that feed the kernel's input 0.
-    pub prologue: HashSet<usize>,
+    pub prologue: FxHashSet<usize>,
     /// Further results of the kernel.
     pub further: Vec<usize>,
     /// Members behind one of these, with its number; those behind the first result are not among them.
-    pub behind: HashMap<usize, usize>,
+    pub behind: FxHashMap<usize, usize>,
 }
 
 impl Unit {
@@ -53,7 +53,7 @@ impl State<'_> {
     fn is_needed_outside(&self, graph: &Graph, node: usize) -> bool {
         let unit = self.unit_of[node];
         let mut stack = vec![node];
-        let mut inlined: HashSet<usize> = HashSet::new();
+        let mut inlined: FxHashSet<usize> = FxHashSet::default();
         while let Some(node) = stack.pop() {
             for &user in graph.consumers(node).iter().filter(|&&user| self.live[user]) {
                 match self.inlined[user] {

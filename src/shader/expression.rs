@@ -1,6 +1,6 @@
 //! Expressions of an element: templates for values, with what the planner must know of them.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
 use super::foreign;
 
@@ -55,8 +55,8 @@ impl Expression {
         Expression { words, draws, ..Expression::new(text, Algebra::Unknown) }
     }
 
-    /// Its text, marked, with the values in `values` for the words that they stand for.
-    pub(crate) fn with(&self, values: &BTreeMap<String, String>) -> String {
+    /// Its text, marked, with what `value` gives for the words that stand for something.
+    pub(crate) fn with<'v>(&self, value: impl Fn(&str) -> Option<Cow<'v, str>>) -> String {
         let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let mut out = String::with_capacity(self.text.len() * 2);
         let mut rest = self.text;
@@ -64,8 +64,8 @@ impl Expression {
             let length = rest[start..].find(|c| !is_word(c)).unwrap_or(rest.len() - start);
             let word = &rest[start..start + length];
             out.push_str(&rest[..start]);
-            match values.get(word) {
-                Some(value) => out.push_str(value),
+            match value(word) {
+                Some(value) => out.push_str(&value),
                 // A number, or a member.
                 None if word.starts_with(|c: char| c.is_ascii_digit()) || out.ends_with('.') => out.push_str(word),
                 None => out.extend(["$", word, "$"]),

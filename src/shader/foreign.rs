@@ -1,6 +1,6 @@
 //! The text of a user's kernel, and the only place that reads a shader's text: nothing else says what a user calls.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 
 use super::Facts;
 
@@ -26,7 +26,7 @@ impl Foreign {
     }
 
     /// The words in it: those of our functions among them are calls.
-    pub fn words(&self) -> HashSet<&str> {
+    pub fn words(&self) -> FxHashSet<&str> {
         words(&self.text).collect()
     }
 

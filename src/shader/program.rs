@@ -1,7 +1,8 @@
 //! Shaders that dispatches share, each joined to a text once.
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+
+use rustc_hash::FxHashMap;
 
 use super::Shader;
 
@@ -28,9 +29,9 @@ impl Program {
 /// The programs of a plan: shaders that are alike are one.
 #[derive(Debug, Default)]
 pub(crate) struct Programs {
-    whole: HashMap<Shader, Arc<Program>>,
+    whole: FxHashMap<Shader, Arc<Program>>,
     /// By what their shaders were before they were completed.
-    open: HashMap<Shader, Arc<Program>>,
+    open: FxHashMap<Shader, Arc<Program>>,
 }
 
 impl Programs {

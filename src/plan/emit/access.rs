@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Emitter, Index, Refused};
+use super::{Emitter, Index, Name, Refused};
 use crate::dtype::DType;
 use crate::layout::{Run, Strided};
 
@@ -13,16 +13,17 @@ impl Emitter<'_> {
         (Index { name: name.into(), spread: true }, parameters)
     }
 
-    pub(super) fn operand(&mut self, node: usize, word: u32) -> Result<String, Refused> {
+    pub(super) fn operand(&mut self, node: usize, word: u32) -> Result<Name, Refused> {
         let first = self.graph.operand_word(node).ok_or(Refused)?;
         let at = self.operand_place(first as u32 + word);
         let raw = format!("$operand$({at})");
-        Ok(match self.graph.nodes[node].meta.dtype {
+        let text = match self.graph.nodes[node].meta.dtype {
             DType::F32 | DType::F16 => format!("$F$(bitcast<f32>({raw}))"),
             DType::I32 => format!("$I$(bitcast<i32>({raw}))"),
             DType::U32 => format!("$U$({raw})"),
             DType::Bool => format!("$B$({raw} != 0u)"),
-        })
+        };
+        Ok(text.into())
     }
 
     /// Text of a uniform word that says where a word of the host numbers is.
@@ -63,7 +64,7 @@ impl Emitter<'_> {
         if self.lanes == 1 { scalar.into() } else { format!("vec4<{scalar}>") }
     }
 
-    pub(super) fn load(&mut self, node: usize, index: &Index) -> Result<String, Refused> {
+    pub(super) fn load(&mut self, node: usize, index: &Index) -> Result<Name, Refused> {
         if self.has_tail && self.graph.is_in_arena(node) {
             return Err(Refused);
         }
@@ -121,7 +122,7 @@ impl Emitter<'_> {
     }
 
     /// Stores both halves of a pair.
-    pub(super) fn store_pair(&mut self, node: usize, (low, high): (&String, &String)) -> Result<(), Refused> {
+    pub(super) fn store_pair(&mut self, node: usize, (low, high): (&Name, &Name)) -> Result<(), Refused> {
         let dtype = self.graph.nodes[node].meta.dtype;
         if self.graph.element_bytes(dtype) != 4 {
             return Err(Refused);
@@ -174,7 +175,7 @@ impl Emitter<'_> {
             if axes[..=place].iter().all(|&(_, stride)| stride == 0) {
                 break;
             }
-            let mut term = rest.clone();
+            let mut term = rest.to_string();
             if place > 0 {
                 let (above, length) = self.divided(&rest, dim);
                 term = format!("({rest} - {above} * {length})");
@@ -196,13 +197,13 @@ impl Emitter<'_> {
     }
 
     /// Names of `index / length` and of `length`.
-    fn divided(&mut self, index: &str, length: usize) -> (String, String) {
-        let key = (index.to_string(), length);
+    fn divided(&mut self, index: &Name, length: usize) -> (Name, Name) {
+        let key = (index.clone(), length);
         if let Some(known) = self.quotients.get(&key) {
             return known.clone();
         }
         let [magic, shift] = divisor(length as u32).map(|word| self.word(word));
-        let length = self.word(length as u32);
+        let length: Name = self.word(length as u32).into();
         let name = self.fresh("q");
         let _ = writeln!(self.body, "    let {name} = $quotient$({index}, {magic}, {shift});");
         self.quotients.insert(key, (name.clone(), length.clone()));

@@ -5,10 +5,10 @@
 //! compiler sees that. So an operand that shares a part with another goes through an `or` with a word of the uniform, which
 //! is 0: no compiler knows that.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::rc::Rc;
 
-use super::Emitter;
+use super::{Emitter, LETTERS, Name, Named};
 use crate::dtype::DType;
 use crate::shader::Algebra;
 
@@ -16,7 +16,7 @@ use crate::shader::Algebra;
 const DEPTH: u32 = 3;
 
 /// What a named value is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Made {
     /// Numbers of the values in it, itself the first, and how many ops lie between.
     parts: Vec<(u32, u32)>,
@@ -33,24 +33,24 @@ impl Made {
 }
 
 impl Emitter<'_> {
-    /// Hides those operands of an expression, the values `names` of `a`, `b` and `c`, that a compiler could cancel against
+    /// Hides those operands of an expression, the values `named` of `a`, `b` and `c`, that a compiler could cancel against
     /// another, and says what the result is made of.
-    pub(super) fn kept_apart(&mut self, node: usize, algebra: Algebra, names: &mut BTreeMap<String, String>) -> Made {
+    pub(super) fn kept_apart(&mut self, node: usize, algebra: Algebra, named: &mut Named) -> Made {
         let graph = self.graph;
-        let mut operands: Vec<(String, Made)> = vec![];
-        for (letter, &input) in ["a", "b", "c"].into_iter().zip(&graph.nodes[node].inputs) {
+        let mut operands: Vec<(Name, Rc<Made>)> = Vec::with_capacity(LETTERS.len());
+        for (letter, &input) in LETTERS.into_iter().zip(&graph.nodes[node].inputs) {
             let dtype = graph.nodes[input].meta.dtype;
             if !dtype.is_float() && dtype != DType::Bool {
                 continue;
             }
-            let name = names[letter].clone();
+            let Some(name) = named.get(letter).cloned() else { continue };
             let mut made = self.made_of(&name);
             if dtype.is_float() && cancels(algebra, &operands, &name, &made) {
                 let zero = self.word(0);
                 let hidden = self.fresh("v");
                 let _ = writeln!(self.body, "    let {hidden} = bitcast<$F$>(bitcast<$U$>({name}) | $U$({zero}));");
                 made = self.made_of(&hidden);
-                names.insert(letter.into(), hidden);
+                named.set(letter, hidden);
             }
             operands.push((name, made));
         }
@@ -65,12 +65,12 @@ impl Emitter<'_> {
         result
     }
 
-    fn made_of(&mut self, name: &str) -> Made {
+    fn made_of(&mut self, name: &Name) -> Rc<Made> {
         if let Some(known) = self.made.get(name) {
             return known.clone();
         }
-        let made = self.unknown();
-        self.made.insert(name.into(), made.clone());
+        let made = Rc::new(self.unknown());
+        self.made.insert(name.clone(), made.clone());
         made
     }
 
@@ -82,7 +82,7 @@ impl Emitter<'_> {
 }
 
 /// True if a compiler could simplify an expression of these operands and another, `name`.
-fn cancels(algebra: Algebra, before: &[(String, Made)], name: &str, made: &Made) -> bool {
+fn cancels(algebra: Algebra, before: &[(Name, Rc<Made>)], name: &Name, made: &Made) -> bool {
     let shares = || before.iter().any(|(_, other)| other.shares(made));
     match (algebra, before) {
         (Algebra::Sum, [(same, _)]) if same == name => false,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Emitted, Emitter, Index, Refused, value_type};
+use super::{Emitted, Emitter, Index, Name, Refused, value_type};
 use crate::dtype::DType;
 use crate::kernel::Kernel;
 use crate::plan::graph::{Graph, Work};
@@ -100,12 +100,11 @@ impl Emitter<'_> {
                 self.store(node, &value, at);
             }
         }
-        let result = match (is_bool, any_float) {
-            (true, _) => format!("select($U$(0u), $U$(1u), {result})"),
-            (_, true) => format!("$OUT$({result})"),
-            _ => result,
+        let _ = match (is_bool, any_float) {
+            (true, _) => writeln!(self.body, "    return select($U$(0u), $U$(1u), {result});\n}}"),
+            (_, true) => writeln!(self.body, "    return $OUT$({result});\n}}"),
+            _ => writeln!(self.body, "    return {result};\n}}"),
         };
-        let _ = writeln!(self.body, "    return {result};\n}}");
         self.function("epilogue");
         self.out.primary = Some(primary);
         Ok(())
@@ -133,9 +132,9 @@ impl Emitter<'_> {
 
     /// `value`, which a kernel hands over for `node`, as expressions take it: truth values instead of words, and rounded to
     /// half precision.
-    fn own(&mut self, node: usize, index: &Index) -> String {
-        let own = match self.graph.nodes[node].meta.dtype {
-            DType::Bool => "(value != $U$(0u))".to_string(),
+    fn own(&mut self, node: usize, index: &Index) -> Name {
+        let own: Name = match self.graph.nodes[node].meta.dtype {
+            DType::Bool => "(value != $U$(0u))".into(),
             DType::F16 => {
                 let rounded = self.rounded("value");
                 let _ = writeln!(self.body, "    let own = {rounded};");
@@ -161,8 +160,10 @@ impl Emitter<'_> {
         let (index, parameters) = self.parameters();
         let _ = writeln!(self.body, "fn $prologue$({parameters}) -> {} {{", value_type(dtype));
         let value = self.input(kernel, 0, &index)?;
-        let value = if dtype == DType::Bool { format!("select($U$(0u), $U$(1u), {value})") } else { value };
-        let _ = writeln!(self.body, "    return {value};\n}}");
+        let _ = match dtype {
+            DType::Bool => writeln!(self.body, "    return select($U$(0u), $U$(1u), {value});\n}}"),
+            _ => writeln!(self.body, "    return {value};\n}}"),
+        };
         self.function("prologue");
         Ok(())
     }

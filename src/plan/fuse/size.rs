@@ -10,6 +10,9 @@ use crate::plan::units::State;
 /// Levels of members above a new one whose operands may have to be hidden from the compiler (`emit/apart.rs`) because of it.
 const APART: usize = 4;
 
+/// Words that a long kernel may leave unused.
+const SPARE: usize = 32;
+
 /// Bounds on the text of a unit without hand-written kernels.
 #[derive(Debug, Clone)]
 pub(super) struct Size {
@@ -25,6 +28,8 @@ pub(super) struct Size {
     constants: usize,
     /// Words of index arithmetic, constants and host numbers at most.
     words: usize,
+    /// Words when it was emitted last.
+    emitted_words: usize,
     /// Operations at most.
     operations: usize,
     /// See [`Emitted::flat`].
@@ -49,6 +54,7 @@ impl Size {
             operands: vec![],
             constants: 0,
             words: emitted.words.len(),
+            emitted_words: emitted.words.len(),
             operations: emitted.operations,
             flat: emitted.flat,
         };
@@ -149,6 +155,11 @@ impl Fuser<'_> {
         if next.reads.len() + next.writes > self.buffers || least > MAX_WORDS {
             return Fits::No;
         }
-        if next.words <= MAX_WORDS && next.operations <= MOST_OPERATIONS { Fits::Yes(next) } else { Fits::Unknown }
+        match next.operations <= MOST_OPERATIONS {
+            true if next.words <= MAX_WORDS => Fits::Yes(next),
+            // Nearly full: what may still fit is not worth a text for each node that asks.
+            true if next.emitted_words > MAX_WORDS - SPARE => Fits::No,
+            _ => Fits::Unknown,
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Where a dispatch may go: the groups that run after all that it needs, and have room.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+
+use rustc_hash::FxHashMap;
 
 use super::{MOST, Part, bindings};
 use crate::dispatch::{Plan, SlotKind};
@@ -80,8 +82,8 @@ pub(super) struct OpenGroups {
     /// Those of small kernels alone, by the number of buffers that they may still bind.
     small: BTreeMap<usize, BTreeSet<usize>>,
     /// All, by the slots that they only read.
-    reading: HashMap<usize, BTreeSet<usize>>,
-    room: HashMap<usize, usize>,
+    reading: FxHashMap<usize, BTreeSet<usize>>,
+    room: FxHashMap<usize, usize>,
 }
 
 impl OpenGroups {
