@@ -1,8 +1,7 @@
 //! Work shared out among the threads of a software driver while they work (see `shaders/gpu/balance.wgsl`).
 
+use std::collections::HashMap;
 use std::sync::Arc;
-
-use rustc_hash::FxHashMap;
 
 use crate::dispatch::Dispatch;
 use crate::kernel::{Capabilities, MAX_ITERATIONS, QUEUE, SHARES, Shader, fold_workgroups};
@@ -33,7 +32,7 @@ pub(super) fn balance(
     dispatch: &Dispatch,
     bytes: u64,
     capabilities: &Capabilities,
-    forms: &mut FxHashMap<*const Program, Option<Form>>,
+    forms: &mut HashMap<*const Program, Option<Form>>,
 ) -> Option<Balanced> {
     let (workers, lanes) = (u64::from(capabilities.workers?), capabilities.subgroup?);
     // The queue is one more buffer to bind.
@@ -159,7 +158,7 @@ mod tests {
             flops: 0,
             bytes: None,
         };
-        let mut forms = FxHashMap::default();
+        let mut forms = HashMap::new();
         assert!(balance(&dispatch(9), 1, &capabilities, &mut forms).is_some());
         assert!(balance(&dispatch(10), 1, &capabilities, &mut forms).is_none());
     }

@@ -1,9 +1,7 @@
 //! From a plan to driver objects: pipelines (shared by all plans with the same text), uniforms, bind groups.
 
-use std::collections::hash_map;
+use std::collections::{HashMap, HashSet, hash_map};
 use std::sync::Arc;
-
-use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::balance::{Balanced, balance};
 use super::driver::{Gpu, lock};
@@ -88,7 +86,7 @@ impl Gpu {
         let mut ranges = Vec::with_capacity(plan.dispatches.len());
         let mut queues = 0;
         let target = self.target();
-        let mut forms = FxHashMap::default();
+        let mut forms = HashMap::new();
         let mut balance = |it| balance(it, plan.bytes_moved(it), &target.capabilities, &mut forms);
         let balanced: Vec<Option<Balanced>> = plan.dispatches.iter().map(&mut balance).collect();
         for (dispatch, balanced) in plan.dispatches.iter().zip(&balanced) {
@@ -182,7 +180,7 @@ impl Gpu {
         // The pipelines that there are, each with its first dispatch, and the one of each dispatch. Programs that are shared are
         // told apart by where they lie: to hash each anew would take long.
         let mut keys: Vec<(Key, wgpu::BindGroupLayout, usize)> = vec![];
-        let mut places: FxHashMap<(*const Program, Vec<Entry>), usize> = FxHashMap::default();
+        let mut places: HashMap<(*const Program, Vec<Entry>), usize> = HashMap::new();
         let mut which = Vec::with_capacity(plan.dispatches.len());
         for (i, (dispatch, balanced)) in plan.dispatches.iter().zip(balanced).enumerate() {
             let entries = entries(dispatch, balanced.is_some());
@@ -199,7 +197,7 @@ impl Gpu {
             which.push(place);
         }
         let mut missing: Vec<Missing> = vec![];
-        let mut seen = FxHashSet::default();
+        let mut seen = HashSet::new();
         for (key, layout, first) in &keys {
             if known.pipelines.get(key).is_none() && seen.insert(key) {
                 let (dispatch, ranges) = (&plan.dispatches[*first], &ranges[*first]);
@@ -377,7 +375,7 @@ impl Gpu {
         let mut found = stored.iter();
         let mut tables = compiled.tables.iter();
         let mut arenas = vec![];
-        let results: FxHashMap<usize, usize> = plan.outputs.iter().enumerate().map(|(k, &slot)| (slot, k)).collect();
+        let results: HashMap<usize, usize> = plan.outputs.iter().enumerate().map(|(k, &slot)| (slot, k)).collect();
         for (i, slot) in plan.slots.iter().enumerate() {
             buffers.push(match &slot.kind {
                 SlotKind::Scratch(k) | SlotKind::Upload { scratch: k, .. } => scratch.get(*k).map(|b| (b.clone(), 0)),

@@ -1,13 +1,12 @@
 //! The handle to an open adapter, and what every call to the driver goes through: errors, panics and a loss become results.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-
-use rustc_hash::FxHashMap;
 
 use super::memory::{Buffer, Memory, Scratch, Staging};
 use super::pipelines::Pipelines;
@@ -52,7 +51,7 @@ pub(crate) struct Inner {
     pub(super) storage_alignment: u64,
     pub(super) pipelines: Mutex<Pipelines>,
     /// Buffers of arenas, by number.
-    pub(super) arenas: Mutex<FxHashMap<u64, Buffer>>,
+    pub(super) arenas: Mutex<HashMap<u64, Buffer>>,
     pub(super) scratch: Mutex<Scratch>,
     pub(super) staging: Mutex<Staging>,
     pub(super) reads: Mutex<Ring>,

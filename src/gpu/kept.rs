@@ -1,18 +1,17 @@
 //! A map that forgets what has not been asked for the longest.
 
+use std::collections::HashMap;
 use std::hash::Hash;
-
-use rustc_hash::FxHashMap;
 
 /// Values by key, at most `MOST` of them between two rounds of use.
 pub(super) struct Kept<K, V, const MOST: usize> {
-    all: FxHashMap<K, (V, u64)>,
+    all: HashMap<K, (V, u64)>,
     round: u64,
 }
 
 impl<K, V, const MOST: usize> Default for Kept<K, V, MOST> {
     fn default() -> Self {
-        Kept { all: FxHashMap::default(), round: 0 }
+        Kept { all: HashMap::new(), round: 0 }
     }
 }
 

@@ -1,8 +1,7 @@
 //! The pipelines and layouts that a device has made.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-
-use rustc_hash::FxHashMap;
 
 use super::kept::Kept;
 use crate::clock::Instant;
@@ -15,7 +14,7 @@ const KEPT: usize = 1024;
 #[derive(Default)]
 pub(crate) struct Pipelines {
     pub(super) pipelines: Kept<Key, wgpu::ComputePipeline, KEPT>,
-    pub(super) layouts: FxHashMap<Vec<Entry>, wgpu::BindGroupLayout>,
+    pub(super) layouts: HashMap<Vec<Entry>, wgpu::BindGroupLayout>,
     /// What the driver keeps of them from one program to the next.
     pub stored: StoredPipelines,
 }

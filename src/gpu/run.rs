@@ -1,8 +1,7 @@
 //! Running a compiled plan: one staging copy, one compute pass, one submission.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-
-use rustc_hash::FxHashSet;
 
 use super::compile::Compiled;
 use super::driver::Gpu;
@@ -253,7 +252,7 @@ impl Gpu {
             compiled.frames[known].used = clock;
             return Ok(known);
         }
-        let taken: FxHashSet<u64> = ids.iter().map(|(_, id)| *id).collect();
+        let taken: HashSet<u64> = ids.iter().map(|(_, id)| *id).collect();
         let mut outputs = Vec::with_capacity(compiled.plan.outputs.len());
         for (k, &slot) in compiled.plan.outputs.iter().enumerate() {
             // A result's buffer may serve several frames; one that is free and not stored elsewhere is taken again.
@@ -282,7 +281,7 @@ impl Gpu {
     /// Fills scratch and unheld results of these plans with NaN.
     pub fn poison<'a>(&self, plans: impl Iterator<Item = &'a Compiled>) -> Result<()> {
         // Frames share their scratch: each buffer is filled once.
-        let mut seen = FxHashSet::default();
+        let mut seen = HashSet::new();
         for frame in plans.flat_map(|compiled| &compiled.frames) {
             for buffer in frame.scratch.iter().chain(frame.outputs.iter().filter(|buffer| buffer.is_free())) {
                 if seen.insert(buffer.id()) {
