@@ -45,7 +45,7 @@ web:
 	scripts/build-web.sh target/web
 	target-web/tool/kiln-web-tool serve target/web $(PORT)
 
-# Trains in the page with headless Chromium, and compares its losses with those of native runs on the best device. Installs Chromium
-# (Debian's) and Rust's target for browsers where they are missing.
+# Trains in the page with headless Chromium, and compares its losses with those of native runs. Installs Chromium (Debian's) and Rust
+# for browsers (rustup's target, or Debian's) where they are missing.
 test-web:
 	PROFILE=$(PROFILE) scripts/test-web.sh

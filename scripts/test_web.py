@@ -31,10 +31,11 @@ FLAGS = [
 TOLERANCE = 1e-4
 # That by the same kernels on the same driver.
 SAME_DRIVER = 1e-6
-# The milliseconds that the first loss may take after the page is opened, and a task of the page, where other work shares the cores.
+# The milliseconds that the first loss may take after the page is opened, where other work shares the cores.
 FIRST = 8000
-LONGEST = 400
-# The least share of a native step's speed on the same driver.
+# The milliseconds of processor time that a task of the page may take: by the clock the software driver, which has all cores, counts too.
+LONGEST = 50
+# The least share of the speed of a native run, by the same kernels on the same driver.
 RATIO = 0.6
 EPOCH = 23
 BEGAN = time.time()
@@ -72,6 +73,7 @@ class Browser:
         self.reader = os.fdopen(from_browser[0], "rb", buffering=0)
         self.number, self.answers, self.problems, self.session = 0, {}, [], None
         self.lock, self.news = threading.Lock(), queue.Queue()
+        self.events, self.traced = [], threading.Event()
         threading.Thread(target=self.listen, daemon=True).start()
 
     def listen(self):
@@ -93,6 +95,10 @@ class Browser:
             child = params["sessionId"]
             for enable in ["Runtime.enable", "Log.enable", "Runtime.runIfWaitingForDebugger"]:
                 self.write(enable, {}, child)
+        elif method == "Tracing.dataCollected":
+            self.events.extend(params["value"])
+        elif method == "Tracing.tracingComplete":
+            self.traced.set()
         elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert"):
             texts = [str(each.get("value", each.get("description"))) for each in params["args"]]
             self.problems.append("console: " + " ".join(texts))
@@ -148,6 +154,20 @@ class Browser:
         expect(problem is None, problem)
         return self.evaluate("window.result")
 
+    def trace(self):
+        """Has the browser note what its threads do, until `tasks`."""
+        categories = ["disabled-by-default-devtools.timeline", "blink.user_timing"]
+        self.call("Tracing.start", session=None, transferMode="ReportEvents", traceConfig={"includedCategories": categories})
+
+    def tasks(self):
+        """Milliseconds of processor time that each task of the page took since `trace`."""
+        self.evaluate("performance.mark('kiln-test'); 0")
+        self.call("Tracing.end", session=None)
+        expect(self.traced.wait(60), "the browser does not tell what it did")
+        thread = next((each["pid"], each["tid"]) for each in self.events if each["name"] == "kiln-test")
+        own = [each for each in self.events if each["name"] == "RunTask" and (each["pid"], each["tid"]) == thread]
+        return [each["tdur"] / 1e3 for each in own if "tdur" in each]
+
     def until(self, text, seconds=60):
         end = time.time() + seconds
         while time.time() < end:
@@ -198,7 +218,9 @@ def draw_seven(browser):
 
 def run(browser, address, native, out):
     click = lambda name: browser.evaluate(f"document.getElementById('{name}').click()")
-    browser.open(address)
+    browser.open("about:blank")
+    browser.trace()
+    browser.call("Page.navigate", url=address)
     browser.until("window.kiln?.opened", 90)
     say("device:", browser.evaluate("document.getElementById('device').textContent"))
     click("start")
@@ -219,6 +241,9 @@ def run(browser, address, native, out):
     browser.until(f"kiln.steps > {steps + 25}", 120)
     after = browser.evaluate("kiln.shares")
     expect(after != before, "the bars do not move while the network trains")
+    tasks = browser.tasks()
+    say(f"the page's longest of {len(tasks)} tasks took {max(tasks):.0f} ms of processor time")
+    expect(max(tasks) <= LONGEST and len(tasks) > 100, f"the page is held up: {sorted(tasks)[-5:]}")
     browser.until("kiln.epoch >= 4", 240)
     memory = browser.evaluate("kiln.memory")
     browser.until("kiln.epoch >= 9", 240)
@@ -227,8 +252,7 @@ def run(browser, address, native, out):
     say("bars of a drawn seven:", bars, browser.evaluate("document.getElementById('answer').textContent"))
     expect(bars.index(max(bars)) == 7, "a seven is taken for another digit")
     rate, longest = browser.evaluate("kiln.rate"), browser.evaluate("kiln.longest")
-    say(f"{rate or 0:.0f} images/s while the page is drawn; the page's longest task {longest:.0f} ms")
-    expect(longest <= LONGEST, "the page is held up")
+    say(f"{rate or 0:.0f} images/s while the page is drawn; the page's longest task was {longest:.0f} ms by the clock")
     browser.picture(out / "desktop.png")
     click("start")
     browser.until("!kiln.running")
@@ -342,15 +366,16 @@ def trials(browser, address, native):
     })()""")
     say(f"1,000 steps: {before:.0f} bytes before, {after:.0f} behind; the host takes {step['host']:.2f} ms of a cached step")
     expect(before == after, "memory grows")
-    for name, wanted in native["milliseconds"].items():
-        whole = browser.task(f"""(async () => {{
+    for name, (own, plain) in native["milliseconds"].items():
+        tab = browser.task(f"""(async () => {{
             const trial = await Trial.open("{name}", false);
             await trial.losses(5);
-            return (await timed(trial, 100)).whole / 100;
+            const rounds = [];
+            for (let round = 0; round < 3; round++) rounds.push((await timed(trial, 40)).whole / 40);
+            return Math.min(...rounds);
         }})()""")
-        ratio = wanted / whole
-        say(f"{name}: {whole:.2f} ms a step in the tab, {wanted:.2f} natively: {ratio:.2f} of its speed")
-        expect(not same or ratio >= RATIO, f"a tab is slower than {RATIO} of a native run on the same driver")
+        say(f"{name}: {tab:.2f} ms a step in the tab; natively {plain:.2f} by the same kernels, {own:.2f} by all: {plain / tab:.2f} and {own / tab:.2f} of that speed")
+        expect(not same or plain / tab >= RATIO, f"a tab is slower than {RATIO} of a native run by the same kernels on the same driver")
     expect(not browser.problems, f"errors of the page: {browser.problems}")
 
 

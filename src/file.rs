@@ -97,7 +97,9 @@ pub(crate) fn try_to_write(path: &Path) -> Result<()> {
     }
     make_folder(path)?;
     match fs::metadata(path) {
-        Ok(found) if found.is_file() => drop(OpenOptions::new().append(true).open(path).map_err(refused)?),
+        Ok(found) if found.is_file() => {
+            OpenOptions::new().append(true).open(path).map_err(refused)?;
+        }
         Ok(_) => return Ok(()),
         Err(_) => {}
     }
