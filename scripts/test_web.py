@@ -41,6 +41,10 @@ EPOCH = 23
 BEGAN = time.time()
 
 
+class Again(SystemExit):
+    """What may come of the machine, not of the page: a browser that does not answer, a figure while other work has the cores."""
+
+
 def say(*what):
     print(f"[{time.time() - BEGAN:4.0f} s]", *what, flush=True)
 
@@ -124,7 +128,7 @@ class Browser:
             try:
                 message = self.news.get(timeout=max(0.1, end - time.time()))
             except queue.Empty:
-                raise SystemExit(f"test_web: no answer to {method}") from None
+                raise Again(f"test_web: no answer to {method}") from None
             self.answers[message["id"]] = message
         answer = self.answers.pop(number)
         if "error" in answer:
@@ -200,9 +204,9 @@ class Browser:
         shutil.rmtree(self.profile, ignore_errors=True)
 
 
-def expect(holds, what):
+def expect(holds, what, error=SystemExit):
     if not holds:
-        raise SystemExit(f"test_web: {what}")
+        raise error(f"test_web: {what}")
 
 
 def draw_seven(browser):
@@ -230,7 +234,7 @@ def run(browser, address, native, out):
     worst = max(abs(own - other) for own, other in zip(losses, native, strict=True))
     say(f"first loss after {first:.0f} ms; {EPOCH} losses within {worst:.1e} of native")
     expect(worst <= TOLERANCE, f"losses differ: {losses} {native}")
-    expect(first <= FIRST, "the first loss takes too long")
+    expect(first <= FIRST, "the first loss takes too long", Again)
     badge = browser.evaluate("document.getElementById('badge').textContent")
     expect(badge == "same losses as native", f"the badge says {badge!r}")
 
@@ -243,7 +247,8 @@ def run(browser, address, native, out):
     expect(after != before, "the bars do not move while the network trains")
     tasks = browser.tasks()
     say(f"the page's longest of {len(tasks)} tasks took {max(tasks):.0f} ms of processor time")
-    expect(max(tasks) <= LONGEST and len(tasks) > 100, f"the page is held up: {sorted(tasks)[-5:]}")
+    expect(len(tasks) > 100, f"the browser tells of {len(tasks)} tasks only")
+    expect(max(tasks) <= LONGEST, f"the page is held up: {sorted(tasks)[-5:]}", Again)
     browser.until("kiln.epoch >= 4", 240)
     memory = browser.evaluate("kiln.memory")
     browser.until("kiln.epoch >= 9", 240)
@@ -375,7 +380,7 @@ def trials(browser, address, native):
             return Math.min(...rounds);
         }})()""")
         say(f"{name}: {tab:.2f} ms a step in the tab; natively {plain:.2f} by the same kernels, {own:.2f} by all: {plain / tab:.2f} and {own / tab:.2f} of that speed")
-        expect(not same or plain / tab >= RATIO, f"a tab is slower than {RATIO} of a native run by the same kernels on the same driver")
+        expect(not same or plain / tab >= RATIO, f"a tab is slower than {RATIO} of a native run by the same kernels on the same driver", Again)
     expect(not browser.problems, f"errors of the page: {browser.problems}")
 
 
@@ -393,13 +398,19 @@ def main():
     given.out.mkdir(parents=True, exist_ok=True)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=given.folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    browser = Browser(given.chromium)
     address = f"http://127.0.0.1:{server.server_port}/"
-    try:
-        run(browser, address, native, given.out)
-        trials(browser, address, json.loads(given.trials.read_text()))
-    finally:
-        browser.close()
+    for is_last in (False, True):
+        browser = Browser(given.chromium)
+        try:
+            run(browser, address, native, given.out)
+            trials(browser, address, json.loads(given.trials.read_text()))
+            break
+        except Again as problem:
+            if is_last:
+                raise
+            say(f"{problem}: everything once more, in a browser of its own")
+        finally:
+            browser.close()
     say("test_web: all of it holds; screenshots in", given.out)
 
 
