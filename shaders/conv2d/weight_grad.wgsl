@@ -4,9 +4,9 @@
 // with C = in_channels / groups and g the group of o. Positions outside the plane count as 0 (dy * 0). Each row (n, i) of dy is cut into
 // segments of segment_width columns, numbered (n * out_height + i) * segments + segment; part s has the segments
 // [s * split_lines, (s + 1) * split_lines). Order of the sum: segments ascending, then j.
-// An invocation keeps ROWS output channels x LINES pairs (c, u) x all v in registers; along j the taps of a pair slide through a
-// window in registers, so a step loads STRIDE_WIDTH new elements a pair. `conv2d/weight_sums.wgsl` or `conv2d/weight_sums_subgroup.wgsl`
-// has these sums; the entry is that of `shared/team.wgsl`.
+// An invocation keeps ROWS output channels x LINES strips of TAPS taps in registers: a strip is a part of the row of taps of a pair
+// (c, u). Along j the taps of a strip slide through a window in registers, so a step loads STRIDE_WIDTH new elements a strip.
+// `conv2d/weight_sums.wgsl` or `conv2d/weight_sums_subgroup.wgsl` has these sums; the entry is that of `shared/team.wgsl`.
 //
 // x:  [batch, in_channels, in_height, in_width]
 // dy: [batch, out_channels, out_height, out_width]
@@ -15,13 +15,16 @@
 //
 // Constants:
 //   KERNEL_WIDTH, STRIDE_WIDTH, DILATION_WIDTH   of the convolution
-//   LINES = 2                                    pairs (c, u) of an invocation
-// Grid: splits * groups * ceil(out_channels / groups / ROWS) * ceil(in_channels / groups * kernel_height / (GROUP * LINES)) workgroups,
-//       folded freely over x and y.
+//   LINES = 2                                    strips of an invocation
+//   TAPS                                         taps of a strip, few enough for registers
+// Grid: splits * groups * ceil(out_channels / groups / ROWS) * ceil(in_channels / groups * kernel_height * TAP_PARTS / (GROUP * LINES))
+//       workgroups, folded freely over x and y.
 // Loops: split_lines * (1 + segment_width) + ROWS iterations an invocation: the host picks splits so that this is below 60,000. No part
 // and no segment is empty: loops that surely have a round end where one does.
 
-const WINDOW: u32 = (KERNEL_WIDTH - 1u) * DILATION_WIDTH + 1u;
+const WINDOW: u32 = (TAPS - 1u) * DILATION_WIDTH + 1u;
+// Strips of a row of taps; the last may have fewer taps.
+const TAP_PARTS: u32 = (KERNEL_WIDTH + TAPS - 1u) / TAPS;
 
 // An element of a line of x, 0 outside of it.
 fn element(line: u32, column: u32, row_inside: bool) -> f32 {
@@ -33,9 +36,10 @@ fn work(group_index: u32, lane: u32) {
     let channels = p.in_channels / p.groups;
     let filters = p.out_channels / p.groups;
     let pairs = channels * p.kernel_height;
-    let pair_tiles = (pairs + GROUP * LINES - 1u) / (GROUP * LINES);
+    let strips = pairs * TAP_PARTS;
+    let strip_tiles = (strips + GROUP * LINES - 1u) / (GROUP * LINES);
     let row_tiles = (filters + ROWS - 1u) / ROWS;
-    let row_tile_index = group_index / pair_tiles;
+    let row_tile_index = group_index / strip_tiles;
     let split = row_tile_index / (row_tiles * p.groups);
     if split >= p.splits {
         return;
@@ -44,13 +48,16 @@ fn work(group_index: u32, lane: u32) {
     let weight_group = row_tile / row_tiles;
     let filter_begin = (row_tile - weight_group * row_tiles) * ROWS;
 
-    // Pairs and channels past the end repeat the last one and are not stored.
-    let pair_begin = (group_index - row_tile_index * pair_tiles) * GROUP * LINES + lane;
+    // Strips and channels past the end repeat the last one and are not stored.
+    let strip_begin = (group_index - row_tile_index * strip_tiles) * GROUP * LINES + lane;
     let area = p.in_height * p.in_width;
     var x_plane: array<u32, LINES>;
     var tap_row: array<u32, LINES>;
+    var tap_column: array<u32, LINES>;
     for (var i = 0u; i < LINES; i++) {
-        let pair = min(pair_begin + i * GROUP, pairs - 1u);
+        let own = min(strip_begin + i * GROUP, strips - 1u);
+        let pair = own / TAP_PARTS;
+        tap_column[i] = (own - pair * TAP_PARTS) * TAPS * DILATION_WIDTH;
         let channel = pair / p.kernel_height;
         x_plane[i] = (weight_group * channels + channel) * area;
         tap_row[i] = (pair - channel * p.kernel_height) * p.dilation_height - p.padding_height;
@@ -81,7 +88,7 @@ fn work(group_index: u32, lane: u32) {
             row_inside[i] = row < p.in_height;
             x_line[i] = image * p.in_channels * area + x_plane[i] + row * p.in_width;
             for (var t = STRIDE_WIDTH; t < WINDOW; t++) {
-                windows[i][t] = element(x_line[i], column + t - STRIDE_WIDTH, row_inside[i]);
+                windows[i][t] = element(x_line[i], column + tap_column[i] + t - STRIDE_WIDTH, row_inside[i]);
             }
         }
         var out_column = column_begin;
@@ -91,7 +98,7 @@ fn work(group_index: u32, lane: u32) {
                     if t + STRIDE_WIDTH < WINDOW {
                         windows[i][t] = windows[i][min(t + STRIDE_WIDTH, WINDOW - 1u)];
                     } else {
-                        windows[i][t] = element(x_line[i], column + t, row_inside[i]);
+                        windows[i][t] = element(x_line[i], column + tap_column[i] + t, row_inside[i]);
                     }
                 }
             }
@@ -114,11 +121,15 @@ fn work(group_index: u32, lane: u32) {
     loop {
         let at = (split * p.out_channels + weight_group * filters + out_channel) * pairs * KERNEL_WIDTH;
         for (var i = 0u; i < LINES; i++) {
-            let pair = pair_begin + i * GROUP;
-            if pair < pairs {
-                for (var v = 0u; v < KERNEL_WIDTH; v++) {
-                    let index = at + pair * KERNEL_WIDTH + v;
-                    dw[index] = epilogue(first_sum(&sum, i, v), index);
+            let own = strip_begin + i * GROUP;
+            if own < strips {
+                let pair = own / TAP_PARTS;
+                let first = (own - pair * TAP_PARTS) * TAPS;
+                for (var v = 0u; v < TAPS; v++) {
+                    if TAP_PARTS * TAPS == KERNEL_WIDTH || first + v < KERNEL_WIDTH {
+                        let index = at + pair * KERNEL_WIDTH + first + v;
+                        dw[index] = epilogue(first_sum(&sum, i, v), index);
+                    }
                 }
             }
             move_up(&sum, i);

@@ -1,18 +1,18 @@
 // The sums of a weight gradient that an invocation keeps in registers, LINES pairs of an input channel and a row of taps x ROWS output
-// channels x all taps of the row, for `conv2d/weight_grad.wgsl`. Every invocation reads dy of each channel for itself;
+// channels x TAPS taps of the row, for `conv2d/weight_grad.wgsl`. Every invocation reads dy of each channel for itself;
 // `conv2d/weight_sums_subgroup.wgsl` does the same for software drivers.
 //
 // Constants:
 //   ROWS = 8                                       output channels of an invocation
 //   GROUP = 8                                      invocations a workgroup (discrete GPU: 64)
-//   LINES, KERNEL_WIDTH, DILATION_WIDTH            as the kernel's own text says, which has dy, and the windows' length WINDOW
+//   LINES, TAPS, DILATION_WIDTH                    as the kernel's own text says, which has dy, and the windows' length WINDOW
 // Loops over constants are unrolled.
 
 // Elements of dy that an invocation reads a position.
 const LOADS: u32 = ROWS;
 
 struct Sums {
-    kept: array<array<array<f32, KERNEL_WIDTH>, ROWS>, LINES>,
+    kept: array<array<array<f32, TAPS>, ROWS>, LINES>,
 }
 
 // The channel of a tile whose dy a load reads.
@@ -27,7 +27,7 @@ fn add_position(sum: ptr<function, Sums>, dy_plane: ptr<function, array<u32, LOA
         gradient[r] = from_b(dy[(*dy_plane)[r] + at]);
     }
     for (var i = 0u; i < LINES; i++) {
-        for (var v = 0u; v < KERNEL_WIDTH; v++) {
+        for (var v = 0u; v < TAPS; v++) {
             let value = (*windows)[i][v * DILATION_WIDTH];
             for (var r = 0u; r < ROWS; r++) {
                 (*sum).kept[i][r][v] += gradient[r] * value;

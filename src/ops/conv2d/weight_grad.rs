@@ -49,6 +49,10 @@ static VARIANTS: &[Variant<Site>] = &[
     },
 ];
 
+/// Taps that an invocation keeps the sums of, and elements between the first and the last of them, at most.
+const MOST_TAPS: usize = 11;
+const LONGEST_WINDOW: usize = 32;
+
 params! {
     /// The parts of the sum, lines of a part, and segments of a row of dy with their columns.
     struct Lines { splits, split_lines, segments, segment_width }
@@ -57,8 +61,13 @@ params! {
 /// The kernels that keep a tile in registers; with `lanes`, those of a subgroup of 8 pass weights on.
 fn direct(site: &Site, name: &'static str, lanes: bool, capabilities: &Capabilities) -> Lowering {
     let (g, costs) = (&site.geometry, capabilities.costs());
-    let (filters, pairs) = (g.filters(), g.channels() * g.kernel[0]);
-    let wide = g.kernel[1] > 5;
+    let filters = g.filters();
+    // Wide rows of taps are cut, so that what an invocation keeps fits its registers, and drivers unroll its loops.
+    let most = ((LONGEST_WINDOW - 1) / g.options.dilation[1] + 1).min(MOST_TAPS);
+    let parts = g.kernel[1].div_ceil(most);
+    let taps = g.kernel[1].div_ceil(parts);
+    let strips = g.channels() * g.kernel[0] * g.kernel[1].div_ceil(taps);
+    let wide = taps > 5;
     let rows = match lanes {
         true if filters > 8 && !wide && g.is_heavy() => 16,
         true => 8,
@@ -66,17 +75,16 @@ fn direct(site: &Site, name: &'static str, lanes: bool, capabilities: &Capabilit
         false => 8,
     };
     let group = costs.group;
-    let lines = if pairs > 8 && !wide && g.is_heavy() { 2 } else { 1 };
-    let tiles = g.options.groups * filters.div_ceil(rows) * pairs.div_ceil(group * lines);
+    let lines = if strips > 8 && !wide && g.is_heavy() { 2 } else { 1 };
+    let tiles = g.options.groups * filters.div_ceil(rows) * strips.div_ceil(group * lines);
     // Few large parts on a few cores, many on a GPU; none beyond the loop bound, and partial results of at most 64 MiB.
-    let step = g.unrolled(lines * (rows + 1), 1);
     // Rows too long for one loop are cut.
-    let segments = (1 + g.output[1] * step).div_ceil(40_000);
+    let segments = (1 + g.output[1]).div_ceil(40_000);
     let segment_width = g.output[1].div_ceil(segments);
     // None is empty.
     let segments = g.output[1].div_ceil(segment_width);
     let total = g.batch * g.output[0] * segments;
-    let per_line = 1 + segment_width * step;
+    let per_line = 1 + segment_width;
     let longest = ((56_000 - 64) / per_line).max(1);
     let room = ((16 << 20) / site.output.elements()).max(1);
     let splits = costs.filter_sum.div_ceil(tiles).min(room).min(total).max(total.div_ceil(longest));
@@ -86,7 +94,7 @@ fn direct(site: &Site, name: &'static str, lanes: bool, capabilities: &Capabilit
         true => Shader::of(&[&SPREAD, &WEIGHT_SUMS_SUBGROUP]).constant("ROW_LOADS", rows / 8),
         false => Shader::of(&[&WEIGHT_SUMS]).constant("ROWS", rows).constant("GROUP", group),
     };
-    let shader = g.constants(sums.file(TEAM_FILE).file(&WEIGHT_GRAD)).constant("LINES", lines);
+    let shader = g.constants(sums.file(TEAM_FILE).file(&WEIGHT_GRAD)).constant("LINES", lines).constant("TAPS", taps);
     let mut kernel = Kernel::own(name, shader.join(site.types(capabilities)));
     bind(&mut kernel, site.pass.names(), SINGLE);
     kernel.uniform((g.sizes(), Lines { splits, split_lines, segments, segment_width }));
