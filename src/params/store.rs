@@ -24,6 +24,8 @@ use crate::version::StoreState;
 
 /// Elements that a parameter's range is a multiple of: 256 bytes, the coarsest binding offset of any adapter.
 pub(crate) const BLOCK: usize = 64;
+/// Initial values that are written before they are handed over.
+const WRITTEN: usize = 1 << 22;
 /// Name of the group of parameters that no other was asked for.
 pub const DEFAULT_GROUP: &str = "default";
 
@@ -332,9 +334,21 @@ impl ParamStore {
             let label = format!("values of {}", contents.groups[group]);
             made.push(Chunk { group, values: device.arena(&label, elements)?, gradients: None });
         }
+        let mut written = 0;
         for (number, &(chunk, offset)) in new.clone().zip(&places) {
-            let values = contents.entries[number].drawn(self.0.seed)?;
+            let entry = &contents.entries[number];
+            // Arenas begin as zeros.
+            if entry.init == Init::Zeros {
+                continue;
+            }
+            let values = entry.drawn(self.0.seed)?;
             made[chunk - contents.chunks.len()].values.write(offset, &values)?;
+            written += values.len();
+            // What is written is kept twice until it is handed over.
+            if written >= WRITTEN {
+                device.backend().flush()?;
+                written = 0;
+            }
         }
         contents.chunks.extend(made);
         contents.placed = new.end;
