@@ -289,6 +289,12 @@ impl Fuser<'_> {
             if !fits || conflicting || mine == theirs {
                 continue;
             }
+            // Counted before the search for a path, which may lead through long chains of sums.
+            if let [only] = &kernels[..]
+                && self.least_buffers(only, mine, theirs) > self.buffers
+            {
+                continue;
+            }
             let members = group.members.clone();
             if number > 0 {
                 self.units[mine].behind.extend(members.iter().map(|&member| (member, number)));

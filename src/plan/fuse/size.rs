@@ -2,10 +2,12 @@
 
 use super::{Fuser, MAX_WORDS};
 use crate::graph::LeafKind;
+use crate::kernel::Kernel;
 use crate::layout::Strided;
 use crate::plan::emit::{Emitted, MOST_OPERATIONS};
 use crate::plan::graph::{Graph, Work};
 use crate::plan::units::State;
+use rustc_hash::FxHashSet;
 
 /// Levels of members above a new one whose operands may have to be hidden from the compiler (`emit/apart.rs`) because of it.
 const APART: usize = 4;
@@ -104,6 +106,27 @@ impl Fuser<'_> {
             seen.extend(&level);
         }
         seen.iter().map(|&node| self.graph.nodes[node].inputs.len().saturating_sub(1)).sum()
+    }
+
+    /// Buffers that `kernel`, the only one of unit `into`, binds at least once it computes unit `from` too.
+    pub(super) fn least_buffers(&self, kernel: &Kernel, into: usize, from: usize) -> usize {
+        let graph = self.graph;
+        let state = State { unit_of: &self.unit_of, inlined: &self.inlined, live: &self.live };
+        let mut reads = FxHashSet::default();
+        for &member in self.units[into].members.iter().chain(&self.units[from].members) {
+            for k in 0..graph.nodes[member].inputs.len() {
+                let base = graph.base(member, k);
+                let read = match &graph.nodes[base].work {
+                    Work::Leaf(kind, _) => !matches!(kind, LeafKind::Operand),
+                    _ => self.unit_of[base].is_some_and(|unit| unit != into && unit != from),
+                };
+                if read {
+                    reads.insert(base);
+                }
+            }
+        }
+        let writes = self.units[from].members.iter().filter(|&&member| state.is_stored(graph, member)).count();
+        kernel.bindings.len() - usize::from(kernel.prologue) + reads.len() + writes
     }
 
     /// Whether `unit`, whose size was `size` before `node` became a member, can still be one kernel.
