@@ -421,31 +421,29 @@ fn special(case: &Case, device: &Device, exact: bool) -> Result<(), String> {
 /// last.
 const ROUNDED: &[&str] = &["leaky_relu", "batch_norm_running", "hardsigmoid"];
 
-fn every_case(device: &Device, bound: f64) {
-    let mut failures = vec![];
+fn every_case(device: impl Fn() -> Device + Sync, bound: f64) {
     let held = cases().into_iter().filter(|case| !is_held_elsewhere(&case.op)).collect();
-    for case in common::choose::chosen(held, |case| &case.name) {
+    let cases = common::choose::chosen(held, |case| &case.name);
+    let failures = common::shared(&cases, device, |device, _, case| {
         let outcome = match case.is_special() {
-            true => special(&case, device, device.is_cpu()),
+            true => special(case, device, device.is_cpu()),
             // A host number beside f32 is rounded to f32, on the reference too; PyTorch's was f64 here.
-            false if ROUNDED.contains(&&*case.op) => check(device, &case, ordinary(bound.max(1e-7))),
-            false => check(device, &case, ordinary(bound)),
+            false if ROUNDED.contains(&&*case.op) => check(device, case, ordinary(bound.max(1e-7))),
+            false => check(device, case, ordinary(bound)),
         };
-        if let Err(error) = outcome {
-            failures.push(format!("{}: {error}", case.name));
-        }
-    }
+        outcome.err().map(|error| format!("{}: {error}", case.name))
+    });
     assert!(failures.is_empty(), "{} cases failed:\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]
 fn the_reference_agrees_with_pytorch() {
-    every_case(&Device::cpu(), 1e-10);
+    every_case(Device::cpu, 1e-10);
 }
 
 #[test]
 fn the_gpu_agrees_with_pytorch() {
-    every_case(&common::gpu(), 1e-5);
+    every_case(common::own_gpu, 1e-5);
 }
 
 #[test]

@@ -23,15 +23,20 @@ pub use parity::{absolute, compare, cotangents, draw, floats, inputs, normals, p
 /// The device that `KILN_DEVICE` names, or the best GPU; one for all tests of a process.
 ///
 /// # Panics
-/// If there is no GPU driver: a test of kernels that runs without one proves nothing.
+/// As [`own_gpu`].
 pub fn gpu() -> Device {
     static GPU: OnceLock<Device> = OnceLock::new();
-    GPU.get_or_init(|| {
-        let device = Device::best().expect("a device");
-        assert!(!device.is_cpu(), "this test needs a GPU driver; `make test` installs a software one");
-        device
-    })
-    .clone()
+    GPU.get_or_init(own_gpu).clone()
+}
+
+/// That of [`gpu`], opened once more.
+///
+/// # Panics
+/// If there is no GPU driver: a test of kernels that runs without one proves nothing.
+pub fn own_gpu() -> Device {
+    let device = Device::best().expect("a device");
+    assert!(!device.is_cpu(), "this test needs a GPU driver; `make test` installs a software one");
+    device
 }
 
 /// A device of back end `name` (`vulkan` or `gl`).
@@ -123,6 +128,17 @@ pub fn every_case_shared<S>(
     check: impl Fn(&S, usize, &Case) -> Result<(), String> + Sync,
 ) {
     let cases = choose::chosen(kiln::ops::all_cases(), |case| &case.name);
+    let failures = shared(&cases, start, |own, number, case| failure(case, check(own, number, case)));
+    none(failures, cases.len());
+}
+
+/// What `check` finds in cases, on a thread for each core. Most of the time of a case is that of the driver's compiler, which takes one
+/// thread for a device: `start` makes a device for each.
+pub fn shared<C: Sync, S>(
+    cases: &[C],
+    start: impl Fn() -> S + Sync,
+    check: impl Fn(&S, usize, &C) -> Option<String> + Sync,
+) -> Vec<String> {
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(vec![]));
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get().min(4));
     std::thread::scope(|scope| {
@@ -132,12 +148,12 @@ pub fn every_case_shared<S>(
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(case) = cases.get(number) else { break };
-                    failures.lock().unwrap().extend(failure(case, check(&own, number, case)));
+                    failures.lock().unwrap().extend(check(&own, number, case));
                 }
             });
         }
     });
-    none(failures.into_inner().unwrap(), cases.len());
+    failures.into_inner().unwrap()
 }
 
 fn failure(case: &Case, result: Result<(), String>) -> Option<String> {
