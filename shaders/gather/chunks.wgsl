@@ -2,10 +2,10 @@
 // loop of one invocation. Chunks of several places are left out; `gather/sum.wgsl` does not ask for them.
 //
 // sorted, order  [count]
-// grad           [outer, count, columns], of W
-// partial        [outer, chunks, columns], of W (written)
+// grad           [outer, count, columns], of G
+// partial        [outer, chunks, columns], of G (written)
 //
-// Asks for: `alias W`; `fn empty() -> W`; `fn joined(a: W, b: W) -> W`. Workgroups: ceil(outer * chunks * columns / 64).
+// Asks for: `alias W`, a sum; `gather/floats.wgsl` or `gather/pairs.wgsl`; `fn empty() -> W`; `fn joined(a: W, b: W) -> W`. Workgroups: ceil(outer * chunks * columns / 64).
 // Iterations: chunk.
 
 fn work(i: u32) {
@@ -22,7 +22,7 @@ fn work(i: u32) {
     }
     var total = empty();
     for (var s = first; s < last; s++) {
-        total = joined(total, grad[(outer * p.count + order[s]) * p.columns + column]);
+        total = joined(total, value_of(grad[(outer * p.count + order[s]) * p.columns + column]));
     }
-    partial[i] = total;
+    partial[i] = packed(total);
 }

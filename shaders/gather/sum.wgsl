@@ -4,19 +4,19 @@
 //
 // order    [count], sorted positions
 // runs     [places], (begin, end) of each place
-// grad     [outer, count, columns], of W: a float or four
+// grad     [outer, count, columns], of G: a float, four or eight
 // result   [outer, places, columns]
 //
 // An invocation takes EACH columns side by side, which share what is read of the run.
 //
-// Asks for: `alias W`; `const EACH: u32`, which divides the columns; `totals`, a private array of EACH of W, in whose type no alias may
+// Asks for: `alias W`, a sum; `gather/floats.wgsl` or `gather/pairs.wgsl`; `const EACH: u32`, which divides the columns; `totals`, a private array of EACH of W, in whose type no alias may
 // be; `const ONE_BLOCK`, true where there is one `outer`; `fn empty() -> W`; `fn joined(a: W, b: W) -> W`; `fn of_chunk(at: u32) -> W`,
 // where p.chunks is not 0; `store(at, value)`.
 // Workgroups: ceil(units / 64). Iterations: (2 chunk + count / chunk) EACH.
 
 fn add_row(at: u32) {
     for (var k = 0u; k < EACH; k++) {
-        totals[k] = joined(totals[k], grad[at + k]);
+        totals[k] = joined(totals[k], value_of(grad[at + k]));
     }
 }
 

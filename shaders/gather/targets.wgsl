@@ -6,7 +6,7 @@
 // runs     [2 * nowhere], (begin, end) of each place (written)
 //
 // Axes are innermost first: (length in the index, stride in what the index names, or 0 for its own axis).
-// Workgroups: ceil(max(count, nowhere) / 64). Iterations: 8.
+// Asks for: `const ONE_AXIS`, true if only the first has elements side by side. Workgroups: ceil(max(count, nowhere) / 64). Iterations: 8.
 
 fn work(i: u32) {
     if i < p.nowhere {
@@ -16,12 +16,15 @@ fn work(i: u32) {
     if i >= p.count {
         return;
     }
-    var rest = i;
-    var at = 0u;
-    for (var k = 0u; k < 8u && rest > 0u; k++) {
-        let axis = p.axes[k];
-        at += rest % axis.x * axis.y;
-        rest /= axis.x;
+    var at = i * p.axes[0].y;
+    if !ONE_AXIS {
+        at = 0u;
+        var rest = i;
+        for (var k = 0u; k < 8u && rest > 0u; k++) {
+            let axis = p.axes[k];
+            at += rest % axis.x * axis.y;
+            rest /= axis.x;
+        }
     }
     let place = index[i];
     targets[i] = select(at + place * p.stride, p.nowhere, place >= p.length || place == p.padding);

@@ -121,7 +121,7 @@ impl Op for GatherBackward {
         let (elements, count) = (output.elements(), picked[self.axis]);
         let is_short = count <= MOST || count <= LONGEST && elements.saturating_mul(count) <= FEW;
         if self.vector || self.product || !is_short {
-            return self.segments(&picked, output).lowering(capabilities.costs());
+            return self.segments(&picked, output).lowering(capabilities);
         }
         let shader = each(Shader::of(&[&BACKWARD])).alias("V", "f32").item(store(true));
         let mut kernel = Kernel::own(self.name(), shader);

@@ -1,13 +1,12 @@
 //! Sums of what belongs to each of many places, by sorting: the positions of an index are sorted by the place that they name, and
 //! each place sums its own run of them, in order. The time is linear in the index and in what is summed.
 
-use crate::costs::Costs;
-use crate::kernel::{Binding, Kernel, MAX_ITERATIONS, Shader};
+use crate::kernel::{Binding, Capabilities, Kernel, MAX_ITERATIONS, Shader};
 use crate::op::Lowering;
 use crate::ops::radix::{Radix, temporary};
 use crate::ops::shared::each;
 use crate::shader::{Item, params};
-use crate::shaders::gather::{BOUNDS, CHUNKS, SORT, SUM, TARGETS};
+use crate::shaders::gather::{BOUNDS, CHUNKS, FLOATS, PAIRS, PAIRS_STORED, SORT, SUM, TARGETS};
 use crate::shape::MAX_RANK;
 
 /// Indices that are sorted by comparing each with each.
@@ -15,8 +14,9 @@ const FEW: usize = 512;
 /// Sorted positions of a chunk at least.
 const CHUNK: usize = 256;
 
-/// Columns that an invocation may take where a load is dear: what it reads of its run serves them all.
-const COLUMNS: [usize; 3] = [8, 4, 2];
+/// Columns that an invocation may take where a load is dear: what it reads of its run serves them all. Of eight, loops over them are not
+/// unrolled, and sums are kept in memory.
+const COLUMNS: [usize; 2] = [4, 2];
 /// Invocations that leave enough to do.
 const ENOUGH: usize = 1024;
 
@@ -64,7 +64,7 @@ params! {
         units,
         partials,
         places,
-        /// Floats of a slice, or fours of them.
+        /// Values of a slice: floats, fours or eights.
         columns,
         count,
         /// Sorted positions of a chunk, and chunks.
@@ -74,7 +74,8 @@ params! {
 }
 
 impl Segments {
-    pub fn lowering(&self, costs: &Costs) -> Lowering {
+    pub fn lowering(&self, capabilities: &Capabilities) -> Lowering {
+        let costs = capabilities.costs();
         let &Segments { count, places, outer, inner, length, stride, padding, axes, product } = self;
         let mut temporaries = vec![];
         let (targets, runs) = (temporary(&mut temporaries, count), temporary(&mut temporaries, 2 * places));
@@ -87,6 +88,7 @@ impl Segments {
         target.bind(Binding::input(0), "index", "u32");
         target.bind(Binding::write(targets), "targets", "u32");
         target.bind(Binding::write(runs), "runs", "u32");
+        target.shader = target.shader.constant("ONE_AXIS", axes[1..].iter().all(|axis| axis[0] <= 1));
         target.uniform(Targets { count, nowhere: places, length, stride, padding, axes });
         target.iterations = MAX_RANK as u64;
         let mut kernels = vec![target];
@@ -112,8 +114,12 @@ impl Segments {
         bounds.bind(Binding::write(runs), "runs", "u32");
         bounds.uniform(Positions { count, nowhere: places });
         kernels.push(bounds);
-        let lanes = if inner.is_multiple_of(4) { 4 } else { 1 };
-        let columns = inner / lanes;
+        let (width, wide) = match inner {
+            n if n.is_multiple_of(8) && capabilities.pairs && !product => (8, "mat2x4<f32>"),
+            n if n.is_multiple_of(4) => (4, "vec4<f32>"),
+            _ => (1, "f32"),
+        };
+        let columns = inner / width;
         let chunk = count.isqrt().max(CHUNK);
         let chunks = count / chunk;
         let all = outer * places * columns;
@@ -124,51 +130,54 @@ impl Segments {
         let each = COLUMNS.into_iter().filter(|_| costs.dear_loads).find(fits).unwrap_or(1);
         let (units, partials) = (all / each, outer * chunks * columns);
         let sizes = Sums { units, partials, places, columns, count, chunk, chunks };
-        let wide = if lanes == 4 { "vec4<f32>" } else { "f32" };
         let (start, sign) = if product { ("1.0", "*") } else { ("0.0", "+") };
         let with_sum = |shader: Shader| {
+            let start = if width == 8 { "" } else { start };
             let empty = format!("fn $empty$() -> $W$ {{\n    return $W$({start});\n}}\n");
             let joined = format!("fn $joined$(a: $W$, b: $W$) -> $W$ {{\n    return a {sign} b;\n}}\n");
+            let shader = shader.file(if width == 8 { &PAIRS } else { &FLOATS });
             shader.alias("W", wide).item(Item::new("empty", empty)).item(Item::new("joined", joined))
         };
-        let partial = temporary(&mut temporaries, if chunks > 0 { partials * lanes } else { 0 });
+        let partial = temporary(&mut temporaries, if chunks > 0 { partials * width } else { 0 });
         if chunks > 0 {
             let mut sum = kernel("gather.chunks", with_sum(Shader::of(&[&CHUNKS])), partials);
             sum.bind(Binding::read(keys), "sorted", "u32");
             sum.bind(Binding::read(order), "order", "u32");
-            sum.bind(Binding::input(1), "grad", "$W$");
-            sum.bind(Binding::write(partial), "partial", "$W$");
+            sum.bind(Binding::input(1), "grad", "$G$");
+            sum.bind(Binding::write(partial), "partial", "$G$");
             sum.uniform(sizes);
             sum.iterations = chunk as u64;
             kernels.push(sum);
         }
-        let of_chunk = if chunks > 0 { "$partial$[at]" } else { "$empty$()" };
+        let of_chunk = if chunks > 0 { "$value_of$($partial$[at])" } else { "$empty$()" };
         let of_chunk = format!("fn $of_chunk$(at: u32) -> $W$ {{\n    return {of_chunk};\n}}\n");
-        let shader = with_sum(Shader::of(&[&SUM])).item(Item::new("of_chunk", of_chunk)).item(stored(lanes));
+        let shader = with_sum(Shader::of(&[&SUM])).item(Item::new("of_chunk", of_chunk));
+        let shader = if width == 8 { shader.file(&PAIRS_STORED) } else { shader.item(stored(width)) };
         // In a merged text arrays of two aliases of one type would be two types.
         let totals = Item::new("totals", format!("var<private> $totals$: array<{wide}, {each}>;\n"));
         let shader = shader.constant("EACH", each).constant("ONE_BLOCK", outer == 1).item(totals);
         let mut sum = kernel("gather.sum", shader, units);
         sum.bind(Binding::read(order), "order", "u32");
         sum.bind(Binding::read(runs), "runs", "vec2<u32>");
-        sum.bind(Binding::input(1), "grad", "$W$");
+        sum.bind(Binding::input(1), "grad", "$G$");
         if chunks > 0 {
-            sum.bind(Binding::read(partial), "partial", "$W$");
+            sum.bind(Binding::read(partial), "partial", "$G$");
         }
-        sum.bind(Binding::output(), "result", "$OUT$");
+        // Pairs are stored as f32; else the planner says what is stored.
+        sum.bind(Binding::output(), "result", if width == 8 { "$G$" } else { "$OUT$" });
         sum.uniform(sizes);
         sum.iterations = rounds * each as u64;
         sum.flops = (count * inner * outer) as u64;
         sum.epilogue = true;
-        sum.lanes = lanes;
+        (sum.lanes, sum.pairs) = (width.min(4), width == 8);
         kernels.push(sum);
         Lowering::Kernels { kernels, temporaries }
     }
 }
 
-/// `fn store` of unit `at` of the result.
-fn stored(lanes: usize) -> Item {
+/// `fn store` of unit `at` of the result, a float or four.
+fn stored(width: usize) -> Item {
     let text =
-        format!("fn $store$(at: u32, value: $W$) {{\n    $result$[at] = $epilogue$(value, at * {lanes}u);\n}}\n");
+        format!("fn $store$(at: u32, value: $W$) {{\n    $result$[at] = $epilogue$(value, at * {width}u);\n}}\n");
     Item::new("store", text)
 }
