@@ -310,6 +310,15 @@ pub(crate) fn block_on<T>(
     instead: &'static str,
     future: impl Future<Output = Result<T>>,
 ) -> Result<T> {
+    sit_or_refuse(call, instead, pin!(future))
+}
+
+/// [`block_on`] of any future of `T`: what a future does would be compiled anew for each place that polls it.
+fn sit_or_refuse<T>(
+    call: &'static str,
+    instead: &'static str,
+    mut future: Pin<&mut dyn Future<Output = Result<T>>>,
+) -> Result<T> {
     let refuses = MANNER.with_borrow(|manner| !matches!(manner, Manner::Sits));
     if !refuses {
         struct Before(bool);
@@ -321,7 +330,7 @@ pub(crate) fn block_on<T>(
         let _before = Before(SITS.replace(true));
         return sit_through(future);
     }
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,
         Poll::Pending => Err(Error::WouldBlock { call, instead }),
     }
