@@ -239,23 +239,23 @@ impl Fuser<'_> {
 
     /// Merges unit `from` into `into` unless that closes a cycle or needs too many buffers.
     fn try_merge(&mut self, from: usize, into: usize) -> bool {
+        // What the bounds tell is asked before the search for a path, which costs more.
+        let fits = self.as_member(from, into);
+        if matches!(fits, Fits::No) {
+            return false;
+        }
         let room = self.contraction.room(self.graph, &self.units, &self.unit_of, from, into);
         let Some(room) = room else { return false };
         let moved = std::mem::take(&mut self.units[from]);
         let before = self.units[into].members.len();
         moved.nodes().for_each(|member| self.unit_of[member] = Some(into));
         self.units[into].members.extend(&moved.members);
-        let fits = match (&moved.members[..], self.sizes[into].as_ref()) {
-            (&[member], Some(size)) if moved.kernel.is_none() => self.with_member(into, size, member),
-            _ => Fits::Unknown,
-        };
         let fits = match fits {
             Fits::Yes(size) => {
                 self.sizes[into] = Some(size);
                 true
             }
-            Fits::No => false,
-            Fits::Unknown => self.within_limits(into),
+            _ => self.within_limits(into),
         };
         if fits {
             self.contraction.join(room, into);
@@ -265,6 +265,18 @@ impl Fuser<'_> {
         moved.nodes().for_each(|member| self.unit_of[member] = Some(from));
         self.units[from] = moved;
         false
+    }
+
+    /// Whether `into` can still be one kernel with unit `from`, as far as bounds tell.
+    fn as_member(&mut self, from: usize, into: usize) -> Fits {
+        let &[member] = &self.units[from].members[..] else { return Fits::Unknown };
+        if self.units[from].kernel.is_some() || self.sizes[into].is_none() {
+            return Fits::Unknown;
+        }
+        self.unit_of[member] = Some(into);
+        let fits = self.sizes[into].as_ref().map_or(Fits::Unknown, |size| self.with_member(into, size, member));
+        self.unit_of[member] = Some(from);
+        fits
     }
 
     /// Sinks the pointwise consumers of `node`, result `number` of `kernel`, into the function that it is handed to.
