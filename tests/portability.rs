@@ -9,7 +9,7 @@ mod tint;
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use common::net::{Net, batch};
 use common::rules::{RULES, every_rule};
@@ -86,57 +86,72 @@ fn is_a_browser_s(capabilities: &Capabilities) -> bool {
     !capabilities.pairs && capabilities.cooperative.is_none()
 }
 
-/// The texts that were translated, and those of them that a browser could get.
+/// The texts that were translated, and those of them that a browser could get; for all threads.
 #[derive(Default)]
-struct Texts {
+struct Texts(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
     seen: HashSet<Arc<str>>,
     of_browsers: HashSet<Arc<str>>,
     for_browsers: Vec<(String, String)>,
 }
 
 impl Texts {
-    fn check(&mut self, dispatch: &Dispatch, capabilities: &Capabilities) -> Result<(), String> {
+    fn check(&self, dispatch: &Dispatch, capabilities: &Capabilities) -> Result<(), String> {
         let source = dispatch.source();
-        if self.seen.insert(source.clone()) {
-            self.write(dispatch);
-            translate(source).map_err(|error| format!("{}: {error}\n{source}", dispatch.name()))?;
+        let is_new = {
+            let known = &mut *self.0.lock().unwrap();
+            let is_new = known.seen.insert(source.clone());
+            if is_new {
+                write(dispatch, known.seen.len());
+            }
+            if is_a_browser_s(capabilities) && known.of_browsers.insert(source.clone()) {
+                known.for_browsers.push((dispatch.name(), dispatch.for_browsers(source).into_owned()));
+            }
+            is_new
+        };
+        match is_new {
+            true => translate(source).map_err(|error| format!("{}: {error}\n{source}", dispatch.name())),
+            false => Ok(()),
         }
-        if is_a_browser_s(capabilities) && self.of_browsers.insert(source.clone()) {
-            self.for_browsers.push((dispatch.name(), dispatch.for_browsers(source).into_owned()));
-        }
-        Ok(())
     }
 
-    /// Writes a text to the folder that `KILN_TEXTS` names, for whoever wants to read it.
-    fn write(&self, dispatch: &Dispatch) {
-        let Some(folder) = std::env::var_os("KILN_TEXTS").map(PathBuf::from) else { return };
-        let plain = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' };
-        let name: String = dispatch.name().chars().map(plain).take(100).collect();
-        let path = folder.join(format!("{name}.{}.wgsl", self.seen.len()));
-        std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(path, &**dispatch.source())).expect("the folder");
+    /// The texts, once browsers take theirs.
+    fn taken_by_browsers(self) -> HashSet<Arc<str>> {
+        let known = self.0.into_inner().unwrap();
+        tint::browsers_take(&known.for_browsers);
+        known.seen
     }
+}
+
+/// Writes a text to the folder that `KILN_TEXTS` names, for whoever wants to read it.
+fn write(dispatch: &Dispatch, number: usize) {
+    let Some(folder) = std::env::var_os("KILN_TEXTS").map(PathBuf::from) else { return };
+    let plain = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let name: String = dispatch.name().chars().map(plain).take(100).collect();
+    let path = folder.join(format!("{name}.{number}.wgsl"));
+    std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(path, &**dispatch.source())).expect("the folder");
 }
 
 #[test]
 fn every_shader_of_every_case_translates_for_every_kind_of_device() {
-    let cpu = Device::cpu();
-    let (mut texts, mut used) = (Texts::default(), BTreeSet::new());
-    common::every_case(|case| {
+    let (texts, used) = (Texts::default(), Mutex::new(BTreeSet::new()));
+    common::every_case_shared(Device::cpu, |cpu, _, case| {
         for capabilities in kinds() {
-            let names = common::variants(&capabilities, |target| common::plan_case(&cpu, case, target, true))?;
+            let names = common::variants(&capabilities, |target| common::plan_case(cpu, case, target, true))?;
             let alone = names.len() < 2;
             let forced = names.iter().filter(|_| !alone).map(|&name| common::forcing(&capabilities, &[name]));
             for target in forced.chain([common::forcing(&capabilities, &[])]) {
-                for dispatch in common::kernels(&cpu, case, &target)? {
+                for dispatch in common::kernels(cpu, case, &target)? {
                     texts.check(&dispatch, &capabilities)?;
                 }
             }
-            used.extend(names);
+            used.lock().unwrap().extend(names);
         }
         Ok(())
     });
-    tint::browsers_take(&texts.for_browsers);
-    let seen = texts.seen;
+    let (seen, used) = (texts.taken_by_browsers(), used.into_inner().unwrap());
     // One case alone has few.
     if std::env::var_os("KILN_CASE").is_some() {
         return;
@@ -151,7 +166,7 @@ fn every_shader_of_every_case_translates_for_every_kind_of_device() {
 /// Names of the kernels of a step, of a pass that only gathers and of one that adds to what was gathered, all translated
 /// for every kind of device.
 fn kernels_of_steps(
-    texts: &mut Texts,
+    texts: &Texts,
     config: impl Rule,
     clip: Option<f64>,
     arena: usize,
@@ -199,8 +214,8 @@ fn every_shader_of_a_training_step_translates_for_every_kind_of_device() {
     let [whole, parts] = [&["clip"][..], &["clip_norm", "clip_norm.lanes", "clip_status"]];
     let (full, mixed) = (Precision::Full, Precision::Mixed);
     let momentum = || SgdConfig { momentum: 0.9, nesterov: true, ..Default::default() };
-    let mut texts = Texts::default();
-    let texts = &mut texts;
+    let own = Texts::default();
+    let texts = &own;
     let all = [
         ("adamw", whole, kernels_of_steps(texts, AdamWConfig::default(), clip_norm, one, full)),
         ("adamw", parts, kernels_of_steps(texts, AdamWConfig::default(), clip_norm, several, full)),
@@ -215,7 +230,7 @@ fn every_shader_of_a_training_step_translates_for_every_kind_of_device() {
             assert!(names.contains(name), "no {name} in {names:?}");
         }
     }
-    tint::browsers_take(&texts.for_browsers);
+    own.taken_by_browsers();
 }
 
 #[test]
@@ -227,7 +242,7 @@ fn every_shader_beside_a_step_translates_for_every_kind_of_device() {
     let loss = net.forward(&x).cross_entropy(&labels);
     let sgd = || Sgd::new(&net.params, SgdConfig::default());
     let mut sharp = [Sam::new(sgd(), 0.05), Sam::new(sgd(), 0.5).adaptive(0.01)];
-    let mut texts = Texts::default();
+    let texts = Texts::default();
     for capabilities in kinds() {
         let target = common::forcing(&capabilities, &[]);
         let mut plans = vec![ema.plan_with(&target), last.plan_with(&target), optimizer.plan_averaged(&target)];
@@ -236,8 +251,8 @@ fn every_shader_beside_a_step_translates_for_every_kind_of_device() {
             texts.check(&dispatch, &capabilities).unwrap_or_else(|error| panic!("{error}"));
         }
     }
-    assert!(texts.seen.len() >= 6, "only {} texts", texts.seen.len());
-    tint::browsers_take(&texts.for_browsers);
+    let seen = texts.taken_by_browsers();
+    assert!(seen.len() >= 6, "only {} texts", seen.len());
 }
 
 /// Parameters of one group or two, some of which were updated before: ranges of one class, and of several. And a state, which
@@ -278,7 +293,7 @@ const OPTIONS: [fn(Optimizers) -> Optimizers; 6] = [
 #[test]
 fn every_shader_of_every_rule_translates_for_every_kind_of_device() {
     let cpu = Device::cpu();
-    let mut texts = Texts::default();
+    let texts = Texts::default();
     let mut names = HashSet::new();
     let mut translate = |what: &str, make: &dyn Fn(&ParamStore) -> Optimizers| {
         // An arena for all, whose norm one kernel takes; one a group; several.
@@ -317,7 +332,7 @@ fn every_shader_of_every_rule_translates_for_every_kind_of_device() {
     translate("LARS beside NAdam", &|params: &ParamStore| {
         Optimizers::of(params).group("default", LarsConfig::default()).rest(NAdamConfig::default())
     });
-    tint::browsers_take(&texts.for_browsers);
+    texts.taken_by_browsers();
     if std::env::var_os("KILN_CASE").is_some() {
         return;
     }
