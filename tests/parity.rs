@@ -25,6 +25,9 @@ fn a_case_is_found_by_any_part_of_its_name_and_an_unknown_one_lists_the_names() 
 fn every_case_on_vulkan_agrees_with_the_reference() {
     let device = common::backend("vulkan");
     common::every_case(|case| common::parity(&device, case));
+    // A kernel that the driver refuses is replaced, and what takes its place was compared. On Mesa's driver none is.
+    let warnings = device.warnings();
+    assert!(warnings.is_empty() || !device.name().contains("llvmpipe"), "the device found a way around: {warnings:?}");
 }
 
 #[test]
