@@ -1,5 +1,5 @@
-// The sums of a weight gradient that an invocation keeps in registers, LINES pairs of an input channel and a row of taps x ROWS output
-// channels x TAPS taps of the row, for `conv2d/weight_grad.wgsl`. Every invocation reads dy of each channel for itself;
+// The sums of a weight gradient that an invocation keeps in registers, LINES strips of TAPS taps x ROWS output channels, for
+// `conv2d/weight_grad.wgsl`, which says what a strip is. Every invocation reads dy of each channel for itself;
 // `conv2d/weight_sums_subgroup.wgsl` does the same for software drivers.
 //
 // Constants:

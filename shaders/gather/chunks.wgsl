@@ -5,8 +5,8 @@
 // grad           [outer, count, columns], of G
 // partial        [outer, chunks, columns], of G (written)
 //
-// Asks for: `alias W`, a sum; `gather/floats.wgsl` or `gather/pairs.wgsl`; `fn empty() -> W`; `fn joined(a: W, b: W) -> W`. Workgroups: ceil(outer * chunks * columns / 64).
-// Iterations: chunk.
+// Asks for: `alias W`, a sum; `gather/floats.wgsl` or `gather/pairs.wgsl`; `fn empty() -> W`; `fn joined(a: W, b: W) -> W`.
+// Workgroups: ceil(outer * chunks * columns / 64). Iterations: chunk.
 
 fn work(i: u32) {
     if i >= p.partials {

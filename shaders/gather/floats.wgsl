@@ -1,4 +1,5 @@
-// What `gather/sum.wgsl` and `gather/chunks.wgsl` sum, a float or four, is what lies in memory. `gather/pairs.wgsl` has the same of eight.
+// What `gather/sum.wgsl` and `gather/chunks.wgsl` sum, a float or four, is what lies in memory. `gather/pairs.wgsl` has the same of
+// eight.
 //
 // Asks for: `alias W`.
 

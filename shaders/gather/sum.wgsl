@@ -9,8 +9,8 @@
 //
 // An invocation takes EACH columns side by side, which share what is read of the run.
 //
-// Asks for: `alias W`, a sum; `gather/floats.wgsl` or `gather/pairs.wgsl`; `const EACH: u32`, which divides the columns; `totals`, a private array of EACH of W, in whose type no alias may
-// be; `const ONE_BLOCK`, true where there is one `outer`; `fn empty() -> W`; `fn joined(a: W, b: W) -> W`; `fn of_chunk(at: u32) -> W`,
+// Asks for: `alias W`, a sum; `gather/floats.wgsl` or `gather/pairs.wgsl`; `const EACH: u32`, which divides the
+// columns; `totals`, a private array of EACH of W, in whose type no alias may be; `const ONE_BLOCK`, true where there is one `outer`; `fn empty() -> W`; `fn joined(a: W, b: W) -> W`; `fn of_chunk(at: u32) -> W`,
 // where p.chunks is not 0; `store(at, value)`.
 // Workgroups: ceil(units / 64). Iterations: (2 chunk + count / chunk) EACH.
 

@@ -270,12 +270,14 @@ impl Fuser<'_> {
     /// Whether `into` can still be one kernel with unit `from`, as far as bounds tell.
     fn as_member(&mut self, from: usize, into: usize) -> Fits {
         let &[member] = &self.units[from].members[..] else { return Fits::Unknown };
-        if self.units[from].kernel.is_some() || self.sizes[into].is_none() {
+        if self.units[from].kernel.is_some() {
             return Fits::Unknown;
         }
+        let Some(size) = self.sizes[into].take() else { return Fits::Unknown };
         self.unit_of[member] = Some(into);
-        let fits = self.sizes[into].as_ref().map_or(Fits::Unknown, |size| self.with_member(into, size, member));
+        let fits = self.with_member(into, &size, member);
         self.unit_of[member] = Some(from);
+        self.sizes[into] = Some(size);
         fits
     }
 

@@ -17,7 +17,7 @@ struct Use {
     last: usize,
 }
 
-/// The buffer of each slot in the order of the uses that were given, and the sizes of the buffers.
+/// Slots with their buffers, and the sizes of these.
 struct Layout {
     of: Vec<(usize, usize)>,
     sizes: Vec<u64>,
@@ -88,19 +88,14 @@ pub fn place(plan: &mut Plan) {
     let uses: Vec<Use> = (0..plan.slots.len())
         .filter(|&slot| matches!(plan.slots[slot].kind, SlotKind::Scratch(_) | SlotKind::Upload { .. }))
         .map(|slot| {
-            let (first, last) = lifetimes[slot].unwrap_or((usize::MAX, usize::MAX));
+            // What is never bound is in nobody's way.
+            let (first, last) = lifetimes[slot].unwrap_or((usize::MAX, 0));
             Use { slot, bytes: plan.slots[slot].bytes, first, last }
         })
         .collect();
-    let is_small = uses.len() < MANY;
-    let mut layout = by_time(uses.clone());
-    if is_small {
-        let other = by_size(uses);
-        if other.bytes() < layout.bytes() {
-            layout = other;
-        }
-    }
-    let Layout { of, sizes } = layout;
+    let other = (uses.len() < MANY).then(|| by_size(uses.clone()));
+    let own = by_time(uses);
+    let Layout { of, sizes } = other.filter(|other| other.bytes() < own.bytes()).unwrap_or(own);
     for (slot, chosen) in of {
         match &mut plan.slots[slot].kind {
             SlotKind::Scratch(scratch) | SlotKind::Upload { scratch, .. } => *scratch = chosen,
@@ -131,7 +126,8 @@ mod tests {
 
     /// True if no two uses that meet share a buffer, and each fits into its own.
     fn is_sound(uses: &[Use], layout: &Layout) -> bool {
-        let buffer = |of: &Use| layout.of.iter().find(|(slot, _)| *slot == of.slot).unwrap().1;
+        let buffer =
+            |of: &Use| layout.of.iter().find(|(slot, _)| *slot == of.slot).expect("each slot is given a buffer").1;
         let meets = |a: &Use, b: &Use| a.slot != b.slot && a.first <= b.last && b.first <= a.last;
         uses.iter().all(|a| a.bytes <= layout.sizes[buffer(a)])
             && uses.iter().all(|a| uses.iter().all(|b| !meets(a, b) || buffer(a) != buffer(b)))
@@ -148,8 +144,12 @@ mod tests {
                     Use { slot, bytes: 4 * u64::from(1 + random.below(131)), first, last }
                 })
                 .collect();
-            for layout in [by_time(uses.clone()), by_size(uses.clone())] {
+            let unbound = Use { slot: 37, bytes: 4, first: usize::MAX, last: 0 };
+            for place in [by_time, by_size] {
+                let layout = place(uses.clone());
                 assert!(is_sound(&uses, &layout), "round {round}");
+                let with = place([&uses[..], &[unbound]].concat());
+                assert_eq!(with.bytes(), layout.bytes(), "what is never bound takes no room, round {round}");
             }
         }
     }

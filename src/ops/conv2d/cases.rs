@@ -155,20 +155,12 @@ pub fn weight_grad() -> Vec<Case> {
     // Rows longer than one loop may be.
     all.push(Sizes { name: "long_rows", x: [1, 1, 1, 41_003], w: [3, 1, 1, 3], options: Conv2dOptions::default() });
     // More taps in a row than registers hold.
-    all.push(Sizes {
-        name: "wide_rows",
-        x: [2, 3, 1, 701],
-        w: [9, 3, 1, 15],
-        options: options([1, 2], [0, 7], [1, 1], 1),
-    });
-    all.push(Sizes { name: "hundred_taps", x: [1, 1, 1, 625], w: [4, 1, 1, 100], options: Conv2dOptions::default() });
-    // Taps that lie far apart.
-    all.push(Sizes {
-        name: "far_taps",
-        x: [1, 2, 3, 97],
-        w: [3, 2, 2, 5],
-        options: options([1, 2], [1, 9], [1, 20], 1),
-    });
+    all.extend([
+        Sizes { name: "wide_rows", x: [2, 3, 1, 701], w: [9, 3, 1, 15], options: options([1, 2], [0, 7], [1, 1], 1) },
+        Sizes { name: "hundred_taps", x: [1, 1, 1, 625], w: [4, 1, 1, 100], options: Conv2dOptions::default() },
+        // Taps that lie far apart.
+        Sizes { name: "far_taps", x: [1, 2, 3, 97], w: [3, 2, 2, 5], options: options([1, 2], [1, 9], [1, 20], 1) },
+    ]);
     let case = |sizes: Sizes| {
         let (options, kernel) = (sizes.options, [sizes.w[2], sizes.w[3]]);
         let build = move |x: &[Tensor]| {

@@ -116,11 +116,11 @@ impl Fuser<'_> {
         for &member in self.units[into].members.iter().chain(&self.units[from].members) {
             for k in 0..graph.nodes[member].inputs.len() {
                 let base = graph.base(member, k);
-                let read = match &graph.nodes[base].work {
-                    Work::Leaf(kind, _) => !matches!(kind, LeafKind::Operand),
-                    _ => self.unit_of[base].is_some_and(|unit| unit != into && unit != from),
+                let is_read = match self.unit_of[base] {
+                    Some(unit) => unit != into && unit != from,
+                    None => matches!(graph.nodes[base].work, Work::Leaf(..)) && !is_operand(graph, base),
                 };
-                if read {
+                if is_read {
                     reads.insert(base);
                 }
             }
