@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use crate::arena::Arena;
 use crate::array::Array;
@@ -24,6 +25,9 @@ use crate::shape::Shape;
 use crate::version::StoreState;
 
 pub use crate::host::HostData;
+
+/// What a node is computed from. Most have one or two: recording allocates none for them.
+pub(crate) type Inputs = SmallVec<[Arc<Node>; 2]>;
 
 /// A range of an arena that a parameter leaf stands for, valid for one version of its store.
 #[derive(Debug)]
@@ -123,7 +127,7 @@ pub struct Node {
     /// What gradients reach through it; `None` unless it requires them.
     pub(crate) reach: Option<Arc<Reach>>,
     /// Stores whose parameters its value depends on.
-    pub stores: Vec<Arc<StoreState>>,
+    pub(crate) stores: SmallVec<[Arc<StoreState>; 1]>,
     /// Number of the recomputed region that it was recorded in, 0 for none.
     pub region: u64,
     /// Source line of the call that recorded it.
@@ -149,7 +153,7 @@ impl Node {
         device: &Device,
         meta: Meta,
         source: Source,
-        inputs: Vec<Arc<Node>>,
+        inputs: Inputs,
         flow: Flow,
         at: &'static Location<'static>,
     ) -> Node {
@@ -159,7 +163,7 @@ impl Node {
             (_, Flow::Through) => Some(Reach::through(&inputs)),
             (_, Flow::Ends) => Some(Arc::new(Reach { parameters: vec![], variable: true })),
         };
-        let mut stores: Vec<Arc<StoreState>> = vec![];
+        let mut stores: SmallVec<[Arc<StoreState>; 1]> = SmallVec::new();
         if let Source::Parameter(leaf) = &source {
             stores.push(leaf.store.clone());
         }
@@ -261,7 +265,7 @@ impl Drop for Node {
         let mut stack = past(self);
         while let Some(node) = stack.pop() {
             if let Some(mut node) = Arc::into_inner(node) {
-                stack.append(&mut past(&mut node));
+                stack.extend(past(&mut node));
             }
         }
     }
@@ -288,7 +292,7 @@ pub struct Snapshot {
     /// What each node is if it is a leaf.
     pub leaves: Vec<Option<LeafKind>>,
     /// Inputs of each node, as indices; empty for leaves.
-    pub inputs: Vec<Vec<u32>>,
+    pub inputs: Vec<SmallVec<[u32; 4]>>,
     /// Indices of the roots.
     pub roots: Vec<u32>,
 }
@@ -296,6 +300,16 @@ pub struct Snapshot {
 static NEXT_RUN: AtomicU64 = AtomicU64::new(1);
 
 impl Snapshot {
+    /// None yet, with room for so many nodes and roots.
+    fn with_room(nodes: usize, roots: usize) -> Snapshot {
+        Snapshot {
+            nodes: Vec::with_capacity(nodes),
+            leaves: Vec::with_capacity(nodes),
+            inputs: Vec::with_capacity(nodes),
+            roots: Vec::with_capacity(roots),
+        }
+    }
+
     /// Collects what `roots` need. With a `loss`, nodes between it and the parameters are entered even where they have a
     /// value: what its backward pass needs. The order is that of a depth-first walk from the roots, so the order of
     /// recording does not show.
@@ -308,12 +322,12 @@ impl Snapshot {
         if let Some(loss) = loss {
             trace(loss, run)?;
         }
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = Snapshot::with_room(64, roots.len());
         let index_of = |node: &Node| {
             let mark = node.mark.load(Ordering::Relaxed);
             (mark >> 32 == run).then_some(mark as u32)
         };
-        let mut stack: Vec<(Arc<Node>, bool)> = vec![];
+        let mut stack: Vec<(Arc<Node>, bool)> = Vec::with_capacity(64);
         for root in roots {
             stack.push((root.clone(), false));
             while let Some((node, entered)) = stack.pop() {
@@ -330,7 +344,7 @@ impl Snapshot {
                         continue;
                     }
                     snapshot.leaves.push(leaf);
-                    snapshot.inputs.push(vec![]);
+                    snapshot.inputs.push(SmallVec::new());
                 } else {
                     let index = |input: &Arc<Node>| index_of(input).unwrap_or(u32::MAX);
                     snapshot.leaves.push(None);
@@ -447,9 +461,17 @@ mod tests {
     fn a_chain_of_a_million_nodes_is_dropped_without_recursion() {
         let device = Device::cpu();
         let at = Location::caller();
-        let mut node = Arc::new(Node::new(&device, scalar(DType::F32), Source::Stored, vec![], Flow::Nothing, at));
+        let mut node =
+            Arc::new(Node::new(&device, scalar(DType::F32), Source::Stored, Inputs::new(), Flow::Nothing, at));
         for _ in 0..1_000_000 {
-            node = Arc::new(Node::new(&device, scalar(DType::F32), Source::Stored, vec![node], Flow::Nothing, at));
+            node = Arc::new(Node::new(
+                &device,
+                scalar(DType::F32),
+                Source::Stored,
+                smallvec::smallvec![node],
+                Flow::Nothing,
+                at,
+            ));
         }
         drop(node);
     }

@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard};
 
 use crate::error::Error;
-use crate::graph::{Node, ParameterLeaf, Source, stale};
+use crate::graph::{Inputs, Node, ParameterLeaf, Source, stale};
 use crate::version::StoreState;
 
 /// What a node is computed from.
 #[derive(Debug, Default)]
 pub(crate) struct Past {
     /// Inputs of its op.
-    pub inputs: Vec<Arc<Node>>,
+    pub inputs: Inputs,
     /// Why there are none any more, where somebody may still ask.
     pub gone: Option<Error>,
 }
@@ -120,7 +120,7 @@ impl Node {
 
     /// Inputs of its op; none once its history has been let go.
     pub(crate) fn inputs(&self) -> Vec<Arc<Node>> {
-        self.past().inputs.clone()
+        self.past().inputs.to_vec()
     }
 
     /// What `look` sees in the inputs. It must not ask for those of the same node.
@@ -168,7 +168,7 @@ impl Node {
         if let Some(None) = lost {
             return;
         }
-        let new = Past { inputs: vec![], gone: lost.flatten() };
+        let new = Past { inputs: Inputs::new(), gone: lost.flatten() };
         // The inputs are dropped after the lock.
         let _old = std::mem::replace(&mut *self.past(), new);
     }
@@ -224,6 +224,6 @@ impl Node {
 
     /// Notes that it cannot be computed: a read returns `error`.
     pub(crate) fn fail(&self, error: Error) {
-        *self.past() = Past { inputs: vec![], gone: Some(error) };
+        *self.past() = Past { inputs: Inputs::new(), gone: Some(error) };
     }
 }

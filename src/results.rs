@@ -49,7 +49,14 @@ impl Node {
             let through = self.flow() != Flow::Nothing && result.meta.dtype.is_float();
             let flow = if through { Flow::Through } else { Flow::Nothing };
             let source = Source::Result { number, name: self.name() };
-            let node = Arc::new(Node::new(&self.device, result.meta, source, vec![self.clone()], flow, self.at));
+            let node = Arc::new(Node::new(
+                &self.device,
+                result.meta,
+                source,
+                smallvec::smallvec![self.clone()],
+                flow,
+                self.at,
+            ));
             *known = Arc::downgrade(&node);
             node
         })

@@ -10,7 +10,7 @@ use std::thread::LocalKey;
 use crate::device::Device;
 use crate::dtype::{DType, Precision};
 use crate::error::{Error, Problem, Result};
-use crate::graph::{Node, Source, Value, scalar};
+use crate::graph::{Inputs, Node, Source, Value, scalar};
 use crate::history::Flow;
 use crate::host::HostData;
 use crate::layout::Meta;
@@ -119,13 +119,13 @@ impl Tensor {
 
     /// A tensor that carries `error`.
     pub(crate) fn invalid(device: &Device, error: Error, at: &'static Location<'static>) -> Tensor {
-        let node = Node::new(device, scalar(DType::F32), Source::Error(error), vec![], Flow::Nothing, at);
+        let node = Node::new(device, scalar(DType::F32), Source::Error(error), Inputs::new(), Flow::Nothing, at);
         Tensor::from_node(Arc::new(node))
     }
 
     /// A leaf.
     pub(crate) fn leaf(device: &Device, meta: Meta, source: Source, at: &'static Location<'static>) -> Tensor {
-        Tensor::from_node(Arc::new(Node::new(device, meta, source, vec![], Flow::Nothing, at)))
+        Tensor::from_node(Arc::new(Node::new(device, meta, source, Inputs::new(), Flow::Nothing, at)))
     }
 
     /// A host number that travels with each step: changing it from step to step never makes a new plan. It is what
@@ -297,7 +297,7 @@ impl Tensor {
             (Source::Result { number, .. }, Some(op)) => return op.result(*number),
             _ => return node.clone(),
         };
-        let again = Node::new(&node.device, node.meta, source, inputs, node.flow(), node.at);
+        let again = Node::new(&node.device, node.meta, source, inputs.into(), node.flow(), node.at);
         Arc::new(again.with_results(&node.result_metas()))
     }
 

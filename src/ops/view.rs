@@ -169,7 +169,8 @@ impl Tensor {
         }
         let node = detached.node();
         let source = Source::Op(Arc::new(Detach));
-        let new = Node::new(&node.device, node.meta, source, vec![self.node().clone()], Flow::Ends, node.at);
+        let new =
+            Node::new(&node.device, node.meta, source, smallvec::smallvec![self.node().clone()], Flow::Ends, node.at);
         let variable = Tensor::from_node(Arc::new(new));
         for store in &variable.node().stores {
             store.remember(variable.node());

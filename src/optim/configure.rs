@@ -76,11 +76,11 @@ impl<R: ?Sized> Stepper<R> {
     pub fn no_decay_for_vectors(mut self) -> Self {
         let moved = self.store.regroup(|_, shape| (shape.len() < 2).then(|| "no_decay".into()));
         self.refused = self.refused.or(moved.err());
-        for name in self.store.groups() {
+        for name in self.store.groups().iter() {
             if name.split('.').next_back() == Some("no_decay") {
                 let above = name.strip_suffix("no_decay").map_or("", |above| above.trim_end_matches('.'));
                 let settings = GroupSettings { weight_decay: Some(0.0), ..self.settings_of(above) };
-                self = self.group_settings(&name, settings);
+                self = self.group_settings(name, settings);
             }
         }
         self

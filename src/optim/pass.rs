@@ -253,7 +253,8 @@ impl<'a> Pass<'a> {
     fn key(&self) -> Vec<u64> {
         // The arenas of the tally are this optimizer's own, the one for partial norms changes with the arenas.
         let Tally { scaling, scale, counts, status, .. } = self.parts.tally;
-        let mut words = vec![status.id, counts.id, scale.id, self.parts.partials.id, self.parts.options.key()];
+        let mut words = Vec::with_capacity(64 + self.parts.layout.len());
+        words.extend([status.id, counts.id, scale.id, self.parts.partials.id, self.parts.options.key()]);
         words.extend(self.parts.kept.iter().map(|arena| arena.id));
         words.extend(self.parts.measured.iter().map(|measured| measured.sums.id));
         words.extend(self.parts.room.iter().map(|room| room.key()));

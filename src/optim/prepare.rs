@@ -1,7 +1,5 @@
 //! What a step needs before it can be planned: settings that can be used, and arenas.
 
-use std::collections::HashSet;
-
 use super::clip;
 use super::factors;
 use super::measure;
@@ -39,8 +37,8 @@ impl<R: ?Sized> Stepper<R> {
         let known = self.store.groups();
         let is_known = |name: &str| known.iter().any(|group| **group == *name);
         let named = self.rules.iter().filter_map(|ruled| ruled.groups.as_ref()).flatten();
-        let mut taken = HashSet::new();
-        if self.rules.iter().any(|ruled| !taken.insert(&ruled.groups)) {
+        let is_twice = |(i, ruled): (usize, &Ruled)| self.rules[..i].iter().any(|other| other.groups == ruled.groups);
+        if self.rules.iter().enumerate().any(is_twice) {
             return Err(Problem::Value("two rules for the same groups".into(), "give each group one rule"));
         }
         if self.begun != 0 && self.begun != self.rules.len() {

@@ -16,7 +16,7 @@ use crate::device::Device;
 use crate::dtype::DType;
 use crate::engine::{ArenaBinding, ArenaKernel, Beside, Bound};
 use crate::error::Result;
-use crate::graph::{Node, ParameterLeaf, Source};
+use crate::graph::{Inputs, Node, ParameterLeaf, Source};
 use crate::history::Flow;
 use crate::kernel::{Kernel, Shader};
 use crate::layout::Meta;
@@ -84,7 +84,7 @@ impl Tally {
             name: "loss scale".into(),
         };
         let meta = Meta { shape: Shape::SCALAR, dtype: DType::F32 };
-        let node = Node::new(device, meta, Source::Parameter(leaf), vec![], Flow::Nothing, Location::caller());
+        let node = Node::new(device, meta, Source::Parameter(leaf), Inputs::new(), Flow::Nothing, Location::caller());
         let tally = Tally { scaling, scale, counts, status, leaf: Tensor::from_node(Arc::new(node)) };
         tally.scale.write(0, &[scaling.map_or(1.0, |settings| settings.initial), 0.0])?;
         Ok(tally)

@@ -1,5 +1,7 @@
 //! Groups of parameters by name and shape.
 
+use std::sync::Arc;
+
 use std::panic::Location;
 
 use super::ParamStore;
@@ -45,7 +47,7 @@ impl ParamStore {
         for (number, name) in &moves {
             let known = contents.groups.iter().position(|group| **group == **name);
             contents.entries[*number].group = known.unwrap_or_else(|| {
-                contents.groups.push(name.as_str().into());
+                Arc::make_mut(&mut contents.groups).push(name.as_str().into());
                 contents.groups.len() - 1
             });
         }

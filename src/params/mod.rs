@@ -55,7 +55,7 @@ impl Path {
         let mut contents = self.store.lock();
         let known = contents.groups.iter().position(|group| &**group == name);
         let group = known.unwrap_or_else(|| {
-            contents.groups.push(name.into());
+            Arc::make_mut(&mut contents.groups).push(name.into());
             contents.groups.len() - 1
         });
         drop(contents);

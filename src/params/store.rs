@@ -12,7 +12,7 @@ use crate::device::Device;
 use crate::dtype::{DType, Precision};
 use crate::engine;
 use crate::error::{Error, Problem, Result};
-use crate::graph::{Node, ParameterLeaf, Source};
+use crate::graph::{Inputs, Node, ParameterLeaf, Source};
 use crate::history::Flow;
 use crate::init::Init;
 use crate::layout::Meta;
@@ -45,7 +45,7 @@ struct Inner {
 pub(super) struct Contents {
     pub entries: Vec<Entry>,
     pub numbers: HashMap<Arc<str>, usize>,
-    pub groups: Vec<Arc<str>>,
+    pub groups: Arc<Vec<Arc<str>>>,
     pub chunks: Vec<Chunk>,
     /// Versioned state that checkpoints keep: running statistics and the like.
     pub states: Vec<(Arc<str>, State)>,
@@ -114,7 +114,7 @@ pub(crate) struct Placed {
 impl ParamStore {
     /// An empty store; initial values and dropout masks derive from `seed`.
     pub fn new(device: &Device, seed: u64) -> ParamStore {
-        let contents = Contents { groups: vec![DEFAULT_GROUP.into()], ..Contents::default() };
+        let contents = Contents { groups: Arc::new(vec![DEFAULT_GROUP.into()]), ..Contents::default() };
         let state = Arc::default();
         device.register(&state);
         ParamStore(Arc::new(Inner {
@@ -209,7 +209,7 @@ impl ParamStore {
         &self.0.state
     }
 
-    pub(crate) fn groups(&self) -> Vec<Arc<str>> {
+    pub(crate) fn groups(&self) -> Arc<Vec<Arc<str>>> {
         self.lock().groups.clone()
     }
 
@@ -385,7 +385,7 @@ impl ParamStore {
         };
         let meta = Meta { shape: entry.shape, dtype: DType::F32 };
         let flow = if entry.frozen || fixed { Flow::Nothing } else { Flow::Ends };
-        let node = Node::new(&self.0.device, meta, Source::Parameter(leaf), vec![], flow, at);
+        let node = Node::new(&self.0.device, meta, Source::Parameter(leaf), Inputs::new(), flow, at);
         let node = Arc::new(node);
         self.0.state.remember(&node);
         entry.leaves[usize::from(fixed)] = Some(node.clone());

@@ -38,8 +38,8 @@ impl<const D: usize> Default for ConvOptions<D> {
 
 impl Conv2dOptions {
     pub(super) fn attributes(&self, words: &mut Vec<u64>) {
-        let all = [self.stride, self.padding, self.dilation].concat();
-        words.extend(all.iter().chain([&self.groups]).map(|&word| word as u64));
+        let all = [self.stride, self.padding, self.dilation].into_iter().flatten();
+        words.extend(all.chain([self.groups]).map(|word| word as u64));
     }
 }
 
@@ -66,8 +66,8 @@ impl Geometry {
             );
         }
         let Conv2dOptions { stride, padding, dilation, groups } = *options;
-        let positive = [stride, dilation].concat().into_iter().chain([groups]).all(|n| n > 0);
-        let largest = [stride, padding, dilation].concat().into_iter().max().unwrap_or(0);
+        let positive = [stride, dilation].into_iter().flatten().chain([groups]).all(|n| n > 0);
+        let largest = [stride, padding, dilation].into_iter().flatten().max().unwrap_or(0);
         if !positive || largest >= 1 << 16 {
             let what = format!("stride {stride:?}, padding {padding:?}, dilation {dilation:?}, groups {groups}");
             return Err(Problem::Value(what, "stride, dilation and groups start at 1, and none may pass 65,535"));
