@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use kiln::nn::{AdaptiveAvgPool2d, Residual};
-use kiln::onnx::{ExportOptions, export_bytes, load, load_bytes};
+use kiln::onnx::{ExportOptions, Model, export_bytes, load, load_bytes};
 use kiln::prelude::*;
 
 /// Steps of a round, and rounds of each network in turn.
@@ -95,14 +95,29 @@ fn peak() -> f64 {
     line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1e3
 }
 
+/// Zeros for the first input of a model, free axes of length 1.
+fn input(model: &Model, device: &Device) -> Tensor {
+    let first = &model.inputs()[0];
+    let dims: Vec<usize> = first.dims.iter().flatten().map(|dim| dim.clone().unwrap_or(1)).collect();
+    device.zeros(&dims).cast(first.elem.map_or(DType::F32, |elem| elem.dtype()))
+}
+
 fn run_once(file: &str, device: &Device) {
     let before = peak();
     let began = Instant::now();
     let model = load(file, device).unwrap();
     let loaded = began.elapsed().as_secs_f64();
     println!("{model:?}\nloaded    {loaded:6.2} s   peak {:.0} MB ({before:.0} MB before)", peak());
-    let dims: Vec<usize> = model.inputs()[0].dims.iter().flatten().map(|dim| dim.clone().unwrap_or(1)).collect();
-    let x = device.zeros(&dims).cast(model.inputs()[0].elem.map_or(DType::F32, |elem| elem.dtype()));
+    // On a device that computes nothing: what recording and planning take.
+    let noop = Device::noop().unwrap();
+    let other = load(file, &noop).unwrap();
+    let began = Instant::now();
+    let y = other.forward(&[input(&other, &noop)], Mode::Eval);
+    noop.eval(&[&y[0]]).unwrap();
+    let dispatches = noop.statistics().dispatches;
+    println!("planned   {:6.2} s   {dispatches} dispatches", began.elapsed().as_secs_f64());
+    drop((y, other));
+    let x = input(&model, device);
     for pass in ["first", "second"] {
         let began = Instant::now();
         let y = model.forward(std::slice::from_ref(&x), Mode::Eval);

@@ -2,7 +2,7 @@
 //! anything is set aside for them.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use super::elem::Elem;
@@ -15,6 +15,8 @@ pub const EXTERNAL: i32 = 1;
 
 /// Floats from so many elements on are not decoded when a model is read: parameters go from the file to their store in pieces.
 const LARGE: usize = 4096;
+/// Bytes of a file that are read at once: whole elements.
+const WINDOW: usize = 4 << 20;
 
 /// A large tensor of floats, whose bytes are still where the file has them.
 #[derive(Debug)]
@@ -43,14 +45,16 @@ impl Weight {
         }
     }
 
-    /// The bytes.
+    /// Hands the bytes on in order, whole elements, with the number of the first: what lies in a file of its own a window at a time.
     ///
     /// # Errors
-    /// That of reading the file.
-    pub fn bytes(self) -> Result<Vec<u8>, Trouble> {
+    /// That of reading the file, or of `take`.
+    pub fn pieces(self, mut take: impl FnMut(usize, &[u8]) -> crate::Result<()>) -> Result<(), Trouble> {
         match self.bytes {
-            Bytes::Here(bytes) => Ok(bytes),
-            Bytes::Beside(place) => place.read(),
+            Bytes::Here(bytes) => take(0, &bytes).map_err(Trouble::Op),
+            Bytes::Beside(place) => {
+                place.windows(|first, bytes| take(first / self.elem.bytes(), bytes).map_err(Trouble::Op))
+            }
         }
     }
 
@@ -59,8 +63,11 @@ impl Weight {
     /// # Errors
     /// That of reading the file.
     pub fn numbers(self) -> Result<Numbers, Trouble> {
-        let (elem, shape) = (self.elem, self.shape.clone());
-        Ok(Numbers::new(elem, shape, from_bytes(elem, &self.bytes()?)))
+        let bytes = match self.bytes {
+            Bytes::Here(bytes) => bytes,
+            Bytes::Beside(place) => place.read()?,
+        };
+        Ok(Numbers::new(self.elem, self.shape, from_bytes(self.elem, &bytes)))
     }
 }
 
@@ -171,15 +178,32 @@ struct Place {
 }
 
 impl Place {
+    fn open(&self) -> io::Result<File> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(self.offset))?;
+        Ok(file)
+    }
+
+    fn trouble(&self, error: io::Error) -> Trouble {
+        Trouble::Op(crate::error::Error::io(&self.path, "read", error))
+    }
+
     fn read(&self) -> Result<Vec<u8>, Trouble> {
-        let read = || {
-            let mut file = File::open(&self.path)?;
-            file.seek(SeekFrom::Start(self.offset))?;
-            let mut bytes = vec![0; self.length];
-            file.read_exact(&mut bytes)?;
-            Ok(bytes)
-        };
-        read().map_err(|error| Trouble::Op(crate::error::Error::io(&self.path, "read", error)))
+        let mut bytes = vec![0; self.length];
+        self.open().and_then(|mut file| file.read_exact(&mut bytes)).map_err(|error| self.trouble(error))?;
+        Ok(bytes)
+    }
+
+    /// Hands the bytes on, [`WINDOW`] at a time, with the number of the first.
+    fn windows(&self, mut take: impl FnMut(usize, &[u8]) -> Result<(), Trouble>) -> Result<(), Trouble> {
+        let mut file = self.open().map_err(|error| self.trouble(error))?;
+        let mut window = vec![0; WINDOW.min(self.length)];
+        for first in (0..self.length).step_by(WINDOW) {
+            let bytes = &mut window[..WINDOW.min(self.length - first)];
+            file.read_exact(bytes).map_err(|error| self.trouble(error))?;
+            take(first, bytes)?;
+        }
+        Ok(())
     }
 }
 

@@ -165,14 +165,16 @@ impl Model {
             params.overwrite(given)?;
         }
         if !large.is_empty() {
-            // One after the other: all of a large model at once would need room for it.
-            let values = large.into_iter().filter_map(|(param, weight, name)| {
-                let number = param.number_in(&params).transpose()?;
-                let dtype = weight.dtype();
-                let bytes = weight.bytes().map_err(|trouble| trouble.of_node(&name));
-                Some(number.and_then(|number| Ok((number, dtype, bytes?))))
-            });
-            params.overwrite_bytes(values)?;
+            // In pieces: all of a large model at once, or its largest tensor, would need room for it.
+            params.overwrite_bytes(|put| {
+                for (param, weight, name) in large {
+                    let Some(number) = param.number_in(&params)? else { continue };
+                    let dtype = weight.dtype();
+                    let written = weight.pieces(|first, bytes| put(number, first, dtype, bytes));
+                    written.map_err(|trouble| trouble.of_node(&name))?;
+                }
+                Ok(())
+            })?;
         }
         let mut model = Model { program, params, parameters, states, metadata };
         model.fold();

@@ -46,12 +46,13 @@ impl ParamStore {
         Ok(())
     }
 
-    /// Overwrites parameters with these bytes of a file, one after the other, by their numbers in [`ParamStore::layout`].
+    /// Overwrites parameters with bytes of a file as `read` hands them on: the parameter's number in [`ParamStore::layout`], its first
+    /// element that is written, what the bytes are.
     #[track_caller]
     #[cfg_attr(not(feature = "onnx"), allow(dead_code))]
     pub(crate) fn overwrite_bytes(
         &self,
-        values: impl IntoIterator<Item = Result<(usize, safetensors::Dtype, Vec<u8>)>>,
+        read: impl FnOnce(&mut dyn FnMut(usize, usize, safetensors::Dtype, &[u8]) -> Result<()>) -> Result<()>,
     ) -> Result<()> {
         let _gate = self.state().enter();
         self.return_weights()?;
@@ -60,11 +61,10 @@ impl ParamStore {
         let chunks = self.chunks(false)?;
         self.settle_held()?;
         let mut writer = Writer::new(self.device(), BLOCK);
-        for values in values {
-            let (number, dtype, bytes) = values?;
-            let Some(place) = layout.get(number) else { continue };
-            writer.put(&chunks[place.chunk].values, place.offset, &Packed::new(dtype, &bytes))?;
-        }
+        read(&mut |number, first, dtype, bytes| match layout.get(number) {
+            Some(place) => writer.put(&chunks[place.chunk].values, place.offset + first, &Packed::new(dtype, bytes)),
+            None => Ok(()),
+        })?;
         writer.finish()?;
         self.state().advance();
         Ok(())
