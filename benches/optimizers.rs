@@ -3,8 +3,10 @@
 //! `cargo bench --bench optimizers` prints for each rule, with 10 M scalars in 1, 20 and 1,000 parameters: the time of its
 //! kernels (the gradient norm aside, by the device's timestamps, the median of some steps in turn with AdamW's), the
 //! bytes that they must move for a scalar, and the ratio of the time a byte to AdamW's; then the host time of a cached
-//! step, on wgpu's no-op back end, beside AdamW's, alone and with a schedule, an average of the weights and clipping. `-- lion,lamb` runs those alone; `KILN_DEVICE` chooses the device.
+//! step, on wgpu's no-op back end, beside AdamW's, alone and with a schedule, an average of the weights and clipping. `-- lion,lamb` runs those alone, with
+//! `--kernels` each kernel's time is printed too; `KILN_DEVICE` chooses the device.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use kiln::optim::*;
@@ -94,8 +96,8 @@ impl Site {
         self.optimizer.step_with(self.gradients.clone()).expect("a step");
     }
 
-    /// Seconds of the update's kernels in a step.
-    fn measured(&mut self) -> f64 {
+    /// Seconds of the update's kernels in a step; `each` is told of every one.
+    fn measured(&mut self, mut each: impl FnMut(&str, f64)) -> f64 {
         self.device.set_profiling(true).expect("profiling");
         self.step();
         let profile = self.device.profile().expect("a profile");
@@ -103,7 +105,8 @@ impl Site {
         let others = ["clip", "accumulate", "copy", "gather"];
         let own =
             profile.by_name().into_iter().filter(|kernel| !others.iter().any(|other| kernel.name.starts_with(other)));
-        own.map(|kernel| kernel.total.as_secs_f64()).sum()
+        let seconds = own.map(|kernel| (kernel.name, kernel.total.as_secs_f64()));
+        seconds.inspect(|(name, seconds)| each(name, *seconds)).map(|(_, seconds)| seconds).sum()
     }
 }
 
@@ -136,6 +139,7 @@ fn host_seconds(make: Make) -> f64 {
 fn main() {
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let is_wanted = |name: &str| wanted.as_ref().is_none_or(|all| all.split(',').any(|one| one == name));
+    let by_kernel = std::env::args().any(|argument| argument == "--kernels");
     let device = Device::best().expect("a device");
     let adamw: Make = |store| Box::new(AdamW::new(store, AdamWConfig::default()));
     println!("{:20} {:>10} {:>10} {:>8} {:>10}", "rule", "parameters", "ms", "bytes", "time/byte");
@@ -145,10 +149,16 @@ fn main() {
         for Entry { name, plain, accesses, .. } in rules().into_iter().filter(|rule| is_wanted(rule.name)) {
             let mut site = Site::new(&device, parameters, plain);
             site.step();
-            let (own, beside): (Vec<f64>, Vec<f64>) = (0..ROUNDS).map(|_| (site.measured(), base.measured())).unzip();
+            let mut kernels: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+            let mut note = |name: &str, seconds| kernels.entry(name.into()).or_default().push(seconds);
+            let (own, beside): (Vec<f64>, Vec<f64>) =
+                (0..ROUNDS).map(|_| (site.measured(&mut note), base.measured(|_, _| ()))).unzip();
             let (own, beside) = (median(own), median(beside));
             let ratio = own / accesses as f64 / (beside / 7.0);
             println!("{name:20} {parameters:>10} {:>10.2} {:>8} {ratio:>10.2}", own * 1e3, accesses * 4);
+            for (kernel, times) in kernels.into_iter().filter(|_| by_kernel) {
+                println!("    {kernel:40} {:.2} ms", median(times) * 1e3);
+            }
         }
     }
     println!("\n{:20} {:>12} {:>10} {:>28}", "rule", "host, us", "of AdamW's", "with schedule, EMA, clipping");
