@@ -3,28 +3,34 @@
 // sorted  [count], the targets in order
 // runs    [2 * nowhere], (begin, end) of each place (written)
 //
-// Workgroups: ceil(count / 64).
+// An invocation looks at four targets, each of which it reads once. Workgroups: ceil(count / 256). Iterations: 4.
 
-fn work(s: u32) {
-    if s >= p.count {
-        return;
-    }
-    let place = sorted[s];
-    if place >= p.nowhere {
+fn work(i: u32) {
+    let first = 4u * i;
+    if first >= p.count {
         return;
     }
     var before = p.nowhere;
-    if s > 0u {
-        before = sorted[s - 1u];
+    if first > 0u {
+        before = sorted[first - 1u];
     }
-    if before != place {
-        runs[2u * place] = s;
-    }
-    var behind = p.nowhere;
-    if s + 1u < p.count {
-        behind = sorted[s + 1u];
-    }
-    if behind != place {
-        runs[2u * place + 1u] = s + 1u;
+    var place = sorted[first];
+    for (var k = 0u; k < 4u; k++) {
+        let next = first + k + 1u;
+        var behind = p.nowhere;
+        if next < p.count {
+            behind = sorted[next];
+        }
+        // Behind the last target there is nothing to note.
+        if place < p.nowhere {
+            if before != place {
+                runs[2u * place] = next - 1u;
+            }
+            if behind != place {
+                runs[2u * place + 1u] = next;
+            }
+        }
+        before = place;
+        place = behind;
     }
 }

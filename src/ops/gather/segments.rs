@@ -11,11 +11,11 @@ use crate::shape::MAX_RANK;
 
 /// Indices that are sorted by comparing each with each.
 const FEW: usize = 512;
-/// Sorted positions of a chunk at least.
+/// Sorted positions of a chunk at least, a power of two.
 const CHUNK: usize = 256;
 
-/// Columns that an invocation may take where a load is dear: what it reads of its run serves them all. Of eight, loops over them are not
-/// unrolled, and sums are kept in memory.
+/// Columns that an invocation may take where a load is dear: what it reads of its run serves them all. Of eight, loops over
+/// them are not unrolled, and sums are kept in memory.
 const COLUMNS: [usize; 2] = [4, 2];
 /// Invocations that leave enough to do.
 const ENOUGH: usize = 1024;
@@ -67,9 +67,11 @@ params! {
         /// Values of a slice: floats, fours or eights.
         columns,
         count,
-        /// Sorted positions of a chunk, and chunks.
+        /// Sorted positions of a chunk, a power of two, and chunks.
         chunk,
         chunks,
+        /// The logarithm of `chunk`.
+        bits,
     }
 }
 
@@ -109,10 +111,11 @@ impl Segments {
             (keys, order) = (sorted.keys, sorted.order);
             kernels.extend(sorted.kernels);
         }
-        let mut bounds = kernel("gather.bounds", Shader::of(&[&BOUNDS]), count);
+        let mut bounds = kernel("gather.bounds", Shader::of(&[&BOUNDS]), count.div_ceil(4));
         bounds.bind(Binding::read(keys), "sorted", "u32");
         bounds.bind(Binding::write(runs), "runs", "u32");
         bounds.uniform(Positions { count, nowhere: places });
+        bounds.iterations = 4;
         kernels.push(bounds);
         let (width, wide) = match inner {
             n if n.is_multiple_of(8) && capabilities.pairs && !product => (8, "mat2x4<f32>"),
@@ -120,7 +123,7 @@ impl Segments {
             _ => (1, "f32"),
         };
         let columns = inner / width;
-        let chunk = count.isqrt().max(CHUNK);
+        let chunk = count.isqrt().max(CHUNK).next_power_of_two();
         let chunks = count / chunk;
         let all = outer * places * columns;
         let rounds = (2 * chunk + chunks) as u64;
@@ -129,7 +132,7 @@ impl Segments {
         };
         let each = COLUMNS.into_iter().filter(|_| costs.dear_loads).find(fits).unwrap_or(1);
         let (units, partials) = (all / each, outer * chunks * columns);
-        let sizes = Sums { units, partials, places, columns, count, chunk, chunks };
+        let sizes = Sums { units, partials, places, columns, count, chunk, chunks, bits: chunk.ilog2() as usize };
         let (start, sign) = if product { ("1.0", "*") } else { ("0.0", "+") };
         let with_sum = |shader: Shader| {
             let start = if width == 8 { "" } else { start };
@@ -155,7 +158,8 @@ impl Segments {
         let shader = if width == 8 { shader.file(&PAIRS_STORED) } else { shader.item(stored(width)) };
         // In a merged text arrays of two aliases of one type would be two types.
         let totals = Item::new("totals", format!("var<private> $totals$: array<{wide}, {each}>;\n"));
-        let shader = shader.constant("EACH", each).constant("ONE_BLOCK", outer == 1).item(totals);
+        let shader =
+            shader.constant("EACH", each).constant("ONE_BLOCK", outer == 1).constant("CHUNKS", chunks > 0).item(totals);
         let mut sum = kernel("gather.sum", shader, units);
         sum.bind(Binding::read(order), "order", "u32");
         sum.bind(Binding::read(runs), "runs", "vec2<u32>");
