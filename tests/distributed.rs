@@ -4,6 +4,8 @@
 mod errors;
 #[path = "distributed/net.rs"]
 mod net;
+#[path = "distributed/synced.rs"]
+mod synced;
 #[path = "distributed/trainer.rs"]
 mod trainer;
 

@@ -63,6 +63,7 @@ struct Inner {
     agreed: AtomicU32,
     in_order: AtomicBool,
     half: AtomicBool,
+    joins: AtomicBool,
     counts: [AtomicU64; 4],
 }
 
@@ -133,6 +134,7 @@ impl World {
             agreed: AtomicU32::new(0),
             in_order: AtomicBool::new(false),
             half: AtomicBool::new(false),
+            joins: AtomicBool::new(false),
             counts: Default::default(),
         }))
     }
@@ -191,6 +193,15 @@ impl World {
     /// What [`World::send_half`] said.
     pub fn sends_half(&self) -> bool {
         self.0.half.load(Ordering::Relaxed)
+    }
+
+    /// Notes that there are layers that join statistics over ranks: all ranks have them, for they have the same model.
+    pub(crate) fn set_joins(&self) {
+        self.0.joins.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn joins(&self) -> bool {
+        self.0.joins.load(Ordering::Relaxed)
     }
 
     pub(crate) fn count_read(&self, bytes: u64) {
@@ -317,7 +328,7 @@ impl World {
     }
 
     /// Notes that there is no further exchange.
-    fn breaks(&self, error: Error) -> Error {
+    pub(super) fn breaks(&self, error: Error) -> Error {
         lock(&self.0.broken).get_or_insert(error).clone()
     }
 

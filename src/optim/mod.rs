@@ -38,6 +38,7 @@ mod shapes;
 mod sharp;
 mod state;
 mod stepper;
+mod synced;
 mod tally;
 mod together;
 

@@ -170,7 +170,11 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
             together.base = self.store.draws().micro_batch();
         }
         let (apart, alone) = (together.world.keeps_order(), together.world.is_alone());
-        self.pass(source, updates && alone)?;
+        let given = match source {
+            GradientSource::Loss(loss) => self.gradients_over_ranks(loss)?,
+            GradientSource::Given(_) => None,
+        };
+        self.pass(given.as_deref().map_or(source, GradientSource::Given), updates && alone)?;
         let Some(together) = &mut self.together else { return Ok(()) };
         together.passes += 1;
         let next = together.base + together.passes * together.world.size() as u64;
@@ -201,6 +205,8 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
         if let Some(together) = self.together.as_mut().filter(|together| together.passes == 0) {
             together.base = self.store.draws().micro_batch();
         }
+        let ended = self.together.as_ref().map_or(Ok(()), |together| together.world.end_joining());
+        self.told(ended)?;
         let met = self.meet();
         self.told(met)?;
         let none = vec![None; self.gathered.len()];
