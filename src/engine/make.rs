@@ -42,7 +42,8 @@ pub fn plan_step(
     let mut wanted: Vec<(usize, Destination)> = held.iter().map(|&i| (i as usize, Destination::Value)).collect();
     let mut found = vec![Found::Nowhere; step.targets.len()];
     let with_gradient = (0..step.targets.len()).filter(|&target| reached[target]);
-    let in_place = step.update.as_ref().is_none_or(|update| !update.changes_gradients);
+    // A pass that only gathers gradients leaves nothing that could read one where it is.
+    let in_place = step.update.as_ref().is_some_and(|update| !update.changes_gradients);
     for (target, &root) in with_gradient.zip(roots) {
         let (root, Trained { arena, offset, adds, .. }) = (root as usize, &step.targets[target]);
         let elements = snapshot.nodes[root].meta.elements();
