@@ -34,6 +34,10 @@ struct Args {
     /// Rule of the matrices; all others have AdamW.
     #[arg(long, default_value = "adamw", value_parser = ["adamw", "muon"])]
     rule: String,
+    /// Normalise the batches of all ranks as one: no longer the bits of one rank that accumulates, but near to those of one rank with
+    /// the whole batch.
+    #[arg(long)]
+    sync_batch_norm: bool,
     /// f16 activations and products, with scaled losses.
     #[arg(long)]
     mixed: bool,
@@ -60,11 +64,15 @@ struct Args {
     mishap: Option<String>,
 }
 
-/// The network.
-fn network(root: &kiln::Path) -> Sequential {
+/// The network, whose normalisation is over the ranks of a world if there is one.
+fn network(root: &kiln::Path, sync: Option<&World>) -> Sequential {
+    let norm = BatchNorm2d::new(&root.child("bn"), 16);
     Sequential::new()
         .add(Conv2d::new(&root.child("conv"), 1, 16, 3).padding(1))
-        .add(BatchNorm2d::new(&root.child("bn"), 16))
+        .add(match sync {
+            Some(world) => norm.sync(world),
+            None => norm,
+        })
         .add(Tensor::relu)
         .add(MaxPool2d::new(2))
         .add(Flatten)
@@ -99,7 +107,7 @@ fn run(args: &Args, world: &World) -> Result<()> {
     let device = world.device(args.device.as_deref())?;
     let params = ParamStore::new(&device, 42);
     params.set_precision(if args.mixed { Precision::Mixed } else { Precision::Full });
-    let net = network(&params.root());
+    let net = network(&params.root(), args.sync_batch_norm.then_some(world));
     mishap(args, world, 0, &params)?;
     let optimizer = Optimizers::of(&params);
     let adamw = AdamWConfig { lr: 3e-3, ..Default::default() };
@@ -171,7 +179,7 @@ fn run(args: &Args, world: &World) -> Result<()> {
         }
     }
     if args.scaling_model {
-        tell_model(world, &params, seconds)?;
+        tell_model(world, &params, seconds, computing(args, world)?)?;
     }
     let is_lower = losses / (ranks as f64) < 1.5;
     if args.quick && !is_lower {
@@ -211,8 +219,32 @@ fn mishap(args: &Args, world: &World, step: u64, params: &ParamStore) -> Result<
     Ok(())
 }
 
+/// Seconds of a step without the others, while they take such steps too.
+fn computing(args: &Args, world: &World) -> Result<f64> {
+    let device = world.device(args.device.as_deref())?;
+    let params = ParamStore::new(&device, 42);
+    let net = network(&params.root(), None);
+    let mut optimizer = AdamW::new(&params, AdamWConfig::default()).clip_norm(1.0);
+    let digits = kiln::data::digits().train;
+    let mut began = Instant::now();
+    const STEPS: usize = 40;
+    for (step, batch) in digits.batches(args.batch_size).drop_last(true).take(STEPS + 2).enumerate() {
+        if step == 2 {
+            device.synchronize()?;
+            world.barrier()?;
+            began = Instant::now();
+        }
+        let images = device.tensor(&batch.images, &batch.shape);
+        let loss = net.forward(&images, Mode::Train).cross_entropy(&device.labels(&batch.labels));
+        optimizer.step(&loss)?;
+        device.synchronize()?;
+    }
+    let own = began.elapsed().as_secs_f64() / STEPS as f64;
+    Ok(world.gather(&[own])?.into_iter().flatten().fold(0.0, f64::max))
+}
+
 /// What the model says of many ranks.
-fn tell_model(world: &World, params: &ParamStore, step: f64) -> Result<()> {
+fn tell_model(world: &World, params: &ParamStore, step: f64, compute: f64) -> Result<()> {
     let measured = Network::measure(world)?;
     if !world.is_first() {
         return Ok(());
@@ -224,9 +256,10 @@ fn tell_model(world: &World, params: &ParamStore, step: f64) -> Result<()> {
         measured.bandwidth / 1e9,
         world.size()
     );
-    let model = ScalingModel { compute: 0.0, parameters, host: 0.0, network: measured };
+    let model = ScalingModel { compute, parameters, host: 0.0, network: measured };
     let own = model.step(world.size()).as_secs_f64();
-    println!("         a step's exchange takes {:.2} ms by the model; steps here take {:.2} ms", 1e3 * own, 1e3 * step);
+    println!("         a step takes {:.2} ms by the model, {:.2} of them computing", 1e3 * own, 1e3 * compute);
+    println!("         steps here take {:.2} ms, {:.2} times as long", 1e3 * step, step / own);
     println!("\nHow a step of 0.2 s on one rank would scale (share of the images a second), by");
     println!("  step(N) = compute + host 4 P + 2 (N - 1) latency + 8 P (N - 1) / N / bandwidth");
     println!("ranks   25 GbE, 25 M   200 Gb/s, 25 M   25 GbE, 138 M   200 Gb/s, 138 M parameters");
