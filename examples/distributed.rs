@@ -31,6 +31,12 @@ struct Args {
     /// Send gradients as f16, with error feedback: half the bytes, and no longer the bits of one rank.
     #[arg(long)]
     half: bool,
+    /// Bytes of gradients that are sent together while the backward pass goes on: first, and then.
+    #[arg(long, value_name = "BYTES", num_args = 2)]
+    buckets: Option<Vec<usize>>,
+    /// Features of a hidden layer in front of the last.
+    #[arg(long)]
+    hidden: Option<usize>,
     /// Rule of the matrices; all others have AdamW.
     #[arg(long, default_value = "adamw", value_parser = ["adamw", "muon"])]
     rule: String,
@@ -65,9 +71,9 @@ struct Args {
 }
 
 /// The network, whose normalisation is over the ranks of a world if there is one.
-fn network(root: &kiln::Path, sync: Option<&World>) -> Sequential {
+fn network(root: &kiln::Path, hidden: Option<usize>, sync: Option<&World>) -> Sequential {
     let norm = BatchNorm2d::new(&root.child("bn"), 16);
-    Sequential::new()
+    let net = Sequential::new()
         .add(Conv2d::new(&root.child("conv"), 1, 16, 3).padding(1))
         .add(match sync {
             Some(world) => norm.sync(world),
@@ -76,8 +82,12 @@ fn network(root: &kiln::Path, sync: Option<&World>) -> Sequential {
         .add(Tensor::relu)
         .add(MaxPool2d::new(2))
         .add(Flatten)
-        .add(Dropout::new(&root.child("dropout"), 0.2))
-        .add(Linear::new(&root.child("fc"), 16 * 4 * 4, 10))
+        .add(Dropout::new(&root.child("dropout"), 0.2));
+    let (net, features) = match hidden {
+        Some(hidden) => (net.add(Linear::new(&root.child("hidden"), 16 * 4 * 4, hidden)).add(Tensor::relu), hidden),
+        None => (net, 16 * 4 * 4),
+    };
+    net.add(Linear::new(&root.child("fc"), features, 10))
 }
 
 fn main() -> Result<()> {
@@ -98,6 +108,9 @@ fn main() -> Result<()> {
 fn run(args: &Args, world: &World) -> Result<()> {
     world.keep_order(args.in_order);
     world.send_half(args.half);
+    if let Some([first, others]) = args.buckets.as_deref() {
+        world.send_in_buckets(*first, *others);
+    }
     let steps = if args.quick { 100 } else { args.steps };
     let (ranks, own) = (world.size() as u64, world.rank() as u64);
     let micro_batches = args.micro_batches.unwrap_or(ranks);
@@ -107,7 +120,7 @@ fn run(args: &Args, world: &World) -> Result<()> {
     let device = world.device(args.device.as_deref())?;
     let params = ParamStore::new(&device, 42);
     params.set_precision(if args.mixed { Precision::Mixed } else { Precision::Full });
-    let net = network(&params.root(), args.sync_batch_norm.then_some(world));
+    let net = network(&params.root(), args.hidden, args.sync_batch_norm.then_some(world));
     mishap(args, world, 0, &params)?;
     let optimizer = Optimizers::of(&params);
     let adamw = AdamWConfig { lr: 3e-3, ..Default::default() };
@@ -223,7 +236,7 @@ fn mishap(args: &Args, world: &World, step: u64, params: &ParamStore) -> Result<
 fn computing(args: &Args, world: &World) -> Result<f64> {
     let device = world.device(args.device.as_deref())?;
     let params = ParamStore::new(&device, 42);
-    let net = network(&params.root(), None);
+    let net = network(&params.root(), args.hidden, None);
     let mut optimizer = AdamW::new(&params, AdamWConfig::default()).clip_norm(1.0);
     let digits = kiln::data::digits().train;
     let mut began = Instant::now();

@@ -1,5 +1,7 @@
 //! Steps of several ranks, which are threads here: the bits of one rank that accumulates, and errors that reach all.
 
+#[path = "distributed/buckets.rs"]
+mod buckets;
 #[path = "distributed/errors.rs"]
 mod errors;
 #[path = "distributed/net.rs"]

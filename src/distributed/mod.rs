@@ -37,6 +37,7 @@ mod half;
 mod model;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod options;
 mod statistics;
 mod sum;
 mod threads;

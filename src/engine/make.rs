@@ -94,6 +94,7 @@ pub fn plan_step(
             append(&mut plan, kernel, arenas, &mut programs)?;
         }
     }
+    plan.read_in(step.parts.iter().cloned());
     for (i, node) in snapshot.nodes.iter().enumerate() {
         // Parameters and the loss scale are ranges of arenas: a run brings nothing for them.
         if snapshot.leaves[i].is_some_and(|kind| kind != LeafKind::Parameter) {

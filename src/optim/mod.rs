@@ -13,6 +13,7 @@ mod average;
 mod averaged;
 mod blocks;
 mod broadcast;
+mod buckets;
 mod clip;
 mod configure;
 mod factors;
