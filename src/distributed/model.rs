@@ -7,10 +7,13 @@ use super::world::World;
 use crate::clock::Instant;
 use crate::error::Result;
 
-/// Bytes of the exchanges that are measured, and how many of them. The mean counts, as it does for steps: what is lost on the way and
-/// sent again is part of it, and rare.
-const SMALL: (usize, usize) = (64, 200);
-const LARGE: (usize, usize) = (4 << 20, 15);
+/// Bytes of the exchanges that are measured.
+const SMALL: usize = 64;
+const LARGE: usize = 4 << 20;
+/// How many of them, at least and at most: as many as 64 MiB are. The mean counts, as it does for steps: what is lost on the way
+/// and sent again is part of it, and rare.
+const ROUNDS: [usize; 2] = [15, 200];
+const ALL: usize = 64 << 20;
 
 /// What carries messages: how long the smallest takes, and how many bytes a second a rank sends.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,9 +35,20 @@ impl Network {
     /// # Errors
     /// As [`World::barrier`].
     pub fn measure(world: &World) -> Result<Network> {
+        Network::measure_at(world, LARGE)
+    }
+
+    /// [`Network::measure`] by exchanges of 64 bytes and of so many: what lossy networks make of a message is no line from its length to
+    /// that of a long one.
+    ///
+    /// # Errors
+    /// As [`World::barrier`].
+    pub fn measure_at(world: &World, bytes: usize) -> Result<Network> {
+        let large = bytes.max(2 * SMALL);
         let others = world.size().saturating_sub(1).max(1) as f64;
         let mut means = [0.0; 2];
-        for (mean, (bytes, rounds)) in means.iter_mut().zip([SMALL, LARGE]) {
+        for (mean, bytes) in means.iter_mut().zip([SMALL, large]) {
+            let rounds = (ALL / bytes).clamp(ROUNDS[0], ROUNDS[1]);
             let own = std::sync::Arc::new(vec![1u8; bytes]);
             // As in a step, each exchange begins when the one before has ended.
             world.barrier()?;
@@ -47,9 +61,9 @@ impl Network {
             let all = world.gather(&[seconds])?;
             *mean = all.into_iter().flatten().fold(0.0, f64::max);
         }
-        let [small, large] = means;
-        let bandwidth = others * (LARGE.0 - SMALL.0) as f64 / (large - small).max(1e-9);
-        Ok(Network { latency: small / others, bandwidth })
+        let [short, long] = means;
+        let bandwidth = others * (large - SMALL) as f64 / (long - short).max(1e-9);
+        Ok(Network { latency: short / others, bandwidth })
     }
 }
 

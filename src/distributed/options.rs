@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::world::World;
 
-/// Bytes of the gradients that are sent first, while the backward pass goes on, and of those that are sent together then.
-const BUCKETS: [usize; 2] = [1 << 20, 25 << 20];
+/// Bytes of the gradients that are sent first, while the backward pass goes on, and of those that are sent together then: all of
+/// them, behind the pass.
+const BUCKETS: [usize; 2] = [usize::MAX; 2];
 
 /// What has been chosen.
 pub(super) struct Options {
@@ -23,12 +24,13 @@ impl Default for Options {
 }
 
 impl World {
-    /// Bytes of gradients that are sent together while the backward pass goes on: those of the parameters that were made last, which
-    /// are there first, then those before them. 1 MiB and then 25 MiB each by default; of fewer parameters all are sent
-    /// together, behind the pass. The bits are the same. With [`World::keep_order`] or [`World::send_half`] all are sent
-    /// together, too.
+    /// Sends gradients while the backward pass goes on: those of the parameters that were made last, which are there first, as soon as
+    /// they are so many bytes, then those before them in buckets of `others` bytes; 1 MiB and 25 MiB are usual. `usize::MAX` twice
+    /// (the default) sends all together, behind the pass, and so do [`World::keep_order`] and [`World::send_half`]. The bits are the
+    /// same.
     ///
-    /// Each bucket is two exchanges, which pays where the pass still has more to do than they take.
+    /// Each bucket is two exchanges and a wait for its part of the pass. It pays where the device has more left to compute than
+    /// they take, and leaves the host's cores alone: a software driver does not, and was slower with buckets.
     pub fn send_in_buckets(&self, first: usize, others: usize) {
         for (own, bytes) in self.options().buckets.iter().zip([first, others]) {
             own.store(bytes, Ordering::Relaxed);

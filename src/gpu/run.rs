@@ -1,4 +1,5 @@
-//! Running a compiled plan: one staging copy, one compute pass, one submission.
+//! Running a compiled plan: one staging copy, one compute pass, one submission; where it is read in parts, a pass and a
+//! submission for each.
 
 use std::collections::HashSet;
 use std::ops::Range;

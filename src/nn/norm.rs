@@ -209,7 +209,7 @@ impl BatchNorm {
     fn over_ranks(&self, world: &World, x: &Tensor) -> Result<(Tensor, Tensor, f64)> {
         let own = x.statistics_of_rank();
         let channels = own.shape()?.get(1).copied().unwrap_or(1);
-        // Of values that this layer cannot take, the error; the others are not kept waiting for what never comes.
+        // What this layer cannot take is refused before anything is run.
         let y = x.batch_norm_of_ranks(&own, &self.weight.tensor(), &self.bias.tensor(), self.epsilon);
         let count = y.shape()?.iter().product::<usize>() as f64 / channels as f64;
         // `x` is held, so its value is kept for the way back.

@@ -85,11 +85,13 @@ fn a_loss_that_is_not_finite_is_refused_on_all() {
     }
 }
 
+/// At an exchange of gradients: dispatches of the plan, and how many of them each part waits for.
+type Seen = (usize, Vec<usize>);
+
 /// Another rank that has the very gradients of this one, and looks at the plan that runs when gradients are sent.
 struct Mirror {
     device: Device,
-    /// For each exchange of gradients: dispatches of the plan, and how many of them each part waits for.
-    seen: Arc<Mutex<Vec<(usize, Vec<usize>)>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Communicator for Mirror {
