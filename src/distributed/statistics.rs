@@ -107,6 +107,14 @@ impl World {
 mod tests {
     use super::*;
 
+    /// What each of so many ranks gives back.
+    fn on_ranks<T: Send>(size: usize, run: impl Fn(World) -> T + Sync) -> Vec<T> {
+        std::thread::scope(|scope| {
+            let ranks: Vec<_> = World::threads(size).into_iter().map(|world| scope.spawn(|| run(world))).collect();
+            ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+        })
+    }
+
     fn moments(values: &[f64]) -> Moments {
         let count = values.len() as f64;
         let mean = values.iter().sum::<f64>() / count;
@@ -118,17 +126,13 @@ mod tests {
     fn moments_of_parts_are_those_of_the_whole_also_where_a_rank_has_none() {
         let parts = [&[1.0, 2.0, 4.0][..], &[], &[-7.0, 100.0]];
         let whole = moments(&parts.concat());
-        let joined: Vec<_> = std::thread::scope(|scope| {
-            let run = |world: World| {
-                world.set_joins();
-                let own = parts[world.rank()];
-                let joined = (!own.is_empty()).then(|| world.join_moments(&moments(own)).unwrap());
-                let sums = (!own.is_empty()).then(|| world.join_sums(own.len() as f64, 1, &own[..1]).unwrap());
-                world.end_joining().unwrap();
-                (joined, sums)
-            };
-            let ranks: Vec<_> = World::threads(3).into_iter().map(|world| scope.spawn(|| run(world))).collect();
-            ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+        let joined = on_ranks(3, |world| {
+            world.set_joins();
+            let own = parts[world.rank()];
+            let joined = (!own.is_empty()).then(|| world.join_moments(&moments(own)).unwrap());
+            let sums = (!own.is_empty()).then(|| world.join_sums(own.len() as f64, 1, &own[..1]).unwrap());
+            world.end_joining().unwrap();
+            (joined, sums)
         });
         assert_eq!(joined[0], joined[2]);
         assert_eq!(joined[1], (None, None));
@@ -142,11 +146,7 @@ mod tests {
 
     #[test]
     fn ranks_at_other_layers_are_told_apart() {
-        let errors: Vec<String> = std::thread::scope(|scope| {
-            let run = |world: World| world.join_sums(1.0, 1 + world.rank(), &[0.0]).unwrap_err().to_string();
-            let ranks: Vec<_> = World::threads(2).into_iter().map(|world| scope.spawn(|| run(world))).collect();
-            ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
-        });
+        let errors = on_ranks(2, |world| world.join_sums(1.0, 1 + world.rank(), &[0.0]).unwrap_err().to_string());
         assert!(errors[0].starts_with("rank 1: it is not at the same layer"), "{errors:?}");
         assert!(errors[1].starts_with("rank 0: it is not at the same layer"), "{errors:?}");
     }
