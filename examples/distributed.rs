@@ -6,7 +6,7 @@
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use kiln::distributed::{Network, ScalingModel, Start, World};
+use kiln::distributed::{Communicator, Network, Outgoing, Parcel, ScalingModel, Start, World};
 use kiln::nn::BatchNorm2d;
 use kiln::optim::MuonConfig;
 use kiln::prelude::*;
@@ -31,9 +31,19 @@ struct Args {
     /// Send gradients as f16, with error feedback: half the bytes, and no longer the bits of one rank.
     #[arg(long)]
     half: bool,
+    /// Bytes of gradients that are sent together while the backward pass goes on: first, and then.
+    #[arg(long, value_name = "BYTES", num_args = 2)]
+    buckets: Option<Vec<usize>>,
+    /// Features of hidden layers in front of the last.
+    #[arg(long, value_name = "FEATURES", num_args = 1..)]
+    hidden: Vec<usize>,
     /// Rule of the matrices; all others have AdamW.
     #[arg(long, default_value = "adamw", value_parser = ["adamw", "muon"])]
     rule: String,
+    /// Normalise the batches of all ranks as one: no longer the bits of one rank that accumulates, but near to those of one rank with
+    /// the whole batch.
+    #[arg(long)]
+    sync_batch_norm: bool,
     /// f16 activations and products, with scaled losses.
     #[arg(long)]
     mixed: bool,
@@ -60,16 +70,25 @@ struct Args {
     mishap: Option<String>,
 }
 
-/// The network.
-fn network(root: &kiln::Path) -> Sequential {
-    Sequential::new()
+/// The network, whose normalisation is over the ranks of a world if there is one.
+fn network(root: &kiln::Path, hidden: &[usize], sync: Option<&World>) -> Sequential {
+    let norm = BatchNorm2d::new(&root.child("bn"), 16);
+    let mut net = Sequential::new()
         .add(Conv2d::new(&root.child("conv"), 1, 16, 3).padding(1))
-        .add(BatchNorm2d::new(&root.child("bn"), 16))
+        .add(match sync {
+            Some(world) => norm.sync(world),
+            None => norm,
+        })
         .add(Tensor::relu)
         .add(MaxPool2d::new(2))
         .add(Flatten)
-        .add(Dropout::new(&root.child("dropout"), 0.2))
-        .add(Linear::new(&root.child("fc"), 16 * 4 * 4, 10))
+        .add(Dropout::new(&root.child("dropout"), 0.2));
+    let mut features = 16 * 4 * 4;
+    for (number, &hidden) in hidden.iter().enumerate() {
+        let path = root.child("hidden").child(number);
+        net = net.add(Linear::new(&path, std::mem::replace(&mut features, hidden), hidden)).add(Tensor::relu);
+    }
+    net.add(Linear::new(&root.child("fc"), features, 10))
 }
 
 fn main() -> Result<()> {
@@ -90,6 +109,9 @@ fn main() -> Result<()> {
 fn run(args: &Args, world: &World) -> Result<()> {
     world.keep_order(args.in_order);
     world.send_half(args.half);
+    if let Some([first, others]) = args.buckets.as_deref() {
+        world.send_in_buckets(*first, *others);
+    }
     let steps = if args.quick { 100 } else { args.steps };
     let (ranks, own) = (world.size() as u64, world.rank() as u64);
     let micro_batches = args.micro_batches.unwrap_or(ranks);
@@ -99,7 +121,7 @@ fn run(args: &Args, world: &World) -> Result<()> {
     let device = world.device(args.device.as_deref())?;
     let params = ParamStore::new(&device, 42);
     params.set_precision(if args.mixed { Precision::Mixed } else { Precision::Full });
-    let net = network(&params.root());
+    let net = network(&params.root(), &args.hidden, args.sync_batch_norm.then_some(world));
     mishap(args, world, 0, &params)?;
     let optimizer = Optimizers::of(&params);
     let adamw = AdamWConfig { lr: 3e-3, ..Default::default() };
@@ -171,7 +193,7 @@ fn run(args: &Args, world: &World) -> Result<()> {
         }
     }
     if args.scaling_model {
-        tell_model(world, &params, seconds)?;
+        tell_model(world, &params, seconds, computing(args, world)?)?;
     }
     let is_lower = losses / (ranks as f64) < 1.5;
     if args.quick && !is_lower {
@@ -211,22 +233,75 @@ fn mishap(args: &Args, world: &World, step: u64, params: &ParamStore) -> Result<
     Ok(())
 }
 
+/// Another rank that has what this one has, at once.
+struct Mirror;
+
+impl Communicator for Mirror {
+    fn rank(&self) -> usize {
+        0
+    }
+    fn size(&self) -> usize {
+        2
+    }
+    fn local_rank(&self) -> usize {
+        0
+    }
+    fn exchange(&self, out: Outgoing, _: Duration) -> kiln::Result<Vec<Option<Parcel>>> {
+        let bytes = out.bytes.get(1).map(|bytes| bytes.to_vec()).unwrap_or_default();
+        Ok(vec![None, Some(Parcel { kind: out.kind, number: out.number, bytes })])
+    }
+    fn last_words(&self, _: Outgoing) {}
+    fn finish(&self) {}
+}
+
+/// Seconds of a step with all but the network, while the other ranks take such steps too.
+fn computing(args: &Args, world: &World) -> Result<f64> {
+    let device = world.device(args.device.as_deref())?;
+    let mirror = World::over(Box::new(Mirror), Start::default());
+    let params = ParamStore::new(&device, 42);
+    let net = network(&params.root(), &args.hidden, None);
+    let mut optimizer = AdamW::new(&params, AdamWConfig::default()).clip_norm(1.0).distributed(&mirror)?;
+    let digits = kiln::data::digits().train;
+    let mut began = Instant::now();
+    const STEPS: usize = 40;
+    for (step, batch) in digits.batches(args.batch_size).drop_last(true).take(STEPS + 2).enumerate() {
+        if step == 2 {
+            device.synchronize()?;
+            world.barrier()?;
+            began = Instant::now();
+        }
+        let images = device.tensor(&batch.images, &batch.shape);
+        let loss = net.forward(&images, Mode::Train).cross_entropy(&device.labels(&batch.labels));
+        optimizer.step(&loss)?;
+    }
+    device.synchronize()?;
+    let own = began.elapsed().as_secs_f64() / STEPS as f64;
+    Ok(world.gather(&[own])?.into_iter().flatten().fold(0.0, f64::max))
+}
+
 /// What the model says of many ranks.
-fn tell_model(world: &World, params: &ParamStore, step: f64) -> Result<()> {
+fn tell_model(world: &World, params: &ParamStore, step: f64, compute: f64) -> Result<()> {
+    let parameters = params.count() as f64;
     let measured = Network::measure(world)?;
+    // As long as the messages of a step here.
+    let own = Network::measure_at(world, params.count() * 4 / world.size())?;
     if !world.is_first() {
         return Ok(());
     }
-    let parameters = params.count() as f64;
     println!(
         "\nnetwork  {:.1} us latency, {:.2} GB/s of a rank, measured between {} ranks",
         1e6 * measured.latency,
         measured.bandwidth / 1e9,
         world.size()
     );
-    let model = ScalingModel { compute: 0.0, parameters, host: 0.0, network: measured };
+    let model = ScalingModel { compute, parameters, host: 0.0, network: own };
     let own = model.step(world.size()).as_secs_f64();
-    println!("         a step's exchange takes {:.2} ms by the model; steps here take {:.2} ms", 1e3 * own, 1e3 * step);
+    println!(
+        "         a step takes {:.2} ms by the model, {:.2} of them without the network",
+        1e3 * own,
+        1e3 * compute
+    );
+    println!("         steps here take {:.2} ms, {:.2} times as long", 1e3 * step, step / own);
     println!("\nHow a step of 0.2 s on one rank would scale (share of the images a second), by");
     println!("  step(N) = compute + host 4 P + 2 (N - 1) latency + 8 P (N - 1) / N / bandwidth");
     println!("ranks   25 GbE, 25 M   200 Gb/s, 25 M   25 GbE, 138 M   200 Gb/s, 138 M parameters");

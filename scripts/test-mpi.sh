@@ -65,6 +65,23 @@ on 2 "$target/distributed" --steps 5 --micro-batches 4 --in-order --piece 1000 >
 [ "$(bits "$out/one")" = "$(bits "$out/all")" ] || fail 'messages in pieces have other bits' "$out/all"
 echo 'equal    2 ranks of 2 micro-batches in order, messages in pieces of 1000 bytes'
 
+# Buckets that are sent while the backward pass goes on.
+on 3 "$target/distributed" --steps 5 --buckets 1000 8000 >"$out/all"
+"$target/distributed" --steps 5 --micro-batches 3 >"$out/one"
+[ "$(bits "$out/one")" = "$(bits "$out/all")" ] || fail 'gradients in buckets have other bits' "$out/all"
+echo 'equal    3 ranks whose gradients are sent in buckets'
+
+# Batch normalisation over ranks: near to one rank with the whole batch, and the same in each run.
+loss() {
+  grep '^loss' "$1" | cut -c10-
+}
+on 2 "$target/distributed" --steps 5 --sync-batch-norm >"$out/all"
+on 2 "$target/distributed" --steps 5 --sync-batch-norm >"$out/again"
+[ "$(bits "$out/again")" = "$(bits "$out/all")" ] || fail 'two runs with batches normalised as one differ' "$out/all"
+on 2 "$target/distributed" --steps 5 >"$out/apart"
+[ "$(loss "$out/apart")" != "$(loss "$out/all")" ] || fail 'batches that are normalised as one change nothing' "$out/all"
+echo "repeats  2 ranks whose batches are normalised as one: loss $(loss "$out/all"), apart $(loss "$out/apart")"
+
 # Mishaps: a rank's end is everyone's, within ten seconds, with its words.
 mishap() {
   local what=$1 words=$2 longest=600

@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::error::{Error, Result};
 use crate::graph::{Node, Source};
 use crate::history::Flow;
-use crate::op::{Backward, Role};
+use crate::op::{Backward, Op, Role};
 use crate::tensor::{Tensor, in_rule};
 use crate::version::StoreState;
 
@@ -52,6 +52,25 @@ pub(crate) fn check_scalar(loss: &Tensor, at: &'static Location<'static>) -> Res
 /// Nodes are visited from the last recorded to the first; where several consumers contribute, the sum is formed in that
 /// order: the first assigns, later ones add.
 pub(crate) fn backward(loss: &Tensor, seed: Option<Tensor>, targets: &[Arc<Node>]) -> Result<Vec<Option<Tensor>>> {
+    backward_over(loss, seed, targets, &mut |op, seen, _| Ok(in_rule(|| op.gradient(seen))))
+}
+
+/// What forms the gradients at an op of [`Role::OfRanks`]: from the op, what its rule would see, and the gradients so far of
+/// the targets. It may run what has been recorded.
+pub(crate) type AtRanks<'a> = &'a mut dyn FnMut(&dyn Op, &Backward<'_>, &[Tensor]) -> Result<Vec<Option<Tensor>>>;
+
+/// True if the backward pass of `loss` comes to an op of [`Role::OfRanks`].
+pub(crate) fn is_over_ranks(loss: &Tensor) -> Result<bool> {
+    Ok(reachable(loss.node())?.iter().any(|node| node.role() == Some(Role::OfRanks)))
+}
+
+/// [`backward`], with the gradients at ops of [`Role::OfRanks`] formed by `at_ranks`: all that comes to one has come before.
+pub(crate) fn backward_over(
+    loss: &Tensor,
+    seed: Option<Tensor>,
+    targets: &[Arc<Node>],
+    at_ranks: AtRanks<'_>,
+) -> Result<Vec<Option<Tensor>>> {
     let order = reachable(loss.node())?;
     let mut regions = Regions::of(&order, loss.node());
     // What each consumer contributes, the last recorded first.
@@ -99,7 +118,13 @@ pub(crate) fn backward(loss: &Tensor, seed: Option<Tensor>, targets: &[Arc<Node>
         let zeros = || in_rule(|| output.device().fixed(output.dims(), output.meta().dtype, 0.0));
         let grad = &grads[0].clone().unwrap_or_else(zeros);
         let seen = Backward { inputs: &inputs, output, outputs: &outputs, grad, grads: &grads, needs: &needs };
-        let parts = in_rule(|| op.gradient(&seen));
+        let parts = match op.role() {
+            Role::OfRanks => {
+                let of = |target| gradients.get(&Arc::as_ptr(target)).into_iter().flatten().cloned();
+                at_ranks(&**op, &seen, &targets.iter().flat_map(of).collect::<Vec<_>>())?
+            }
+            _ => in_rule(|| op.gradient(&seen)),
+        };
         for ((part, input), needed) in parts.into_iter().zip(&given).zip(needs) {
             let Some(part) = part.filter(|_| needed) else { continue };
             if let Some(error) = part.error() {

@@ -152,6 +152,36 @@ pub struct Plan {
     pub choices: Vec<(String, Choice)>,
     /// Classes that are to be measured.
     pub open: Vec<Open>,
+    /// What is read while later dispatches run, in order; none of most plans.
+    pub parts: Vec<Part>,
+}
+
+/// Ranges of arenas that are read once so many dispatches have run, one behind the other.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Dispatches before it.
+    pub after: usize,
+    /// Arenas, the first element of each, and how many.
+    pub ranges: Vec<(ArenaRef, usize, usize)>,
+}
+
+impl Plan {
+    /// Adds parts that are read as soon as no later dispatch writes to them, each behind the one before.
+    pub fn read_in(&mut self, parts: impl IntoIterator<Item = Vec<(ArenaRef, usize, usize)>>) {
+        let mut before = 0;
+        for ranges in parts {
+            let meets = |slot: usize| match self.slots.get(slot).map(|slot| &slot.kind) {
+                Some(SlotKind::Arena(arena, first, elements)) => ranges.iter().any(|(own, from, length)| {
+                    own.id == arena.id && *from < first + elements && *first < from + length
+                }),
+                _ => false,
+            };
+            let writes = |dispatch: &Dispatch| dispatch.bindings.iter().any(|(_, slot, write)| *write && meets(*slot));
+            let last = self.dispatches.iter().rposition(writes).map_or(0, |last| last + 1);
+            before = last.max(before);
+            self.parts.push(Part { after: before, ranges });
+        }
+    }
 }
 
 /// The host numbers that a dispatch reads.

@@ -130,6 +130,8 @@ pub enum Role {
     Permutation,
     /// This value everywhere.
     Constant(f64),
+    /// A normalisation whose gradient depends on the batches of other ranks: its rule alone cannot form it.
+    OfRanks,
 }
 
 /// What a node of a graph does.

@@ -106,6 +106,12 @@ impl Awaited {
         Awaited { signal, sit: Box::new(sit), take: Box::new(|| Ok(Bytes::default())) }
     }
 
+    /// Sits it out on this thread, and takes it.
+    pub fn sit_out(self) -> Result<Bytes> {
+        (self.sit)()?;
+        (self.take)()
+    }
+
     /// The driver calls back by itself in a browser.
     #[cfg(target_family = "wasm")]
     async fn arrive(self) -> Result<Bytes> {

@@ -1,9 +1,13 @@
 //! Steps of several ranks, which are threads here: the bits of one rank that accumulates, and errors that reach all.
 
+#[path = "distributed/buckets.rs"]
+mod buckets;
 #[path = "distributed/errors.rs"]
 mod errors;
 #[path = "distributed/net.rs"]
 mod net;
+#[path = "distributed/synced.rs"]
+mod synced;
 #[path = "distributed/trainer.rs"]
 mod trainer;
 

@@ -265,7 +265,8 @@ fn running(momentum: f64, x: &[Tensor]) -> Vec<Tensor> {
     use kiln::nn::{BatchNorm, Mode, Module};
     let params = kiln::ParamStore::new(x[0].device(), 1);
     let channels = x[1].shape().expect("a valid input")[0];
-    let norm = BatchNorm { momentum, ..BatchNorm::new(&params.root(), channels) };
+    let mut norm = BatchNorm::new(&params.root(), channels);
+    norm.momentum = momentum;
     norm.running_mean.assign(&x[1]);
     norm.running_var.assign(&x[2]);
     norm.forward(&x[0], Mode::Train);

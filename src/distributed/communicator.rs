@@ -25,10 +25,12 @@ pub enum Kind {
     Leaves,
     /// What the sender has met, in words. It is its last message.
     Failed,
+    /// Statistics of a batch that is spread over the ranks.
+    Statistics,
 }
 
 impl Kind {
-    const ALL: [Kind; 8] = [
+    const ALL: [Kind; 9] = [
         Kind::Agree,
         Kind::Broadcast,
         Kind::Gather,
@@ -37,6 +39,7 @@ impl Kind {
         Kind::Barrier,
         Kind::Leaves,
         Kind::Failed,
+        Kind::Statistics,
     ];
 
     /// Its number in a message's header.
@@ -65,6 +68,7 @@ impl Kind {
             Kind::Barrier => "waiting for the others",
             Kind::Leaves => "at its end",
             Kind::Failed => "failing",
+            Kind::Statistics => "joining statistics of a batch",
         }
     }
 }

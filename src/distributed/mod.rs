@@ -37,11 +37,14 @@ mod half;
 mod model;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod options;
+mod statistics;
 mod sum;
 mod threads;
 mod world;
 
 pub use communicator::{Communicator, Kind, Outgoing, Parcel, is_over};
 pub use model::{Network, ScalingModel};
+pub(crate) use statistics::Moments;
 pub(crate) use sum::{Lost, Number, Share};
 pub use world::{Start, Traffic, World};

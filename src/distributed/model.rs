@@ -7,10 +7,13 @@ use super::world::World;
 use crate::clock::Instant;
 use crate::error::Result;
 
-/// Exchanges that are measured of each size; the median counts.
-const ROUNDS: usize = 15;
+/// Bytes of the exchanges that are measured.
 const SMALL: usize = 64;
 const LARGE: usize = 4 << 20;
+/// How many of them, at least and at most: as many as 64 MiB are. The mean counts, as it does for steps: what is lost on the way
+/// and sent again is part of it, and rare.
+const ROUNDS: [usize; 2] = [15, 200];
+const ALL: usize = 64 << 20;
 
 /// What carries messages: how long the smallest takes, and how many bytes a second a rank sends.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,25 +35,35 @@ impl Network {
     /// # Errors
     /// As [`World::barrier`].
     pub fn measure(world: &World) -> Result<Network> {
+        Network::measure_at(world, LARGE)
+    }
+
+    /// [`Network::measure`] by exchanges of 64 bytes and of so many: what lossy networks make of a message is no line from its length to
+    /// that of a long one.
+    ///
+    /// # Errors
+    /// As [`World::barrier`].
+    pub fn measure_at(world: &World, bytes: usize) -> Result<Network> {
+        let large = bytes.max(2 * SMALL);
         let others = world.size().saturating_sub(1).max(1) as f64;
-        let mut medians = [0.0; 2];
-        for (median, bytes) in medians.iter_mut().zip([SMALL, LARGE]) {
+        let mut means = [0.0; 2];
+        for (mean, bytes) in means.iter_mut().zip([SMALL, large]) {
+            let rounds = (ALL / bytes).clamp(ROUNDS[0], ROUNDS[1]);
             let own = std::sync::Arc::new(vec![1u8; bytes]);
-            let mut seconds = vec![];
-            for _ in 0..ROUNDS {
-                world.barrier()?;
-                let began = Instant::now();
+            // As in a step, each exchange begins when the one before has ended.
+            world.barrier()?;
+            let began = Instant::now();
+            for _ in 0..rounds {
                 world.exchange(Kind::Gather, vec![own.clone(); world.size()])?;
-                seconds.push(began.elapsed().as_secs_f64());
             }
-            seconds.sort_by(f64::total_cmp);
+            let seconds = began.elapsed().as_secs_f64() / rounds as f64;
             // That of the slowest rank: a step waits for it.
-            let all = world.gather(&[seconds[ROUNDS / 2]])?;
-            *median = all.into_iter().flatten().fold(0.0, f64::max);
+            let all = world.gather(&[seconds])?;
+            *mean = all.into_iter().flatten().fold(0.0, f64::max);
         }
-        let [small, large] = medians;
-        let bandwidth = others * (LARGE - SMALL) as f64 / (large - small).max(1e-9);
-        Ok(Network { latency: small / others, bandwidth })
+        let [short, long] = means;
+        let bandwidth = others * (large - SMALL) as f64 / (long - short).max(1e-9);
+        Ok(Network { latency: short / others, bandwidth })
     }
 }
 

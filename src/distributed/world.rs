@@ -1,11 +1,12 @@
 //! The ranks of a run, and what they do together.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::communicator::{Communicator, Kind, Outgoing, Parcel};
+use super::options::Options;
 use super::threads::Thread;
 use crate::error::{Error, Result};
 
@@ -61,8 +62,7 @@ struct Inner {
     /// What this rank wants the run to do, and what the ranks have agreed on; bits with a meaning to the trainer.
     wishes: AtomicU32,
     agreed: AtomicU32,
-    in_order: AtomicBool,
-    half: AtomicBool,
+    options: Options,
     counts: [AtomicU64; 4],
 }
 
@@ -131,8 +131,7 @@ impl World {
             broken: Mutex::new(None),
             wishes: AtomicU32::new(0),
             agreed: AtomicU32::new(0),
-            in_order: AtomicBool::new(false),
-            half: AtomicBool::new(false),
+            options: Options::default(),
             counts: Default::default(),
         }))
     }
@@ -163,34 +162,14 @@ impl World {
         cfg!(target_family = "wasm") || self.0.ways.is_none()
     }
 
+    pub(super) fn options(&self) -> &Options {
+        &self.0.options
+    }
+
     /// What this rank has moved so far.
     pub fn traffic(&self) -> Traffic {
         let [read, sent, written, exchanges] = [0, 1, 2, 3].map(|i| self.0.counts[i].load(Ordering::Relaxed));
         Traffic { read, sent, written, exchanges }
-    }
-
-    /// Whether the gradients of several micro-batches of a rank are kept apart until they are sent, so that all are added in
-    /// the order of their numbers: a run has then the bits of one rank also where a rank accumulates. It takes the memory,
-    /// the reads and the bytes on the wire once for each of them. Without it (the default) a rank adds up its own first.
-    pub fn keep_order(&self, on: bool) {
-        self.0.in_order.store(on, Ordering::Relaxed);
-    }
-
-    /// What [`World::keep_order`] said.
-    pub fn keeps_order(&self) -> bool {
-        self.0.in_order.load(Ordering::Relaxed)
-    }
-
-    /// Whether gradients and their sums are sent as f16, with a power of two for each range and what rounding takes away added
-    /// to the next ones: half the bytes. The bits are then not those of one rank, though the same on all ranks and in every run;
-    /// a run that goes on from a checkpoint begins with nothing left over.
-    pub fn send_half(&self, on: bool) {
-        self.0.half.store(on, Ordering::Relaxed);
-    }
-
-    /// What [`World::send_half`] said.
-    pub fn sends_half(&self) -> bool {
-        self.0.half.load(Ordering::Relaxed)
     }
 
     pub(crate) fn count_read(&self, bytes: u64) {
@@ -317,7 +296,7 @@ impl World {
     }
 
     /// Notes that there is no further exchange.
-    fn breaks(&self, error: Error) -> Error {
+    pub(super) fn breaks(&self, error: Error) -> Error {
         lock(&self.0.broken).get_or_insert(error).clone()
     }
 

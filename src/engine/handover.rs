@@ -12,6 +12,7 @@ use crate::shader::Storage;
 use crate::state::StateCell;
 use crate::tensor::Tensor;
 use crate::version::StoreState;
+use crate::wait::Awaited;
 
 /// A step of an optimizer: gradients, and what becomes of them.
 pub struct Step<'a> {
@@ -35,8 +36,18 @@ pub struct Step<'a> {
     pub seed: Option<Tensor>,
     /// Everything that the kernels of the update depend on besides host numbers.
     pub key: Vec<u64>,
+    /// Ranges of arenas that are read while the pass goes on, in this order; of a GPU alone. Part of the key.
+    pub parts: Vec<Vec<(ArenaRef, usize, usize)>>,
     /// `None` for a pass that only gathers gradients.
     pub update: Option<Update<'a>>,
+}
+
+/// What has become of a step so far.
+pub struct Stepped {
+    /// For each target: whether there is a gradient.
+    pub reached: Vec<bool>,
+    /// For each part the wait for it.
+    pub parts: Vec<Awaited>,
 }
 
 impl Step<'_> {

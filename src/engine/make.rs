@@ -42,7 +42,8 @@ pub fn plan_step(
     let mut wanted: Vec<(usize, Destination)> = held.iter().map(|&i| (i as usize, Destination::Value)).collect();
     let mut found = vec![Found::Nowhere; step.targets.len()];
     let with_gradient = (0..step.targets.len()).filter(|&target| reached[target]);
-    let in_place = step.update.as_ref().is_none_or(|update| !update.changes_gradients);
+    // A pass that only gathers gradients leaves nothing that could read one where it is.
+    let in_place = step.update.as_ref().is_some_and(|update| !update.changes_gradients);
     for (target, &root) in with_gradient.zip(roots) {
         let (root, Trained { arena, offset, adds, .. }) = (root as usize, &step.targets[target]);
         let elements = snapshot.nodes[root].meta.elements();
@@ -93,6 +94,7 @@ pub fn plan_step(
             append(&mut plan, kernel, arenas, &mut programs)?;
         }
     }
+    plan.read_in(step.parts.iter().cloned());
     for (i, node) in snapshot.nodes.iter().enumerate() {
         // Parameters and the loss scale are ranges of arenas: a run brings nothing for them.
         if snapshot.leaves[i].is_some_and(|kind| kind != LeafKind::Parameter) {

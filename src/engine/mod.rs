@@ -16,7 +16,9 @@ mod tune;
 pub(crate) use backend::{OnGpu, Reference};
 pub(crate) use compute::evaluate_before_update;
 pub use found::Unique;
-pub(crate) use handover::{ArenaBinding, ArenaKernel, Beside, Bound, Found, Gradients, Step, Trained, Update, Wanted};
+pub(crate) use handover::{
+    ArenaBinding, ArenaKernel, Beside, Bound, Found, Gradients, Step, Stepped, Trained, Update, Wanted,
+};
 pub(crate) use kernels::{Work, plan_kernels, run_kernels};
 pub(crate) use make::step_plan;
 pub(crate) use read::{computed, hear, read};

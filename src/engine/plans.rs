@@ -17,6 +17,7 @@ use crate::gpu::{self, Compiled, Gpu, GpuValue, Leaf, ReadCell};
 use crate::graph::{Snapshot, Source, Value};
 use crate::profile::Phase;
 use crate::target::Target;
+use crate::wait::Awaited;
 
 /// Bytes of plans (uniforms and structure) that a device keeps; the least recently used go first.
 const PLAN_BYTES: u64 = 64 << 20;
@@ -62,6 +63,8 @@ pub struct Ran {
     pub status: Option<Arc<ReadCell>>,
     /// For each target of a step: whether the loss reaches it.
     pub reached: Vec<bool>,
+    /// What is read while the run goes on: the parts of the plan.
+    pub parts: Vec<Awaited>,
 }
 
 thread_local! {
@@ -186,7 +189,7 @@ impl Engine {
             snapshot.nodes[i].set_value(Value::Gpu(GpuValue::new(buffer, meta.elements(), meta.dtype, cell)));
         }
         let reached = entry.reached.clone();
-        Ok(Ran { extra: results.next().map(|(buffer, _)| buffer), status: run.status, reached })
+        Ok(Ran { extra: results.next().map(|(buffer, _)| buffer), status: run.status, reached, parts: run.parts })
     }
 
     /// Makes a plan and its pipelines. Where the driver refuses a kernel that there is another way for, the device has

@@ -4,7 +4,7 @@ use std::panic::Location;
 
 use super::check;
 use super::compute::{compute_for_others, promote, store_cpu, wanted};
-use super::handover::{Gradients, Step};
+use super::handover::{Gradients, Step, Stepped};
 use super::make::{plan_step, roots_of, with_gradients};
 use super::refusal::failure;
 use crate::autograd;
@@ -23,7 +23,7 @@ use crate::tensor::{Tensor, outside_rules};
 
 /// Backward pass and update in one submission; assignments to states become their values if the update is done, and are
 /// dropped if it is not.
-pub(crate) fn step(step: &Step<'_>, device: &Device, at: &'static Location<'static>) -> Result<Vec<bool>> {
+pub(crate) fn step(step: &Step<'_>, device: &Device, at: &'static Location<'static>) -> Result<Stepped> {
     outside_rules("step", at)?;
     let assigned: Vec<Assigned> = step.states.iter().filter_map(|state| state.assigned(step.end().is_some())).collect();
     let result = match assigned.iter().find_map(|assigned| assigned.new.error()) {
@@ -35,7 +35,7 @@ pub(crate) fn step(step: &Step<'_>, device: &Device, at: &'static Location<'stat
         Err(_) => &Outcome::Failed,
     };
     step.states.iter().for_each(|state| state.settle(outcome));
-    result.map(|(_, reached)| reached)
+    result.map(|(_, stepped)| stepped)
 }
 
 /// [`step`], with the outcome for the states.
@@ -44,7 +44,7 @@ fn run_step(
     device: &Device,
     at: &'static Location<'static>,
     assigned: &[Assigned],
-) -> Result<(Outcome, Vec<bool>)> {
+) -> Result<(Outcome, Stepped)> {
     let Step { store, author, number, .. } = *step;
     let roots = step.gradients.roots();
     if let Some(error) = roots.iter().find_map(|node| node.error()) {
@@ -63,7 +63,7 @@ fn run_step(
     let scale = if device.is_checked() { check::scale(step)? } else { None };
     let _gate = store.enter();
     store.check_own("step", at)?;
-    let (accepted, reached) = submit(step, device, at, assigned)?;
+    let (accepted, stepped) = submit(step, device, at, assigned)?;
     let mut outcome = match accepted {
         _ if step.end().is_none() => Outcome::Gathered,
         Some(flag) => Outcome::Asks(flag),
@@ -88,7 +88,7 @@ fn run_step(
     if device.is_checked() && step.update.is_some() {
         store.advance();
     }
-    Ok((outcome, reached))
+    Ok((outcome, stepped))
 }
 
 /// Runs the step. On a GPU, where states were assigned, gives the flag that says whether the update was done.
@@ -97,7 +97,7 @@ fn submit(
     device: &Device,
     at: &'static Location<'static>,
     assigned: &[Assigned],
-) -> Result<(Option<Tensor>, Vec<bool>)> {
+) -> Result<(Option<Tensor>, Stepped)> {
     let Step { store, gradients, .. } = *step;
     let (own, others): (Vec<_>, Vec<_>) = match step.update.is_some() {
         true => store.before_update().into_iter().partition(|node| node.is_own()),
@@ -114,8 +114,8 @@ fn submit(
         snapshot = Snapshot::collect(&roots, gradients.loss())?;
     }
     let outputs = wanted(&snapshot, gradients.transient(), |node| !node.has_value());
-    let (accepted, reached) = match device.gpu() {
-        None => (None, step_cpu(step, &snapshot, &outputs, at)?),
+    let (accepted, stepped) = match device.gpu() {
+        None => (None, Stepped { reached: step_cpu(step, &snapshot, &outputs, at)?, parts: vec![] }),
         Some(gpu) => {
             let asks = step.end().is_some() && !assigned.is_empty();
             engine.words.clear();
@@ -131,7 +131,7 @@ fn submit(
             let status = step.end().map(|update| &update.status.place);
             let ran = engine.run(gpu, &snapshot, &outputs, make, numbers, status)?;
             engine.await_report(ran.status, step.number, step.author);
-            (ran.extra, ran.reached)
+            (ran.extra, Stepped { reached: ran.reached, parts: ran.parts })
         }
     };
     // Before another run can look at the parameters. A check looks at those that the step began with.
@@ -144,7 +144,7 @@ fn submit(
         flag.node().set_value(Value::Gpu(GpuValue::new(buffer, 1, DType::Bool, None)));
         flag
     });
-    Ok((flag, reached))
+    Ok((flag, stepped))
 }
 
 /// The step on the reference.

@@ -23,6 +23,47 @@ fn await_callback(state: &Signal) {
     }
 }
 
+/// Bytes on their way to the host.
+pub(super) struct Reading {
+    staging: Buffer,
+    bytes: u64,
+    state: Arc<Signal>,
+}
+
+impl Reading {
+    /// Copies the bytes of these buffers once what has been encoded has run.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, parts: &[(&Buffer, u64, u64)]) {
+        let mut to = 0;
+        for &(buffer, offset, bytes) in parts {
+            encoder.copy_buffer_to_buffer(buffer.raw(), offset, self.staging.raw(), to, bytes);
+            to += bytes;
+        }
+        let arrived = self.state.clone();
+        encoder.map_buffer_on_submit(self.staging.raw(), wgpu::MapMode::Read, .., move |result| {
+            arrived.set(if result.is_ok() { ARRIVED } else { FAILED });
+        });
+    }
+
+    /// The wait for them, with the submission that brings them.
+    pub fn awaited(self, gpu: &Gpu, submission: wgpu::SubmissionIndex) -> Awaited {
+        let Reading { staging, bytes, state } = self;
+        let (sitting, waited) = (gpu.clone(), state.clone());
+        let (gpu, signal) = (gpu.clone(), state.clone());
+        let take = move || {
+            gpu.check()?;
+            if state.get() != ARRIVED {
+                return Err(gpu.refused("a read", "the buffer could not be mapped".into()));
+            }
+            let view = staging.raw().get_mapped_range(..bytes);
+            let data = view.map_err(|error| Error::internal(format!("a read: {error}")))?.to_vec();
+            staging.raw().unmap();
+            Ok(Arc::new(data))
+        };
+        let sit = move || sitting.sit(&waited, Some(submission));
+        Awaited { signal, sit: Box::new(sit), take: Box::new(take) }
+    }
+}
+
 impl Gpu {
     /// A ring buffer for the small results of the next submission.
     pub(super) fn trip(&self) -> Result<Arc<Trip>> {
@@ -182,37 +223,20 @@ impl Gpu {
     }
 
     fn begin_read(&self, parts: &[(&Buffer, u64, u64)]) -> Result<Awaited> {
-        let bytes: u64 = parts.iter().map(|(.., bytes)| bytes).sum();
-        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let staging = self.buffer("a read", bytes.max(4), usage)?;
-        let state = Signal::new();
-        let arrived = state.clone();
+        let reading = self.reading(parts)?;
         let submission = self.scoped("a read", || {
             let mut encoder = self.0.device.create_command_encoder(&Default::default());
-            let mut to = 0;
-            for &(buffer, offset, bytes) in parts {
-                encoder.copy_buffer_to_buffer(buffer.raw(), offset, staging.raw(), to, bytes);
-                to += bytes;
-            }
-            encoder.map_buffer_on_submit(staging.raw(), wgpu::MapMode::Read, .., move |result| {
-                arrived.set(if result.is_ok() { ARRIVED } else { FAILED });
-            });
+            reading.encode(&mut encoder, parts);
             self.0.queue.submit([encoder.finish()])
         })?;
-        let (sitting, waited) = (self.clone(), state.clone());
-        let (gpu, signal) = (self.clone(), state.clone());
-        let take = move || {
-            gpu.check()?;
-            if state.get() != ARRIVED {
-                return Err(gpu.refused("a read", "the buffer could not be mapped".into()));
-            }
-            let view = staging.raw().get_mapped_range(..bytes);
-            let data = view.map_err(|error| Error::internal(format!("a read: {error}")))?.to_vec();
-            staging.raw().unmap();
-            Ok(Arc::new(data))
-        };
-        let sit = move || sitting.sit(&waited, Some(submission));
-        Ok(Awaited { signal, sit: Box::new(sit), take: Box::new(take) })
+        Ok(reading.awaited(self, submission))
+    }
+
+    /// Room on the host's side for so many bytes of each buffer.
+    pub(super) fn reading(&self, parts: &[(&Buffer, u64, u64)]) -> Result<Reading> {
+        let bytes: u64 = parts.iter().map(|(.., bytes)| bytes).sum();
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        Ok(Reading { staging: self.buffer("a read", bytes.max(4), usage)?, bytes, state: Signal::new() })
     }
 
     /// Waits on this thread until a submission has run and its callback has set `state`.

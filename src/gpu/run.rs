@@ -1,9 +1,11 @@
-//! Running a compiled plan: one staging copy, one compute pass, one submission.
+//! Running a compiled plan: one staging copy, one compute pass, one submission; where it is read in parts, a pass and a
+//! submission for each.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::compile::Compiled;
+use super::compile::{Compiled, Frame};
 use super::driver::Gpu;
 use super::memory::{Buffer, Stage};
 use super::value::{GpuValue, ReadCell, Trip};
@@ -11,6 +13,7 @@ use crate::dispatch::{ArenaRef, SlotKind};
 use crate::error::{Error, Result};
 use crate::host::HostData;
 use crate::profile::Phase;
+use crate::wait::Awaited;
 
 /// What a leaf of the graph brings to a run.
 pub(crate) enum Leaf<'a> {
@@ -28,6 +31,8 @@ pub(crate) struct Run {
     pub outputs: Vec<(Buffer, Option<Arc<ReadCell>>)>,
     /// Read-back of the status arena.
     pub status: Option<Arc<ReadCell>>,
+    /// What is read while later dispatches run: the parts of the plan.
+    pub parts: Vec<Awaited>,
 }
 
 /// Host data, its slot, where it stands in what is staged, and its bytes.
@@ -57,6 +62,22 @@ impl Drop for Taken<'_> {
     fn drop(&mut self) {
         self.stage.iter().for_each(|stage| self.gpu.discard_stage(stage));
         self.trip.iter().for_each(|(trip, _)| self.gpu.discard_trip(trip));
+    }
+}
+
+impl Compiled {
+    /// Some of its dispatches, in a pass of their own.
+    fn encode(&self, encoder: &mut wgpu::CommandEncoder, frame: &Frame, steps: Range<usize>) {
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        let mut previous: Option<&wgpu::ComputePipeline> = None;
+        for (step, group) in self.steps.iter().zip(&frame.groups).take(steps.end).skip(steps.start) {
+            if previous != Some(&step.pipeline) {
+                pass.set_pipeline(&step.pipeline);
+                previous = Some(&step.pipeline);
+            }
+            pass.set_bind_group(0, group, &[]);
+            pass.dispatch_workgroups(step.grid[0], step.grid[1], 1);
+        }
     }
 }
 
@@ -140,6 +161,17 @@ impl Gpu {
         let frame = &compiled.frames[frame];
         let plan = &compiled.plan;
         let mut handed_over = 0;
+        let mut parts = vec![];
+        for part in &plan.parts {
+            let range = |(arena, first, elements): &(ArenaRef, usize, usize)| {
+                Ok((self.arena(arena)?, *first as u64 * 4, *elements as u64 * 4))
+            };
+            parts.push(part.ranges.iter().map(range).collect::<Result<Vec<_>>>()?);
+        }
+        let parts: Vec<Vec<_>> =
+            parts.iter().map(|part| part.iter().map(|(b, at, n)| (b, *at, *n)).collect()).collect();
+        let readings = parts.iter().map(|part| self.reading(part)).collect::<Result<Vec<_>>>()?;
+        let mut handed = vec![];
         let submitted = self.scoped("a step", || {
             let mut encoder = self.0.device.create_command_encoder(&Default::default());
             if let Some(stage) = stage {
@@ -161,16 +193,21 @@ impl Gpu {
             if let Some((_, Some(stamps))) = &profiled {
                 stamps.encode(&mut encoder, compiled, frame);
             } else {
-                let mut pass = encoder.begin_compute_pass(&Default::default());
-                let mut previous: Option<&wgpu::ComputePipeline> = None;
-                for (step, group) in compiled.steps.iter().zip(&frame.groups) {
-                    if previous != Some(&step.pipeline) {
-                        pass.set_pipeline(&step.pipeline);
-                        previous = Some(&step.pipeline);
-                    }
-                    pass.set_bind_group(0, group, &[]);
-                    pass.dispatch_workgroups(step.grid[0], step.grid[1], 1);
+                let mut first = 0;
+                for ((part, ranges), reading) in plan.parts.iter().zip(&parts).zip(&readings) {
+                    compiled.encode(&mut encoder, frame, first..part.after);
+                    first = part.after;
+                    reading.encode(&mut encoder, ranges);
+                    // Submitted by itself: the host reads it while the rest runs.
+                    let next = self.0.device.create_command_encoder(&Default::default());
+                    let whole = std::mem::replace(&mut encoder, next);
+                    handed.push(self.0.queue.submit([whole.finish()]));
                 }
+                compiled.encode(&mut encoder, frame, first..compiled.steps.len());
+            }
+            // A profile times a run as one.
+            for (ranges, reading) in parts.iter().zip(&readings).skip(handed.len()) {
+                reading.encode(&mut encoder, ranges);
             }
             if let Some((trip, back)) = trip {
                 if let Some(buffer) = &status {
@@ -203,13 +240,15 @@ impl Gpu {
             // Set once: a trip is made for one submission.
             let _ = trip.submission.set(submitted.clone());
         }
+        handed.resize(readings.len(), submitted.clone());
+        let parts = readings.into_iter().zip(handed).map(|(reading, at)| reading.awaited(self, at)).collect();
         self.note_flight(submitted);
         let outputs = frame.outputs.iter().zip(&small).zip(&plan.outputs).map(|((buffer, offset), &slot)| {
             let cell = offset.zip(trip.as_ref()).map(|(offset, trip)| trip.cell(offset, plan.slots[slot].bytes));
             (buffer.clone(), cell)
         });
         let status = status.and(trip.as_ref()).map(|trip| trip.cell(0, 16));
-        Ok(Run { outputs: outputs.collect(), status })
+        Ok(Run { outputs: outputs.collect(), status, parts })
     }
 
     /// Gives the queue what the host brings to a run: it is written before what is submitted next.

@@ -1,6 +1,11 @@
 //! Normalising layers. Names and initial values are PyTorch's: weight 1, bias 0, running mean 0, running variance 1.
 
+use std::panic::Location;
+
 use super::module::{Mode, Module, placed};
+use crate::distributed::{Moments, World};
+use crate::engine;
+use crate::error::Result;
 use crate::init::Init;
 use crate::params::{Param, Path};
 use crate::state::State;
@@ -134,6 +139,8 @@ pub type BatchNorm3d = BatchNorm;
 /// one degree of freedom taken off. They are states of the store: the next step of an optimizer carries the move out,
 /// exactly once a forward pass, and checkpoints keep them. PyTorch's `num_batches_tracked` is not kept: it serves only
 /// averages without a momentum.
+///
+/// Of several ranks each normalises its own batch, unless [`BatchNorm::sync`] says otherwise.
 #[derive(Debug, Clone)]
 pub struct BatchNorm {
     /// `[channels]`.
@@ -148,6 +155,8 @@ pub struct BatchNorm {
     pub epsilon: f64,
     /// Share of a batch's statistics in the running ones.
     pub momentum: f64,
+    /// Whose batches are one.
+    world: Option<World>,
 }
 
 impl BatchNorm {
@@ -162,7 +171,62 @@ impl BatchNorm {
             running_var: path.state("running_var", &device.ones(&[channels])),
             epsilon: EPSILON,
             momentum: 0.1,
+            world: None,
         }
+    }
+
+    /// While training, takes the statistics of the batches of all ranks of `world` as one batch, forward and backward, as
+    /// `torch.nn.SyncBatchNorm`. With one rank it changes nothing.
+    ///
+    /// Outputs, gradients and running statistics are those of one rank with the whole batch but for rounding: sums are formed
+    /// in another order. Statistics have the same bits on all ranks, and a run repeats to the bit. They are not those of one rank
+    /// that [accumulates](crate::optim::Optimizer::accumulate), which sees one micro-batch at a time: of several micro-batches a
+    /// rank, those of one number are one batch. A rank may have no batch, or a shorter one.
+    ///
+    /// Each such layer waits for the device and for the other ranks once forward and once backward, with a message of 16 bytes
+    /// a channel to each; a step has one short exchange more. So a step takes that many times longer to begin with: many
+    /// small layers on a slow network are better off without. All ranks must run the same layers in the same order
+    /// while training. Gradients are formed by `step` and `accumulate` of an [optimizer](crate::optim::Optimizer) that takes its
+    /// steps with this world; [`Tensor::gradients`] through such a layer, or a step of another optimizer, is an error that says so.
+    ///
+    /// ```
+    /// # use kiln::prelude::*;
+    /// use kiln::distributed::World;
+    ///
+    /// # let params = ParamStore::new(&Device::cpu(), 1);
+    /// let world = World::start()?;
+    /// let norm = BatchNorm2d::new(&params.root().child("norm"), 16).sync(&world);
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[must_use]
+    pub fn sync(mut self, world: &World) -> BatchNorm {
+        world.set_joins();
+        self.world = Some(world.clone());
+        self
+    }
+
+    /// The output with the statistics of all ranks' batches, these, `[3, channels]`, and how many elements a channel they are of.
+    fn over_ranks(&self, world: &World, x: &Tensor) -> Result<(Tensor, Tensor, f64)> {
+        let own = x.statistics_of_rank();
+        let channels = own.shape()?.get(1).copied().unwrap_or(1);
+        // What this layer cannot take is refused before anything is run.
+        let y = x.batch_norm_of_ranks(&own, &self.weight.tensor(), &self.bias.tensor(), self.epsilon);
+        let count = y.shape()?.iter().product::<usize>() as f64 / channels as f64;
+        // `x` is held, so its value is kept for the way back.
+        x.device().compute(&[own.node().clone()])?;
+        let values = engine::computed(own.node())?.to_f64();
+        // What became of earlier steps is from here on known on every rank.
+        engine::hear(x.device())?;
+        let row = |k: usize| values.iter().skip(k * channels).take(channels);
+        let mean = row(0).zip(row(2)).map(|(first, rest)| first + rest).collect();
+        let all = world.join_moments(&Moments { count, mean, variance: row(1).copied().collect() })?;
+        // Two numbers hold the mean, as in the statistics of one rank.
+        let near = all.mean.iter().map(|&mean| mean as f32);
+        let rest = all.mean.iter().map(|&mean| (mean - f64::from(mean as f32)) as f32);
+        let rows: Vec<f32> = near.chain(all.variance.iter().map(|&variance| variance as f32)).chain(rest).collect();
+        let statistics = x.device().tensor(&rows, &[3, channels]);
+        let y = x.batch_norm_of_ranks(&statistics, &self.weight.tensor(), &self.bias.tensor(), self.epsilon);
+        Ok((y, statistics, all.count))
     }
 }
 
@@ -176,10 +240,26 @@ impl Module for BatchNorm {
             let y = x.batch_norm_with(&mean, &variance, Some(&weight), Some(&bias), self.epsilon);
             return placed(x, y, &self.weight, || of("BatchNorm", &self.weight));
         }
-        let y = x.batch_norm(Some(&weight), Some(&bias), self.epsilon);
-        if let (Ok(shape), Ok(&[channels])) = (y.shape(), weight.shape()) {
-            let count = (shape.iter().product::<usize>() / channels) as f64;
-            let [mean, variance] = x.batch_statistics();
+        let joined = self.world.as_ref().filter(|world| !world.is_alone()).map(|world| self.over_ranks(world, x));
+        let (y, statistics) = match joined {
+            Some(Ok((y, statistics, count))) => {
+                let row = |k: usize| statistics.slice_fixed(0, k, 1).reshape(weight.dims());
+                (y, Some(([row(0) + row(2), row(1)], count)))
+            }
+            Some(Err(error)) => (Tensor::invalid(x.device(), error, Location::caller()), None),
+            None => {
+                let y = x.batch_norm(Some(&weight), Some(&bias), self.epsilon);
+                let statistics = match (y.shape(), weight.shape()) {
+                    (Ok(shape), Ok(&[channels])) => {
+                        let count = (shape.iter().product::<usize>() / channels) as f64;
+                        Some((x.batch_statistics(), count))
+                    }
+                    _ => None,
+                };
+                (y, statistics)
+            }
+        };
+        if let Some(([mean, variance], count)) = statistics {
             let moved = |old: &State, new: Tensor| old.get() * (1.0 - self.momentum) + new * self.momentum;
             self.running_mean.assign(&moved(&self.running_mean, mean));
             self.running_var.assign(&moved(&self.running_var, variance.scale(count / (count - 1.0))));

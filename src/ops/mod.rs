@@ -110,7 +110,7 @@ op_list! {
     sort: Sort, SortBackward;
     cross_entropy: CrossEntropy, CrossEntropyBackward, SoftCrossEntropy, SoftCrossEntropyBackward;
     ctc: CtcLattice, CtcLatticeBackward;
-    batch_norm: BatchNorm, BatchNormBackward, BatchNormStatistics, BatchNormSums;
+    batch_norm: BatchNorm, BatchNormBackward, BatchNormOfRanks, BatchNormStatistics, BatchNormSums;
     layer_norm: LayerNorm, LayerNormBackward, LayerNormStatistics, LayerNormWeightGrad;
     gather: Gather, GatherBackward;
     scatter: Meet;

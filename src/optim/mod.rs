@@ -13,6 +13,7 @@ mod average;
 mod averaged;
 mod blocks;
 mod broadcast;
+mod buckets;
 mod clip;
 mod configure;
 mod factors;
@@ -38,6 +39,7 @@ mod shapes;
 mod sharp;
 mod state;
 mod stepper;
+mod synced;
 mod tally;
 mod together;
 

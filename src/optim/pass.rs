@@ -16,6 +16,7 @@ use super::sharp::{Phase, Sharp};
 use super::tally::{Members, Tally};
 use crate::arena::Arena;
 use crate::costs::Costs;
+use crate::dispatch::ArenaRef;
 use crate::engine::{Author, Bound, Found, Gradients, Step, Trained, Update, Wanted};
 use crate::error::{Error, Result};
 use crate::graph::Node;
@@ -61,6 +62,8 @@ pub(super) struct Parts<'a> {
     /// As which kernels are cut up, if not as the device at hand.
     pub costs: Option<&'static Costs>,
     pub tally: &'a Tally,
+    /// What is read of gradients while the pass goes on.
+    pub reads: &'a [Vec<(ArenaRef, usize, usize)>],
 }
 
 pub(super) struct Pass<'a> {
@@ -139,6 +142,7 @@ impl<'a> Pass<'a> {
             has_gathered: self.parts.gathered.contains(&true),
             seed: tally.scaling.map(|_| tally.leaf.clone()),
             key: self.key(),
+            parts: self.parts.reads.to_vec(),
             update: self.parts.update.then(|| Update {
                 numbers: self.numbers(),
                 status: &tally.status,
@@ -262,6 +266,10 @@ impl<'a> Pass<'a> {
         words.extend(self.parts.sharp.iter().flat_map(|(phase, sharp)| sharp.words(*phase)));
         words.extend(self.parts.noise.iter().flat_map(Noise::words));
         words.extend(self.parts.followers.iter().map(|follower| follower.key()));
+        for part in self.parts.reads {
+            words.push(part.len() as u64);
+            words.extend(part.iter().flat_map(|(arena, first, length)| [arena.id, *first as u64, *length as u64]));
+        }
         let scaled = u64::from(scaling.is_some());
         words.push(scaled << 2 | u64::from(self.parts.update) << 1 | u64::from(self.parts.costs.is_some()));
         for (number, place) in self.parts.layout.iter().enumerate() {

@@ -24,7 +24,7 @@ use super::together::Together;
 use crate::arena::Arena;
 use crate::costs::Costs;
 use crate::distributed::World;
-use crate::engine::{self, Author, Gradients};
+use crate::engine::{self, Author, Gradients, Stepped};
 use crate::error::{Error, Problem, Result};
 use crate::kernel::Capabilities;
 use crate::params::{Param, ParamStore};
@@ -250,6 +250,7 @@ impl<R: ?Sized> Stepper<R> {
             costs: self.costs,
             has_met: self.together.as_ref().is_some_and(|together| together.ends),
             tally: self.tally.as_ref().ok_or_else(missing)?,
+            reads: self.together.as_ref().map_or(&[], |together| &together.reads),
         }))
     }
 
@@ -261,7 +262,7 @@ impl<R: ?Sized> Stepper<R> {
             GradientSource::Loss(loss) => loss.device().clone(),
             GradientSource::Given(_) => self.store.device().clone(),
         };
-        let reached = self.with_pass(update, |pass| {
+        let (reached, parts) = self.with_pass(update, |pass| {
             let given;
             let gradients = match source {
                 GradientSource::Loss(loss) => Gradients::Of(loss),
@@ -270,9 +271,12 @@ impl<R: ?Sized> Stepper<R> {
                     Gradients::Given(&given)
                 }
             };
-            let reached = pass.step(gradients, |step| engine::step(step, &device, at))?;
-            Ok(pass.by_parameter(&reached))
+            let Stepped { reached, parts } = pass.step(gradients, |step| engine::step(step, &device, at))?;
+            Ok((pass.by_parameter(&reached), parts))
         })?;
+        if let Some(together) = &mut self.together {
+            together.arriving = parts;
+        }
         let mut updated = vec![false; self.histories.len()];
         for (number, reached) in reached {
             if reached && !update {

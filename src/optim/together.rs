@@ -9,40 +9,45 @@ use super::broadcast::{decode, encode};
 use super::optimizer::GradientSource;
 use super::stepper::Stepper;
 use crate::arena::Arena;
+use crate::dispatch::ArenaRef;
 use crate::distributed::{Lost, Number, Share, World};
 use crate::engine;
 use crate::error::{Error, Problem, Result};
 use crate::host::HostData;
 use crate::params::{Chunk, Placed, stream};
 use crate::tensor::Tensor;
+use crate::wait::Awaited;
 
 /// What an optimizer knows of the other ranks.
 pub(super) struct Together {
     pub world: World,
     /// Passes of this rank since the last step.
-    passes: u64,
+    pub(super) passes: u64,
     /// The micro-batch that the step began with.
-    base: u64,
+    pub(super) base: u64,
     /// Gradients of passes that are kept apart.
-    parts: Vec<HostData>,
+    pub(super) parts: Vec<HostData>,
     /// For each parameter: whether one of these has a gradient of it.
-    reached: Vec<bool>,
+    pub(super) reached: Vec<bool>,
     /// What rounding has taken from what was sent, on a GPU or on the reference.
     lost: (Lost<f32>, Lost<f64>),
     /// The loss of the last pass.
-    loss: Option<Tensor>,
+    pub(super) loss: Option<Tensor>,
     /// True once the ranks have found that they do the same.
     has_agreed: bool,
     /// True while the pass is under way that ends a step.
     pub ends: bool,
+    /// What the pass under way reads while it goes on, and what of it is on its way since.
+    pub reads: Vec<Vec<(ArenaRef, usize, usize)>>,
+    pub arriving: Vec<Awaited>,
 }
 
 /// A gradient as a device keeps it.
-trait Stored: Number {
+pub(super) trait Stored: Number {
     const NAN: Self;
     fn lost(all: &mut (Lost<f32>, Lost<f64>)) -> &mut Lost<Self>;
     fn of(data: HostData) -> Option<Vec<Self>>;
-    fn write(chunk: &Chunk, values: &[Self]) -> Result<()>;
+    fn write(chunk: &Chunk, first: usize, values: &[Self]) -> Result<()>;
 }
 
 impl Stored for f32 {
@@ -56,8 +61,8 @@ impl Stored for f32 {
         if let HostData::F32(values) = data { Some(values) } else { None }
     }
 
-    fn write(chunk: &Chunk, values: &[f32]) -> Result<()> {
-        chunk.gradients.as_ref().map_or(Ok(()), |arena| arena.write_f32(0, values))
+    fn write(chunk: &Chunk, first: usize, values: &[f32]) -> Result<()> {
+        chunk.gradients.as_ref().map_or(Ok(()), |arena| arena.write_f32(first, values))
     }
 }
 
@@ -72,14 +77,14 @@ impl Stored for f64 {
         if let HostData::F64(values) = data { Some(values) } else { None }
     }
 
-    fn write(chunk: &Chunk, values: &[f64]) -> Result<()> {
-        chunk.gradients.as_ref().map_or(Ok(()), |arena| arena.write(0, values))
+    fn write(chunk: &Chunk, first: usize, values: &[f64]) -> Result<()> {
+        chunk.gradients.as_ref().map_or(Ok(()), |arena| arena.write(first, values))
     }
 }
 
 /// What a rank tells all others about its part of a step.
 #[derive(Default)]
-struct Head {
+pub(super) struct Head {
     passes: u64,
     wishes: u32,
     /// What must be the same on all ranks.
@@ -88,7 +93,7 @@ struct Head {
 }
 
 impl Head {
-    fn to_bytes(&self) -> Vec<u8> {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = [self.passes.to_le_bytes(), self.check.to_le_bytes()].concat();
         bytes.extend(self.wishes.to_le_bytes());
         bytes.extend(self.reached.iter().map(|&reached| u8::from(reached)));
@@ -103,6 +108,33 @@ impl Head {
         let head = Head { passes: word(0)?, check: word(8)?, wishes, reached };
         (head.reached.len() == parameters).then_some(head)
     }
+}
+
+impl Together {
+    /// What this rank says of its part of a step.
+    pub(super) fn head(&mut self, check: u64, parameters: usize) -> Head {
+        let mut reached = std::mem::take(&mut self.reached);
+        reached.resize(parameters, false);
+        Head { passes: self.passes, wishes: self.world.wishes(), check, reached }
+    }
+}
+
+/// What all ranks say: how many passes there are in all, which parameters have been reached, what is wished for.
+pub(super) fn hear_heads(world: &World, heads: &[&[u8]], check: u64, gathered: &mut [bool]) -> Result<u64> {
+    let (mut passes, mut wishes) = (0, 0);
+    for (rank, bytes) in heads.iter().enumerate() {
+        let next = "let all ranks do the same steps with the same model";
+        let refuse = |what: &str| Error::Rank { rank, what: what.into(), next };
+        let theirs = Head::of(bytes, gathered.len()).ok_or_else(|| refuse("it has another number of parameters"))?;
+        if theirs.check != check {
+            return Err(refuse("it is at another step, or has frozen other parameters"));
+        }
+        passes += theirs.passes;
+        wishes |= theirs.wishes;
+        gathered.iter_mut().zip(theirs.reached).for_each(|(any, own)| *any |= own);
+    }
+    world.agree_on(wishes);
+    Ok(passes)
 }
 
 impl<R: ?Sized + Send + Sync> Stepper<R> {
@@ -153,6 +185,8 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
             loss: None,
             has_agreed: world.is_alone(),
             ends: false,
+            reads: vec![],
+            arriving: vec![],
         });
         Ok(())
     }
@@ -170,7 +204,15 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
             together.base = self.store.draws().micro_batch();
         }
         let (apart, alone) = (together.world.keeps_order(), together.world.is_alone());
-        self.pass(source, updates && alone)?;
+        let given = match source {
+            GradientSource::Loss(loss) => self.gradients_over_ranks(loss)?,
+            GradientSource::Given(_) => None,
+        };
+        let reads = if updates && !alone { self.early_reads()? } else { vec![] };
+        self.set_reads(reads);
+        let passed = self.pass(given.as_deref().map_or(source, GradientSource::Given), updates && alone);
+        self.set_reads(vec![]);
+        passed?;
         let Some(together) = &mut self.together else { return Ok(()) };
         together.passes += 1;
         let next = together.base + together.passes * together.world.size() as u64;
@@ -201,6 +243,8 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
         if let Some(together) = self.together.as_mut().filter(|together| together.passes == 0) {
             together.base = self.store.draws().micro_batch();
         }
+        let ended = self.together.as_ref().map_or(Ok(()), |together| together.world.end_joining());
+        self.told(ended)?;
         let met = self.meet();
         self.told(met)?;
         let none = vec![None; self.gathered.len()];
@@ -208,6 +252,12 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
         let result = self.pass(GradientSource::Given(&none), true);
         self.set_ending(false);
         self.told(result)
+    }
+
+    fn set_reads(&mut self, reads: Vec<Vec<(ArenaRef, usize, usize)>>) {
+        if let Some(together) = &mut self.together {
+            together.reads = reads;
+        }
     }
 
     fn set_ending(&mut self, ends: bool) {
@@ -225,7 +275,7 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
     }
 
     /// Reads what has been gathered, and keeps it apart: the next pass begins anew.
-    fn take_gathered(&mut self) -> Result<()> {
+    pub(super) fn take_gathered(&mut self) -> Result<()> {
         let reached = self.gathered.clone();
         if !reached.contains(&true) {
             return Ok(());
@@ -249,6 +299,13 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
     fn meet(&mut self) -> Result<()> {
         let chunks = self.prepare()?;
         self.agree()?;
+        let buckets = self.buckets(&chunks)?;
+        if buckets.len() > 1 {
+            return match self.store.device().is_cpu() {
+                true => self.meet_in_buckets::<f64>(&chunks, &buckets),
+                false => self.meet_in_buckets::<f32>(&chunks, &buckets),
+            };
+        }
         self.take_gathered()?;
         // All steps before this one have run: what became of them is known on every rank from here on, learning rates that
         // follow the steps included.
@@ -273,59 +330,46 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
             // The sum is then not finite either, and all ranks refuse the step: they look at what some rank has reached alone.
             *first = T::NAN;
         }
-        let mut head = Head { passes: together.passes, wishes: world.wishes(), check, reached: vec![] };
-        head.reached = std::mem::take(&mut together.reached);
-        head.reached.resize(self.gathered.len(), false);
+        let head = together.head(check, self.gathered.len());
         let tail = match world.is_first() {
             true => encode(&states.iter().map(|state| state.gathered()).collect::<Vec<_>>())?,
             false => vec![],
         };
         let length = chunks.iter().map(|chunk| chunk.values.elements).sum();
         let share = Share { length, parts, head: head.to_bytes() };
-        let (mut passes, mut wishes, parameters) = (0, 0, self.gathered.len());
+        let mut passes = 0;
         let gathered = &mut self.gathered;
         let lost = world.sends_half().then(|| T::lost(&mut together.lost));
         let summed = world.sum(share, lost, |heads| {
-            for (rank, bytes) in heads.iter().enumerate() {
-                let refuse = |what: &str| Error::Rank {
-                    rank,
-                    what: what.into(),
-                    next: "let all ranks do the same steps with the same model",
-                };
-                let theirs =
-                    Head::of(bytes, parameters).ok_or_else(|| refuse("it has another number of parameters"))?;
-                if theirs.check != check {
-                    return Err(refuse("it is at another step, or has frozen other parameters"));
-                }
-                passes += theirs.passes;
-                wishes |= theirs.wishes;
-                gathered.iter_mut().zip(theirs.reached).for_each(|(any, own)| *any |= own);
-            }
-            world.agree_on(wishes);
+            passes = hear_heads(&world, heads, check, gathered)?;
             Ok(tail)
         })?;
         let mut rest = &summed.sum[..];
         for chunk in chunks {
             let (own, others) = rest.split_at_checked(chunk.values.elements).unwrap_or((rest, &[]));
-            T::write(chunk, own)?;
+            T::write(chunk, 0, own)?;
             rest = others;
         }
         world.count_written(size_of_val(&summed.sum[..]) as u64);
-        if !world.is_first() {
-            let mut bytes = &summed.tail[..];
-            for state in &states {
+        self.end_meeting(&summed.tail, passes)
+    }
+
+    /// Takes rank 0's states, and counts the passes of all.
+    pub(super) fn end_meeting(&mut self, tail: &[u8], passes: u64) -> Result<()> {
+        let Some(together) = &mut self.together else { return Ok(()) };
+        if !together.world.is_first() {
+            let mut bytes = tail;
+            for state in &self.store.adopted() {
                 state.set_gathered(decode(&mut bytes, &state.committed())?);
             }
         }
-        if let Some(together) = &mut self.together {
-            together.passes = 0;
-            self.store.draws().begin_micro_batch(together.base + passes);
-        }
+        together.passes = 0;
+        self.store.draws().begin_micro_batch(together.base + passes);
         Ok(())
     }
 
     /// A number that is the same on ranks that are at the same step with the same parameters to train.
-    fn check_of_step(&self) -> Result<u64> {
+    pub(super) fn check_of_step(&self) -> Result<u64> {
         let frozen =
             self.store.layout()?.iter().fold(0u64, |hash, place| {
                 (hash ^ u64::from(place.frozen)).wrapping_mul(0x100_0000_01b3).rotate_left(1)
@@ -352,6 +396,7 @@ impl<R: ?Sized + Send + Sync> Stepper<R> {
         }
         say("steps so far", self.steps_done().to_string());
         say("gradients are sent", if world.sends_half() { "as f16" } else { "whole" }.into());
+        say("buckets", format!("{:?}", world.buckets()));
         say("order of sums", if world.keeps_order() { "of micro-batches" } else { "of ranks" }.into());
         let layout = self.store.layout()?;
         for Placed { name, shape, frozen, .. } in &layout {

@@ -6,9 +6,11 @@
 
 mod backward;
 mod channels;
+mod ranks;
 mod statistics;
 
 pub use backward::{BatchNormBackward, BatchNormSums};
+pub use ranks::BatchNormOfRanks;
 pub use statistics::BatchNormStatistics;
 
 use channels::{Channels, Map, PerChannel, check};
