@@ -56,8 +56,8 @@ impl Trainer {
     /// A validation with all that belongs to it. `None` if it was broken off.
     pub(super) async fn validate<B, V, F>(&mut self, validation: &mut V, step: &mut F) -> Result<Option<Record>>
     where
-        V: Validation<B>,
-        F: FnMut(&mut Step<'_>, B) -> Result<()>,
+        V: Validation<B> + ?Sized,
+        F: FnMut(&mut Step<'_>, B) -> Result<()> + ?Sized,
     {
         self.settle().await?;
         self.emit(Event::ValidationStart, None)?;
@@ -76,8 +76,8 @@ impl Trainer {
     /// The numbers of an epoch that the fit has ended within. They are in no checkpoint: the epoch may go on.
     pub(super) async fn judge_unfinished<B, V, F>(&mut self, validation: &mut V, step: &mut F) -> Result<()>
     where
-        V: Validation<B>,
-        F: FnMut(&mut Step<'_>, B) -> Result<()>,
+        V: Validation<B> + ?Sized,
+        F: FnMut(&mut Step<'_>, B) -> Result<()> + ?Sized,
     {
         let mut values = self.sums.so_far().await?;
         values.extend(self.figures(false).await?.values());
@@ -91,7 +91,7 @@ impl Trainer {
     }
 
     /// Batches of each validation.
-    fn validation_batches<B>(&self, validation: &impl Validation<B>) -> u64 {
+    fn validation_batches<B>(&self, validation: &(impl Validation<B> + ?Sized)) -> u64 {
         let all = validation.batches().unwrap_or(0);
         self.validation_limit.map_or(all, |limit| all.min(limit))
     }
@@ -99,8 +99,8 @@ impl Trainer {
     /// The means over the first batches of the validation data, with the averages in place of the weights.
     async fn judge<B, V, F>(&mut self, validation: &mut V, step: &mut F, of: u64, tells: bool) -> Result<Option<Judged>>
     where
-        V: Validation<B>,
-        F: FnMut(&mut Step<'_>, B) -> Result<()>,
+        V: Validation<B> + ?Sized,
+        F: FnMut(&mut Step<'_>, B) -> Result<()> + ?Sized,
     {
         let began = Instant::now();
         let of_training = std::mem::replace(&mut self.sums, Sums::new(self.stores[0].1.device()));
@@ -132,8 +132,8 @@ impl Trainer {
     /// False if it was broken off.
     fn judge_batches<B, V, F>(&mut self, validation: &mut V, step: &mut F, of: u64, tells: bool) -> Result<bool>
     where
-        V: Validation<B>,
-        F: FnMut(&mut Step<'_>, B) -> Result<()>,
+        V: Validation<B> + ?Sized,
+        F: FnMut(&mut Step<'_>, B) -> Result<()> + ?Sized,
     {
         validation.rewind()?;
         for done in 1..=of {
