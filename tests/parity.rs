@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use kiln::kernel::Capabilities;
-use kiln::ops::Case;
 use kiln::prelude::*;
 
 #[test]
@@ -25,7 +24,7 @@ fn a_case_is_found_by_any_part_of_its_name_and_an_unknown_one_lists_the_names() 
 #[test]
 fn every_case_on_gl_agrees_with_the_reference() {
     let device = common::backend("gl");
-    common::every_case(|case| common::agrees(&device, case));
+    common::every_case(|case| common::parity(&device, case));
 }
 
 /// On Vulkan: as the driver is, fused and not, and by every variant that a software driver, or a GPU, may be given. In one pass, for
@@ -36,12 +35,13 @@ fn every_case_on_vulkan_agrees_with_the_reference_fused_and_not_and_by_every_var
     common::every_case_shared(
         || (Device::cpu(), [true, false].map(Kind::open)),
         |(cpu, kinds), number, case| {
-            let recorded = common::Recorded::new(cpu, case)?;
+            let (recorded, expected) = (common::Recorded::new(cpu, case)?, common::expected(case)?);
             for kind in kinds {
+                let agrees = |device: &Device| common::agrees(device, case, &expected);
                 if kind.is_real {
-                    kind.plain(case)?;
+                    kind.plain(agrees)?;
                 }
-                used.lock().unwrap().extend(kind.every_variant(number, case, &recorded)?);
+                used.lock().unwrap().extend(kind.every_variant(number, &recorded, agrees)?);
             }
             Ok(())
         },
@@ -72,17 +72,17 @@ impl Kind {
     }
 
     /// By the variants that it takes by itself, fused and not.
-    fn plain(&self, case: &Case) -> Result<(), String> {
+    fn plain(&self, agrees: impl Fn(&Device) -> Result<(), String>) -> Result<(), String> {
         let device = &self.device;
         device.force_variants(&[]);
-        common::agrees(device, case)?;
+        agrees(device)?;
         // A kernel that the driver refuses is replaced, and what takes its place was compared. On Mesa's driver none is.
         let warnings = device.warnings();
         if !warnings.is_empty() && device.name().contains("llvmpipe") {
             return Err(format!("the device found a way around: {warnings:?}"));
         }
         device.set_fusion(false);
-        let unfused = common::agrees(device, case).map_err(|error| format!("unfused: {error}"));
+        let unfused = agrees(device).map_err(|error| format!("unfused: {error}"));
         device.set_fusion(true);
         unfused
     }
@@ -91,8 +91,8 @@ impl Kind {
     fn every_variant(
         &self,
         number: usize,
-        case: &Case,
         recorded: &common::Recorded,
+        agrees: impl Fn(&Device) -> Result<(), String>,
     ) -> Result<Vec<&'static str>, String> {
         // Software kernels are those of a driver with subgroups of 8 and 64-bit integers, which lavapipe has.
         let (software, subgroup) = (self.software, self.software.then_some(8));
@@ -101,11 +101,11 @@ impl Kind {
         for name in common::variants(&as_if, |target| recorded.plan(target, true))? {
             // Blocks of different sides differ in constants only: each case takes one of the three.
             let side = ["128", "64", "32"].iter().position(|side| name.ends_with(side));
-            if side.is_some_and(|side| (number + side + 1) % 3 != 0) {
+            if side.is_some_and(|side| !(number + side + 1).is_multiple_of(3)) {
                 continue;
             }
             self.device.force_variants(&[name]);
-            common::agrees(&self.device, case).map_err(|error| format!("{name}: {error}"))?;
+            agrees(&self.device).map_err(|error| format!("{name}: {error}"))?;
             used.push(name);
         }
         Ok(used)
@@ -132,7 +132,7 @@ fn products_on_matrix_units_agree_with_the_reference() {
         let kernels = common::Recorded::new(&cpu, case)?.kernels(&as_if)?;
         if kernels.iter().any(|kernel| kernel.names[0].kernel.starts_with("matmul.cooperative")) {
             used += 1;
-            common::agrees(&device, case)?;
+            common::agrees(&device, case, &common::expected(case)?)?;
         }
         Ok(())
     });

@@ -8,9 +8,9 @@ pub mod parity;
 pub mod programs;
 pub mod rules;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 
 use kiln::kernel::Capabilities;
 use kiln::ops::Case;
@@ -112,19 +112,14 @@ impl Recorded {
 }
 
 /// `Err` unless a case on `device` agrees with the reference, and gives the same bits twice, with every buffer filled with NaN in
-/// between. What the reference makes of a case is computed once in a process.
-pub fn agrees(device: &Device, case: &Case) -> Result<(), String> {
-    static KNOWN: Mutex<BTreeMap<String, Arc<Expected>>> = Mutex::new(BTreeMap::new());
-    let known = KNOWN.lock().unwrap().get(&case.name).cloned();
-    let expected = match known {
-        Some(expected) => expected,
-        None => {
-            let expected = Arc::new(Expected::of(case).map_err(|error| error.to_string())?);
-            KNOWN.lock().unwrap().insert(case.name.clone(), expected.clone());
-            expected
-        }
-    };
+/// between.
+pub fn agrees(device: &Device, case: &Case, expected: &Expected) -> Result<(), String> {
     if expected.compare(device, case)? { Ok(()) } else { Err("two runs differ".into()) }
+}
+
+/// What the reference makes of a case: computed once, whatever devices are held to it.
+pub fn expected(case: &Case) -> Result<Expected, String> {
+    Expected::of(case).map_err(|error| error.to_string())
 }
 
 /// Runs `check` on every case that `KILN_CASE` chooses (all if unset) and panics with all failures.
