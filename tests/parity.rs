@@ -24,7 +24,7 @@ fn a_case_is_found_by_any_part_of_its_name_and_an_unknown_one_lists_the_names() 
 #[test]
 fn every_case_on_gl_agrees_with_the_reference() {
     let device = common::backend("gl");
-    common::every_case(|case| common::parity(&device, case));
+    common::every_case(|case| common::agrees(&device, case, &common::expected(case)?));
 }
 
 /// On Vulkan: as the driver is, fused and not, and by every variant that a software driver, or a GPU, may be given. In one pass, for
