@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::batches::{Batches, Validation};
 use super::callback::Event;
+use super::held::{Held, Judging, Training};
 use super::history::{History, Record, Stopped};
 use super::options::{MODEL, NotFinite};
 use super::ranks::{self, Round};
@@ -44,16 +45,23 @@ impl Trainer {
     /// where there are checkpoints already, or one that is of another run; [`Error::Callback`]; what the closure returns,
     /// what loading a batch met; [`Error::NonFinite`], and whatever the device refuses. What was trained until then stays,
     /// and [`Trainer::history`] has it.
-    pub fn fit<T, V, F>(&mut self, mut train: T, mut validation: V, mut step: F) -> Result<History>
+    pub fn fit<T, V, F>(&mut self, train: T, validation: V, step: F) -> Result<History>
     where
         T: Batches,
         V: Validation<T::Batch>,
         F: FnMut(&mut Step<'_>, T::Batch) -> Result<()>,
     {
-        // Behind pointers, so that the loop is compiled once for a kind of batch and not for every closure.
-        let train: &mut dyn Batches<Batch = T::Batch> = &mut train;
-        let validation: &mut dyn Validation<T::Batch> = &mut validation;
-        let step: &mut dyn FnMut(&mut Step<'_>, T::Batch) -> Result<()> = &mut step;
+        let held = Held::new();
+        let (mut train, mut validation) = (Training(train, &held), Judging(validation, &held));
+        self.fit_here(&mut train, &mut validation, &mut held.given(step))
+    }
+
+    fn fit_here(
+        &mut self,
+        train: &mut dyn Batches<Batch = ()>,
+        validation: &mut dyn Validation<()>,
+        step: &mut dyn FnMut(&mut Step<'_>, ()) -> Result<()>,
+    ) -> Result<History> {
         wait::block_on("Trainer::fit", "Trainer::fit_async", self.fit_all(train, validation, step))
     }
 

@@ -298,7 +298,12 @@ impl Trainer {
     }
 
     /// Goes on from a checkpoint. All of it is looked at before anything changes.
-    async fn resume(&mut self, path: PathBuf, shared: Option<Vec<u8>>, train: &mut (impl Batches + ?Sized)) -> Result<()> {
+    async fn resume(
+        &mut self,
+        path: PathBuf,
+        shared: Option<Vec<u8>>,
+        train: &mut (impl Batches + ?Sized),
+    ) -> Result<()> {
         let open = {
             let path = path.clone();
             move || shared.map_or_else(|| Checkpoint::open(path), |bytes| Checkpoint::from_bytes(&bytes))

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::batches::Validation;
 use super::callback::Event;
+use super::held::{Held, Judging};
 use super::history::Record;
 use super::settings::Trainer;
 use super::step::Step;
@@ -31,7 +32,16 @@ impl Trainer {
         V: Validation<B>,
         F: FnMut(&mut Step<'_>, B) -> Result<()>,
     {
-        wait::block_on("Trainer::evaluate", "Trainer::evaluate_async", self.evaluate_async(data, step))
+        let held = Held::new();
+        self.evaluate_here(&mut Judging(data, &held), &mut held.given(step))
+    }
+
+    fn evaluate_here(
+        &mut self,
+        data: &mut dyn Validation<()>,
+        step: &mut dyn FnMut(&mut Step<'_>, ()) -> Result<()>,
+    ) -> Result<(Record, Figures)> {
+        wait::block_on("Trainer::evaluate", "Trainer::evaluate_async", self.evaluate_all(data, step))
     }
 
     /// [`Trainer::evaluate`] without blocking the thread.
@@ -43,13 +53,21 @@ impl Trainer {
         V: Validation<B>,
         F: FnMut(&mut Step<'_>, B) -> Result<()>,
     {
+        self.evaluate_all(&mut data, &mut step).await
+    }
+
+    async fn evaluate_all<B, V, F>(&mut self, data: &mut V, step: &mut F) -> Result<(Record, Figures)>
+    where
+        V: Validation<B> + ?Sized,
+        F: FnMut(&mut Step<'_>, B) -> Result<()> + ?Sized,
+    {
         if data.batches().unwrap_or(0) == 0 {
             return Err(self.refuse("the data have no batch", "pass data"));
         }
         self.settle().await?;
         // Nobody asks it to stop: it has no more batches than it was given.
         let of = data.batches().unwrap_or(0);
-        let (values, figures) = self.judge(&mut data, &mut step, of, false).await?.unwrap_or_default();
+        let (values, figures) = self.judge(data, step, of, false).await?.unwrap_or_default();
         Ok((self.record(values), figures))
     }
 
