@@ -138,12 +138,13 @@ fn write(dispatch: &Dispatch, number: usize) {
 fn every_shader_of_every_case_translates_for_every_kind_of_device() {
     let (texts, used) = (Texts::default(), Mutex::new(BTreeSet::new()));
     common::every_case_shared(Device::cpu, |cpu, _, case| {
+        let recorded = common::Recorded::new(cpu, case)?;
         for capabilities in kinds() {
-            let names = common::variants(&capabilities, |target| common::plan_case(cpu, case, target, true))?;
+            let names = common::variants(&capabilities, |target| recorded.plan(target, true))?;
             let alone = names.len() < 2;
             let forced = names.iter().filter(|_| !alone).map(|&name| common::forcing(&capabilities, &[name]));
             for target in forced.chain([common::forcing(&capabilities, &[])]) {
-                for dispatch in common::kernels(cpu, case, &target)? {
+                for dispatch in recorded.kernels(&target)? {
                     texts.check(&dispatch, &capabilities)?;
                 }
             }

@@ -137,43 +137,79 @@ pub fn compare(got: &Array, want: &Array, scale: Option<&Array>, tolerance: Tole
     Ok(())
 }
 
-/// Holds one case, forward and gradients, on `device` to the reference. Every buffer is filled with NaN between two
-/// runs of the same plan, and the second is judged.
-pub fn parity(device: &Device, case: &Case) -> Result<(), String> {
-    let cpu = Device::cpu();
-    let inputs = inputs(case);
-    let text = |error: kiln::Error| error.to_string();
-    let want = run(&cpu, case, &inputs, None).map_err(text)?;
-    let positive: Vec<Array> =
-        inputs.iter().map(|a| if a.dtype.is_float() { absolute(a) } else { a.clone() }).collect();
-    let is_sum = |tolerance: Tolerance| matches!(tolerance, Tolerance::Sum { .. } | Tolerance::HalfSum { .. });
-    let scale = if is_sum(case.tolerance) { Some(run(&cpu, case, &positive, None).map_err(text)?) } else { None };
-    run(device, case, &inputs, None).map_err(text)?;
-    device.poison_buffers().map_err(text)?;
-    let got = run(device, case, &inputs, None).map_err(text)?;
-    for k in 0..want.len() {
-        let tolerance = if want[k].dtype.is_float() { case.tolerance } else { Tolerance::Exact };
-        compare(&got[k], &want[k], scale.as_ref().map(|s| &s[k]), tolerance)
-            .map_err(|error| format!("result {k}: {error}"))?;
-    }
-    if !case.differentiable {
-        return Ok(());
-    }
-    let (results, cotangents) = (want.len(), cotangents(&want));
-    let want = run(&cpu, case, &inputs, Some(&cotangents)).map_err(text)?;
-    let scale = match is_sum(case.gradient_tolerance) {
-        true => {
-            let cotangents: Vec<Array> = cotangents.iter().map(absolute).collect();
-            Some(run(&cpu, case, &positive, Some(&cotangents)).map_err(text)?)
+/// What the reference makes of a case.
+pub struct Expected {
+    inputs: Vec<Array>,
+    cotangents: Option<Vec<Array>>,
+    results: Vec<Array>,
+    gradients: Vec<Array>,
+    /// The same with every term's absolute value, where a tolerance is that of a sum.
+    scales: [Option<Vec<Array>>; 2],
+}
+
+impl Expected {
+    pub fn of(case: &Case) -> Result<Expected, kiln::Error> {
+        let cpu = Device::cpu();
+        let inputs = inputs(case);
+        let positive: Vec<Array> =
+            inputs.iter().map(|a| if a.dtype.is_float() { absolute(a) } else { a.clone() }).collect();
+        let is_sum = |tolerance| matches!(tolerance, Tolerance::Sum { .. } | Tolerance::HalfSum { .. });
+        let results = run(&cpu, case, &inputs, None)?;
+        let scale = if is_sum(case.tolerance) { Some(run(&cpu, case, &positive, None)?) } else { None };
+        if !case.differentiable {
+            return Ok(Expected { inputs, cotangents: None, results, gradients: vec![], scales: [scale, None] });
         }
-        false => None,
-    };
-    run(device, case, &inputs, Some(&cotangents)).map_err(text)?;
-    device.poison_buffers().map_err(text)?;
-    let got = run(device, case, &inputs, Some(&cotangents)).map_err(text)?;
-    for k in results..got.len() {
-        compare(&got[k], &want[k], scale.as_ref().map(|s| &s[k]), case.gradient_tolerance)
-            .map_err(|error| format!("gradient {}: {error}", k - results))?;
+        let gradients = |inputs: &[Array], cotangents: &[Array]| -> Result<Vec<Array>, kiln::Error> {
+            Ok(run(&cpu, case, inputs, Some(cotangents))?.split_off(results.len()))
+        };
+        let cotangents = cotangents(&results);
+        let wanted = gradients(&inputs, &cotangents)?;
+        let of_gradients = match is_sum(case.gradient_tolerance) {
+            true => Some(gradients(&positive, &cotangents.iter().map(absolute).collect::<Vec<_>>())?),
+            false => None,
+        };
+        let cotangents = Some(cotangents);
+        Ok(Expected { inputs, cotangents, results, gradients: wanted, scales: [scale, of_gradients] })
     }
-    Ok(())
+
+    /// `Err` unless `device` agrees, forward and in gradients. Every buffer is filled with NaN between two runs of the same
+    /// plan, and the second is judged; returns whether both gave the same bits.
+    pub fn compare(&self, device: &Device, case: &Case) -> Result<bool, String> {
+        // Else what hundreds of earlier plans hold would be filled, too.
+        device.forget_plans();
+        let [scale, scale_of_gradients] = &self.scales;
+        let (results, mut repeats) = self.twice(device, case, None)?;
+        for (k, (got, want)) in results.iter().zip(&self.results).enumerate() {
+            let tolerance = if want.dtype.is_float() { case.tolerance } else { Tolerance::Exact };
+            compare(got, want, scale.as_ref().map(|s| &s[k]), tolerance)
+                .map_err(|error| format!("result {k}: {error}"))?;
+        }
+        if self.cotangents.is_some() {
+            let (all, same) = self.twice(device, case, self.cotangents.as_deref())?;
+            let gradients = &all[self.results.len()..];
+            for (k, (got, want)) in gradients.iter().zip(&self.gradients).enumerate() {
+                compare(got, want, scale_of_gradients.as_ref().map(|s| &s[k]), case.gradient_tolerance)
+                    .map_err(|error| format!("gradient {k}: {error}"))?;
+            }
+            repeats &= same;
+        }
+        Ok(repeats)
+    }
+
+    /// The second of two runs with every buffer filled with NaN in between, and whether the first gave the same bits.
+    fn twice(&self, device: &Device, case: &Case, cotangents: Option<&[Array]>) -> Result<(Vec<Array>, bool), String> {
+        let text = |error: kiln::Error| error.to_string();
+        let first = run(device, case, &self.inputs, cotangents).map_err(text)?;
+        device.poison_buffers().map_err(text)?;
+        let second = run(device, case, &self.inputs, cotangents).map_err(text)?;
+        let bits =
+            |arrays: &[Array]| -> Vec<u64> { arrays.iter().flat_map(|a| &a.data).map(|x| x.to_bits()).collect() };
+        let same = bits(&first) == bits(&second);
+        Ok((second, same))
+    }
+}
+
+/// Holds one case, forward and gradients, on `device` to the reference.
+pub fn parity(device: &Device, case: &Case) -> Result<(), String> {
+    Expected::of(case).map_err(|error| error.to_string())?.compare(device, case).map(drop)
 }

@@ -15,10 +15,10 @@ use std::sync::{Mutex, OnceLock};
 use kiln::kernel::Capabilities;
 use kiln::ops::Case;
 use kiln::plan::{Choices, Dispatch, Plan, Target};
-use kiln::{Array, DType, Device, Tensor};
+use kiln::{DType, Device, Tensor};
 
 #[allow(unused_imports)]
-pub use parity::{absolute, compare, cotangents, draw, floats, inputs, normals, parity, run};
+pub use parity::{Expected, absolute, compare, cotangents, draw, floats, inputs, normals, parity, run};
 
 /// The device that `KILN_DEVICE` names, or the best GPU; one for all tests of a process.
 ///
@@ -73,46 +73,53 @@ pub fn kernel_names(dispatch: &Dispatch) -> impl Iterator<Item = &str> {
     dispatch.names.iter().map(|name| name.kernel.as_ref())
 }
 
-/// Plans a case and its gradients, with fusion or without; nothing is run.
-pub fn plan_case(cpu: &Device, case: &Case, target: &Target, fusion: bool) -> Result<Plan, kiln::Error> {
-    let tensors: Vec<Tensor> = inputs(case)
-        .iter()
-        .map(|array| match array.dtype {
-            DType::F32 if case.differentiable => cpu.array(array).variable(),
-            _ => cpu.array(array),
-        })
-        .collect();
-    let mut roots = (case.build)(&tensors).results();
-    if case.differentiable {
-        let wrt: Vec<&Tensor> = tensors.iter().filter(|tensor| tensor.requires_grad()).collect();
-        let squares = floats(&roots).map(|result| result.square().sum_all());
-        let loss = squares.reduce(|sum, square| sum + square).expect("a float result");
-        roots.extend(loss.gradients(&wrt)?);
+/// A case and its gradients, recorded on the reference: drawn once, planned for as many targets as one likes. Nothing is run.
+pub struct Recorded(Vec<Tensor>, Device);
+
+impl Recorded {
+    pub fn new(cpu: &Device, case: &Case) -> Result<Recorded, String> {
+        let tensors: Vec<Tensor> = inputs(case)
+            .iter()
+            .map(|array| match array.dtype {
+                DType::F32 if case.differentiable => cpu.array(array).variable(),
+                _ => cpu.array(array),
+            })
+            .collect();
+        let mut roots = (case.build)(&tensors).results();
+        if case.differentiable {
+            let wrt: Vec<&Tensor> = tensors.iter().filter(|tensor| tensor.requires_grad()).collect();
+            let squares = floats(&roots).map(|result| result.square().sum_all());
+            let loss = squares.reduce(|sum, square| sum + square).expect("a float result");
+            roots.extend(loss.gradients(&wrt).map_err(|error| error.to_string())?);
+        }
+        Ok(Recorded(roots, cpu.clone()))
     }
-    cpu.plan_with(&roots.iter().collect::<Vec<_>>(), target, fusion)
+
+    /// Its plan for `target`, with fusion or without.
+    pub fn plan(&self, target: &Target, fusion: bool) -> Result<Plan, kiln::Error> {
+        self.1.plan_with(&self.0.iter().collect::<Vec<_>>(), target, fusion)
+    }
+
+    /// The kernels that it takes, fused and not.
+    pub fn kernels(&self, target: &Target) -> Result<Vec<Dispatch>, String> {
+        let plans = [true, false].map(|fusion| self.plan(target, fusion));
+        let mut all = vec![];
+        for plan in plans {
+            all.extend(plan.map_err(|error| error.to_string())?.dispatches);
+        }
+        Ok(all)
+    }
 }
 
-/// The kernels that a case and its gradients take, fused and not.
-pub fn kernels(cpu: &Device, case: &Case, target: &Target) -> Result<Vec<Dispatch>, String> {
-    let plans = [true, false].map(|fusion| plan_case(cpu, case, target, fusion));
-    let mut all = vec![];
-    for plan in plans {
-        all.extend(plan.map_err(|error| error.to_string())?.dispatches);
-    }
-    Ok(all)
+/// `Err` unless a case on `device` agrees with the reference, and gives the same bits twice, with every buffer filled with NaN in
+/// between.
+pub fn agrees(device: &Device, case: &Case, expected: &Expected) -> Result<(), String> {
+    if expected.compare(device, case)? { Ok(()) } else { Err("two runs differ".into()) }
 }
 
-/// `Err` unless two runs of a case with its gradients give the same bits, with every buffer filled with NaN in between.
-pub fn repeats(device: &Device, case: &Case) -> Result<(), String> {
-    let text = |error: kiln::Error| error.to_string();
-    let inputs = inputs(case);
-    let results = run(device, case, &inputs, None).map_err(text)?;
-    let cotangents = case.differentiable.then(|| cotangents(&results));
-    let first = run(device, case, &inputs, cotangents.as_deref()).map_err(text)?;
-    device.poison_buffers().map_err(text)?;
-    let second = run(device, case, &inputs, cotangents.as_deref()).map_err(text)?;
-    let bits = |arrays: &[Array]| -> Vec<u64> { arrays.iter().flat_map(|a| &a.data).map(|x| x.to_bits()).collect() };
-    if bits(&first) == bits(&second) { Ok(()) } else { Err("two runs differ".into()) }
+/// What the reference makes of a case: computed once, whatever devices are held to it.
+pub fn expected(case: &Case) -> Result<Expected, String> {
+    Expected::of(case).map_err(|error| error.to_string())
 }
 
 /// Runs `check` on every case that `KILN_CASE` chooses (all if unset) and panics with all failures.

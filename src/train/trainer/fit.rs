@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::batches::{Batches, Validation};
 use super::callback::Event;
+use super::held::{Held, Judging, Training};
 use super::history::{History, Record, Stopped};
 use super::options::{MODEL, NotFinite};
 use super::ranks::{self, Round};
@@ -50,7 +51,18 @@ impl Trainer {
         V: Validation<T::Batch>,
         F: FnMut(&mut Step<'_>, T::Batch) -> Result<()>,
     {
-        wait::block_on("Trainer::fit", "Trainer::fit_async", self.fit_async(train, validation, step))
+        let held = Held::new();
+        let (mut train, mut validation) = (Training(train, &held), Judging(validation, &held));
+        self.fit_here(&mut train, &mut validation, &mut held.given(step))
+    }
+
+    fn fit_here(
+        &mut self,
+        train: &mut dyn Batches<Batch = ()>,
+        validation: &mut dyn Validation<()>,
+        step: &mut dyn FnMut(&mut Step<'_>, ()) -> Result<()>,
+    ) -> Result<History> {
+        wait::block_on("Trainer::fit", "Trainer::fit_async", self.fit_all(train, validation, step))
     }
 
     /// [`Trainer::fit`] for programs that must not block. The future can be sent to another thread if data and closure can.
@@ -64,12 +76,21 @@ impl Trainer {
         V: Validation<T::Batch>,
         F: FnMut(&mut Step<'_>, T::Batch) -> Result<()>,
     {
+        self.fit_all(&mut train, &mut validation, &mut step).await
+    }
+
+    async fn fit_all<T, V, F>(&mut self, train: &mut T, validation: &mut V, step: &mut F) -> Result<History>
+    where
+        T: Batches + ?Sized,
+        V: Validation<T::Batch> + ?Sized,
+        F: FnMut(&mut Step<'_>, T::Batch) -> Result<()> + ?Sized,
+    {
         let now = Instant::now();
         (self.started, self.validated, self.saved) = (Some(now), Some(now), Some(now));
         self.validating = Duration::ZERO;
         self.world.forget_wishes();
         (self.asked, self.history.stopped, self.history.unfinished) = (None, None, None);
-        let result = self.run(&mut train, &mut validation, &mut step).await;
+        let result = self.run(train, validation, step).await;
         if let Err(error) = &result {
             // What a rank cannot do the others need not wait for.
             self.world.fail(error);
@@ -84,9 +105,9 @@ impl Trainer {
 
     async fn run<T, V, F>(&mut self, train: &mut T, validation: &mut V, step: &mut F) -> Result<()>
     where
-        T: Batches,
-        V: Validation<T::Batch>,
-        F: FnMut(&mut Step<'_>, T::Batch) -> Result<()>,
+        T: Batches + ?Sized,
+        V: Validation<T::Batch> + ?Sized,
+        F: FnMut(&mut Step<'_>, T::Batch) -> Result<()> + ?Sized,
     {
         self.check(train.batches_per_epoch(), validation.batches())?;
         let resumed = self.begin(train).await?;
@@ -115,7 +136,7 @@ impl Trainer {
     }
 
     /// Batches in each epoch.
-    pub(super) fn batches(&self, train: &impl Batches) -> u64 {
+    pub(super) fn batches(&self, train: &(impl Batches + ?Sized)) -> u64 {
         let all = train.batches_per_epoch();
         self.limit.map_or(all, |limit| all.min(limit << self.place.halved))
     }
@@ -177,9 +198,9 @@ impl Trainer {
     /// Goes on with the present epoch, to its end or until the fit is over.
     async fn epoch<T, V, F>(&mut self, train: &mut T, validation: &mut V, step: &mut F) -> Result<()>
     where
-        T: Batches,
-        V: Validation<T::Batch>,
-        F: FnMut(&mut Step<'_>, T::Batch) -> Result<()>,
+        T: Batches + ?Sized,
+        V: Validation<T::Batch> + ?Sized,
+        F: FnMut(&mut Step<'_>, T::Batch) -> Result<()> + ?Sized,
     {
         if train.position() != self.position() {
             train.seek(self.position())?;
@@ -232,8 +253,8 @@ impl Trainer {
     /// What is due between two steps: a validation, a checkpoint. False if the fit is over.
     async fn between_steps<B, V, F>(&mut self, validation: &mut V, step: &mut F) -> Result<bool>
     where
-        V: Validation<B>,
-        F: FnMut(&mut Step<'_>, B) -> Result<()>,
+        V: Validation<B> + ?Sized,
+        F: FnMut(&mut Step<'_>, B) -> Result<()> + ?Sized,
     {
         if self.place.validation_due && self.validate(validation, step).await?.is_none() {
             return Ok(false);
@@ -245,8 +266,8 @@ impl Trainer {
     /// Gives the closure a batch of training.
     async fn give<T, F>(&mut self, train: &mut T, step: &mut F, batch: T::Batch, round: Round) -> Result<Given>
     where
-        T: Batches,
-        F: FnMut(&mut Step<'_>, T::Batch) -> Result<()>,
+        T: Batches + ?Sized,
+        F: FnMut(&mut Step<'_>, T::Batch) -> Result<()> + ?Sized,
     {
         if self.gathered == 0 {
             self.emit(Event::StepStart, None)?;
@@ -279,7 +300,7 @@ impl Trainer {
     }
 
     /// Counts a round of batches.
-    fn end_round(&mut self, train: &impl Batches, round: Round) -> Result<Given> {
+    fn end_round(&mut self, train: &(impl Batches + ?Sized), round: Round) -> Result<Given> {
         self.place.batch = match self.world.is_alone() {
             true => train.position().batch,
             false => (self.place.batch + self.ranks()).min(self.batches(train)),
@@ -373,8 +394,8 @@ impl Trainer {
     /// The end of an epoch: its numbers, its validation, its checkpoint. Broken off in the validation it is done anew later.
     async fn end_epoch<B, V, F>(&mut self, validation: &mut V, step: &mut F) -> Result<()>
     where
-        V: Validation<B>,
-        F: FnMut(&mut Step<'_>, B) -> Result<()>,
+        V: Validation<B> + ?Sized,
+        F: FnMut(&mut Step<'_>, B) -> Result<()> + ?Sized,
     {
         if self.gathered > 0 {
             // The last batches of the epoch were left out: what has been gathered makes a step.

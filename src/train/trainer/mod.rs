@@ -7,6 +7,7 @@ mod callbacks;
 mod early_stopping;
 mod find_lr;
 mod fit;
+mod held;
 mod history;
 mod options;
 mod progress;

@@ -88,7 +88,7 @@ impl Trainer {
     }
 
     /// Before each fit: makes sure that all ranks fit the same, and shares the batches of these data out.
-    pub(super) fn agree(&mut self, train: &mut impl Batches) -> Result<()> {
+    pub(super) fn agree(&mut self, train: &mut (impl Batches + ?Sized)) -> Result<()> {
         if self.world.is_alone() {
             return Ok(());
         }
@@ -137,7 +137,7 @@ impl Trainer {
     }
 
     /// The round that comes next: one batch of each rank, as far as there are any.
-    pub(super) fn round(&self, train: &impl Batches) -> Round {
+    pub(super) fn round(&self, train: &(impl Batches + ?Sized)) -> Round {
         let left = self.batches(train).saturating_sub(self.place.batch).max(1);
         let here = self.ranks().min(left);
         // Only the last round of an epoch is not whole, and it ends its step.
@@ -151,7 +151,7 @@ impl Trainer {
     ///
     /// # Errors
     /// [`Error::Value`] on every rank if there are several optimizers: which of them are to step is not known without a batch.
-    pub(super) fn passes_by(&self, train: &impl Batches) -> Result<bool> {
+    pub(super) fn passes_by(&self, train: &(impl Batches + ?Sized)) -> Result<bool> {
         let left = self.batches(train).saturating_sub(self.place.batch);
         if left < self.ranks() && self.optimizers.len() > 1 {
             let what =

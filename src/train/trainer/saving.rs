@@ -249,7 +249,7 @@ impl Trainer {
     }
 
     /// Makes ready for a fit: seeks, and loads the checkpoint that the run goes on from. True if it goes on.
-    pub(super) async fn begin(&mut self, train: &mut impl Batches) -> Result<bool> {
+    pub(super) async fn begin(&mut self, train: &mut (impl Batches + ?Sized)) -> Result<bool> {
         let identity = self.identity_of(train);
         if self.begun {
             let wrong = differences(&self.identity, &identity);
@@ -288,7 +288,7 @@ impl Trainer {
     }
 
     /// Halves batches as often as the run has done it.
-    fn halve_as_before(&self, train: &mut impl Batches) -> Result<()> {
+    fn halve_as_before(&self, train: &mut (impl Batches + ?Sized)) -> Result<()> {
         for _ in 0..self.place.halved {
             if !train.halve()? {
                 return Err(self.refuse("the run has halved its batches, and these cannot be", SAME_RUN));
@@ -298,7 +298,12 @@ impl Trainer {
     }
 
     /// Goes on from a checkpoint. All of it is looked at before anything changes.
-    async fn resume(&mut self, path: PathBuf, shared: Option<Vec<u8>>, train: &mut impl Batches) -> Result<()> {
+    async fn resume(
+        &mut self,
+        path: PathBuf,
+        shared: Option<Vec<u8>>,
+        train: &mut (impl Batches + ?Sized),
+    ) -> Result<()> {
         let open = {
             let path = path.clone();
             move || shared.map_or_else(|| Checkpoint::open(path), |bytes| Checkpoint::from_bytes(&bytes))
@@ -352,7 +357,7 @@ impl Trainer {
     }
 
     /// What must be the same when a run goes on.
-    fn identity_of(&self, train: &impl Batches) -> Map<String, Value> {
+    fn identity_of(&self, train: &(impl Batches + ?Sized)) -> Map<String, Value> {
         let per_epoch = self.limit.unwrap_or(train.batches_per_epoch());
         let own = [
             ("batches an epoch", per_epoch.to_string()),

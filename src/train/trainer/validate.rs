@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::batches::Validation;
 use super::callback::Event;
+use super::held::{Held, Judging};
 use super::history::Record;
 use super::settings::Trainer;
 use super::step::Step;
@@ -31,7 +32,16 @@ impl Trainer {
         V: Validation<B>,
         F: FnMut(&mut Step<'_>, B) -> Result<()>,
     {
-        wait::block_on("Trainer::evaluate", "Trainer::evaluate_async", self.evaluate_async(data, step))
+        let held = Held::new();
+        self.evaluate_here(&mut Judging(data, &held), &mut held.given(step))
+    }
+
+    fn evaluate_here(
+        &mut self,
+        data: &mut dyn Validation<()>,
+        step: &mut dyn FnMut(&mut Step<'_>, ()) -> Result<()>,
+    ) -> Result<(Record, Figures)> {
+        wait::block_on("Trainer::evaluate", "Trainer::evaluate_async", self.evaluate_all(data, step))
     }
 
     /// [`Trainer::evaluate`] without blocking the thread.
@@ -43,21 +53,29 @@ impl Trainer {
         V: Validation<B>,
         F: FnMut(&mut Step<'_>, B) -> Result<()>,
     {
+        self.evaluate_all(&mut data, &mut step).await
+    }
+
+    async fn evaluate_all<B, V, F>(&mut self, data: &mut V, step: &mut F) -> Result<(Record, Figures)>
+    where
+        V: Validation<B> + ?Sized,
+        F: FnMut(&mut Step<'_>, B) -> Result<()> + ?Sized,
+    {
         if data.batches().unwrap_or(0) == 0 {
             return Err(self.refuse("the data have no batch", "pass data"));
         }
         self.settle().await?;
         // Nobody asks it to stop: it has no more batches than it was given.
         let of = data.batches().unwrap_or(0);
-        let (values, figures) = self.judge(&mut data, &mut step, of, false).await?.unwrap_or_default();
+        let (values, figures) = self.judge(data, step, of, false).await?.unwrap_or_default();
         Ok((self.record(values), figures))
     }
 
     /// A validation with all that belongs to it. `None` if it was broken off.
     pub(super) async fn validate<B, V, F>(&mut self, validation: &mut V, step: &mut F) -> Result<Option<Record>>
     where
-        V: Validation<B>,
-        F: FnMut(&mut Step<'_>, B) -> Result<()>,
+        V: Validation<B> + ?Sized,
+        F: FnMut(&mut Step<'_>, B) -> Result<()> + ?Sized,
     {
         self.settle().await?;
         self.emit(Event::ValidationStart, None)?;
@@ -76,8 +94,8 @@ impl Trainer {
     /// The numbers of an epoch that the fit has ended within. They are in no checkpoint: the epoch may go on.
     pub(super) async fn judge_unfinished<B, V, F>(&mut self, validation: &mut V, step: &mut F) -> Result<()>
     where
-        V: Validation<B>,
-        F: FnMut(&mut Step<'_>, B) -> Result<()>,
+        V: Validation<B> + ?Sized,
+        F: FnMut(&mut Step<'_>, B) -> Result<()> + ?Sized,
     {
         let mut values = self.sums.so_far().await?;
         values.extend(self.figures(false).await?.values());
@@ -91,7 +109,7 @@ impl Trainer {
     }
 
     /// Batches of each validation.
-    fn validation_batches<B>(&self, validation: &impl Validation<B>) -> u64 {
+    fn validation_batches<B>(&self, validation: &(impl Validation<B> + ?Sized)) -> u64 {
         let all = validation.batches().unwrap_or(0);
         self.validation_limit.map_or(all, |limit| all.min(limit))
     }
@@ -99,8 +117,8 @@ impl Trainer {
     /// The means over the first batches of the validation data, with the averages in place of the weights.
     async fn judge<B, V, F>(&mut self, validation: &mut V, step: &mut F, of: u64, tells: bool) -> Result<Option<Judged>>
     where
-        V: Validation<B>,
-        F: FnMut(&mut Step<'_>, B) -> Result<()>,
+        V: Validation<B> + ?Sized,
+        F: FnMut(&mut Step<'_>, B) -> Result<()> + ?Sized,
     {
         let began = Instant::now();
         let of_training = std::mem::replace(&mut self.sums, Sums::new(self.stores[0].1.device()));
@@ -132,8 +150,8 @@ impl Trainer {
     /// False if it was broken off.
     fn judge_batches<B, V, F>(&mut self, validation: &mut V, step: &mut F, of: u64, tells: bool) -> Result<bool>
     where
-        V: Validation<B>,
-        F: FnMut(&mut Step<'_>, B) -> Result<()>,
+        V: Validation<B> + ?Sized,
+        F: FnMut(&mut Step<'_>, B) -> Result<()> + ?Sized,
     {
         validation.rewind()?;
         for done in 1..=of {
