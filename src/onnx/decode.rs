@@ -9,6 +9,7 @@ use super::elem::Elem;
 use super::numbers::{Data, Numbers, count};
 use super::proto::TensorProto;
 use super::trouble::{Trouble, unsupported, wrong};
+use crate::error::Error;
 
 /// `TensorProto::data_location` of data in a file beside.
 pub const EXTERNAL: i32 = 1;
@@ -49,7 +50,7 @@ impl Weight {
     ///
     /// # Errors
     /// That of reading the file, or of `take`.
-    pub fn pieces(self, mut take: impl FnMut(usize, &[u8]) -> crate::Result<()>) -> Result<(), Trouble> {
+    pub fn pieces(self, mut take: impl FnMut(usize, &[u8]) -> Result<(), Error>) -> Result<(), Trouble> {
         match self.bytes {
             Bytes::Here(bytes) => take(0, &bytes).map_err(Trouble::Op),
             Bytes::Beside(place) => {
@@ -185,7 +186,7 @@ impl Place {
     }
 
     fn trouble(&self, error: io::Error) -> Trouble {
-        Trouble::Op(crate::error::Error::io(&self.path, "read", error))
+        Trouble::Op(Error::io(&self.path, "read", error))
     }
 
     fn read(&self) -> Result<Vec<u8>, Trouble> {
@@ -238,7 +239,7 @@ fn place(tensor: &TensorProto, folder: Option<&Path>, wanted: usize) -> Result<P
     }
     let size = match std::fs::metadata(&path) {
         Ok(file) => file.len(),
-        Err(error) => return Err(Trouble::Op(crate::error::Error::io(&path, "read", error))),
+        Err(error) => return Err(Trouble::Op(Error::io(&path, "read", error))),
     };
     if offset.checked_add(wanted as u64).is_none_or(|end| end > size) {
         return wrong(format!("the data of tensor `{name}` leave `{location}`, which has {size} bytes"));
