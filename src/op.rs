@@ -260,7 +260,7 @@ pub type Build = Arc<dyn Fn(&[Tensor]) -> Tensor + Send + Sync>;
 /// A shape, attributes and dtype on which an op is tested and timed.
 #[derive(Clone)]
 pub struct Case {
-    /// Name, unique among an op's cases.
+    /// Name; those that tables make by shape may share one.
     pub name: String,
     /// The op's inputs.
     pub inputs: Vec<CaseInput>,

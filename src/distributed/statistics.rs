@@ -105,15 +105,8 @@ impl World {
 
 #[cfg(test)]
 mod tests {
+    use super::super::threads::on_ranks;
     use super::*;
-
-    /// What each of so many ranks gives back.
-    fn on_ranks<T: Send>(size: usize, run: impl Fn(World) -> T + Sync) -> Vec<T> {
-        std::thread::scope(|scope| {
-            let ranks: Vec<_> = World::threads(size).into_iter().map(|world| scope.spawn(|| run(world))).collect();
-            ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
-        })
-    }
 
     fn moments(values: &[f64]) -> Moments {
         let count = values.len() as f64;

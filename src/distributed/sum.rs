@@ -214,15 +214,8 @@ fn in_order<T: Number>(opened: &[Opened<'_>], length: usize, width: usize) -> Ve
 
 #[cfg(test)]
 mod tests {
+    use super::super::threads::on_ranks;
     use super::*;
-
-    /// What each of so many ranks gives back.
-    fn on_ranks<T: Send>(size: usize, run: impl Fn(World) -> T + Sync) -> Vec<T> {
-        std::thread::scope(|scope| {
-            let ranks: Vec<_> = World::threads(size).into_iter().map(|world| scope.spawn(|| run(world))).collect();
-            ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
-        })
-    }
 
     #[test]
     fn ranges_cover_a_sum_once() {

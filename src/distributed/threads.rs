@@ -84,3 +84,13 @@ impl Communicator for Thread {
 
     fn finish(&self) {}
 }
+
+/// For tests: what each of so many ranks gives back.
+#[cfg(test)]
+pub(super) fn on_ranks<T: Send>(size: usize, run: impl Fn(super::World) -> T + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let worlds = super::World::threads(size).into_iter();
+        let ranks: Vec<_> = worlds.map(|world| scope.spawn(|| run(world))).collect();
+        ranks.into_iter().map(|rank| rank.join().expect("a rank's own panic has been printed")).collect()
+    })
+}

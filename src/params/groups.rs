@@ -1,8 +1,7 @@
 //! Groups of parameters by name and shape.
 
-use std::sync::Arc;
-
 use std::panic::Location;
+use std::sync::Arc;
 
 use super::ParamStore;
 use crate::error::{Problem, Result};

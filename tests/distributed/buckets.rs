@@ -6,20 +6,14 @@ use std::time::Duration;
 use kiln::distributed::{Communicator, Kind, Outgoing, Parcel, Start, World};
 use kiln::prelude::*;
 
-use super::net::{Digits, Outcome, gpu, on_ranks, rules, train};
+use super::assert_equal;
+use super::net::{Digits, gpu, on_ranks, rules, train};
 
 /// Three buckets or more of the digits' network.
 const SMALL: [usize; 2] = [256, 1024];
 
 fn cut(world: &World) {
     world.send_in_buckets(SMALL[0], SMALL[1]);
-}
-
-fn assert_same(one: &Outcome, all: &[Outcome], what: &str) {
-    for (rank, own) in all.iter().enumerate() {
-        let differs = one.differs_from(own);
-        assert!(differs.is_none(), "{what}, rank {rank}: {}", differs.unwrap_or_default());
-    }
 }
 
 #[test]
@@ -33,7 +27,7 @@ fn buckets_change_no_bit() {
                     train(&world, &device, &plan, rules().1).unwrap()
                 };
                 let what = format!("{ranks} ranks, {precision}, {}", device.info());
-                assert_same(&run(World::alone()), &on_ranks(ranks, run), &what);
+                assert_equal(&run(World::alone()), &on_ranks(ranks, run), &what);
             }
         }
     }
