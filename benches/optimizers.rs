@@ -3,8 +3,8 @@
 //! `cargo bench --bench optimizers` prints for each rule, with 10 M scalars in 1, 20 and 1,000 parameters: the time of its
 //! kernels (the gradient norm aside, by the device's timestamps, the median of some steps in turn with AdamW's), the
 //! bytes that they must move for a scalar, and the ratio of the time a byte to AdamW's; then the host time of a cached
-//! step, on wgpu's no-op back end, beside AdamW's, alone and with a schedule, an average of the weights and clipping. `-- lion,lamb` runs those alone, with
-//! `--kernels` each kernel's time is printed too; `KILN_DEVICE` chooses the device.
+//! step, on wgpu's no-op back end, beside AdamW's, alone and with a schedule, an average of the weights and clipping.
+//! `-- lion,lamb` runs those alone, with `--kernels` each kernel's time is printed too; `KILN_DEVICE` chooses the device.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
