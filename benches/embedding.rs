@@ -1,7 +1,7 @@
 //! What the gradient of an embedding takes beside a copy of as many bytes: `cargo bench --bench embedding`.
 //!
 //! 65,536 indices into 50,000 x 128. The gradient's kernels (sorting, sums) by the device's timestamps, and a copy that reads and writes
-//! the bytes of what comes in and of the result, in turn; medians.
+//! the bytes of what comes in and of the result, in turn; medians. `-- --kernels` prints the kernels' times as well.
 
 use kiln::prelude::*;
 use kiln::rng::Philox;
@@ -23,6 +23,11 @@ fn milliseconds(device: &Device, result: &Tensor, is_wanted: impl Fn(&str) -> bo
     device.synchronize()?;
     let kernels = device.profile()?.by_name();
     device.set_profiling(false)?;
+    if std::env::args().any(|argument| argument == "--kernels") {
+        for kernel in &kernels {
+            println!("    {:40} {:4} {:8.2} ms", kernel.name, kernel.calls, kernel.total.as_secs_f64() * 1e3);
+        }
+    }
     let all = |is_wanted: &dyn Fn(&str) -> bool| -> f64 {
         let own = kernels.iter().filter(|kernel| is_wanted(&kernel.name));
         own.map(|kernel| kernel.total.as_secs_f64() * 1e3).sum()

@@ -1,6 +1,6 @@
 // Where the run of each place begins and ends among the sorted targets. A place without one keeps its empty run.
 //
-// sorted  [count], the targets in order
+// sorted  [count], the targets in order, each with its position
 // runs    [2 * nowhere], (begin, end) of each place (written)
 //
 // An invocation looks at four targets, each of which it reads once. Workgroups: ceil(count / 256). Iterations: 4.
@@ -12,14 +12,14 @@ fn work(i: u32) {
     }
     var before = p.nowhere;
     if first > 0u {
-        before = sorted[first - 1u];
+        before = sorted[first - 1u].x;
     }
-    var place = sorted[first];
+    var place = sorted[first].x;
     for (var k = 0u; k < 4u; k++) {
         let next = first + k + 1u;
         var behind = p.nowhere;
         if next < p.count {
-            behind = sorted[next];
+            behind = sorted[next].x;
         }
         // Behind the last target there is nothing to note.
         if place < p.nowhere {

@@ -1,8 +1,8 @@
 // Sorts few keys, equal ones in their order: the key at a position goes to rank(position) = the number of positions q with a
 // lesser key, or with the same one and q < position. Each position counts for itself: no atomics.
 //
-// keys           [count]
-// sorted, order  [count], the keys in order and where each stood (written)
+// keys    [count]
+// sorted  [count], the keys in order and where each stood (written)
 //
 // Workgroups: ceil(count / 64). Iterations: count / 4 + 4.
 
@@ -27,6 +27,5 @@ fn work(position: u32) {
         rank += before(q, key, position);
         q += 1u;
     }
-    sorted[rank] = key;
-    order[rank] = position;
+    sorted[rank] = vec2<u32>(key, position);
 }

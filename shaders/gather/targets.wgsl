@@ -3,15 +3,14 @@
 //
 // index    [count], u32, or i32 read as such: negative ones are out of range, too
 // targets  [count] (written)
-// runs     [2 * nowhere], (begin, end) of each place (written)
+// runs     [nowhere], (begin, end) of each place (written)
 //
 // Axes are innermost first: (length in the index, stride in what the index names, or 0 for its own axis).
 // Asks for: `const ONE_AXIS`, true if only the first has elements side by side. Workgroups: ceil(max(count, nowhere) / 64). Iterations: 8.
 
 fn work(i: u32) {
     if i < p.nowhere {
-        runs[2u * i] = 0u;
-        runs[2u * i + 1u] = 0u;
+        runs[i] = vec2<u32>();
     }
     if i >= p.count {
         return;

@@ -1,8 +1,8 @@
 // How often each digit comes in each run of a row's keys: an invocation a run, which counts in places of its own. No atomics.
 //
-// keys    [rows, length]
 // counts  [rows, digits, runs] (written)
 //
+// Asks for: `key_at(at)`, of [rows, length].
 // `radix/digit.wgsl` stands in front. Workgroups: ceil(rows * runs / 64). Iterations: digits + part.
 
 fn work(i: u32) {
@@ -17,6 +17,6 @@ fn work(i: u32) {
     }
     let last = row * p.length + min((run + 1u) * p.part, p.length);
     for (var j = row * p.length + run * p.part; j < last; j++) {
-        counts[base + digit(keys[j]) * p.runs] += 1u;
+        counts[base + digit(key_at(j)) * p.runs] += 1u;
     }
 }

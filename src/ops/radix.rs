@@ -29,10 +29,9 @@ pub(crate) struct Radix {
 /// Kernels that sort, and the temporaries in which they leave the result.
 pub(crate) struct Sorted {
     pub kernels: Vec<Kernel>,
-    /// The sorted keys, `[rows, length]`.
-    pub keys: usize,
-    /// Where in its row each of them stood, `[rows, length]`.
-    pub order: usize,
+    /// The sorted keys and where in its row each of them stood, `[rows, length]` of `vec2<u32>`: side by side, so that both move
+    /// in one access.
+    pub pairs: usize,
 }
 
 params! {
@@ -71,13 +70,15 @@ impl Radix {
         let mut sizes =
             Sizes { rows, length, part, runs, digits: 1 << width, shift: 0, total, span, spans: total.div_ceil(span) };
         let mut new = |size: usize| temporary(temporaries, size);
-        let keys = [keys, new(rows * length)];
-        let order = [new(rows * length), new(rows * length)];
+        let mut pairs = [new(2 * rows * length), 0];
+        if passes > 1 {
+            pairs[1] = new(2 * rows * length);
+        }
         let (counts, sums) = (new(total), new(sizes.spans));
         let mut kernels = vec![];
         for pass in 0..passes {
             sizes.shift = (pass * width) as usize;
-            let (from, to) = (pass as usize % 2, (pass as usize + 1) % 2);
+            let (from, to) = (pairs[(pass as usize + 1) % 2], pairs[pass as usize % 2]);
             let kernel = |name: &'static str, file: &'static File, invocations: usize, iterations: usize| {
                 let mut kernel = Kernel::own(name, each(Shader::of(&[&DIGIT, file])));
                 kernel.uniform(sizes);
@@ -85,8 +86,15 @@ impl Radix {
                 kernel.iterations = iterations as u64;
                 kernel
             };
+            // At first every key is alone, and where it is.
+            let (bound, element, key, pair) = match pass {
+                0 => (keys, "u32", "$keys$[at]", "vec2<u32>($keys$[at], j)"),
+                _ => (from, "vec2<u32>", "$keys$[at].x", "$keys$[at]"),
+            };
             let mut count = kernel("radix.count", &COUNT, rows * runs, part + sizes.digits);
-            count.bind(Binding::read(keys[from]), "keys", "u32");
+            count.bind(Binding::read(bound), "keys", element);
+            let key = format!("fn $key_at$(at: u32) -> u32 {{\n    return {key};\n}}\n");
+            count.shader.items.push(Item::new("key_at", key));
             count.bind(Binding::write(counts), "counts", "u32");
             let mut sum = kernel("radix.sums", &SUMS, sizes.spans, span);
             sum.bind(Binding::read(counts), "counts", "u32");
@@ -97,21 +105,13 @@ impl Radix {
             offsets.bind(Binding::read(sums), "sums", "u32");
             offsets.bind(Binding::write(counts), "counts", "u32");
             let mut place = kernel("radix.place", &PLACE, rows * runs, part);
-            place.bind(Binding::read(keys[from]), "keys", "u32");
-            let mut position = "j";
-            // At first every key is where it is.
-            if pass > 0 {
-                place.bind(Binding::read(order[from]), "order", "u32");
-                position = "$order$[at]";
-            }
+            place.bind(Binding::read(bound), "keys", element);
             place.bind(Binding::write(counts), "counts", "u32");
-            place.bind(Binding::write(keys[to]), "moved", "u32");
-            place.bind(Binding::write(order[to]), "order_moved", "u32");
-            let position = format!("fn $position$(at: u32, j: u32) -> u32 {{\n    return {position};\n}}\n");
-            place.shader.items.push(Item::new("position", position));
+            place.bind(Binding::write(to), "moved", "vec2<u32>");
+            let pair = format!("fn $pair_at$(at: u32, j: u32) -> vec2<u32> {{\n    return {pair};\n}}\n");
+            place.shader.items.push(Item::new("pair_at", pair));
             kernels.extend([count, sum, before, offsets, place]);
         }
-        let last = passes as usize % 2;
-        Sorted { kernels, keys: keys[last], order: order[last] }
+        Sorted { kernels, pairs: pairs[(passes as usize + 1) % 2] }
     }
 }

@@ -174,6 +174,9 @@ impl Op for GatherBackward {
             select("select_columns", 0, &[1031, 32], &[1027], &[1027, 32]),
             select("select_blocks", 1, &[2, 259, 64], &[131], &[2, 131, 64]),
             select("select_one", 0, &[1, 3], &[5003], &[5003, 3]),
+            // Runs that are long, beside others that are not, of eights where there are such.
+            select("select_few", 1, &[2, 3, 16], &[2053], &[2, 2053, 16]),
+            select("select_some", 0, &[11, 16], &[1500], &[1500, 16]),
             // Longer than a loop may be.
             gather("long", 0, &[3, 2], &[100_007, 2]),
             product,

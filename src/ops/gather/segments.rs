@@ -6,7 +6,7 @@ use crate::op::Lowering;
 use crate::ops::radix::{Radix, temporary};
 use crate::ops::shared::each;
 use crate::shader::{Item, params};
-use crate::shaders::gather::{BOUNDS, CHUNKS, FLOATS, PAIRS, PAIRS_STORED, SORT, SUM, TARGETS};
+use crate::shaders::gather::{BOUNDS, CHUNKS, FLOATS, INSIDE, LONG, PAIRS, PAIRS_STORED, SORT, SUM, TARGETS};
 use crate::shape::MAX_RANK;
 
 /// Indices that are sorted by comparing each with each.
@@ -89,30 +89,29 @@ impl Segments {
         let mut target = kernel("gather.targets", Shader::of(&[&TARGETS]), count.max(places));
         target.bind(Binding::input(0), "index", "u32");
         target.bind(Binding::write(targets), "targets", "u32");
-        target.bind(Binding::write(runs), "runs", "u32");
+        target.bind(Binding::write(runs), "runs", "vec2<u32>");
         target.shader = target.shader.constant("ONE_AXIS", axes[1..].iter().all(|axis| axis[0] <= 1));
         target.uniform(Targets { count, nowhere: places, length, stride, padding, axes });
         target.iterations = MAX_RANK as u64;
         let mut kernels = vec![target];
-        let (keys, order);
-        if count <= FEW {
-            (keys, order) = (temporary(&mut temporaries, count), temporary(&mut temporaries, count));
+        let sorted = if count <= FEW {
+            let sorted = temporary(&mut temporaries, 2 * count);
             let mut sort = kernel("gather.sort", Shader::of(&[&SORT]), count);
             sort.bind(Binding::read(targets), "keys", "u32");
-            sort.bind(Binding::write(keys), "sorted", "u32");
-            sort.bind(Binding::write(order), "order", "u32");
+            sort.bind(Binding::write(sorted), "sorted", "vec2<u32>");
             sort.uniform(Positions { count, nowhere: places });
             sort.iterations = count as u64 / 4 + 4;
             kernels.push(sort);
+            sorted
         } else {
             // `places` itself is a key, too.
             let radix = Radix { rows: 1, length: count, bits: (places as u32).ilog2() + 1 };
             let sorted = radix.sort(targets, &mut temporaries);
-            (keys, order) = (sorted.keys, sorted.order);
             kernels.extend(sorted.kernels);
-        }
+            sorted.pairs
+        };
         let mut bounds = kernel("gather.bounds", Shader::of(&[&BOUNDS]), count.div_ceil(4));
-        bounds.bind(Binding::read(keys), "sorted", "u32");
+        bounds.bind(Binding::read(sorted), "sorted", "vec2<u32>");
         bounds.bind(Binding::write(runs), "runs", "u32");
         bounds.uniform(Positions { count, nowhere: places });
         bounds.iterations = 4;
@@ -126,7 +125,7 @@ impl Segments {
         let chunk = count.isqrt().max(CHUNK).next_power_of_two();
         let chunks = count / chunk;
         let all = outer * places * columns;
-        let rounds = (2 * chunk + chunks) as u64;
+        let rounds = 2 * chunk as u64;
         let fits = |&each: &usize| {
             columns.is_multiple_of(each) && all / each >= ENOUGH && rounds * each as u64 <= MAX_ITERATIONS
         };
@@ -144,37 +143,43 @@ impl Segments {
         let partial = temporary(&mut temporaries, if chunks > 0 { partials * width } else { 0 });
         if chunks > 0 {
             let mut sum = kernel("gather.chunks", with_sum(Shader::of(&[&CHUNKS])), partials);
-            sum.bind(Binding::read(keys), "sorted", "u32");
-            sum.bind(Binding::read(order), "order", "u32");
+            sum.bind(Binding::read(sorted), "sorted", "vec2<u32>");
             sum.bind(Binding::input(1), "grad", "$G$");
             sum.bind(Binding::write(partial), "partial", "$G$");
             sum.uniform(sizes);
             sum.iterations = chunk as u64;
             kernels.push(sum);
         }
-        let of_chunk = if chunks > 0 { "$value_of$($partial$[at])" } else { "$empty$()" };
-        let of_chunk = format!("fn $of_chunk$(at: u32) -> $W$ {{\n    return {of_chunk};\n}}\n");
-        let shader = with_sum(Shader::of(&[&SUM])).item(Item::new("of_chunk", of_chunk));
-        let shader = if width == 8 { shader.file(&PAIRS_STORED) } else { shader.item(stored(width)) };
+        let stored = |shader: Shader| {
+            let shader = with_sum(shader);
+            if width == 8 { shader.file(&PAIRS_STORED) } else { shader.item(stored(width)) }
+        };
+        // Both hand over elements of the result, each other ones.
+        let finish = |mut kernel: Kernel, iterations: usize| {
+            kernel.bind(Binding::read(sorted), "sorted", "vec2<u32>");
+            kernel.bind(Binding::read(runs), "runs", "vec2<u32>");
+            kernel.bind(Binding::input(1), "grad", "$G$");
+            // Pairs are stored as f32; else the planner says what is stored.
+            kernel.bind(Binding::output(), "result", if width == 8 { "$G$" } else { "$OUT$" });
+            kernel.uniform(sizes);
+            kernel.iterations = iterations as u64;
+            kernel.epilogue = true;
+            (kernel.lanes, kernel.pairs) = (width.min(4), width == 8);
+            kernel
+        };
         // In a merged text arrays of two aliases of one type would be two types.
         let totals = Item::new("totals", format!("var<private> $totals$: array<{wide}, {each}>;\n"));
-        let shader =
-            shader.constant("EACH", each).constant("ONE_BLOCK", outer == 1).constant("CHUNKS", chunks > 0).item(totals);
-        let mut sum = kernel("gather.sum", shader, units);
-        sum.bind(Binding::read(order), "order", "u32");
-        sum.bind(Binding::read(runs), "runs", "vec2<u32>");
-        sum.bind(Binding::input(1), "grad", "$G$");
-        if chunks > 0 {
-            sum.bind(Binding::read(partial), "partial", "$G$");
-        }
-        // Pairs are stored as f32; else the planner says what is stored.
-        sum.bind(Binding::output(), "result", if width == 8 { "$G$" } else { "$OUT$" });
-        sum.uniform(sizes);
-        sum.iterations = rounds * each as u64;
+        let shader = stored(Shader::of(&[&INSIDE, &SUM])).constant("EACH", each).constant("ONE_BLOCK", outer == 1);
+        let shader = shader.constant("CHUNKS", chunks > 0).item(totals);
+        let mut sum = finish(kernel("gather.sum", shader, units), 2 * chunk * each);
         sum.flops = (count * inner * outer) as u64;
-        sum.epilogue = true;
-        (sum.lanes, sum.pairs) = (width.min(4), width == 8);
         kernels.push(sum);
+        if chunks > 0 {
+            let mut long =
+                finish(kernel("gather.long", stored(Shader::of(&[&INSIDE, &LONG])), partials), 2 * chunk + chunks);
+            long.bind(Binding::read(partial), "partial", "$G$");
+            kernels.push(long);
+        }
         Lowering::Kernels { kernels, temporaries }
     }
 }

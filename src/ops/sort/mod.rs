@@ -182,7 +182,7 @@ impl Op for Sort {
         let radix = Radix { rows: rows.rows, length: rows.length, bits: 32 };
         let sorted = radix.sort(keys, &mut temporaries);
         let mut last = kernel("sort.results", each(Shader::of(&[&ROW, &RESULTS])), groups);
-        last.bind(Binding::read(sorted.order), "order", "u32");
+        last.bind(Binding::read(sorted.pairs), "sorted", "vec2<u32>");
         last.results = vec![0, 1];
         let mut kernels = vec![first];
         kernels.extend(sorted.kernels);
