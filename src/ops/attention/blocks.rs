@@ -46,7 +46,9 @@ struct Cut {
 }
 
 impl Cut {
-    fn new(length: usize, size: usize) -> Cut {
+    /// Blocks of at most so many, which is a multiple of 32, and all as short as their number allows.
+    fn new(length: usize, most: usize) -> Cut {
+        let size = length.div_ceil(length.div_ceil(most)).next_multiple_of(32);
         Cut { length, size: size.min(length) }
     }
 
@@ -69,12 +71,8 @@ impl Cut {
 
 /// Rows of queries and columns of keys of a block: a few blocks a row, and temporaries that grow as the inputs do.
 fn cuts(site: &Site) -> (Cut, Cut) {
-    let rows = match site.queries {
-        ..=1024 => 64,
-        1025..=4096 => 128,
-        _ => 256,
-    };
-    let columns = (site.keys.next_power_of_two() / 4).clamp(256, 4096);
+    let rows = if site.queries <= 1024 { 128 } else { 256 };
+    let columns = (site.keys.next_power_of_two() / 4).clamp(1024, 4096);
     (Cut::new(site.queries, rows), Cut::new(site.keys, columns))
 }
 
@@ -177,6 +175,21 @@ impl<'a> Maker<'a> {
         self.kernels.push(kernel);
     }
 
+    /// Gives the last product, which ends in `slope_of`, that function, and what the rows' gradients of weights are on average.
+    fn with_slopes(&mut self, means: Binding) {
+        let scale = self.site.form.scale as f32;
+        let Some(kernel) = self.kernels.last_mut() else { return };
+        kernel.bind(means, "means", "f32");
+        let [float, bits] = if kernel.lanes == 4 { ["vec4<f32>", "vec4<u32>"] } else { ["f32", "u32"] };
+        // Of -0, a key that is not seen, it is 0 whatever the other factor is.
+        let text = format!(
+            "fn $slope_of$(weight: {float}, rest: {float}) -> {float} {{\n    \
+             let hidden = bitcast<{bits}>(weight) == {bits}(0x80000000u);\n    \
+             return select(weight * rest * ({scale:?}), {float}(), hidden);\n}}\n"
+        );
+        kernel.shader = std::mem::take(&mut kernel.shader).item(Item::new("slope_of", text));
+    }
+
     /// Rows of a temporary to their places in a result.
     fn place(&mut self, sizes: Place, from: usize, to: usize, how: Placing) {
         let lanes = if sizes.width.is_multiple_of(4) { 4 } else { 1 };
@@ -276,7 +289,10 @@ pub(super) fn backward(site: &Site, name: &'static str, capabilities: &Capabilit
     let Site { planes, groups, features, values, .. } = *site;
     let (rows, columns) = (queries.size, keys.size);
     let scores = maker.temporary(planes * rows * columns);
-    let slopes = maker.temporary(planes * rows * columns);
+    // Slopes are made of weights alone, unless a cap asks for the score as well, or dropout for what it has left out.
+    let in_place = site.form.cap.is_none() && site.form.dropout == 0.0;
+    let slopes = if in_place { scores } else { maker.temporary(planes * rows * columns) };
+    let means = maker.temporary(planes * rows);
     let sums = maker.temporary(planes * rows * features);
     maker.clear(Binding::write(sums), planes * rows * features);
     // Sums of the gradients of each part of the keys, and of the values: the results themselves where there is one part.
@@ -305,30 +321,38 @@ pub(super) fn backward(site: &Site, name: &'static str, capabilities: &Capabilit
             let q = maker.of_queries(0, first, features);
             let dy = maker.of_queries(3, first, values);
             maker.product(maker.batch(), [rows, features, columns], [q, turned(k)], Binding::write(scores), &alone);
-            maker.product(maker.batch(), [rows, values, columns], [dy, turned(v)], Binding::write(slopes), &alone);
-            let lanes = if columns.is_multiple_of(4) { "vec4<f32>" } else { "f32" };
-            let bound = [
-                (Binding::write(scores), "scores", lanes),
-                (Binding::write(slopes), "slopes", lanes),
-                (Binding::input(4), "lse", "f32"),
-                (Binding::input(5), "delta", "f32"),
-            ];
-            maker.rows(&shaders::attention::SLOPES, maker.sizes([first, fresh], at), &bound);
-            let factors = [maker.of_block(slopes), k];
-            maker.product(maker.batch(), [rows, columns, features], factors, Binding::write(sums), &added);
             // Heads that share keys add up one after the other.
-            for group in 0..groups {
-                let of_group = |(bound, start, [outer, inner, row, column]): Factor| -> Factor {
-                    (bound, start + group * inner, [0, outer, row, column])
-                };
-                for (temporary, right, width, to) in
-                    [(scores, dy, values, parts[part][1]), (slopes, q, features, parts[part][0])]
-                {
-                    let left = turned(of_group(maker.of_block(temporary)));
-                    let factors = [left, of_group(right)];
+            let for_keys = |maker: &mut Maker<'_>, temporary: usize, right: Factor, width: usize, to: Binding| {
+                for group in 0..groups {
+                    let of_group = |(bound, start, [outer, inner, row, column]): Factor| -> Factor {
+                        (bound, start + group * inner, [0, outer, row, column])
+                    };
+                    let factors = [turned(of_group(maker.of_block(temporary))), of_group(right)];
                     maker.product([1, key_planes], [columns, rows, width], factors, to, &added);
                 }
+            };
+            let lanes = if columns.is_multiple_of(4) { "vec4<f32>" } else { "f32" };
+            let sizes = maker.sizes([first, fresh], at);
+            let (lse, delta) = ((Binding::input(4), "lse", "f32"), (Binding::input(5), "delta", "f32"));
+            if in_place {
+                let bound =
+                    [(Binding::write(scores), "scores", lanes), lse, delta, (Binding::write(means), "means", "f32")];
+                maker.rows(&shaders::attention::AGAIN, sizes, &bound);
+                for_keys(&mut maker, scores, dy, values, parts[part][1]);
+                // The weights become the gradients of the scores' products.
+                let slope = |old: &str| format!("$slope_of$({old}, value - $means$[index / {columns}u])");
+                maker.product(maker.batch(), [rows, values, columns], [dy, turned(v)], Binding::write(scores), &slope);
+                maker.with_slopes(Binding::read(means));
+            } else {
+                maker.product(maker.batch(), [rows, values, columns], [dy, turned(v)], Binding::write(slopes), &alone);
+                let slopes = (Binding::write(slopes), "slopes", lanes);
+                let bound = [(Binding::write(scores), "scores", lanes), slopes, lse, delta];
+                maker.rows(&shaders::attention::SLOPES, sizes, &bound);
+                for_keys(&mut maker, scores, dy, values, parts[part][1]);
             }
+            let factors = [maker.of_block(slopes), k];
+            maker.product(maker.batch(), [rows, columns, features], factors, Binding::write(sums), &added);
+            for_keys(&mut maker, slopes, q, features, parts[part][0]);
         }
         let sizes = Place { planes, rows, width: features, length: site.queries, first, fresh, zero: 0 };
         maker.place(sizes, sums, 0, Placing::AndCleared);

@@ -60,12 +60,12 @@ pub(crate) fn recorded<R>(form: Recorded, body: impl FnOnce() -> R) -> R {
 }
 
 /// Scores of a query and a key from which the weights are not kept.
-const LONG: usize = 2048 * 2048;
+const LONG: usize = 1024 * 1024;
 
 /// How attention is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AttentionForm {
-    /// By blocks where weights would take much memory: from 2,048 queries and as many keys on.
+    /// By blocks where weights would take much memory: from 1,024 queries and as many keys on.
     #[default]
     Auto,
     /// By other ops, which keep all weights in memory: gradients of any order.
