@@ -8,6 +8,10 @@
 
 var<workgroup> gathered: array<vec2<f32>, 64>;
 
+fn before_main() {
+    take_numbers();
+}
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

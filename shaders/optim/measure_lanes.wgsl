@@ -6,6 +6,17 @@
 
 const BLOCK: u32 = 16u / PARTS;
 
+var<private> shared_verdict: vec4<f32>;
+var<private> shared_corrected: vec4<f32>;
+
+fn before_main() {
+    take_numbers();
+    shared_verdict = status[0];
+    if ONE_CLASS {
+        shared_corrected = status[p.class_number];
+    }
+}
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -18,19 +29,21 @@ fn main(
         return;
     }
     let class_number = class_of(block);
-    let verdict = status[0];
     var sum = vec2<f32>(0.0);
-    if class_number != 0u && verdict.z == 0.0 {
-        let f = factors_at(p.word / 4u, status[class_number], vec2<f32>(0.0));
+    if class_number != 0u && shared_verdict.z == 0.0 {
+        var corrected = shared_corrected;
+        if !ONE_CLASS {
+            corrected = status[class_number];
+        }
+        let f = factors_at(p.word / 4u, corrected, vec2<f32>(0.0));
         measured_end = end_of(block);
-        // Whole blocks are unrolled (docs/software-drivers.md, "optimizers").
-        if first + BLOCK <= p.vectors {
-            for (var k = 0u; k < BLOCK; k++) {
-                sum += measure(first + k, verdict.y, f);
-            }
-        } else {
-            for (var i = first; i < p.vectors; i++) {
-                sum += measure(i, verdict.y, f);
+        let end = min(first + BLOCK, p.vectors);
+        var i = first;
+        loop {
+            sum += measure(i, shared_verdict.y, f);
+            i++;
+            if i >= end {
+                break;
             }
         }
     }

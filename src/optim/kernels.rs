@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{Capabilities, Kernel, Shader, Vectors};
 use crate::params::{BLOCK, Placed};
 use crate::shader::{Item, params};
-use crate::shaders::optim::{MEASURED, NUMBERS, UPDATE};
+use crate::shaders::optim::{MEASURED, OWN_NUMBERS, UPDATE};
 
 params! {
     /// Sizes of an update.
@@ -181,7 +181,7 @@ impl<'a> Pass<'a> {
     /// The shader of a rule over vectors, with what it asks for.
     fn shader(&self, rule: &dyn Rule, form: Vectors) -> Shader {
         let adjust = Item::new("adjust", self.parts.options.adjust());
-        let shader = rule.shader().item(adjust).file(form.file()).file(&NUMBERS).with_operands();
+        let shader = rule.shader().item(adjust).file(form.file()).file(&OWN_NUMBERS).with_operands();
         if rule.measures() { shader.file(&MEASURED) } else { shader }
     }
 
@@ -197,10 +197,11 @@ impl<'a> Pass<'a> {
         let form = Vectors::of(elements, capabilities);
         let vectors = elements / form.width();
         // Where loads are dear a block shares those of its class and factors.
-        let one = matches!(classes, Classes::One(_)) && measured.is_none();
-        let shares = costs.dear_loads && !one;
+        let one = matches!(classes, Classes::One(_));
+        let shares = costs.dear_loads && !(one && measured.is_none());
         let each = if shares { BLOCK / form.width() } else { 1 };
         let shader = self.shader(rule, form).file(&UPDATE).constant("VECTORS", each).constant("ONE_CLASS", one);
+        let shader = shader.constant("MEASURES", measured.is_some());
         let name = if form.eights { format!("{}.eights", rule.name()) } else { rule.name().into() };
         let mut kernel = Kernel::own(name, shader);
         kernel.uniform(Sizes { vectors, word, class_number: classes.number() });
@@ -248,6 +249,7 @@ impl<'a> Pass<'a> {
         };
         let lanes = costs.dear_barriers;
         let class_number = site.classes.number();
-        measure::Draft { kernel, form, elements: site.elements, word: site.word, class_number, lanes, sites }
+        let one = matches!(site.classes, Classes::One(_));
+        measure::Draft { kernel, one, form, elements: site.elements, word: site.word, class_number, lanes, sites }
     }
 }

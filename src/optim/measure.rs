@@ -57,6 +57,8 @@ pub(super) struct Draft {
     /// First word of the group's numbers.
     pub word: usize,
     pub class_number: u32,
+    /// True if all blocks are of that class.
+    pub one: bool,
     /// True if each invocation leaves a sum, without a barrier.
     pub lanes: bool,
     /// The table of a rule that has sites.
@@ -97,7 +99,7 @@ pub(super) struct Measuring {
 impl Measuring {
     /// Adds the kernel of a range whose blocks have these owners.
     pub fn add(&mut self, draft: Draft, measured: &Measured, owners: &[Option<Owner>]) {
-        let Draft { mut kernel, form, elements, word, class_number, lanes, mut sites } = draft;
+        let Draft { mut kernel, form, elements, word, class_number, one, lanes, mut sites } = draft;
         let vectors = elements / form.width();
         let block = BLOCK / form.width();
         let first = self.partials;
@@ -145,6 +147,7 @@ impl Measuring {
         };
         let shader = std::mem::take(&mut kernel.kernel.shader);
         let shader = shader.item(Item::new(if lanes { "end_of" } else { "span_word" }, hook));
+        let shader = if lanes { shader.constant("ONE_CLASS", one) } else { shader };
         kernel.kernel.shader = shader.file(if lanes { &MEASURE_LANES } else { &MEASURE });
         kernel.kernel.uniform(sizes);
         kernel.kernel.workgroups = if lanes { owners.len().div_ceil(64) } else { groups } as u64;
