@@ -1,5 +1,5 @@
 // Sums of chunks of the sorted positions that lie within the run of one place, in order: so a place that is picked often is no long
-// loop of one invocation. Chunks of several places are left out; `gather/sum.wgsl` does not ask for them.
+// loop of one invocation. Chunks of several places are left out; `gather/long.wgsl` does not ask for them.
 //
 // sorted   [count], (target, position) in order
 // grad     [outer, count, columns], of G

@@ -2,7 +2,7 @@
 //
 // status   as in `optim/update.wgsl`; where the update is skipped nothing is measured
 //
-// Asks for: a rule with `measure(i, clip, f)`; `optim/measured.wgsl`; vectors V; `class_of(block)`; `span_word(at)`, three for
+// Asks for: a rule with `measure(i, clip, f)`; `optim/measured.wgsl`, `optim/own_numbers.wgsl`; vectors V; `class_of(block)`; `span_word(at)`, three for
 // each workgroup: its first vector, the one behind its last, the element behind the last of the parameter. Workgroups: p.spans.
 // Iterations: vectors of a span / 64.
 

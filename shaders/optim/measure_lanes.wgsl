@@ -1,8 +1,8 @@
 // For software drivers alone: `optim/measure.wgsl` without barriers. An invocation sums a block of 64 elements to
 // partial[p.first + block].
 //
-// Asks for the same, but for spans `end_of(block)`, the element behind the last of a block's parameter. Workgroups: ceil(blocks / 64).
-// Iterations: vectors of a block.
+// Asks for the same, `const ONE_CLASS` as in `optim/update.wgsl`, and for spans `end_of(block)`, the element behind the last
+// of a block's parameter. Workgroups: ceil(blocks / 64). Iterations: vectors of a block.
 
 const BLOCK: u32 = 16u / PARTS;
 
