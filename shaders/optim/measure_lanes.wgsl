@@ -1,10 +1,8 @@
-// For software drivers alone: `optim/measure.wgsl` without barriers. An invocation sums a block of 64 elements to
-// partial[p.first + block].
+// For software drivers alone: `optim/measure.wgsl` without barriers. A team of 8 neighbours goes over a span, a vector each, and each
+// leaves what it has summed: to partial[p.first + 8 span + its number].
 //
-// Asks for the same, `const ONE_CLASS` as in `optim/update.wgsl`, and for spans `end_of(block)`, the element behind the last
-// of a block's parameter. Workgroups: ceil(blocks / 64). Iterations: vectors of a block.
-
-const BLOCK: u32 = 16u / PARTS;
+// Asks for the same, and for `const ONE_CLASS` as in `optim/update_shared.wgsl`. Workgroups: ceil(p.spans / 8). Iterations: vectors of a
+// span / 8.
 
 var<private> shared_verdict: vec4<f32>;
 var<private> shared_corrected: vec4<f32>;
@@ -23,29 +21,30 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let block = (group.x + group.y * groups.x) * 64u + lane;
-    let first = block * BLOCK;
-    if first >= p.vectors {
+    let index = (group.x + group.y * groups.x) * 64u + lane;
+    let span = index / 8u;
+    if span >= p.spans {
         return;
     }
-    let class_number = class_of(block);
+    let first = span_word(3u * span);
+    let end = span_word(3u * span + 1u);
+    let class_number = class_of(first / (16u / PARTS));
+    var i = first + index % 8u;
     var sum = vec2<f32>(0.0);
-    if class_number != 0u && shared_verdict.z == 0.0 {
+    if class_number != 0u && shared_verdict.z == 0.0 && i < end {
         var corrected = shared_corrected;
         if !ONE_CLASS {
             corrected = status[class_number];
         }
         let f = factors_at(p.word / 4u, corrected, vec2<f32>(0.0));
-        measured_end = end_of(block);
-        let end = min(first + BLOCK, p.vectors);
-        var i = first;
+        measured_end = span_word(3u * span + 2u);
         loop {
             sum += measure(i, shared_verdict.y, f);
-            i++;
+            i += 8u;
             if i >= end {
                 break;
             }
         }
     }
-    partial[p.first + block] = sum;
+    partial[p.first + index] = sum;
 }

@@ -9,6 +9,7 @@ use super::orthogonal;
 use super::pass::{FOLLOWER, GROUP, Parts, Pass, Range};
 use super::rounds;
 use super::rule::{Beside, Rule};
+use super::spans::{Spans, TEAM};
 use super::tally;
 use crate::arena::Arena;
 use crate::costs::Costs;
@@ -17,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{Capabilities, Kernel, Shader, Vectors};
 use crate::params::{BLOCK, Placed};
 use crate::shader::{Item, params};
-use crate::shaders::optim::{MEASURED, OWN_NUMBERS, UPDATE};
+use crate::shaders::optim::{MEASURED, OWN_NUMBERS, UPDATE, UPDATE_SHARED, UPDATE_SPANS};
 
 params! {
     /// Sizes of an update.
@@ -27,6 +28,9 @@ params! {
         word,
         /// The class of all blocks, if they have one.
         class_number: u32,
+        /// How many spans there are, where it goes over spans, and the first word of them.
+        spans,
+        spans_at,
     }
 }
 
@@ -109,7 +113,7 @@ impl<'a> Pass<'a> {
                 if let Some(measured) = own {
                     measuring.add(self.measure(&site, capabilities, costs), measured, &owners);
                 }
-                updates.push(self.update(site, own.map(|measured| (measured, &owners[..])), capabilities, costs));
+                updates.push(self.update(site, own, &owners, capabilities, costs));
             }
         }
         let mut settlings = self.settlings(found).into_iter();
@@ -185,47 +189,58 @@ impl<'a> Pass<'a> {
         if rule.measures() { shader.file(&MEASURED) } else { shader }
     }
 
-    /// The kernel of an update.
+    /// The kernel of an update of a range whose blocks have these owners.
     fn update(
         &self,
         site: Site<'_>,
-        measured: Option<(&Measured, &[Option<Owner>])>,
+        measured: Option<&Measured>,
+        owners: &[Option<Owner>],
         capabilities: &Capabilities,
         costs: &Costs,
     ) -> ArenaKernel {
         let Site { rule, bound, classes, word, elements, sites, scratch, moments } = site;
         let form = Vectors::of(elements, capabilities);
         let vectors = elements / form.width();
-        // Where loads are dear a block shares those of its class and factors.
+        // Where loads are dear those of a class and of factors are made once for many blocks.
         let one = matches!(classes, Classes::One(_));
-        let shares = costs.dear_loads && !(one && measured.is_none());
-        let each = if shares { BLOCK / form.width() } else { 1 };
-        let shader = self.shader(rule, form).file(&UPDATE).constant("VECTORS", each).constant("ONE_CLASS", one);
-        let shader = shader.constant("MEASURES", measured.is_some());
+        let spans =
+            (costs.dear_loads && !(one && measured.is_none())).then(|| Spans::of(owners, vectors, form.width()));
+        let shader =
+            self.shader(rule, form).file(if spans.is_some() { &UPDATE_SPANS } else { &UPDATE }).file(&UPDATE_SHARED);
+        let shader = shader.constant("ONE_CLASS", one).constant("MEASURES", measured.is_some());
         let name = if form.eights { format!("{}.eights", rule.name()) } else { rule.name().into() };
         let mut kernel = Kernel::own(name, shader);
-        kernel.uniform(Sizes { vectors, word, class_number: classes.number() });
-        kernel.workgroups = vectors.div_ceil(64 * each) as u64;
-        kernel.iterations = each as u64;
+        kernel.workgroups = spans.as_ref().map_or(vectors, |spans| spans.count() * TEAM).div_ceil(64) as u64;
+        kernel.iterations = if spans.is_some() { Spans::rounds(TEAM, form.width()) } else { 1 };
         // Values and moments are read and written, gradients read.
         kernel.bytes = Some(elements as u64 * 4 * (2 * bound.len() as u64 - 1));
+        let mut sizes = Sizes { vectors, word, class_number: classes.number(), spans: 0, spans_at: 0 };
         let mut kernel = ArenaKernel { kernel, arenas: bound };
         kernel.bind(ArenaBinding::read(&self.parts.tally.status, "status", "vec4<f32>"));
+        let go_over = |kernel: &mut ArenaKernel, sites: Option<&mut Vec<u32>>| {
+            if let Some(spans) = spans {
+                (sizes.spans, sizes.spans_at) = (spans.count(), spans.bind(kernel, sites));
+            }
+        };
         match (sites, scratch, measured) {
-            (Sites::Factors(sites, form), Some(scratch), Some((measured, ..))) => {
+            (Sites::Factors(mut sites, form), Some(scratch), Some(measured)) => {
                 factors::bind(&mut kernel, moments, scratch, form);
+                go_over(&mut kernel, Some(&mut sites));
                 factors::bind_sums(&mut kernel, &measured.sums, sites);
             }
-            (Sites::Orthogonal(sites), Some(scratch), Some((measured, ..))) => {
+            (Sites::Orthogonal(mut sites), Some(scratch), Some(measured)) => {
                 orthogonal::bind(&mut kernel, scratch);
                 factors::bind_class(&mut kernel);
+                go_over(&mut kernel, Some(&mut sites));
                 factors::bind_sums(&mut kernel, &measured.sums, sites);
             }
             (.., measured) => {
                 classes.bind(&mut kernel);
-                measure::bind_sums(&mut kernel, measured);
+                go_over(&mut kernel, None);
+                measure::bind_sums(&mut kernel, measured.map(|measured| (measured, owners)));
             }
         }
+        kernel.kernel.uniform(sizes);
         kernel
     }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::spans::{Spans, TEAM};
 use crate::arena::Arena;
 use crate::device::Device;
 use crate::engine::{ArenaBinding, ArenaKernel, Bound};
@@ -21,9 +22,6 @@ pub(super) struct Owner {
     pub end: u32,
 }
 
-/// Blocks of 64 elements that a workgroup sums.
-const SPAN: usize = 64;
-
 /// Where the sums lie.
 pub(super) struct Measured {
     /// Two a parameter.
@@ -36,10 +34,10 @@ impl Measured {
     /// Makes room for so many parameters in these arenas.
     pub fn fit(own: &mut Option<Measured>, device: &Device, chunks: &[Chunk], parameters: usize) -> Result<()> {
         let sums = 2 * parameters.max(1).next_multiple_of(64);
-        // A partial sum a block at most. A parameter may be in two ranges: in that of its arena, where it is passed over, and
-        // in one of its own.
+        // Of a team all leave a sum. A parameter may be in two ranges: in that of its arena, where it is passed over, and in one of
+        // its own.
         let blocks: usize = chunks.iter().map(|chunk| chunk.values.elements / BLOCK).sum();
-        let room = 4 * blocks.max(64);
+        let room = (2 * 2 * TEAM * Spans::most(blocks, parameters)).next_multiple_of(64);
         if own.as_ref().is_some_and(|own| own.sums.elements >= sums && own.partials.elements >= room) {
             return Ok(());
         }
@@ -59,7 +57,7 @@ pub(super) struct Draft {
     pub class_number: u32,
     /// True if all blocks are of that class.
     pub one: bool,
-    /// True if each invocation leaves a sum, without a barrier.
+    /// True if each invocation of a team leaves a sum, without a barrier.
     pub lanes: bool,
     /// The table of a rule that has sites.
     pub sites: Option<Vec<u32>>,
@@ -101,61 +99,23 @@ impl Measuring {
     pub fn add(&mut self, draft: Draft, measured: &Measured, owners: &[Option<Owner>]) {
         let Draft { mut kernel, form, elements, word, class_number, one, lanes, mut sites } = draft;
         let vectors = elements / form.width();
-        let block = BLOCK / form.width();
-        let first = self.partials;
-        // Of a span the first vector, the one behind its last, and where its parameter ends.
-        let mut spans = vec![];
-        let mut start = 0;
-        // Parameters begin at blocks, so runs of equal owners are whole parameters.
-        for run in owners.chunk_by(|left, right| left == right) {
-            let own = if lanes { run.len() } else { run.len().div_ceil(SPAN) };
-            if let Some(owner) = run[0] {
-                self.parts.push([owner.number, self.partials as u32, own as u32]);
-                self.partials += own;
-                let ends = (0..run.len()).step_by(SPAN).map(|at| (start + at, start + (at + SPAN).min(run.len())));
-                let span = |(begin, end): (usize, usize)| {
-                    [(begin * block) as u32, (end * block).min(vectors) as u32, owner.end]
-                };
-                spans.extend(ends.flat_map(span));
-            } else if lanes {
-                // A lane is as far from the first as its block.
-                self.partials += own;
-            }
-            start += run.len();
+        let spans = Spans::of(owners, vectors, form.width());
+        let (first, count) = (self.partials, spans.count());
+        let sums = if lanes { TEAM } else { 1 };
+        for (number, spans) in &spans.parameters {
+            self.parts.push([*number, self.partials as u32, (spans * sums) as u32]);
+            self.partials += spans * sums;
         }
-        let groups = spans.len() / 3;
-        let mut sizes = Sizes { vectors, word, class_number, first, spans: groups, spans_at: 0 };
-        // In the table of the sites, where there is one: bindings are few.
-        let (hook, table) = match (lanes, &mut sites) {
-            (true, Some(_)) => {
-                let value = "$sites$[$sites$[block]] + $sites$[$sites$[block] + 1u]";
-                (format!("fn $end_of$(block: u32) -> u32 {{\n    return {value};\n}}\n"), None)
-            }
-            (true, None) => {
-                let ends: Vec<u32> = owners.iter().map(|owner| owner.map_or(0, |owner| owner.end)).collect();
-                ("fn $end_of$(block: u32) -> u32 {\n    return $ends$[block];\n}\n".into(), Some(("ends", ends)))
-            }
-            (false, Some(words)) => {
-                sizes.spans_at = words.len();
-                words.extend(&spans);
-                ("fn $span_word$(at: u32) -> u32 {\n    return $sites$[$p$.spans_at + at];\n}\n".into(), None)
-            }
-            (false, None) => {
-                let text = "fn $span_word$(at: u32) -> u32 {\n    return $spans$[at];\n}\n";
-                (text.to_string(), Some(("spans", spans)))
-            }
-        };
         let shader = std::mem::take(&mut kernel.kernel.shader);
-        let shader = shader.item(Item::new(if lanes { "end_of" } else { "span_word" }, hook));
         let shader = if lanes { shader.constant("ONE_CLASS", one) } else { shader };
         kernel.kernel.shader = shader.file(if lanes { &MEASURE_LANES } else { &MEASURE });
-        kernel.kernel.uniform(sizes);
-        kernel.kernel.workgroups = if lanes { owners.len().div_ceil(64) } else { groups } as u64;
-        kernel.kernel.iterations = if lanes { block } else { (SPAN * block).div_ceil(64) } as u64;
+        let spans_at = spans.bind(&mut kernel, sites.as_mut());
+        kernel.kernel.uniform(Sizes { vectors, word, class_number, first, spans: count, spans_at });
+        kernel.kernel.workgroups = (count * sums).div_ceil(if lanes { 64 } else { 1 }) as u64;
+        kernel.kernel.iterations = Spans::rounds(if lanes { TEAM } else { 64 }, form.width());
         kernel.bind(ArenaBinding::write(&measured.partials, "partial", "vec2<f32>"));
-        let sites = sites.map(|words| ("sites", words));
-        for (name, words) in sites.into_iter().chain(table) {
-            kernel.bind(ArenaBinding::read(Bound::Table(words.into()), name, "u32"));
+        if let Some(words) = sites {
+            kernel.bind(ArenaBinding::read(Bound::Table(words.into()), "sites", "u32"));
         }
         self.kernels.push(kernel);
     }

@@ -37,6 +37,7 @@ mod scale;
 mod settings;
 mod shapes;
 mod sharp;
+mod spans;
 mod state;
 mod stepper;
 mod synced;

@@ -9,7 +9,7 @@ use crate::engine::{ArenaBinding, ArenaKernel, Bound};
 use crate::error::{Error, Result};
 use crate::kernel::{Capabilities, Kernel, Shader, Vectors};
 use crate::optim::blocks::owners;
-use crate::params::{BLOCK, Chunk, ParamStore, Placed};
+use crate::params::{Chunk, ParamStore, Placed};
 use crate::shader::params;
 use crate::shaders::optim::{
     AVERAGE, AVERAGE_COPY, AVERAGE_COUNT, AVERAGE_FORM, AVERAGE_FORMED, AVERAGE_LAST, AVERAGE_MEAN, NUMBERS,
@@ -248,16 +248,14 @@ impl Own {
     /// The kernel that takes the weights into the average, or into one of the copies.
     fn update(&self, shelf: Option<&Shelf>, shares: &Arc<Arena>, capabilities: &Capabilities) -> ArenaKernel {
         let form = Vectors::of(self.values.elements, capabilities);
-        let each = if capabilities.costs().dear_loads { BLOCK / form.width() } else { 1 };
         let (name, take) = match shelf {
             Some(_) => ("average.copy", &AVERAGE_COPY),
             None => ("average", &AVERAGE_MEAN),
         };
-        let mut kernel = Kernel::own(name, Shader::of(&[form.file(), &AVERAGE, take]).constant("VECTORS", each));
+        let mut kernel = Kernel::own(name, Shader::of(&[form.file(), &AVERAGE, take]));
         let sizes = self.sizes(shelf, form);
         kernel.uniform(sizes);
-        kernel.workgroups = sizes.vectors.div_ceil(64 * each) as u64;
-        kernel.iterations = each as u64;
+        kernel.workgroups = sizes.vectors.div_ceil(64) as u64;
         kernel.bytes = Some(self.values.elements as u64 * 4 * if shelf.is_some() { 2 } else { 3 });
         let mut kernel = ArenaKernel { kernel, arenas: vec![] };
         kernel.bind(ArenaBinding::read(&self.values, "theta", "$V$"));
