@@ -10,8 +10,8 @@
 // sites        of each block the word where its parameter's site begins, then the sites: first element, elements, length of a row (0: no
 //              matrix), elements of a matrix, where its rows, columns and means begin, its class, its number
 
-// Asks for: `const SOME_FLAT`, true if there is a parameter that is no matrix; `const WHOLE`, true if a vector is never of two rows; then `column_part(at, k)`, part k of the vector of columns at element
-// `at`, else `column_at(at)`, a column.
+// Asks for: `const SOME_FLAT`, true if there is a parameter that is no matrix; `const WHOLE`, true if a vector is never of two rows; then
+// `columns_at(at)`, the vector of columns at element `at`, else `column_at(at)`, a column.
 
 struct Factors {
     rates: vec4<f32>,
@@ -93,19 +93,33 @@ fn estimate(own: u32, f: Factors) -> f32 {
     return row[own_site.rows + at.x] * column_at(own_site.columns + matrix.number * own_site.length + at.y) / mean;
 }
 
-// 1 / sqrt(s) of part k of vector i.
-fn scales(i: u32, k: u32, f: Factors) -> vec4<f32> {
+// What the elements of a vector share where it is never of two rows: that row over the mean, and its columns. Loaded once for all parts.
+struct Line {
+    row: f32,
+    columns: V,
+}
+
+// That of vector i.
+fn line_of(i: u32, f: Factors) -> Line {
+    let own = element(i, 0u, 0u) - own_site.first;
+    if !WHOLE || own >= own_site.elements || (SOME_FLAT && own_site.length == 0u) {
+        return Line(0.0, V());
+    }
+    let at = divided(own, own_site.length);
+    let matrix = matrix_of(at.x);
+    let row_at = row[own_site.rows + at.x] / max(matrix.mean, f.rates.z);
+    return Line(row_at, columns_at(own_site.columns + matrix.number * own_site.length + at.y));
+}
+
+// 1 / sqrt(s) of part k of vector i, whose line this is; 1 behind the end.
+fn scales(i: u32, k: u32, line: Line, f: Factors) -> vec4<f32> {
     let own = element(i, 0u, 0u) - own_site.first;
     var s = vec4<f32>(1.0);
     if own >= own_site.elements {
         return s;
     }
     if WHOLE && !(SOME_FLAT && own_site.length == 0u) {
-        // All of the vector is in one row.
-        let at = divided(own, own_site.length);
-        let matrix = matrix_of(at.x);
-        let mean = max(matrix.mean, f.rates.z);
-        s = column_part(own_site.columns + matrix.number * own_site.length + at.y, k) * (row[own_site.rows + at.x] / mean);
+        s = part(line.columns, k) * line.row;
     } else {
         for (var l = 0u; l < 4u; l++) {
             s[l] = estimate(element(i, k, l) - own_site.first, f);
@@ -116,9 +130,12 @@ fn scales(i: u32, k: u32, f: Factors) -> vec4<f32> {
 
 fn measure(i: u32, clip: f32, f: Factors) -> vec2<f32> {
     var sums = vec2<f32>(0.0);
+    let old = theta[i];
+    let gradient = gradients[i];
+    let line = line_of(i, f);
     for (var k = 0u; k < PARTS; k++) {
-        let x = part(theta[i], k);
-        let g = adjust(part(gradients[i], k), x, clip);
+        let x = part(old, k);
+        let g = adjust(part(gradient, k), x, clip);
         if SOME_FLAT && own_site.length == 0u {
             for (var l = 0u; l < 4u; l++) {
                 let own = element(i, k, l) - own_site.first;
@@ -132,7 +149,7 @@ fn measure(i: u32, clip: f32, f: Factors) -> vec2<f32> {
             }
         }
         let own = select(vec4<f32>(0.0), vec4<f32>(1.0), inside(i, k));
-        let u = g * scales(i, k, f) * own;
+        let u = g * scales(i, k, line, f) * own;
         sums += vec2<f32>(dot(u, u), dot(x, x * own));
     }
     return sums;
@@ -141,11 +158,14 @@ fn measure(i: u32, clip: f32, f: Factors) -> vec2<f32> {
 fn apply(i: u32, clip: f32, f: Factors) {
     let count = f32(own_site.elements);
     let scale = f.corrected.y * max(f.rates.w, sqrt(f.sums.y / count)) / max(1.0, sqrt(f.sums.x / count) / f.more.x);
+    let old = theta[i];
+    let gradient = gradients[i];
+    let line = line_of(i, f);
     var x: array<vec4<f32>, PARTS>;
     for (var k = 0u; k < PARTS; k++) {
-        let old = part(theta[i], k);
-        let u = adjust(part(gradients[i], k), old, clip) * scales(i, k, f);
-        x[k] = old * (1.0 - f.rates.x * f.rates.y) - scale * u;
+        let own = part(old, k);
+        let u = adjust(part(gradient, k), own, clip) * scales(i, k, line, f);
+        x[k] = own * (1.0 - f.rates.x * f.rates.y) - scale * u;
     }
     theta[i] = joined(x);
 }

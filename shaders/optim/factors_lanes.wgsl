@@ -1,6 +1,6 @@
 // For software drivers alone: `optim/factors_tiles.wgsl` without barriers. An invocation takes 64 rows and 16 columns.
 //
-// Asks for the same, with a tile an invocation, and for vectors V (`shared/vectors.wgsl`); `squares(at, some, k, clip)`, part k of the
+// Asks for the same, with a tile an invocation, and for vectors V (`shared/vectors.wgsl`); `squares(at, some, clip)`, the parts of the
 // squares of the vector of gradients at element `at`, of which `some` elements count. Workgroups: ceil(tiles / 64). Iterations: 64.
 
 const WIDTH: u32 = 4u * PARTS;
@@ -34,10 +34,10 @@ fn main(
             let column = 16u * across + v * WIDTH;
             let some = min(columns - min(column, columns), WIDTH);
             let at = matrices[matrix] + row * columns + select(0u, column, some != 0u);
+            let all = squares(at, some, clip);
             for (var k = 0u; k < PARTS; k++) {
-                let square = squares(at, some, k, clip);
-                sums[v * PARTS + k] += square;
-                along += square;
+                sums[v * PARTS + k] += all[k];
+                along += all[k];
             }
         }
         partial[matrices[matrix + 6u] + row * strips + across] = along.x + along.y + along.z + along.w;

@@ -8,7 +8,9 @@
 
 var<workgroup> tile: array<f32, 4160>;
 
-@compute @workgroup_size(64)
+// Four times as many invocations as a tile has rows or columns: with fewer a compute unit's workgroup memory is full before loads keep it
+// busy.
+@compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -26,10 +28,12 @@ fn main(
     }
     let rows = matrices[matrix + 1u];
     let columns = matrices[matrix + 2u];
-    let column = along_columns * 64u + lane;
+    let part = lane / 64u;
+    let own = lane % 64u;
+    let column = along_columns * 64u + own;
     let clip = status[0].y;
-    var sum = 0.0;
-    for (var r = 0u; r < 64u; r++) {
+    for (var k = 0u; k < 16u; k++) {
+        let r = part * 16u + k;
         let row = along_rows * 64u + r;
         var square = 0.0;
         if some && row < rows && column < columns {
@@ -37,19 +41,21 @@ fn main(
             let g = adjust(vec4<f32>(gradients[at]), vec4<f32>(theta[at]), clip).x;
             square = g * g;
         }
-        tile[r * 65u + lane] = square;
-        sum += square;
+        tile[r * 65u + own] = square;
     }
     workgroupBarrier();
-    if some && column < columns {
+    // A part sums the columns, another one the rows.
+    let row = along_rows * 64u + own;
+    var sum = 0.0;
+    if part < 2u {
+        for (var k = 0u; k < 64u; k++) {
+            sum += tile[select(own * 65u + k, k * 65u + own, part == 0u)];
+        }
+    }
+    if some && part == 0u && column < columns {
         partial[matrices[matrix + 7u] + along_rows * columns + column] = sum;
     }
-    let row = along_rows * 64u + lane;
-    var across = 0.0;
-    for (var c = 0u; c < 64u; c++) {
-        across += tile[lane * 65u + c];
-    }
-    if some && row < rows {
-        partial[matrices[matrix + 6u] + along_columns * rows + row] = across;
+    if some && part == 1u && row < rows {
+        partial[matrices[matrix + 6u] + along_columns * rows + row] = sum;
     }
 }

@@ -164,7 +164,7 @@ pub(super) fn kernels(own: &[Own<'_>], site: &Site<'_>) -> (Vec<ArenaKernel>, Ve
             kernel.kernel.shader.items.push(squares(whole));
             kernel
         } else {
-            base("factors_tiles", &FACTORS_TILES, None, tiles.len() / 3, 128)
+            base("factors_tiles", &FACTORS_TILES, None, tiles.len() / 3, 80)
         };
         kernel.bind(ArenaBinding::write(site.scratch, "partial", "f32"));
         kernel.bind(ArenaBinding::read(Bound::Table(tiles.into()), "tiles", "u32"));
@@ -188,45 +188,48 @@ pub(super) fn kernels(own: &[Own<'_>], site: &Site<'_>) -> (Vec<ArenaKernel>, Ve
     (kernels, sites)
 }
 
-/// `fn squares(at, some, k, clip)`: where vectors are whole they are so by `some` or count nothing, else elements are read one by one.
+/// `fn squares(at, some, clip)`: where vectors are whole they are so by `some` or count nothing, else elements are read one by one.
 fn squares(whole: bool) -> Item {
     let lines = match whole {
         true => {
             "    let i = at / (4u * $PARTS$);
-    let g = $adjust$($part$($gradients$[i], k), $part$($theta$[i], k), clip);
-    return select(vec4<f32>(0.0), g * g, some != 0u);\n"
+    let gradient = $gradients$[i];
+    let own = $theta$[i];
+    for (var k = 0u; k < $PARTS$; k++) {
+        let g = $adjust$($part$(gradient, k), $part$(own, k), clip);
+        all[k] = select(vec4<f32>(0.0), g * g, some != 0u);
+    }\n"
         }
         false => {
-            "    var sum = vec4<f32>(0.0);
-    for (var l = 0u; l < 4u; l++) {
+            "    for (var l = 0u; l < 4u; l++) {
         if l < some {
             let i = at + l;
             let g = $adjust$(vec4<f32>($gradients$[i]), vec4<f32>($theta$[i]), clip).x;
-            sum[l] = g * g;
+            all[0][l] = g * g;
         }
-    }
-    return sum;\n"
+    }\n"
         }
     };
-    Item::new("squares", format!("fn $squares$(at: u32, some: u32, k: u32, clip: f32) -> vec4<f32> {{\n{lines}}}\n"))
+    let head = "fn $squares$(at: u32, some: u32, clip: f32) -> array<vec4<f32>, $PARTS$> {\n    var all: array<vec4<f32>, $PARTS$>;\n";
+    Item::new("squares", format!("{head}{lines}    return all;\n}}\n"))
 }
 
 /// What the kernels of the rule bind besides `sites`: the factors and the means. A block that is not updated has no site.
 pub(super) fn bind(kernel: &mut ArenaKernel, moments: &[Arc<Arena>], scratch: &Arc<Arena>, form: Form) {
     kernel.bind(ArenaBinding::write(&moments[0], "row", "f32"));
     kernel.bind(ArenaBinding::read(&moments[1], "column", if form.whole { "$V$" } else { "f32" }));
-    let [one, part] = match form.whole {
-        true => ["0.0", "$part$($column$[at / (4u * $PARTS$)], k)"],
-        false => ["$column$[at]", "vec4<f32>(0.0)"],
+    let [one, all] = match form.whole {
+        true => ["0.0", "$column$[at / (4u * $PARTS$)]"],
+        false => ["$column$[at]", "$V$()"],
     };
     let one = format!("fn $column_at$(at: u32) -> f32 {{\n    return {one};\n}}\n");
-    let part = format!("fn $column_part$(at: u32, k: u32) -> vec4<f32> {{\n    return {part};\n}}\n");
+    let all = format!("fn $columns_at$(at: u32) -> $V$ {{\n    return {all};\n}}\n");
     let shader = std::mem::take(&mut kernel.kernel.shader);
     kernel.kernel.shader = shader
         .constant("WHOLE", form.whole)
         .constant("SOME_FLAT", form.some_flat)
         .item(Item::new("column_at", one))
-        .item(Item::new("column_part", part));
+        .item(Item::new("columns_at", all));
     kernel.bind(ArenaBinding::read(scratch, "row_means", "f32"));
     let class = "fn $class_of$(block: u32) -> u32 {\n    return $take_site$(block);\n}\n";
     kernel.kernel.shader.items.push(Item::new("class_of", class));
