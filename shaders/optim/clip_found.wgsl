@@ -9,11 +9,12 @@ struct Found {
     worst: vec4<u32>,
 }
 
-fn including(found: Found, i: u32) -> Found {
+// With vector i, if it counts.
+fn including(found: Found, i: u32, counts: bool) -> Found {
     let gradient = gradients[i];
     var next = found;
     for (var k = 0u; k < PARTS; k++) {
-        let g = part(gradient, k);
+        let g = select(vec4<f32>(0.0), part(gradient, k), counts);
         next.sum += g * g;
         next.worst = max(next.worst, bitcast<vec4<u32>>(g) & vec4<u32>(0x7fffffffu));
     }

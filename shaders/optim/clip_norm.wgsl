@@ -12,7 +12,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var found: Found;
     for (var i = group.x * 64u + lane; i < p.vectors; i += p.groups * 64u) {
         if class_of(i / (16u / PARTS)) != 0u {
-            found = including(found, i);
+            found = including(found, i, true);
         }
     }
     pass_on(summed(found), lane, group.x);

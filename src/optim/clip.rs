@@ -10,6 +10,7 @@ use crate::arena::Arena;
 use crate::costs::Costs;
 use crate::engine::{ArenaBinding, ArenaKernel, Bound};
 use crate::kernel::{Capabilities, Kernel, Shader, Vectors};
+use crate::params::BLOCK;
 use crate::shader::{Item, params};
 use crate::shaders::optim::{CLIP_FOUND, CLIP_NORM, CLIP_NORM_LANES, CLIP_PARTIAL, CLIP_STATUS, CLIP_TREE};
 
@@ -17,6 +18,8 @@ use crate::shaders::optim::{CLIP_FOUND, CLIP_NORM, CLIP_NORM_LANES, CLIP_PARTIAL
 const GROUPS: usize = 256;
 /// Workgroups where each of the 64 invocations leaves a partial result, at most.
 const LANE_GROUPS: usize = 64;
+/// How often such a workgroup takes 64 blocks, at least, if there are as many: what it does once is dear there.
+const TURNS: usize = 4;
 
 /// The classes of the blocks of 64 elements of a range, from 1; 0 where nothing is updated.
 #[derive(Clone)]
@@ -95,6 +98,8 @@ params! {
     struct Sizes {
         vectors,
         groups,
+        /// Of lanes: how often a workgroup takes 64 blocks.
+        turns,
         /// Of partial results: the number of the first.
         first,
         /// Of a verdict: the first word of its host numbers.
@@ -134,7 +139,7 @@ impl Sum {
     fn first(elements: usize, vectors: Vectors, costs: &Costs) -> Sum {
         match costs.dear_barriers {
             true => {
-                let groups = elements.div_ceil(64 * 64).clamp(1, LANE_GROUPS);
+                let groups = elements.div_ceil(TURNS * 64 * BLOCK).clamp(1, LANE_GROUPS);
                 Sum { elements, vectors, groups, lanes: true }
             }
             false => Sum::tree(elements, (elements / 4).div_ceil(64).clamp(1, GROUPS), vectors),
@@ -149,8 +154,9 @@ impl Sum {
     fn kernel(self, name: &'static str, norm: Norm, taker: Taker<'_>) -> ArenaKernel {
         let Norm { gradients, classes, .. } = norm;
         let vectors = self.elements / self.vectors.width();
+        let turns = self.elements.div_ceil(64 * BLOCK * self.groups);
         let mut iterations = match self.lanes {
-            true => 17 * self.elements.div_ceil(64 * 64 * self.groups) as u64,
+            true => 17 * turns as u64,
             false => vectors.div_ceil(64 * self.groups) as u64,
         };
         let (shader, bound, [first, word, parameters]) = match taker {
@@ -171,7 +177,7 @@ impl Sum {
         };
         let mut kernel = Kernel::own(name, shader);
         let (groups, class_number) = (self.groups, classes.number());
-        kernel.uniform(Sizes { vectors, groups, first, word, class_number, parameters });
+        kernel.uniform(Sizes { vectors, groups, turns, first, word, class_number, parameters });
         kernel.workgroups = groups as u64;
         kernel.iterations = iterations;
         let mut kernel = ArenaKernel { kernel, arenas: vec![] };
