@@ -44,6 +44,9 @@ impl Vectors {
     }
 }
 
+/// Bytes of the largest vector of a kernel: buffers of values are so many times as long, so that the last vector may be partly of nothing.
+pub(crate) const WHOLE: u64 = 32;
+
 /// What a kernel's data binding refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operand {

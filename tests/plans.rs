@@ -281,6 +281,40 @@ fn a_grid_beyond_one_dimension_is_folded() {
     assert!(y.iter().enumerate().all(|(i, &v)| v as usize == i + 1));
 }
 
+/// A length that does not divide by what an invocation takes costs its tail and no more.
+#[test]
+fn a_length_that_divides_by_nothing_takes_the_kernel_of_one_that_does() {
+    let software = Capabilities { software: true, subgroup: Some(8), pairs: true, ..Capabilities::default() };
+    for kind in [software, Capabilities::default()] {
+        let kernel = |elements: usize| {
+            let x = Device::cpu().uniform(&[elements], -1.0, 1.0, 1) * 1.0;
+            Device::cpu().eval(&[&x]).unwrap();
+            let y = (&x * 1.1 + 0.1).gelu() * x.sigmoid() + &x;
+            let mut plan = Device::cpu().plan_for(&[&y], &kind, true).unwrap();
+            assert_eq!(plan.dispatches.len(), 1);
+            let dispatch = plan.dispatches.remove(0);
+            (dispatch.source().clone(), dispatch.grid)
+        };
+        assert_eq!(kernel((1 << 18) + 7), kernel((1 << 18) + 8));
+    }
+}
+
+#[test]
+fn lengths_that_divide_by_nothing_have_the_values_of_the_reference() {
+    for (seed, rest) in (1..8).enumerate() {
+        let shape = [(1 << 18) + rest];
+        let (a, b) = (common::normals(&shape, seed as u64), common::normals(&shape, 100 + seed as u64));
+        let [found, other] = [common::gpu(), Device::cpu()].map(|device| {
+            let (x, y) = (device.array(&a), device.array(&b));
+            let whole = device.arange(shape[0], DType::I32) * 3.0 + x.lt(&y).cast(DType::I32);
+            let chosen = x.lt(&y).where_(&x, &y);
+            let values = (&x + &y).to_vec::<f32>().unwrap();
+            (values, whole.to_vec::<i32>().unwrap(), chosen.to_vec::<f32>().unwrap())
+        });
+        assert!(found == other, "{shape:?}");
+    }
+}
+
 /// Kernels of a training step, by kind of device: a software driver, a GPU, the lowest common set.
 fn step_dispatches(params: &ParamStore, loss: &Tensor) -> [usize; 3] {
     let mut optimizer = AdamW::new(params, AdamWConfig::default());

@@ -10,7 +10,7 @@ use super::subgroups::Sizes;
 use super::value::Ring;
 use crate::device_info::DeviceInfo;
 use crate::error::{Error, Result};
-use crate::kernel::Capabilities;
+use crate::kernel::{Capabilities, WHOLE};
 use crate::settings::Settings;
 use crate::target::{Choices, Target};
 
@@ -261,7 +261,7 @@ impl Gpu {
                     integrated: info.kind == "integrated",
                     subgroup: subgroups.lanes(),
                     storage_buffers: limits.max_storage_buffers_per_shader_stage.min(most) as usize,
-                    binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !15,
+                    binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) / WHOLE * WHOLE,
                     cooperative,
                 },
                 choices: Choices::default(),
@@ -276,7 +276,7 @@ impl Gpu {
             late_kernel: Mutex::default(),
             stale: AtomicBool::new(false),
             made: Default::default(),
-            max_buffer_size: limits.max_buffer_size & !15,
+            max_buffer_size: limits.max_buffer_size / WHOLE * WHOLE,
             uniform_alignment: u64::from(limits.min_uniform_buffer_offset_alignment),
             storage_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
             pipelines: Mutex::new(Pipelines::default()),

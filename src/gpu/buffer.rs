@@ -9,6 +9,7 @@ use crate::dispatch::{ArenaRef, Plan};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::host::HostData;
+use crate::kernel::WHOLE;
 
 const STORAGE: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_SRC).union(wgpu::BufferUsages::COPY_DST);
@@ -16,7 +17,7 @@ const STORAGE: wgpu::BufferUsages =
 impl Gpu {
     /// A storage buffer of at least `bytes`.
     pub fn storage(&self, label: &str, bytes: u64) -> Result<Buffer> {
-        let bytes = bytes.max(16).next_multiple_of(16);
+        let bytes = bytes.max(4).next_multiple_of(WHOLE);
         if bytes > self.0.max_buffer_size {
             return Err(Error::Limit {
                 what: label.into(),

@@ -9,7 +9,7 @@ use super::units::{Fusion, State, Unit};
 use crate::dispatch::{Dispatch, Name, Numbers, Plan, Slot, SlotKind};
 use crate::error::{Error, Result};
 use crate::graph::LeafKind;
-use crate::kernel::{EXTRA, Kernel, MAX_ITERATIONS, Operand, Shader, fold_workgroups};
+use crate::kernel::{EXTRA, Kernel, MAX_ITERATIONS, Operand, Shader, WHOLE, fold_workgroups};
 use crate::shader::{Facts, Programs, params};
 use crate::shaders;
 use crate::shape::Shape;
@@ -56,7 +56,7 @@ struct Binder<'a> {
 impl Binder<'_> {
     fn new_slot(&mut self, node: usize, shape: Option<Shape>, kind: SlotKind, bytes: u64) -> usize {
         let name = self.graph.nodes[node].name;
-        self.plan.slots.push(Slot { name, shape, kind, bytes: bytes.max(4).next_multiple_of(16) });
+        self.plan.slots.push(Slot { name, shape, kind, bytes: bytes.max(4).next_multiple_of(WHOLE) });
         self.plan.slots.len() - 1
     }
 

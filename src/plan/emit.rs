@@ -146,7 +146,7 @@ struct Emitter<'a> {
     next: usize,
     /// True if the prologue is for four lanes and all else for one.
     is_wider: bool,
-    /// True if the last quad is partly of nothing: then every index is that of the results.
+    /// True if the last vector is partly of nothing: then every index is that of the results.
     has_tail: bool,
 }
 
@@ -188,9 +188,9 @@ impl<'a> Emitter<'a> {
             return Err(Refused);
         }
         if !row.is_multiple_of(width) {
-            // Values lie in buffers of whole quads: the last one may be partly of nothing, which nobody reads.
+            // Values lie in buffers of whole vectors (`WHOLE`): the last one may be partly of nothing, which nobody reads.
             let is_long = shape.rank() > 1 && row >= LEAST_ROW || shape.rank() < 2 && elements >= LONG;
-            if self.pairs || !is_long || stored.iter().any(|&node| self.graph.is_in_arena(node)) {
+            if !is_long || stored.iter().any(|&node| self.graph.is_in_arena(node)) {
                 return Err(Refused);
             }
             self.has_tail = true;

@@ -148,7 +148,7 @@ impl Emitter<'_> {
         let axes = map.merged();
         let mut spread = from.spread;
         if self.has_tail && from.spread {
-            // Elsewhere a quad would begin within another.
+            // Elsewhere a vector would begin within another.
             if axes.iter().any(|&(_, stride)| stride != 0) || map.offset > 0 || !map.dynamic.is_empty() {
                 return Err(Refused);
             }
