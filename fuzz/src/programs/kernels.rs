@@ -139,12 +139,30 @@ impl Grower<'_> {
         self.used[value.number] = true;
         let causal = self.chance(2);
         let options = AttentionOptions { causal, ..Default::default() };
-        let y = x.tensor.scaled_dot_product_attention(&key.tensor, &value.tensor, &options);
+        let y = match self.noise {
+            None => x.tensor.scaled_dot_product_attention(&key.tensor, &value.tensor, &options),
+            Some(_) => self.composed_attention([&x.tensor, &key.tensor, &value.tensor], causal),
+        };
         let text = format!("attention(t{}, t{}, t{}), causal {causal}", x.number, key.number, value.number);
         // The scores are sums of as many terms as there are features; mixed precision has them in f16.
         let unit = if self.mixed { 1e-3 } else { 1e-6 };
         let error = unit * x.largest().max(1.0) * (x.shape[rank - 1] as f64).sqrt();
         self.push(text, y, value.low, value.high, Absolute(error));
+    }
+
+    /// Attention by its parts, with noise in the gradients of its weights: those of the scores are differences of them, which nearly cancel out
+    /// where values are alike or a weight has nearly all.
+    fn composed_attention(&mut self, [query, key, value]: [&Tensor; 3], causal: bool) -> Tensor {
+        let shape = query.shape().expect("no error");
+        let (rank, keys) = (shape.len(), key.shape().expect("no error"));
+        let (rows, columns) = (shape[rank - 2], keys[rank - 2]);
+        let products = query.matmul(&key.transpose(rank - 2, rank - 1)) * (1.0 / (shape[rank - 1] as f64).sqrt());
+        let device = query.device();
+        let [row, column] = [(rows, [rows, 1]), (columns, [1, columns])]
+            .map(|(length, shape)| device.arange(length, DType::I32).reshape(&shape));
+        let scores = if causal { products.masked_fill(&column.gt(&row), f64::NEG_INFINITY) } else { products };
+        let weights = scores.softmax(rank - 1);
+        self.shaken(&weights).matmul(value)
     }
 
     pub(super) fn pick(&mut self) {
