@@ -162,9 +162,12 @@ impl<'a> Maker<'a> {
     }
 
     /// A kernel over the rows of a block.
-    fn rows(&mut self, file: &crate::shader::File, sizes: Sizes, bound: &[(Binding, &'static str, &'static str)]) {
+    fn rows(&mut self, files: &[&crate::shader::File], sizes: Sizes, bound: &[(Binding, &'static str, &'static str)]) {
         let lanes = if self.columns.is_multiple_of(4) { 4 } else { 1 };
-        let mut kernel = Kernel::own("attention.rows", each(self.site.shader(lanes).file(file)));
+        let mut kernel = Kernel::own(
+            "attention.rows",
+            each(files.iter().fold(self.site.shader(lanes), |shader, file| shader.file(file))),
+        );
         bound.iter().for_each(|&(binding, name, element)| kernel.bind(binding, name, element));
         self.site.bind(&mut kernel);
         kernel.uniform(sizes);
@@ -263,7 +266,7 @@ pub(super) fn forward(site: &Site, name: &'static str, capabilities: &Capabiliti
             let sizes = Sizes { is_first: usize::from(k == 0), ..maker.sizes([first, fresh], at) };
             let lanes = if columns.is_multiple_of(4) { "vec4<f32>" } else { "f32" };
             let bound = [(Binding::write(scores), "scores", lanes), (Binding::write(stats), "stats", "vec4<f32>")];
-            maker.rows(&shaders::attention::WEIGHTS, sizes, &bound);
+            maker.rows(&[&shaders::attention::WEIGHTS], sizes, &bound);
             let v = maker.of_keys(2, at[0], values);
             let factors = [maker.of_block(scores), v];
             // The sums so far shrink as the maximum has grown.
@@ -292,7 +295,7 @@ pub(super) fn backward(site: &Site, name: &'static str, capabilities: &Capabilit
     // Slopes are made of weights alone, unless a cap asks for the score as well, or dropout for what it has left out.
     let in_place = site.form.cap.is_none() && site.form.dropout == 0.0;
     let slopes = if in_place { scores } else { maker.temporary(planes * rows * columns) };
-    let means = maker.temporary(planes * rows);
+    let means = maker.temporary(if in_place { planes * rows } else { 1 });
     let sums = maker.temporary(planes * rows * features);
     maker.clear(Binding::write(sums), planes * rows * features);
     // Sums of the gradients of each part of the keys, and of the values: the results themselves where there is one part.
@@ -337,7 +340,7 @@ pub(super) fn backward(site: &Site, name: &'static str, capabilities: &Capabilit
             if in_place {
                 let bound =
                     [(Binding::write(scores), "scores", lanes), lse, delta, (Binding::write(means), "means", "f32")];
-                maker.rows(&shaders::attention::AGAIN, sizes, &bound);
+                maker.rows(&[&shaders::attention::BLOCK_ROW, &shaders::attention::AGAIN], sizes, &bound);
                 for_keys(&mut maker, scores, dy, values, parts[part][1]);
                 // The weights become the gradients of the scores' products.
                 let slope = |old: &str| format!("$slope_of$({old}, value - $means$[index / {columns}u])");
@@ -347,7 +350,7 @@ pub(super) fn backward(site: &Site, name: &'static str, capabilities: &Capabilit
                 maker.product(maker.batch(), [rows, values, columns], [dy, turned(v)], Binding::write(slopes), &alone);
                 let slopes = (Binding::write(slopes), "slopes", lanes);
                 let bound = [(Binding::write(scores), "scores", lanes), slopes, lse, delta];
-                maker.rows(&shaders::attention::SLOPES, sizes, &bound);
+                maker.rows(&[&shaders::attention::BLOCK_ROW, &shaders::attention::SLOPES], sizes, &bound);
                 for_keys(&mut maker, scores, dy, values, parts[part][1]);
             }
             let factors = [maker.of_block(slopes), k];
