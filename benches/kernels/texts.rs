@@ -10,13 +10,13 @@ use std::path::PathBuf;
 use kiln::kernel::Capabilities;
 use kiln::ops::attention::{AttentionForm, AttentionOptions};
 use kiln::ops::conv2d::Conv2dOptions;
-use kiln::optim::Stepper;
+use kiln::optim::{AdafactorConfig, LambConfig, LarsConfig, Stepper};
 use kiln::plan::{Choices, Plan, Target};
 use kiln::prelude::*;
 use kiln::{Array, Shape};
 
 /// A workload: its name, the kernels that are wanted of it (all whose names begin so), and its plan.
-type Workload = (String, &'static str, Box<dyn Fn(&Device, &Target) -> Result<Plan>>);
+type Workload = (String, &'static [&'static str], Box<dyn Fn(&Device, &Target) -> Result<Plan>>);
 
 /// A stored tensor; values do not matter, for nothing runs.
 fn stored(device: &Device, shape: &[usize]) -> Tensor {
@@ -45,7 +45,7 @@ fn product(name: &str, left: &[usize], right: &[usize], is_half: bool) -> Worklo
         let make = if is_half { half } else { stored };
         device.plan_with(&[&make(device, &left).matmul(&make(device, &right))], target, false)
     };
-    (format!("matmul_{name}"), "matmul", Box::new(plan))
+    (format!("matmul_{name}"), &["matmul"], Box::new(plan))
 }
 
 /// The three passes of a convolution of square images.
@@ -61,23 +61,31 @@ fn convolution(channels: [usize; 2], size: usize, kernel: usize, stride: usize) 
             x[0].conv2d(&x[1], &options)
         })
     };
-    (name, "conv2d", Box::new(plan))
+    (name, &["conv2d"], Box::new(plan))
 }
 
 fn of_ops(
     name: &str,
-    kernels: &'static str,
+    kernels: &'static [&'static str],
     shapes: &'static [&'static [usize]],
     build: fn(&[Tensor]) -> Tensor,
 ) -> Workload {
     (name.to_string(), kernels, Box::new(move |device, target| passes(device, target, shapes, build)))
 }
 
-fn adamw(device: &Device, target: &Target) -> Result<Plan> {
-    let params = ParamStore::new(device, 1);
-    let all: Vec<Param> = (0..20).map(|i| params.root().param(format!("p{i}"), &[300, 700], Init::Ones)).collect();
-    let loss = all.iter().map(|param| param.tensor().square().sum_all()).reduce(|a, b| a + b).expect("parameters");
-    Stepper::new(&params, AdamWConfig::default()).plan_with(&loss, true, target, true)
+/// The update of 20 parameters of 300 x 700 by a rule.
+fn update(
+    name: &str,
+    kernels: &'static [&'static str],
+    make: fn(&Target, &ParamStore, &Tensor) -> Result<Plan>,
+) -> Workload {
+    let plan = move |device: &Device, target: &Target| {
+        let params = ParamStore::new(device, 1);
+        let all = (0..20).map(|i| params.root().param(format!("p{i}"), &[300, 700], Init::Ones));
+        let loss = all.map(|param| param.tensor().square().sum_all()).reduce(|a, b| a + b).expect("parameters");
+        make(target, &params, &loss)
+    };
+    (name.into(), kernels, Box::new(plan))
 }
 
 fn workloads() -> Vec<Workload> {
@@ -98,27 +106,38 @@ fn workloads() -> Vec<Workload> {
     all.push(convolution([16, 32], 32, 3, 1));
     all.push(convolution([3, 64], 224, 7, 2));
     all.extend([
-        of_ops("max_pool_3x3_stride2", "max_pool2d", &[&[16, 64, 112, 112]], |x| {
+        of_ops("max_pool_3x3_stride2", &["max_pool2d"], &[&[16, 64, 112, 112]], |x| {
             x[0].max_pool2d([3, 3], [2, 2], [1, 1])
         }),
-        of_ops("max_pool_2x2", "max_pool2d", &[&[16, 64, 112, 112]], |x| x[0].max_pool2d([2, 2], [2, 2], [0, 0])),
-        of_ops("softmax_1024", "softmax", &[&[4096, 1024]], |x| x[0].softmax(1)),
-        of_ops("cross_entropy_1024", "cross_entropy", &[&[4096, 1024]], |x| {
+        of_ops("max_pool_2x2", &["max_pool2d"], &[&[16, 64, 112, 112]], |x| x[0].max_pool2d([2, 2], [2, 2], [0, 0])),
+        of_ops("softmax_1024", &["softmax"], &[&[4096, 1024]], |x| x[0].softmax(1)),
+        of_ops("cross_entropy_1024", &["cross_entropy"], &[&[4096, 1024]], |x| {
             let labels = x[0].device().labels(&[3; 4096]);
             x[0].cross_entropy_rows(&labels)
         }),
-        of_ops("layer_norm_768", "layer_norm", &[&[4096, 768], &[768], &[768]], |x| {
+        of_ops("layer_norm_768", &["layer_norm"], &[&[4096, 768], &[768], &[768]], |x| {
             x[0].layer_norm(1, Some(&x[1]), Some(&x[2]), 1e-5)
         }),
-        of_ops("batch_norm_64", "batch_norm", &[&[16, 64, 56, 56], &[64], &[64]], |x| {
+        of_ops("batch_norm_64", &["batch_norm"], &[&[16, 64, 56, 56], &[64], &[64]], |x| {
             x[0].batch_norm(Some(&x[1]), Some(&x[2]), 1e-5)
         }),
-        of_ops("attention_1024", "attention", &[&[8, 8, 1024, 64], &[8, 8, 1024, 64], &[8, 8, 1024, 64]], |x| {
+        of_ops("attention_1024", &["attention"], &[&[8, 8, 1024, 64], &[8, 8, 1024, 64], &[8, 8, 1024, 64]], |x| {
             let options = AttentionOptions { form: AttentionForm::Blocks, ..Default::default() };
             x[0].scaled_dot_product_attention(&x[1], &x[2], &options)
         }),
-        of_ops("sums_of_rows", "sum", &[&[4096, 1024]], |x| x[0].sum(1)),
-        ("adamw".into(), "adamw", Box::new(adamw)),
+        of_ops("sums_of_rows", &["sum"], &[&[4096, 1024]], |x| x[0].sum(1)),
+        update("adamw", &["adamw"], |target, params, loss| {
+            Stepper::new(params, AdamWConfig::default()).plan_with(loss, true, target, true)
+        }),
+        update("lamb", &["lamb", "measure"], |target, params, loss| {
+            Stepper::new(params, LambConfig::default()).plan_with(loss, true, target, true)
+        }),
+        update("lars", &["lars", "measure"], |target, params, loss| {
+            Stepper::new(params, LarsConfig::default()).plan_with(loss, true, target, true)
+        }),
+        update("adafactor", &["adafactor", "factors", "measure"], |target, params, loss| {
+            Stepper::new(params, AdafactorConfig::default()).plan_with(loss, true, target, true)
+        }),
     ]);
     all
 }
@@ -147,7 +166,7 @@ fn main() -> Result<()> {
         let mut seen = HashSet::new();
         for dispatch in plan(&device, &target)?.dispatches {
             let kernel = dispatch.name();
-            if kernel.starts_with(kernels) && seen.insert(dispatch.source().clone()) {
+            if kernels.iter().any(|own| kernel.starts_with(own)) && seen.insert(dispatch.source().clone()) {
                 let plain = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' };
                 let kernel: String = kernel.chars().map(plain).collect();
                 let path = folder.join(format!("{name}__{kernel}.wgsl"));
