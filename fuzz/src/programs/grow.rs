@@ -327,12 +327,17 @@ impl Grower<'_> {
     /// The result `y` of a function of `x` with noise in its first and second derivative, which are formed of rounded values:
     /// where a function levels off, little of them is left.
     pub(super) fn bent(&mut self, y: Tensor, x: &Tensor) -> Tensor {
-        let Some(rng) = &mut self.noise else { return y };
+        let Some(nothing) = self.bend(x) else { return y };
         let dtype = y.dtype().expect("no error");
-        let unit = if dtype == DType::F16 { 2f64.powi(-9) } else { 2f64.powi(-21) };
-        let away = x.cast(DType::F32) - x.cast(DType::F32).detach();
-        let nothing = &away * noise(rng, x, 0.0, unit) + away.square() * noise(rng, x, 0.0, unit);
         (y.cast(DType::F32) + nothing).cast(dtype)
+    }
+
+    /// What [`Grower::bent`] adds, for each element of `x`: zeros that have derivatives.
+    pub(super) fn bend(&mut self, x: &Tensor) -> Option<Tensor> {
+        let rng = self.noise.as_mut()?;
+        let unit = if x.dtype().expect("no error") == DType::F16 { 2f64.powi(-9) } else { 2f64.powi(-21) };
+        let away = x.cast(DType::F32) - x.cast(DType::F32).detach();
+        Some(&away * noise(rng, x, 0.0, unit) + away.square() * noise(rng, x, 0.0, unit))
     }
 
     /// `x` with noise in the gradient that arrives at it. The gradients of an op of several inputs are rounded each by itself:

@@ -162,7 +162,8 @@ impl Grower<'_> {
             .map(|(length, shape)| device.arange(length, DType::I32).reshape(&shape));
         let scores = if causal { products.masked_fill(&column.gt(&row), f64::NEG_INFINITY) } else { products };
         let weights = scores.softmax(rank - 1);
-        self.shaken(&weights).matmul(value)
+        // Mixed precision has products in f16, and the op's result is not.
+        self.shaken(&weights).matmul(value).cast(query.dtype().expect("no error"))
     }
 
     pub(super) fn pick(&mut self) {

@@ -12,7 +12,7 @@ use std::hash::{Hash, Hasher};
 
 use kiln::kernel::{Capabilities, MAX_ITERATIONS, MAX_WORKGROUPS};
 use kiln::plan::{Plan, SlotKind};
-use kiln::{Array, DType, Device, Error};
+use kiln::{Array, DType, Device, Error, Shape};
 
 use grow::{Program, Recipe, grow};
 
@@ -171,6 +171,7 @@ impl Drivers {
         let (program, got) = run(device, recipe);
         let (same, want) = run(&Device::cpu(), recipe);
         assert_eq!(got.len(), want.len(), "{}\n\n{}", listing(&program), listing(&same));
+        let wanted: Vec<Shape> = want.iter().map(|array| array.shape).collect();
         let mut noisy = vec![];
         for (number, (got, want)) in got.iter().zip(&want).enumerate() {
             assert_eq!((&got.shape, got.dtype), (&want.shape, want.dtype), "root {number}\n{}", listing(&program));
@@ -179,7 +180,11 @@ impl Drivers {
                 continue;
             }
             for seed in noisy.len() as u64..NOISY {
-                noisy.push(run(&Device::cpu(), Recipe { noise: Some(seed), ..recipe }).1);
+                let (disturbed, arrays) = run(&Device::cpu(), Recipe { noise: Some(seed), ..recipe });
+                let is_same =
+                    arrays.len() == wanted.len() && arrays.iter().zip(&wanted).all(|(a, shape)| a.shape == *shape);
+                assert!(is_same, "noise makes another program of\n{}\n\n{}", listing(&program), listing(&disturbed));
+                noisy.push(arrays);
             }
             let (explained, lost) = explain(got, want, number, &noisy).unwrap_or_else(|what| {
                 panic!("{how}, root {number}: {what}\n{}", listing(&program));

@@ -334,7 +334,10 @@ impl Grower<'_> {
         match self.below(5) {
             0 => {
                 let y = t.log_sum_exp(axis);
-                let y = self.bent(y, t);
+                let y = match self.bend(t) {
+                    None => y,
+                    Some(nothing) => (y.cast(DType::F32) + nothing.sum(axis)).cast(x.dtype),
+                };
                 let high = x.high + (length as f64).ln();
                 self.push(format!("log_sum_exp axis {axis} of t{}", x.number), y, x.low, high, Function);
             }
