@@ -1,6 +1,6 @@
 // What a rule measures of its parameters: a workgroup sums a span of vectors, all of one parameter, to partial[p.first + group].
 //
-// status   as in `optim/update.wgsl`; where the update is skipped nothing is measured
+// status   as in `optim/update_shared.wgsl`; where the update is skipped nothing is measured
 //
 // Asks for: a rule with `measure(i, clip, f)`; `optim/measured.wgsl`, `optim/own_numbers.wgsl`; vectors V; `class_of(block)`; `span_word(at)`, three for
 // each workgroup: its first vector, the one behind its last, the element behind the last of the parameter. Workgroups: p.spans.

@@ -1,7 +1,8 @@
 // For software drivers alone: `optim/update.wgsl` where what blocks have of their own is loaded, which is dear there. A team of 8
 // neighbours goes over a span together, a vector each, so that what it has of its own is loaded once and memory is read in order.
 //
-// Asks for the same, and for `span_word(at)`, three for each span: its first vector, the one behind its last, all of one parameter, and a word that is not read.
+// Asks for the same, and for `span_word(at)`, three for each span: its first vector, the one behind its last, all of one parameter, and a
+// word that is not read.
 // Workgroups: ceil(p.spans / 8). Iterations: vectors of a span / 8.
 
 @compute @workgroup_size(64)
