@@ -2,7 +2,7 @@
 //
 // status   as in `optim/update_shared.wgsl`; where the update is skipped nothing is measured
 //
-// Asks for: a rule with `measure(i, clip, f)`; `optim/measured.wgsl`, `optim/own_numbers.wgsl`; vectors V; `class_of(block)`; `span_word(at)`, three for
+// Asks for: a rule with `measure(i, clip, f)`; `optim/measured.wgsl`, `optim/own_numbers.wgsl`; vectors V; `class_of(block)`; `span_word(at)`, five for
 // each workgroup: its first vector, the one behind its last, the element behind the last of the parameter. Workgroups: p.spans.
 // Iterations: vectors of a span / 64.
 
@@ -23,13 +23,13 @@ fn main(
     let some = span < p.spans;
     var sum = vec2<f32>(0.0);
     if some {
-        let first = span_word(3u * span);
+        let first = span_word(5u * span);
         let class_number = class_of(first / (16u / PARTS));
         let verdict = status[0];
         if class_number != 0u && verdict.z == 0.0 {
             let f = factors_at(p.word / 4u, status[class_number], vec2<f32>(0.0));
-            measured_end = span_word(3u * span + 2u);
-            let end = span_word(3u * span + 1u);
+            measured_end = span_word(5u * span + 2u);
+            let end = span_word(5u * span + 1u);
             for (var i = first + lane; i < end; i += 64u) {
                 sum += measure(i, verdict.y, f);
             }

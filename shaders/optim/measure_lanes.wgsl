@@ -26,8 +26,8 @@ fn main(
     if span >= p.spans {
         return;
     }
-    let first = span_word(3u * span);
-    let end = span_word(3u * span + 1u);
+    let first = span_word(5u * span);
+    let end = span_word(5u * span + 1u);
     let class_number = class_of(first / (16u / PARTS));
     var i = first + index % 8u;
     var sum = vec2<f32>(0.0);
@@ -37,7 +37,7 @@ fn main(
             corrected = status[class_number];
         }
         let f = factors_at(p.word / 4u, corrected, vec2<f32>(0.0));
-        measured_end = span_word(3u * span + 2u);
+        measured_end = span_word(5u * span + 2u);
         loop {
             sum += measure(i, shared_verdict.y, f);
             i += 8u;

@@ -47,12 +47,17 @@ impl Classes {
         }
     }
 
+    /// The class of a block.
+    pub fn class(&self, block: usize) -> u32 {
+        match self {
+            Classes::One(class) => *class,
+            Classes::Each(classes) => f32::from_bits(classes[block]) as u32,
+        }
+    }
+
     /// Whether a block is updated.
     pub fn updates(&self, block: usize) -> bool {
-        match self {
-            Classes::One(class) => *class != 0,
-            Classes::Each(classes) => classes[block] != 0,
-        }
+        self.class(block) != 0
     }
 
     /// Gives a kernel the function that looks them up, and what that reads.

@@ -203,8 +203,8 @@ impl<'a> Pass<'a> {
         let vectors = elements / form.width();
         // Where loads are dear those of a class and of factors are made once for many blocks.
         let one = matches!(classes, Classes::One(_));
-        let spans =
-            (costs.dear_loads && !(one && measured.is_none())).then(|| Spans::of(owners, vectors, form.width()));
+        let spans = (costs.dear_loads && !(one && measured.is_none()))
+            .then(|| Spans::of(owners, &classes, vectors, form.width()));
         let shader =
             self.shader(rule, form).file(if spans.is_some() { &UPDATE_SPANS } else { &UPDATE }).file(&UPDATE_SHARED);
         let shader = shader.constant("ONE_CLASS", one).constant("MEASURES", measured.is_some());
@@ -214,6 +214,7 @@ impl<'a> Pass<'a> {
         kernel.iterations = if spans.is_some() { Spans::rounds(TEAM, form.width()) } else { 1 };
         // Values and moments are read and written, gradients read.
         kernel.bytes = Some(elements as u64 * 4 * (2 * bound.len() as u64 - 1));
+        let in_spans = spans.is_some();
         let mut sizes = Sizes { vectors, word, class_number: classes.number(), spans: 0, spans_at: 0 };
         let mut kernel = ArenaKernel { kernel, arenas: bound };
         kernel.bind(ArenaBinding::read(&self.parts.tally.status, "status", "vec4<f32>"));
@@ -235,9 +236,16 @@ impl<'a> Pass<'a> {
                 factors::bind_sums(&mut kernel, &measured.sums, sites);
             }
             (.., measured) => {
-                classes.bind(&mut kernel);
+                // A span says of which class and parameter it is: bindings are few.
+                match (in_spans, &classes) {
+                    (true, Classes::Each(_)) => {
+                        let text = "fn $class_of$(block: u32) -> u32 {\n    return $span_word$($own_span$ + 4u);\n}\n";
+                        kernel.kernel.shader.items.push(Item::new("class_of", text));
+                    }
+                    _ => classes.bind(&mut kernel),
+                }
                 go_over(&mut kernel, None);
-                measure::bind_sums(&mut kernel, measured.map(|measured| (measured, owners)));
+                measure::bind_sums(&mut kernel, measured, owners, in_spans);
             }
         }
         kernel.kernel.uniform(sizes);
@@ -263,8 +271,7 @@ impl<'a> Pass<'a> {
             }
         };
         let lanes = costs.dear_barriers;
-        let class_number = site.classes.number();
-        let one = matches!(site.classes, Classes::One(_));
-        measure::Draft { kernel, one, form, elements: site.elements, word: site.word, class_number, lanes, sites }
+        let classes = site.classes.clone();
+        measure::Draft { kernel, form, elements: site.elements, word: site.word, classes, lanes, sites }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::clip::Classes;
 use super::spans::{Spans, TEAM};
 use crate::arena::Arena;
 use crate::device::Device;
@@ -54,9 +55,7 @@ pub(super) struct Draft {
     pub elements: usize,
     /// First word of the group's numbers.
     pub word: usize,
-    pub class_number: u32,
-    /// True if all blocks are of that class.
-    pub one: bool,
+    pub classes: Classes,
     /// True if each invocation of a team leaves a sum, without a barrier.
     pub lanes: bool,
     /// The table of a rule that has sites.
@@ -97,9 +96,9 @@ pub(super) struct Measuring {
 impl Measuring {
     /// Adds the kernel of a range whose blocks have these owners.
     pub fn add(&mut self, draft: Draft, measured: &Measured, owners: &[Option<Owner>]) {
-        let Draft { mut kernel, form, elements, word, class_number, one, lanes, mut sites } = draft;
+        let Draft { mut kernel, form, elements, word, classes, lanes, mut sites } = draft;
         let vectors = elements / form.width();
-        let spans = Spans::of(owners, vectors, form.width());
+        let spans = Spans::of(owners, &classes, vectors, form.width());
         let (first, count) = (self.partials, spans.count());
         let sums = if lanes { TEAM } else { 1 };
         for (number, spans) in &spans.parameters {
@@ -107,10 +106,10 @@ impl Measuring {
             self.partials += spans * sums;
         }
         let shader = std::mem::take(&mut kernel.kernel.shader);
-        let shader = if lanes { shader.constant("ONE_CLASS", one) } else { shader };
+        let shader = if lanes { shader.constant("ONE_CLASS", matches!(classes, Classes::One(_))) } else { shader };
         kernel.kernel.shader = shader.file(if lanes { &MEASURE_LANES } else { &MEASURE });
         let spans_at = spans.bind(&mut kernel, sites.as_mut());
-        kernel.kernel.uniform(Sizes { vectors, word, class_number, first, spans: count, spans_at });
+        kernel.kernel.uniform(Sizes { vectors, word, class_number: classes.number(), first, spans: count, spans_at });
         kernel.kernel.workgroups = (count * sums).div_ceil(if lanes { 64 } else { 1 }) as u64;
         kernel.kernel.iterations = Spans::rounds(if lanes { TEAM } else { 64 }, form.width());
         kernel.bind(ArenaBinding::write(&measured.partials, "partial", "vec2<f32>"));
@@ -140,16 +139,24 @@ impl Measuring {
     }
 }
 
-/// Gives an update the function `sums_of`: what was measured of a block's parameter, where blocks are of these.
-pub(super) fn bind_sums(kernel: &mut ArenaKernel, measured: Option<(&Measured, &[Option<Owner>])>) {
-    let value = match measured {
-        Some((measured, owners)) => {
+/// Gives an update the function `sums_of`: what was measured of a block's parameter, where blocks are of these, or of the span's.
+pub(super) fn bind_sums(
+    kernel: &mut ArenaKernel,
+    measured: Option<&Measured>,
+    owners: &[Option<Owner>],
+    in_spans: bool,
+) {
+    if let Some(measured) = measured {
+        kernel.bind(ArenaBinding::read(&measured.sums, "sums", "vec2<f32>"));
+    }
+    let value = match (measured, in_spans) {
+        (None, _) => "vec2<f32>(0.0)",
+        (Some(_), true) => "$sums$[$span_word$($own_span$ + 3u)]",
+        (Some(_), false) => {
             let owners: Vec<u32> = owners.iter().map(|owner| owner.map_or(0, |owner| owner.number)).collect();
-            kernel.bind(ArenaBinding::read(&measured.sums, "sums", "vec2<f32>"));
             kernel.bind(ArenaBinding::read(Bound::Table(owners.into()), "owners", "u32"));
             "$sums$[$owners$[block]]"
         }
-        None => "vec2<f32>(0.0)",
     };
     let text = format!("fn $sums_of$(block: u32) -> vec2<f32> {{\n    return {value};\n}}\n");
     kernel.kernel.shader.items.push(Item::new("sums_of", text));

@@ -1,5 +1,6 @@
 //! Spans: runs of blocks of one parameter, which a workgroup, or on a software driver a team of neighbours, goes over.
 
+use super::clip::Classes;
 use super::measure::Owner;
 use crate::engine::{ArenaBinding, ArenaKernel, Bound};
 use crate::params::BLOCK;
@@ -7,27 +8,32 @@ use crate::shader::Item;
 
 /// Blocks of 64 elements of a span, at most.
 const SPAN: usize = 64;
+/// Words of a span.
+const WORDS: usize = 5;
 /// Invocations of a team.
 pub(super) const TEAM: usize = 8;
 
 /// The spans of a range.
 pub(super) struct Spans {
-    /// Of each its first vector, the one behind its last, and the element behind the last of its parameter.
+    /// [`WORDS`] each: its first vector, the one behind its last, the element behind the last of its parameter, the number of that, and
+    /// its class.
     words: Vec<u32>,
     /// Of each parameter its number and how many spans it has, in their order.
     pub parameters: Vec<(u32, usize)>,
 }
 
 impl Spans {
-    /// Of a range of so many vectors of so many elements, whose blocks have these owners.
-    pub fn of(owners: &[Option<Owner>], vectors: usize, width: usize) -> Spans {
+    /// Of a range of so many vectors of so many elements, whose blocks have these owners and classes.
+    pub fn of(owners: &[Option<Owner>], classes: &Classes, vectors: usize, width: usize) -> Spans {
         let (mut words, mut parameters, mut start) = (vec![], vec![], 0);
         // Parameters begin at blocks, so runs of equal owners are whole parameters.
         for run in owners.chunk_by(|left, right| left == right) {
             if let Some(owner) = run[0] {
                 let vector = |block: usize| (block * BLOCK / width).min(vectors) as u32;
                 let ends = (0..run.len()).step_by(SPAN).map(|at| (start + at, start + (at + SPAN).min(run.len())));
-                words.extend(ends.flat_map(|(begin, end)| [vector(begin), vector(end), owner.end]));
+                let class = classes.class(start);
+                words
+                    .extend(ends.flat_map(|(begin, end)| [vector(begin), vector(end), owner.end, owner.number, class]));
                 parameters.push((owner.number, run.len().div_ceil(SPAN)));
             }
             start += run.len();
@@ -42,7 +48,7 @@ impl Spans {
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.words.len() / 3
+        self.words.len() / WORDS
     }
 
     /// Loop rounds of an invocation, if so many go over a span together.
@@ -50,7 +56,7 @@ impl Spans {
         (SPAN * BLOCK / width).div_ceil(invocations) as u64
     }
 
-    /// Gives a kernel `span_word(at)`, three words for each span, and returns where they begin: behind these words of the table `sites`, if
+    /// Gives a kernel `span_word(at)`, five words for each span, and returns where they begin: behind these words of the table `sites`, if
     /// the kernel has one, for bindings are few; else in a table of their own.
     pub fn bind(self, kernel: &mut ArenaKernel, sites: Option<&mut Vec<u32>>) -> usize {
         let (value, at) = match sites {
