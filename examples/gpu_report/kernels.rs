@@ -16,7 +16,14 @@ pub fn copy(report: &mut Report) -> Result<()> {
         if !report.has_time(&format!("2^{size} floats"), 0.3) {
             break;
         }
-        let x = report.random(&[elements], 1)?;
+        let x = match report.random(&[elements], 1) {
+            // What one buffer cannot hold is no fault of the device.
+            Err(error) if matches!(error.downcast_ref(), Some(kiln::Error::Limit { .. })) => {
+                report.leave_out(&format!("2^{size} floats: more than a buffer holds"));
+                break;
+            }
+            x => x?,
+        };
         let times = report.time(|| Ok(vec![-&x]))?;
         report.bytes(&format!("2^{size} floats"), 8.0 * elements as f64, times);
         let rate = 8.0 * elements as f64 / times.best;

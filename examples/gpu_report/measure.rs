@@ -61,9 +61,14 @@ impl Report {
     pub fn has_time(&mut self, name: &str, seconds: f64) -> bool {
         let has = self.left() > seconds;
         if !has {
-            self.left_out.push(format!("{}/{name}", self.section));
+            self.leave_out(name);
         }
         has
+    }
+
+    /// Notes what is not measured.
+    pub fn leave_out(&mut self, name: &str) {
+        self.left_out.push(format!("{}/{name}", self.section));
     }
 
     /// Prints a line, and keeps it.
