@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use kiln::kernel::Capabilities;
 use kiln::ops::attention::{AttentionForm, AttentionOptions};
 use kiln::ops::conv2d::Conv2dOptions;
-use kiln::optim::{AdafactorConfig, LambConfig, LarsConfig, Stepper};
+use kiln::optim::{AdafactorConfig, LambConfig, LarsConfig, Rule, Stepper};
 use kiln::plan::{Choices, Plan, Target};
 use kiln::prelude::*;
 use kiln::{Array, Shape};
@@ -73,17 +73,13 @@ fn of_ops(
     (name.to_string(), kernels, Box::new(move |device, target| passes(device, target, shapes, build)))
 }
 
-/// The update of 20 parameters of 300 x 700 by a rule.
-fn update(
-    name: &str,
-    kernels: &'static [&'static str],
-    make: fn(&Target, &ParamStore, &Tensor) -> Result<Plan>,
-) -> Workload {
-    let plan = move |device: &Device, target: &Target| {
+/// The update of 20 parameters of 300 x 700 by a rule as it is by default.
+fn update<R: Rule + Default>(name: &str, kernels: &'static [&'static str]) -> Workload {
+    let plan = |device: &Device, target: &Target| {
         let params = ParamStore::new(device, 1);
         let all = (0..20).map(|i| params.root().param(format!("p{i}"), &[300, 700], Init::Ones));
         let loss = all.map(|param| param.tensor().square().sum_all()).reduce(|a, b| a + b).expect("parameters");
-        make(target, &params, &loss)
+        Stepper::new(&params, R::default()).plan_with(&loss, true, target, true)
     };
     (name.into(), kernels, Box::new(plan))
 }
@@ -126,18 +122,10 @@ fn workloads() -> Vec<Workload> {
             x[0].scaled_dot_product_attention(&x[1], &x[2], &options)
         }),
         of_ops("sums_of_rows", &["sum"], &[&[4096, 1024]], |x| x[0].sum(1)),
-        update("adamw", &["adamw"], |target, params, loss| {
-            Stepper::new(params, AdamWConfig::default()).plan_with(loss, true, target, true)
-        }),
-        update("lamb", &["lamb", "measure"], |target, params, loss| {
-            Stepper::new(params, LambConfig::default()).plan_with(loss, true, target, true)
-        }),
-        update("lars", &["lars", "measure"], |target, params, loss| {
-            Stepper::new(params, LarsConfig::default()).plan_with(loss, true, target, true)
-        }),
-        update("adafactor", &["adafactor", "factors", "measure"], |target, params, loss| {
-            Stepper::new(params, AdafactorConfig::default()).plan_with(loss, true, target, true)
-        }),
+        update::<AdamWConfig>("adamw", &["adamw"]),
+        update::<LambConfig>("lamb", &["lamb", "measure"]),
+        update::<LarsConfig>("lars", &["lars", "measure"]),
+        update::<AdafactorConfig>("adafactor", &["adafactor", "factors", "measure"]),
     ]);
     all
 }

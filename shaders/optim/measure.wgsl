@@ -2,9 +2,8 @@
 //
 // status   as in `optim/update_shared.wgsl`; where the update is skipped nothing is measured
 //
-// Asks for: a rule with `measure(i, clip, f)`; `optim/measured.wgsl`, `optim/own_numbers.wgsl`; vectors V; `class_of(block)`; `span_word(at)`, five for
-// each workgroup: its first vector, the one behind its last, the element behind the last of the parameter. Workgroups: p.spans.
-// Iterations: vectors of a span / 64.
+// Asks for: a rule with `measure(i, clip, f)`; `optim/measured.wgsl`, `optim/own_numbers.wgsl`, `optim/spans.wgsl`; vectors V;
+// `class_of(block)`. Workgroups: p.spans. Iterations: vectors of a span / 64.
 
 var<workgroup> gathered: array<vec2<f32>, 64>;
 
@@ -23,14 +22,13 @@ fn main(
     let some = span < p.spans;
     var sum = vec2<f32>(0.0);
     if some {
-        let first = span_word(5u * span);
-        let class_number = class_of(first / (16u / PARTS));
+        let own = take_span(span);
+        let class_number = class_of(own.x / (16u / PARTS));
         let verdict = status[0];
         if class_number != 0u && verdict.z == 0.0 {
             let f = factors_at(p.word / 4u, status[class_number], vec2<f32>(0.0));
-            measured_end = span_word(5u * span + 2u);
-            let end = span_word(5u * span + 1u);
-            for (var i = first + lane; i < end; i += 64u) {
+            measured_end = span_word(own_span + 2u);
+            for (var i = own.x + lane; i < own.y; i += 64u) {
                 sum += measure(i, verdict.y, f);
             }
         }

@@ -22,26 +22,24 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = (group.x + group.y * groups.x) * 64u + lane;
-    let span = index / 8u;
-    if span >= p.spans {
+    if index >= 8u * p.spans {
         return;
     }
-    let first = span_word(5u * span);
-    let end = span_word(5u * span + 1u);
-    let class_number = class_of(first / (16u / PARTS));
-    var i = first + index % 8u;
+    let own = take_span(index / 8u);
+    let class_number = class_of(own.x / (16u / PARTS));
+    var i = own.x + index % 8u;
     var sum = vec2<f32>(0.0);
-    if class_number != 0u && shared_verdict.z == 0.0 && i < end {
+    if class_number != 0u && shared_verdict.z == 0.0 && i < own.y {
         var corrected = shared_corrected;
         if !ONE_CLASS {
             corrected = status[class_number];
         }
         let f = factors_at(p.word / 4u, corrected, vec2<f32>(0.0));
-        measured_end = span_word(5u * span + 2u);
+        measured_end = span_word(own_span + 2u);
         loop {
             sum += measure(i, shared_verdict.y, f);
             i += 8u;
-            if i >= end {
+            if i >= own.y {
                 break;
             }
         }

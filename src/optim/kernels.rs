@@ -237,12 +237,9 @@ impl<'a> Pass<'a> {
             }
             (.., measured) => {
                 // A span says of which class and parameter it is: bindings are few.
-                match (in_spans, &classes) {
-                    (true, Classes::Each(_)) => {
-                        let text = "fn $class_of$(block: u32) -> u32 {\n    return $span_word$($own_span$ + 4u);\n}\n";
-                        kernel.kernel.shader.items.push(Item::new("class_of", text));
-                    }
-                    _ => classes.bind(&mut kernel),
+                match in_spans {
+                    true => Spans::bind_class(&mut kernel, &classes),
+                    false => classes.bind(&mut kernel),
                 }
                 go_over(&mut kernel, None);
                 measure::bind_sums(&mut kernel, measured, owners, in_spans);
@@ -266,7 +263,7 @@ impl<'a> Pass<'a> {
                 Some(sites.clone())
             }
             _ => {
-                site.classes.clone().bind(&mut kernel);
+                Spans::bind_class(&mut kernel, &site.classes);
                 None
             }
         };

@@ -5,6 +5,7 @@ use super::measure::Owner;
 use crate::engine::{ArenaBinding, ArenaKernel, Bound};
 use crate::params::BLOCK;
 use crate::shader::Item;
+use crate::shaders::optim::SPANS;
 
 /// Blocks of 64 elements of a span, at most.
 const SPAN: usize = 64;
@@ -71,7 +72,18 @@ impl Spans {
             }
         };
         let text = format!("fn $span_word$(at: u32) -> u32 {{\n    return {value};\n}}\n");
-        kernel.kernel.shader.items.push(Item::new("span_word", text));
+        let shader = std::mem::take(&mut kernel.kernel.shader);
+        kernel.kernel.shader = shader.file(&SPANS).item(Item::new("span_word", text));
         at
+    }
+
+    /// Gives a kernel that goes over spans `class_of(block)`, by the span at hand.
+    pub fn bind_class(kernel: &mut ArenaKernel, classes: &Classes) {
+        let value = match classes {
+            Classes::One(_) => "$p$.class_number",
+            Classes::Each(_) => "$span_word$($own_span$ + 4u)",
+        };
+        let text = format!("fn $class_of$(block: u32) -> u32 {{\n    return {value};\n}}\n");
+        kernel.kernel.shader.items.push(Item::new("class_of", text));
     }
 }

@@ -164,10 +164,8 @@ impl<'a> Maker<'a> {
     /// A kernel over the rows of a block.
     fn rows(&mut self, files: &[&crate::shader::File], sizes: Sizes, bound: &[(Binding, &'static str, &'static str)]) {
         let lanes = if self.columns.is_multiple_of(4) { 4 } else { 1 };
-        let mut kernel = Kernel::own(
-            "attention.rows",
-            each(files.iter().fold(self.site.shader(lanes), |shader, file| shader.file(file))),
-        );
+        let shader = files.iter().fold(self.site.shader(lanes), |shader, file| shader.file(file));
+        let mut kernel = Kernel::own("attention.rows", each(shader));
         bound.iter().for_each(|&(binding, name, element)| kernel.bind(binding, name, element));
         self.site.bind(&mut kernel);
         kernel.uniform(sizes);
@@ -295,7 +293,7 @@ pub(super) fn backward(site: &Site, name: &'static str, capabilities: &Capabilit
     // Slopes are made of weights alone, unless a cap asks for the score as well, or dropout for what it has left out.
     let in_place = site.form.cap.is_none() && site.form.dropout == 0.0;
     let slopes = if in_place { scores } else { maker.temporary(planes * rows * columns) };
-    let means = maker.temporary(if in_place { planes * rows } else { 1 });
+    let means = in_place.then(|| maker.temporary(planes * rows));
     let sums = maker.temporary(planes * rows * features);
     maker.clear(Binding::write(sums), planes * rows * features);
     // Sums of the gradients of each part of the keys, and of the values: the results themselves where there is one part.
@@ -337,7 +335,7 @@ pub(super) fn backward(site: &Site, name: &'static str, capabilities: &Capabilit
             let lanes = if columns.is_multiple_of(4) { "vec4<f32>" } else { "f32" };
             let sizes = maker.sizes([first, fresh], at);
             let (lse, delta) = ((Binding::input(4), "lse", "f32"), (Binding::input(5), "delta", "f32"));
-            if in_place {
+            if let Some(means) = means {
                 let bound =
                     [(Binding::write(scores), "scores", lanes), lse, delta, (Binding::write(means), "means", "f32")];
                 maker.rows(&[&shaders::attention::BLOCK_ROW, &shaders::attention::AGAIN], sizes, &bound);
