@@ -237,4 +237,7 @@ fn a_random_program_whose_gradients_cancel_out_is_judged_by_their_rounding() {
     drivers.ran(&any_bytes(&mut Philox::new(3_400_002, 119)));
     // So are those of attention's scores, where a weight has nearly all of its row.
     drivers.ran(&any_bytes(&mut Philox::new(100_005, 3)));
+    // So are those of hypot(a, |a| + n), and sums of many terms that have few values among them.
+    drivers.ran(&any_bytes(&mut Philox::new(201_025, 169)));
+    drivers.ran(&any_bytes(&mut Philox::new(201_030, 62)));
 }

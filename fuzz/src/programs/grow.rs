@@ -343,12 +343,18 @@ impl Grower<'_> {
     /// `x` with noise in the gradient that arrives at it. The gradients of an op of several inputs are rounded each by itself:
     /// where all of them go on to one variable and cancel out, as those of x / x do, rounding is what is left.
     pub(super) fn shaken(&mut self, x: &Tensor) -> Tensor {
-        let dtype = x.dtype().expect("no error");
-        let Some(rng) = self.noise.as_mut().filter(|_| dtype.is_float()) else { return x.clone() };
+        self.shaken_sums(x, 1)
+    }
+
+    /// The result `y` of an op whose gradients are sums of so many terms. Where few values are among these, they are all
+    /// rounded to the same side: noise that grows with the root of their number adds up to what their absolute values do.
+    pub(super) fn shaken_sums(&mut self, y: &Tensor, terms: usize) -> Tensor {
+        let dtype = y.dtype().unwrap_or(DType::Bool);
+        let Some(rng) = self.noise.as_mut().filter(|_| dtype.is_float()) else { return y.clone() };
         let unit = if dtype == DType::F16 { 2f64.powi(-9) } else { 2f64.powi(-21) };
-        let wide = x.cast(DType::F32);
+        let wide = y.cast(DType::F32);
         let still = wide.detach();
-        ((wide - &still) * noise(rng, x, 1.0, unit) + still).cast(dtype)
+        ((wide - &still) * noise(rng, y, 1.0, unit * (terms as f64).sqrt()) + still).cast(dtype)
     }
 
     /// A value that is as wanted, the later ones more often.

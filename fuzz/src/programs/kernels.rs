@@ -71,6 +71,7 @@ impl Grower<'_> {
                 self.used[weight.number] = true;
                 self.used[bias.number] = true;
                 let y = t.layer_norm(dims, Some(&weight.tensor), Some(&bias.tensor), 1e-2);
+                let y = self.shaken_sums(&y, x.elements() / weight.elements());
                 (format!("layer_norm {dims} of"), y, -40.0, 40.0, normal)
             }
             4 => (format!("rms_norm {}", 1 + axis), t.rms_norm(1 + axis, None, 1e-2), -64.0, 64.0, normal),
@@ -121,7 +122,8 @@ impl Grower<'_> {
         };
         let bound = inner as f64 * x.largest() * y.largest();
         let terms = self.noise.is_some().then(|| t.detach().abs().matmul(&y.tensor.detach().abs()));
-        self.push(format!("matmul(t{}, {text})", x.number), t.matmul(&y.tensor), -bound, bound, Terms(terms));
+        let product = self.shaken_sums(&t.matmul(&y.tensor), x.elements() / inner);
+        self.push(format!("matmul(t{}, {text})", x.number), product, -bound, bound, Terms(terms));
     }
 
     fn attention(&mut self, x: &Value) {
@@ -147,6 +149,7 @@ impl Grower<'_> {
         // The scores are sums of as many terms as there are features; mixed precision has them in f16.
         let unit = if self.mixed { 1e-3 } else { 1e-6 };
         let error = unit * x.largest().max(1.0) * (x.shape[rank - 1] as f64).sqrt();
+        let y = self.shaken_sums(&y, x.shape[rank - 2]);
         self.push(text, y, value.low, value.high, Absolute(error));
     }
 
@@ -275,7 +278,8 @@ impl Grower<'_> {
                 let w = &weight.tensor;
                 let terms = self.noise.is_some().then(|| t.detach().abs().conv2d(&w.detach().abs(), &options));
                 let text = format!("conv2d with t{}, {groups} groups, {what}", weight.number);
-                self.push(text, t.conv2d(w, &options), -bound, bound, Terms(terms));
+                let y = self.shaken_sums(&t.conv2d(w, &options), x.elements() / channels);
+                self.push(text, y, -bound, bound, Terms(terms));
             }
         }
     }

@@ -323,7 +323,8 @@ impl Grower<'_> {
         let terms = self.noise.is_some().then(|| t.detach().abs().conv_transpose(&w.detach().abs(), &options));
         let bound = (inputs * taps) as f64 * x.largest() * weight.largest();
         let text = format!("conv_transpose {kernel:?} by {stride:?} of t{} with t{}", x.number, weight.number);
-        self.push(text, t.conv_transpose(w, &options), -bound, bound, Terms(terms));
+        let y = self.shaken_sums(&t.conv_transpose(w, &options), x.elements() / inputs);
+        self.push(text, y, -bound, bound, Terms(terms));
     }
 
     /// Sums of products, norms, and what lies between two values.
@@ -356,7 +357,8 @@ impl Grower<'_> {
                 let terms = self.noise.is_some().then(|| product(&t.detach().abs(), &other.tensor.detach().abs()));
                 let bound = x.shape[1] as f64 * largest * other.largest();
                 let text = format!("einsum ab,cb->ca of t{}, t{}", x.number, other.number);
-                self.push(text, product(t, &other.tensor), -bound, bound, Terms(terms));
+                let y = self.shaken_sums(&product(t, &other.tensor), x.shape[0]);
+                self.push(text, y, -bound, bound, Terms(terms));
             }
             _ => {
                 let end = self.leaf(&x.shape.clone(), x.dtype);

@@ -135,7 +135,7 @@ impl Grower<'_> {
             let Some(power) = self.push(format!("tanh(t{})", y.number), tanh, -1.0, 1.0, Function) else { return };
             (x, y) = (base, power);
         }
-        let is_rounded = is_float && matches!(kind, 3 | 4 | 6 | 7);
+        let is_rounded = is_float && matches!(kind, 3 | 4 | 6..=9);
         let shaken = if is_rounded {
             [&x, &y].map(|value| self.shaken(&value.tensor))
         } else {
@@ -163,6 +163,8 @@ impl Grower<'_> {
             _ if is_float => ("over", a / b, corners(|a, b| a / b), Basic),
             _ => ("over", a / b, everything, Basic),
         };
+        let elements = broadcast(&x.shape, &y.shape).map_or(1, |shape| shape.iter().product());
+        let result = self.shaken_sums(&result, elements / x.elements().min(y.elements()));
         self.push(format!("{name}(t{}, t{})", x.number, y.number), result, low, high, rounding);
     }
 
@@ -246,11 +248,13 @@ impl Grower<'_> {
                 let a = self.any();
                 let b = self.partner(&a);
                 let shape = broadcast(&a.shape, &b.shape).and_then(|both| broadcast(&both, &condition.shape));
-                if shape.is_none_or(|shape| shape.iter().product::<usize>() > self.elements) {
+                if shape.as_ref().is_none_or(|shape| shape.iter().product::<usize>() > self.elements) {
                     return;
                 }
                 let text = format!("where(t{}, t{}, t{})", condition.number, a.number, b.number);
+                let elements = shape.iter().flatten().product::<usize>();
                 let y = condition.tensor.where_(&a.tensor, &b.tensor);
+                let y = self.shaken_sums(&y, elements / a.elements().min(b.elements()));
                 self.push(text, y, a.low.min(b.low), a.high.max(b.high), Exact);
             }
         }
@@ -308,7 +312,8 @@ impl Grower<'_> {
                 if shape.iter().product::<usize>() > self.elements {
                     return;
                 }
-                (format!("expand {shape:?}"), t.expand(&shape))
+                let terms = shape.iter().product::<usize>() / x.elements();
+                (format!("expand {shape:?}"), self.shaken_sums(&t.expand(&shape), terms))
             }
             9 if rank < 6 => {
                 let axis = self.below(rank + 1);
