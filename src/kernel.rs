@@ -38,6 +38,11 @@ impl Vectors {
         if self.eights { 8 } else { 4 }
     }
 
+    /// The type of their words, four a vector.
+    pub fn word(self) -> &'static str {
+        if self.eights { "u64" } else { "f32" }
+    }
+
     /// The file that declares them.
     pub fn file(self) -> &'static File {
         if self.eights { &shaders::shared::VECTORS_EIGHTS } else { &shaders::shared::VECTORS }

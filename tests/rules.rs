@@ -169,13 +169,17 @@ fn adafactor_keeps_rows_and_columns() {
     let shapes: [&[usize]; 6] = [&[5, 7], &[3], &[70, 90], &[2, 3, 4], &[131], &[131, 37]];
     let config = || AdafactorConfig { lr: 0.1, weight_decay: 0.05, ..Default::default() };
     let make = |store: &ParamStore| -> Box<dyn Optimizer> { Box::new(Adafactor::new(store, config()).clip_norm(20.0)) };
-    // Rows of whole vectors, and such that are not; large matrices by lanes, and by tiles as on a GPU.
+    // Rows of whole vectors, and such that are not; large matrices by teams of lanes, in eights and in fours, and by tiles as on a GPU.
     let whole: [&[usize]; 4] = [&[70, 88], &[3, 65, 72], &[16, 8], &[131]];
+    let wide: [&[usize]; 6] = [&[131], &[9, 1048], &[5, 7], &[3, 6, 40], &[12, 36], &[66, 520]];
     let hardware = Device::named_as_if("vulkan", |capabilities| capabilities.software = false).unwrap();
-    for device in [common::gpu(), hardware] {
+    let fours = Device::named_as_if("vulkan", |capabilities| capabilities.pairs = false).unwrap();
+    for device in [common::gpu(), fours, hardware] {
         as_on_the_reference(&device, &shapes, &make);
         as_on_the_reference(&device, &whole, &make);
         as_on_the_reference(&device, &whole[..2], &make);
+        as_on_the_reference(&device, &wide, &make);
+        as_on_the_reference(&device, &[wide[1], wide[5]], &make);
     }
     let store = ParamStore::new(&Device::cpu(), 0);
     let weight = store.root().param("weight", &[30, 40], Init::Ones);

@@ -10,18 +10,23 @@
 // sites        of each block the word where its parameter's site begins, then the sites: first element, elements, length of a row (0: no
 //              matrix), elements of a matrix, where its rows, columns and means begin, its class, its number
 
-// Asks for: `const SOME_FLAT`, true if there is a parameter that is no matrix; `const WHOLE`, true if a vector is never of two rows; then
-// `columns_at(at)`, the vector of columns at element `at`, else `column_at(at)`, a column.
+// Asks for: `optim/nearer.wgsl`; `const SOME_FLAT`, true if there is a parameter that is no matrix; `const WHOLE`, true if a vector is never of
+// two rows; then `columns_at(at)`, the vector of columns at element `at`, else `column_at(at)`, a column.
 
 struct Factors {
     rates: vec4<f32>,
     more: vec4<f32>,
     corrected: vec4<f32>,
-    sums: vec2<f32>,
+    // What u is scaled by.
+    step: f32,
 }
 
+// Those of the parameter whose site is at hand.
 fn factors_at(at: u32, corrected: vec4<f32>, sums: vec2<f32>) -> Factors {
-    return Factors(factor(at), factor(at + 1u), corrected, sums);
+    let rates = factor(at);
+    let more = factor(at + 1u);
+    let rms = sqrt(sums / f32(own_site.elements));
+    return Factors(rates, more, corrected, corrected.y * max(rates.w, rms.y) / max(1.0, rms.x / more.x));
 }
 
 // (a / b, a % b) of what is below 2^31, b not 0. Software drivers divide integers one lane at a time, floats all at once: a quotient of
@@ -51,9 +56,8 @@ struct Site {
 // That of the block at hand: loaded once for all of its vectors.
 var<private> own_site: Site;
 
-// The class of a block, whose site is then at hand.
-fn take_site(block: u32) -> u32 {
-    let at = sites[block];
+// The class of the parameter whose site begins at this word, and which is then at hand; 0 if it is none.
+fn take_site(at: u32) -> u32 {
     if at == 0u {
         return 0u;
     }
@@ -141,10 +145,7 @@ fn measure(i: u32, clip: f32, f: Factors) -> vec2<f32> {
                 let own = element(i, k, l) - own_site.first;
                 if own < own_site.elements {
                     let at = own_site.rows + own;
-                    let old = row[at];
-                    let square = g[l] * g[l];
-                    let c = f.corrected.x;
-                    row[at] = select(old + c * (square - old), square - (1.0 - c) * (square - old), c >= 0.5);
+                    row[at] = nearer(row[at], g[l] * g[l], f.corrected.x);
                 }
             }
         }
@@ -155,17 +156,19 @@ fn measure(i: u32, clip: f32, f: Factors) -> vec2<f32> {
     return sums;
 }
 
+// Part k of theta after its update, where u is g times `scale`.
+fn moved(x: vec4<f32>, g: vec4<f32>, scale: vec4<f32>, f: Factors) -> vec4<f32> {
+    return x * (1.0 - f.rates.x * f.rates.y) - f.step * (g * scale);
+}
+
 fn apply(i: u32, clip: f32, f: Factors) {
-    let count = f32(own_site.elements);
-    let scale = f.corrected.y * max(f.rates.w, sqrt(f.sums.y / count)) / max(1.0, sqrt(f.sums.x / count) / f.more.x);
     let old = theta[i];
     let gradient = gradients[i];
     let line = line_of(i, f);
     var x: array<vec4<f32>, PARTS>;
     for (var k = 0u; k < PARTS; k++) {
         let own = part(old, k);
-        let u = adjust(part(gradient, k), own, clip) * scales(i, k, line, f);
-        x[k] = own * (1.0 - f.rates.x * f.rates.y) - scale * u;
+        x[k] = moved(own, adjust(part(gradient, k), own, clip), scales(i, k, line, f), f);
     }
     theta[i] = joined(x);
 }

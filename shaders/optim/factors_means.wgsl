@@ -3,19 +3,15 @@
 // entries   [workgroups, 2]: a matrix, the first of its rows and columns
 // matrices  [matrices, 8]: first element, rows, columns, where its rows and columns begin, its class, where its partial sums of rows and of
 //           columns begin; NONE where sums are taken here
-// partial   as `optim/factors_tiles.wgsl` left it, or `optim/factors_lanes.wgsl`
+// partial   as `optim/factors_tiles.wgsl` left it
 //
-// Asks for: `const ACROSS`, columns of a tile: 64, or of one that an invocation has summed, which leaves the sums of a row side by side.
+// Asks for: `optim/nearer.wgsl`; `adjust`.
 
 const NONE: u32 = 0xffffffffu;
 
 fn square_at(at: u32, clip: f32) -> f32 {
     let g = adjust(vec4<f32>(gradients[at]), vec4<f32>(theta[at]), clip).x;
     return g * g;
-}
-
-fn nearer(old: f32, fresh: f32, c: f32) -> f32 {
-    return select(old + c * (fresh - old), fresh - (1.0 - c) * (fresh - old), c >= 0.5);
 }
 
 @compute @workgroup_size(64)
@@ -40,14 +36,14 @@ fn main(
     let own = select(entry - rows, entry, is_row);
     let count = select(rows, columns, is_row);
     let direct = matrices[matrix + 6u] == NONE;
-    let tiles = select((rows + 63u) / 64u, (columns + ACROSS - 1u) / ACROSS, is_row);
+    let tiles = select((rows + 63u) / 64u, (columns + 63u) / 64u, is_row);
     var sum = 0.0;
     for (var k = 0u; k < select(tiles, count, direct); k++) {
         if direct {
             let at = select(k * columns + own, own * columns + k, is_row);
             sum += square_at(matrices[matrix] + at, verdict.y);
         } else if is_row {
-            sum += partial[matrices[matrix + 6u] + select(own * tiles + k, k * rows + own, ACROSS == 64u)];
+            sum += partial[matrices[matrix + 6u] + k * rows + own];
         } else {
             sum += partial[matrices[matrix + 7u] + k * columns + own];
         }

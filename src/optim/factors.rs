@@ -3,31 +3,30 @@
 use std::sync::Arc;
 
 use super::places::MomentPlace;
-
 use super::settings::Options;
 use super::shapes::matrices;
+use super::spans::TEAM;
 use crate::arena::Arena;
 use crate::engine::{ArenaBinding, ArenaKernel, Bound};
 use crate::kernel::{Kernel, Shader, Vectors};
 use crate::params::{BLOCK, Placed};
-use crate::shader::{Item, params};
-use crate::shaders::optim::{FACTORS_LANES, FACTORS_MEAN, FACTORS_MEANS, FACTORS_TILES, NUMBERS};
+use crate::shader::{File, Item, params};
+use crate::shaders::optim::{
+    FACTORS_EIGHTS, FACTORS_MEAN, FACTORS_MEANS, FACTORS_ROWS, FACTORS_TILES, NEARER, NUMBERS, WHOLE, WORDS,
+};
 
-/// Matrices with more elements are summed by tiles.
-const SMALL: usize = 64 * 64;
 /// Side of a tile.
 const TILE: usize = 64;
-/// Columns of a tile that one invocation sums.
-const STRIP: usize = 16;
+/// Columns of a tile that a team sums.
+pub(super) const ACROSS: usize = 512;
 const NONE: u32 = u32::MAX;
-/// Words of a site.
-const SITE: usize = 9;
 
 params! {
-    /// The first word of the group's numbers, and tiles: a table is padded.
+    /// The first word of the group's numbers, tiles and entries: a table is padded.
     struct Sizes {
         word,
         tiles,
+        entries,
     }
 }
 
@@ -55,28 +54,41 @@ pub(super) struct Site<'a> {
     pub options: &'a Options,
     /// The vectors of its kernels.
     pub vectors: Vectors,
-    /// True if an invocation sums a tile, without a barrier.
+    /// True if a team sums a tile, without a barrier.
     pub lanes: bool,
 }
 
-/// Columns of a tile.
-fn across(lanes: bool) -> usize {
-    if lanes { STRIP } else { TILE }
+/// How the squares of a matrix are summed.
+struct Tiling {
+    down: usize,
+    across: usize,
+    /// Partial sums of all rows, then those of all columns.
+    sums: [usize; 2],
 }
 
-/// Partial sums of a matrix.
-fn partial_sums(rows: usize, columns: usize, lanes: bool) -> usize {
-    if rows * columns > SMALL { rows * columns.div_ceil(across(lanes)) + columns * rows.div_ceil(TILE) } else { 0 }
+impl Tiling {
+    /// That of a matrix, unless it is small.
+    fn of(rows: usize, columns: usize, lanes: bool) -> Option<Tiling> {
+        let (small, width) = if lanes { (512, ACROSS) } else { (TILE * TILE, TILE) };
+        let (down, across) = (rows.div_ceil(TILE), columns.div_ceil(width));
+        let sums = match lanes {
+            true => [TEAM * across * rows.next_multiple_of(8), down * columns.next_multiple_of(8)],
+            false => [across * rows, down * columns],
+        };
+        (rows * columns > small).then_some(Tiling { down, across, sums })
+    }
 }
 
-/// Numbers that the scratch arena of a range needs room for: the means of rows, then partial sums by lanes, which are more
-/// than those by tiles.
+/// Numbers that the scratch arena of a range needs room for: the means of rows, then partial sums.
 pub(super) fn room<'a>(layout: impl Iterator<Item = &'a Placed>) -> usize {
+    let sums =
+        |rows, columns, lanes| Tiling::of(rows, columns, lanes).map_or(0, |tiling| tiling.sums[0] + tiling.sums[1]);
     let of = |place: &Placed| match matrices(&place.shape) {
-        Some([count, rows, columns]) => count * (1 + partial_sums(rows, columns, true)),
+        Some([count, rows, columns]) => count * (1 + sums(rows, columns, true).max(sums(rows, columns, false))),
         None => 0,
     };
-    layout.map(of).sum::<usize>().max(1)
+    // They begin at whole vectors.
+    layout.map(of).sum::<usize>() + 8
 }
 
 /// How the factors of some parameters may be read.
@@ -90,58 +102,88 @@ pub(super) struct Form {
 
 impl Form {
     /// Of these parameters, in vectors of so many elements.
-    pub fn of(own: &[Own<'_>], width: usize) -> Form {
-        let all = || own.iter().map(|own| matrices(&own.place.shape));
+    pub fn of<'a>(own: impl IntoIterator<Item = &'a Own<'a>> + Clone, width: usize) -> Form {
+        let all = || own.clone().into_iter().map(|own| matrices(&own.place.shape));
         let whole = all().flatten().all(|[.., columns]| columns.is_multiple_of(width));
         Form { whole, some_flat: all().any(|own| own.is_none()) }
     }
 }
 
-/// The kernels, and the words of `sites` (`shaders/optim/adafactor.wgsl`).
-pub(super) fn kernels(own: &[Own<'_>], site: &Site<'_>) -> (Vec<ArenaKernel>, Vec<u32>) {
+/// Words of `sites` (`shaders/optim/adafactor.wgsl`): where the site of each block begins, then the sites.
+fn sites(own: &[Own<'_>], site: &Site<'_>) -> Vec<u32> {
     // Parameters begin at blocks.
     let mut sites = vec![0; site.blocks];
-    let (mut all, mut tiles, mut entries) = (vec![], vec![], vec![]);
-    let count: usize = own.iter().filter_map(|own| matrices(&own.place.shape)).map(|[count, ..]| count).sum();
-    // Means of rows come first.
-    let mut partials = count;
+    let mut matrix = 0;
     for Own { number, place, moments, class } in own {
         let at = |moment: usize| moments.get(moment).copied().flatten().map_or(0, |place| place.0);
         let first = place.offset - site.start;
         let (elements, here) = (place.shape.elements(), sites.len() as u32);
         sites[first / BLOCK..][..elements.div_ceil(BLOCK)].fill(here);
-        let own = matrices(&place.shape);
-        let [length, size] = own.map_or([0, 0], |[_, rows, columns]| [columns, rows * columns]);
-        let words: [usize; SITE] = [first, elements, length, size, at(0), at(1), all.len() / 8, *class, *number];
+        let [count, length, size] =
+            matrices(&place.shape).map_or([0; 3], |[count, rows, columns]| [count, columns, rows * columns]);
+        let words = [first, elements, length, size, at(0), at(1), matrix, *class, *number];
         sites.extend(words.map(|word| word as u32));
-        let Some([count, rows, columns]) = own else { continue };
+        matrix += count;
+    }
+    sites
+}
+
+/// Words of `matrices` (`shaders/optim/factors_means.wgsl`), eight each, and of `tiles`, three each.
+fn tables(own: &[Own<'_>], site: &Site<'_>) -> (Vec<u32>, Vec<u32>) {
+    let (mut all, mut tiles) = (vec![], vec![]);
+    let count: usize = own.iter().filter_map(|own| matrices(&own.place.shape)).map(|[count, ..]| count).sum();
+    // Means of rows come first.
+    let mut partials = count.next_multiple_of(8);
+    for Own { place, moments, class, .. } in own {
+        let at = |moment: usize| moments.get(moment).copied().flatten().map_or(0, |place| place.0);
+        let first = place.offset - site.start;
+        let Some([count, rows, columns]) = matrices(&place.shape) else { continue };
         for b in 0..count {
             let matrix = (all.len() / 8) as u32;
             let mut parts = [NONE; 2];
-            if rows * columns > SMALL {
-                let (down, across) = (rows.div_ceil(TILE), columns.div_ceil(across(site.lanes)));
-                parts = [partials as u32, (partials + rows * across) as u32];
-                partials += partial_sums(rows, columns, site.lanes);
+            if let Some(Tiling { down, across, sums }) = Tiling::of(rows, columns, site.lanes) {
+                parts = [partials as u32, (partials + sums[0]) as u32];
+                partials += sums[0] + sums[1];
                 tiles.extend((0..down).flat_map(|r| (0..across).flat_map(move |k| [matrix, r as u32, k as u32])));
             }
             let words = [first + b * rows * columns, rows, columns, at(0) + b * rows, at(1) + b * columns, *class];
             all.extend(words.map(|word| word as u32));
             all.extend(parts);
-            entries.extend((0..rows + columns).step_by(64).flat_map(|entry| [matrix, entry as u32]));
         }
     }
+    (all, tiles)
+}
+
+/// The kernels, and the words of `sites`.
+pub(super) fn kernels(own: &[Own<'_>], site: &Site<'_>) -> (Vec<ArenaKernel>, Vec<u32>) {
+    let (sites, (all, tiles)) = (sites(own, site), tables(own, site));
     if all.is_empty() {
         return (vec![], sites);
     }
     let longest = all.chunks(8).map(|matrix| matrix[1].max(matrix[2])).max().unwrap_or(0);
+    let is_tiled = |matrix: &&[u32]| matrix[6] != NONE;
+    let some_direct = !all.chunks(8).all(|matrix| is_tiled(&matrix));
+    let multiples = |of: usize| all.chunks(8).filter(is_tiled).all(|matrix| matrix[2].is_multiple_of(of as u32));
+    // A word of two floats is never of two rows.
+    let form = Vectors { eights: site.vectors.eights && multiples(2) };
+    let whole = multiples(form.width());
+    let each = all.chunks(8).zip(0..);
+    let entries: Vec<u32> = match site.lanes {
+        true => each
+            .flat_map(|(matrix, number)| {
+                let of = |length: u32, word: u32| (0..length).step_by(8).flat_map(move |first| [word, first]);
+                of(matrix[1], 2 * number).chain(of(matrix[2], 2 * number + 1))
+            })
+            .collect(),
+        false => each
+            .flat_map(|(matrix, number)| (0..matrix[1] + matrix[2]).step_by(64).flat_map(move |entry| [number, entry]))
+            .collect(),
+    };
     let all: Arc<[u32]> = all.into();
-    let sizes = Sizes { word: site.word, tiles: tiles.len() / 3 };
-    let base = |name: &'static str, file, vectors: Option<(Vectors, bool)>, workgroups: usize, iterations: u32| {
+    let sizes = Sizes { word: site.word, tiles: tiles.len() / 3, entries: entries.len() / 2 };
+    let base = |name: &'static str, file, element: &'static str, workgroups: usize, iterations: u32| {
         let shader = Shader::of(&[file, &NUMBERS]).item(Item::new("adjust", site.options.adjust())).with_operands();
-        let (shader, element) = match vectors {
-            Some((vectors, whole)) => (shader.file(vectors.file()), if whole { "$V$" } else { "f32" }),
-            None => (shader, "f32"),
-        };
+        let shader = if site.lanes { shader.file(form.file()) } else { shader };
         let mut kernel = Kernel::own(name, shader);
         kernel.uniform(sizes);
         kernel.workgroups = workgroups as u64;
@@ -153,26 +195,37 @@ pub(super) fn kernels(own: &[Own<'_>], site: &Site<'_>) -> (Vec<ArenaKernel>, Ve
         kernel.bind(ArenaBinding::read(Bound::Table(all.clone()), "matrices", "u32"));
         kernel
     };
+    let with = |kernel: &mut ArenaKernel, files: &[&'static File]| {
+        let shader = std::mem::take(&mut kernel.kernel.shader);
+        kernel.kernel.shader = files.iter().fold(shader, |shader, file| shader.file(file));
+    };
     let mut kernels = vec![];
     if !tiles.is_empty() {
         let mut kernel = if site.lanes {
-            // Elements that are read one by one are four.
-            let whole = Form::of(own, site.vectors.width()).whole;
-            let vectors = if whole { site.vectors } else { Vectors { eights: false } };
-            let form = Some((vectors, whole));
-            let mut kernel = base("factors_lanes", &FACTORS_LANES, form, tiles.len().div_ceil(3 * 64), TILE as u32);
-            kernel.kernel.shader.items.push(squares(whole));
+            let (element, file) = if whole { ("$V$", &WHOLE) } else { (form.word(), &WORDS) };
+            let rounds = TILE / 8 * (ACROSS / (TEAM * form.width()));
+            let mut kernel =
+                base("factors_rows", &FACTORS_ROWS, element, sizes.tiles.div_ceil(64 / TEAM), rounds as u32);
+            with(&mut kernel, &[file]);
             kernel
         } else {
-            base("factors_tiles", &FACTORS_TILES, None, tiles.len() / 3, 80)
+            base("factors_tiles", &FACTORS_TILES, "f32", sizes.tiles, 80)
         };
-        kernel.bind(ArenaBinding::write(site.scratch, "partial", "f32"));
+        kernel.bind(ArenaBinding::write(site.scratch, "partial", if site.lanes { "$V$" } else { "f32" }));
         kernel.bind(ArenaBinding::read(Bound::Table(tiles.into()), "tiles", "u32"));
         kernels.push(kernel);
     }
-    let mut kernel = base("factors_means", &FACTORS_MEANS, None, entries.len() / 2, longest.max(TILE as u32));
-    kernel.kernel.shader = kernel.kernel.shader.constant("ACROSS", across(site.lanes));
-    kernel.bind(ArenaBinding::read(site.scratch, "partial", "f32"));
+    let (name, file, workgroups) = match site.lanes {
+        true => ("factors_eights", &FACTORS_EIGHTS, sizes.entries.div_ceil(64)),
+        false => ("factors_means", &FACTORS_MEANS, sizes.entries),
+    };
+    let mut kernel = base(name, file, "f32", workgroups, longest.max(TILE as u32));
+    with(&mut kernel, &[&NEARER]);
+    if site.lanes {
+        let shader = std::mem::take(&mut kernel.kernel.shader);
+        kernel.kernel.shader = shader.constant("SOME_DIRECT", some_direct);
+    }
+    kernel.bind(ArenaBinding::read(site.scratch, "partial", if site.lanes { "$V$" } else { "f32" }));
     kernel.bind(ArenaBinding::write(&site.moments[0], "row", "f32"));
     kernel.bind(ArenaBinding::write(&site.moments[1], "column", "f32"));
     kernel.bind(ArenaBinding::read(Bound::Table(entries.into()), "entries", "u32"));
@@ -188,50 +241,31 @@ pub(super) fn kernels(own: &[Own<'_>], site: &Site<'_>) -> (Vec<ArenaKernel>, Ve
     (kernels, sites)
 }
 
-/// `fn squares(at, some, clip)`: where vectors are whole they are so by `some` or count nothing, else elements are read one by one.
-fn squares(whole: bool) -> Item {
-    let lines = match whole {
-        true => {
-            "    let i = at / (4u * $PARTS$);
-    let gradient = $gradients$[i];
-    let own = $theta$[i];
-    for (var k = 0u; k < $PARTS$; k++) {
-        let g = $adjust$($part$(gradient, k), $part$(own, k), clip);
-        all[k] = select(vec4<f32>(0.0), g * g, some != 0u);
-    }\n"
-        }
-        false => {
-            "    for (var l = 0u; l < 4u; l++) {
-        if l < some {
-            let i = at + l;
-            let g = $adjust$(vec4<f32>($gradients$[i]), vec4<f32>($theta$[i]), clip).x;
-            all[0][l] = g * g;
-        }
-    }\n"
-        }
-    };
-    let head = "fn $squares$(at: u32, some: u32, clip: f32) -> array<vec4<f32>, $PARTS$> {\n    var all: array<vec4<f32>, $PARTS$>;\n";
-    Item::new("squares", format!("{head}{lines}    return all;\n}}\n"))
-}
-
-/// What the kernels of the rule bind besides `sites`: the factors and the means. A block that is not updated has no site.
-pub(super) fn bind(kernel: &mut ArenaKernel, moments: &[Arc<Arena>], scratch: &Arc<Arena>, form: Form) {
+/// What the kernels of the rule bind besides `sites`: the factors and the means; columns as vectors if they are read so by more than this form
+/// says. A block that is not updated has no site.
+pub(super) fn bind(kernel: &mut ArenaKernel, moments: &[Arc<Arena>], scratch: &Arc<Arena>, form: Form, vectors: bool) {
     kernel.bind(ArenaBinding::write(&moments[0], "row", "f32"));
-    kernel.bind(ArenaBinding::read(&moments[1], "column", if form.whole { "$V$" } else { "f32" }));
-    let [one, all] = match form.whole {
-        true => ["0.0", "$column$[at / (4u * $PARTS$)]"],
-        false => ["$column$[at]", "$V$()"],
+    kernel.bind(ArenaBinding::read(&moments[1], "column", if form.whole || vectors { "$V$" } else { "f32" }));
+    let [one, all] = match (form.whole, vectors) {
+        (true, _) => ["0.0", "$column$[at / (4u * $PARTS$)]"],
+        (false, true) => ["$part$($column$[at / (4u * $PARTS$)], at % $PARTS$)[at / $PARTS$ % 4u]", "$V$()"],
+        (false, false) => ["$column$[at]", "$V$()"],
     };
     let one = format!("fn $column_at$(at: u32) -> f32 {{\n    return {one};\n}}\n");
     let all = format!("fn $columns_at$(at: u32) -> $V$ {{\n    return {all};\n}}\n");
     let shader = std::mem::take(&mut kernel.kernel.shader);
     kernel.kernel.shader = shader
+        .file(&NEARER)
         .constant("WHOLE", form.whole)
         .constant("SOME_FLAT", form.some_flat)
         .item(Item::new("column_at", one))
         .item(Item::new("columns_at", all));
     kernel.bind(ArenaBinding::read(scratch, "row_means", "f32"));
-    let class = "fn $class_of$(block: u32) -> u32 {\n    return $take_site$(block);\n}\n";
+}
+
+/// The class of a block by its site, which is then at hand.
+pub(super) fn bind_sites(kernel: &mut ArenaKernel) {
+    let class = "fn $class_of$(block: u32) -> u32 {\n    return $take_site$($sites$[block]);\n}\n";
     kernel.kernel.shader.items.push(Item::new("class_of", class));
 }
 
@@ -241,10 +275,10 @@ pub(super) fn bind_class(kernel: &mut ArenaKernel) {
     kernel.kernel.shader.items.push(Item::new("class_of", class));
 }
 
-/// What was measured of a block's parameter.
-pub(super) fn bind_sums(kernel: &mut ArenaKernel, sums: &Arc<Arena>, sites: Vec<u32>) {
+/// What was measured of the parameter whose site begins at word `at`: of a block's, or of that at hand.
+pub(super) fn bind_sums(kernel: &mut ArenaKernel, sums: &Arc<Arena>, sites: Vec<u32>, at: &str) {
     kernel.bind(ArenaBinding::read(sums, "sums", "vec2<f32>"));
     kernel.bind(ArenaBinding::read(Bound::Table(sites.into()), "sites", "u32"));
-    let text = "fn $sums_of$(block: u32) -> vec2<f32> {\n    return $sums$[$sites$[$sites$[block] + 8u]];\n}\n";
+    let text = format!("fn $sums_of$(block: u32) -> vec2<f32> {{\n    return $sums$[$sites$[{at} + 8u]];\n}}\n");
     kernel.kernel.shader.items.push(Item::new("sums_of", text));
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use super::clip::{self, Classes};
 use super::factors::{self, Own};
-use super::measure::{self, Measured, Measuring, Owner};
+use super::measure::{self, Measured, Measuring, Owner, Way};
 use super::orthogonal;
 use super::pass::{FOLLOWER, GROUP, Parts, Pass, Range};
 use super::rounds;
 use super::rule::{Beside, Rule};
 use super::spans::{Spans, TEAM};
 use super::tally;
+use super::walk::Walk;
 use crate::arena::Arena;
 use crate::costs::Costs;
 use crate::engine::{ArenaBinding, ArenaKernel, Bound, Found, Wanted};
@@ -18,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{Capabilities, Kernel, Shader, Vectors};
 use crate::params::{BLOCK, Placed};
 use crate::shader::{Item, params};
-use crate::shaders::optim::{MEASURED, OWN_NUMBERS, UPDATE, UPDATE_SHARED, UPDATE_SPANS};
+use crate::shaders::optim::{MEASURED, OWN_NUMBERS, UPDATE, UPDATE_SHARED, UPDATE_SPANS, WALK_UPDATE};
 
 params! {
     /// Sizes of an update.
@@ -51,6 +52,8 @@ struct Site<'a> {
 enum Sites {
     None,
     Factors(Vec<u32>, factors::Form),
+    /// The same by teams.
+    Walk(Walk),
     Orthogonal(Vec<u32>),
 }
 
@@ -103,8 +106,12 @@ impl<'a> Pass<'a> {
                         } else {
                             let (kernels, sites) = factors::kernels(&members, &site);
                             before.extend(kernels);
-                            let form = factors::Form::of(&members, Vectors::of(elements, capabilities).width());
-                            (Sites::Factors(sites, form), Some(scratch))
+                            let width = Vectors::of(elements, capabilities).width();
+                            let sites = match costs.dear_barriers {
+                                true => Sites::Walk(Walk::of(&members, start, sites, width)),
+                                false => Sites::Factors(sites, factors::Form::of(&members, width)),
+                            };
+                            (sites, Some(scratch))
                         }
                     }
                 };
@@ -203,10 +210,15 @@ impl<'a> Pass<'a> {
         let vectors = elements / form.width();
         // Where loads are dear those of a class and of factors are made once for many blocks.
         let one = matches!(classes, Classes::One(_));
-        let spans = (costs.dear_loads && !(one && measured.is_none()))
+        let walks = matches!(sites, Sites::Walk(_));
+        let spans = (costs.dear_loads && !walks && !(one && measured.is_none()))
             .then(|| Spans::of(owners, &classes, vectors, form.width()));
-        let shader =
-            self.shader(rule, form).file(if spans.is_some() { &UPDATE_SPANS } else { &UPDATE }).file(&UPDATE_SHARED);
+        let main = match (walks, &spans) {
+            (true, _) => &WALK_UPDATE,
+            (_, Some(_)) => &UPDATE_SPANS,
+            (_, None) => &UPDATE,
+        };
+        let shader = self.shader(rule, form).file(main).file(&UPDATE_SHARED);
         let shader = shader.constant("ONE_CLASS", one).constant("MEASURES", measured.is_some());
         let name = if form.eights { format!("{}.eights", rule.name()) } else { rule.name().into() };
         let mut kernel = Kernel::own(name, shader);
@@ -225,15 +237,21 @@ impl<'a> Pass<'a> {
         };
         match (sites, scratch, measured) {
             (Sites::Factors(mut sites, form), Some(scratch), Some(measured)) => {
-                factors::bind(&mut kernel, moments, scratch, form);
+                factors::bind(&mut kernel, moments, scratch, form, false);
+                factors::bind_sites(&mut kernel);
                 go_over(&mut kernel, Some(&mut sites));
-                factors::bind_sums(&mut kernel, &measured.sums, sites);
+                factors::bind_sums(&mut kernel, &measured.sums, sites, "$sites$[block]");
+            }
+            (Sites::Walk(walk), Some(scratch), Some(measured)) => {
+                (sizes.spans, sizes.spans_at) = (walk.teams, walk.at);
+                let sites = walk.bind(&mut kernel, moments, scratch);
+                factors::bind_sums(&mut kernel, &measured.sums, sites, "$own_site_at$");
             }
             (Sites::Orthogonal(mut sites), Some(scratch), Some(measured)) => {
                 orthogonal::bind(&mut kernel, scratch);
                 factors::bind_class(&mut kernel);
                 go_over(&mut kernel, Some(&mut sites));
-                factors::bind_sums(&mut kernel, &measured.sums, sites);
+                factors::bind_sums(&mut kernel, &measured.sums, sites, "$sites$[block]");
             }
             (.., measured) => {
                 // A span says of which class and parameter it is: bindings are few.
@@ -257,18 +275,24 @@ impl<'a> Pass<'a> {
         kernel.bytes = Some(site.elements as u64 * 4 * (2 * site.bound.len() as u64 - 1));
         let mut kernel = ArenaKernel { kernel, arenas: site.bound.clone() };
         kernel.bind(ArenaBinding::read(&self.parts.tally.status, "status", "vec4<f32>"));
-        let sites = match (&site.sites, site.scratch) {
+        let way = match (&site.sites, site.scratch) {
             (Sites::Factors(sites, form), Some(scratch)) => {
-                factors::bind(&mut kernel, site.moments, scratch, *form);
-                Some(sites.clone())
+                factors::bind(&mut kernel, site.moments, scratch, *form, false);
+                factors::bind_sites(&mut kernel);
+                Way::Sites(sites.clone())
+            }
+            (Sites::Walk(walk), Some(scratch)) => {
+                let walk = walk.clone();
+                let (teams, at, parameters) = (walk.teams, walk.at, walk.parameters.clone());
+                Way::Walk { sites: walk.bind(&mut kernel, site.moments, scratch), teams, at, parameters }
             }
             _ => {
                 Spans::bind_class(&mut kernel, &site.classes);
-                None
+                Way::Spans
             }
         };
         let lanes = costs.dear_barriers;
         let classes = site.classes.clone();
-        measure::Draft { kernel, form, elements: site.elements, word: site.word, classes, lanes, sites }
+        measure::Draft { kernel, form, elements: site.elements, word: site.word, classes, lanes, way }
     }
 }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use super::clip::Classes;
 use super::spans::{Spans, TEAM};
+use super::walk;
 use crate::arena::Arena;
 use crate::device::Device;
 use crate::engine::{ArenaBinding, ArenaKernel, Bound};
 use crate::error::Result;
 use crate::kernel::{Kernel, Vectors};
-use crate::params::{BLOCK, Chunk};
+use crate::params::{BLOCK, Chunk, Placed};
 use crate::shader::{Item, Shader, params};
-use crate::shaders::optim::{MEASURE, MEASURE_LANES, MEASURE_SUM};
+use crate::shaders::optim::{MEASURE, MEASURE_LANES, MEASURE_SUM, UPDATE_SHARED, WALK_MEASURE};
 
 /// The parameter that a block of 64 elements is of, where it is updated.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,13 +33,15 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    /// Makes room for so many parameters in these arenas.
-    pub fn fit(own: &mut Option<Measured>, device: &Device, chunks: &[Chunk], parameters: usize) -> Result<()> {
+    /// Makes room for these parameters in these arenas.
+    pub fn fit(own: &mut Option<Measured>, device: &Device, chunks: &[Chunk], layout: &[Placed]) -> Result<()> {
+        let parameters = layout.len();
         let sums = 2 * parameters.max(1).next_multiple_of(64);
         // Of a team all leave a sum. A parameter may be in two ranges: in that of its arena, where it is passed over, and in one of
         // its own.
         let blocks: usize = chunks.iter().map(|chunk| chunk.values.elements / BLOCK).sum();
-        let room = (2 * 2 * TEAM * Spans::most(blocks, parameters)).next_multiple_of(64);
+        let teams = Spans::most(blocks, parameters).max(layout.iter().map(walk::most).sum());
+        let room = (2 * 2 * TEAM * teams).next_multiple_of(64);
         if own.as_ref().is_some_and(|own| own.sums.elements >= sums && own.partials.elements >= room) {
             return Ok(());
         }
@@ -58,8 +61,17 @@ pub(super) struct Draft {
     pub classes: Classes,
     /// True if each invocation of a team leaves a sum, without a barrier.
     pub lanes: bool,
-    /// The table of a rule that has sites.
-    pub sites: Option<Vec<u32>>,
+    pub way: Way,
+}
+
+/// How a range is gone over.
+pub(super) enum Way {
+    /// By spans.
+    Spans,
+    /// By spans, with the table of a rule that has sites.
+    Sites(Vec<u32>),
+    /// By teams that go over matrices, whose words begin at word `at` of the table; so many of each parameter.
+    Walk { sites: Vec<u32>, teams: usize, at: usize, parameters: Vec<(u32, usize)> },
 }
 
 params! {
@@ -96,22 +108,35 @@ pub(super) struct Measuring {
 impl Measuring {
     /// Adds the kernel of a range whose blocks have these owners.
     pub fn add(&mut self, draft: Draft, measured: &Measured, owners: &[Option<Owner>]) {
-        let Draft { mut kernel, form, elements, word, classes, lanes, mut sites } = draft;
+        let Draft { mut kernel, form, elements, word, classes, lanes, way } = draft;
         let vectors = elements / form.width();
-        let spans = Spans::of(owners, &classes, vectors, form.width());
-        let (first, count) = (self.partials, spans.count());
-        let sums = if lanes { TEAM } else { 1 };
-        for (number, spans) in &spans.parameters {
-            self.parts.push([*number, self.partials as u32, (spans * sums) as u32]);
-            self.partials += spans * sums;
-        }
+        let first = self.partials;
         let shader = std::mem::take(&mut kernel.kernel.shader);
         let shader = if lanes { shader.constant("ONE_CLASS", matches!(classes, Classes::One(_))) } else { shader };
-        kernel.kernel.shader = shader.file(if lanes { &MEASURE_LANES } else { &MEASURE });
-        let spans_at = spans.bind(&mut kernel, sites.as_mut());
-        kernel.kernel.uniform(Sizes { vectors, word, class_number: classes.number(), first, spans: count, spans_at });
-        kernel.kernel.workgroups = (count * sums).div_ceil(if lanes { 64 } else { 1 }) as u64;
-        kernel.kernel.iterations = Spans::rounds(if lanes { TEAM } else { 64 }, form.width());
+        let (sites, spans, spans_at, parameters) = match way {
+            Way::Walk { sites, teams, at, parameters } => {
+                let none = "fn $sums_of$(block: u32) -> vec2<f32> {\n    return vec2<f32>(0.0);\n}\n";
+                let shader = shader.file(&WALK_MEASURE).file(&UPDATE_SHARED).item(Item::new("sums_of", none));
+                kernel.kernel.shader = shader.constant("MEASURES", true);
+                (Some(sites), teams, at, parameters)
+            }
+            way => {
+                let mut sites = if let Way::Sites(sites) = way { Some(sites) } else { None };
+                kernel.kernel.shader = shader.file(if lanes { &MEASURE_LANES } else { &MEASURE });
+                let spans = Spans::of(owners, &classes, vectors, form.width());
+                let (count, parameters) = (spans.count(), spans.parameters.clone());
+                let at = spans.bind(&mut kernel, sites.as_mut());
+                kernel.kernel.workgroups = if lanes { (count * TEAM).div_ceil(64) } else { count } as u64;
+                kernel.kernel.iterations = Spans::rounds(if lanes { TEAM } else { 64 }, form.width());
+                (sites, count, at, parameters)
+            }
+        };
+        let sums = if lanes { TEAM } else { 1 };
+        for (number, spans) in parameters {
+            self.parts.push([number, self.partials as u32, (spans * sums) as u32]);
+            self.partials += spans * sums;
+        }
+        kernel.kernel.uniform(Sizes { vectors, word, class_number: classes.number(), first, spans, spans_at });
         kernel.bind(ArenaBinding::write(&measured.partials, "partial", "vec2<f32>"));
         if let Some(words) = sites {
             kernel.bind(ArenaBinding::read(Bound::Table(words.into()), "sites", "u32"));

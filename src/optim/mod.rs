@@ -43,6 +43,7 @@ mod stepper;
 mod synced;
 mod tally;
 mod together;
+mod walk;
 
 pub(crate) use average::AverageInPlace;
 pub use average::{Average, AverageState, Ema, LastN, Swa};

@@ -120,7 +120,7 @@ impl<R: ?Sized> Stepper<R> {
             self.noisy_steps = Some(steps);
         }
         if self.rules.iter().any(|ruled| ruled.rule.measures()) {
-            measure::Measured::fit(&mut self.measured, &device, &chunks, layout.len())?;
+            measure::Measured::fit(&mut self.measured, &device, &chunks, &layout)?;
         }
         if self.rules.iter().any(|ruled| !ruled.rule.kept().is_empty()) {
             let room = 4 * layout.len().max(1).next_multiple_of(64);

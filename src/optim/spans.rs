@@ -8,7 +8,7 @@ use crate::shader::Item;
 use crate::shaders::optim::SPANS;
 
 /// Blocks of 64 elements of a span, at most.
-const SPAN: usize = 64;
+pub(super) const SPAN: usize = 64;
 /// Words of a span.
 const WORDS: usize = 5;
 /// Invocations of a team.
