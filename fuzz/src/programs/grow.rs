@@ -312,15 +312,23 @@ impl Grower<'_> {
         let unit = if dtype == DType::F16 { 2f64.powi(-10) } else { 2f64.powi(-23) };
         let relative = if matches!(rounding, Rounding::Function) { unit.max(2e-6) } else { unit };
         let mut noisy = tensor.cast(DType::F32) * around(1.0, relative);
-        noisy = match rounding {
-            Rounding::Function => noisy + around(0.0, 1e-6),
-            Rounding::Absolute(by) => noisy + around(0.0, by),
+        let by = match rounding {
+            Rounding::Function => Some(around(0.0, 1e-6)),
+            Rounding::Absolute(by) => Some(around(0.0, by)),
             Rounding::Terms(Some(terms)) => {
                 let unit = if self.mixed { 2f64.powi(-11) } else { 2f64.powi(-21) };
-                noisy + terms.cast(DType::F32).detach() * around(0.0, unit)
+                Some(terms.cast(DType::F32).detach() * around(0.0, unit))
             }
-            _ => noisy,
+            _ => None,
         };
+        if let Some(by) = by {
+            // What is as small as that may as well be 0, which some ops tell from all else.
+            let is_nothing = noisy.abs().lt(&by.abs()).cast(DType::F32);
+            noisy = noisy + by;
+            if rng.below(2) == 0 {
+                noisy = &noisy - (&noisy * is_nothing).detach();
+            }
+        }
         noisy.cast(dtype)
     }
 
@@ -334,8 +342,9 @@ impl Grower<'_> {
 
     /// What [`Grower::bent`] adds, for each element of `x`: zeros that have derivatives.
     pub(super) fn bend(&mut self, x: &Tensor) -> Option<Tensor> {
+        let is_half = self.mixed || x.dtype().expect("no error") == DType::F16;
         let rng = self.noise.as_mut()?;
-        let unit = if x.dtype().expect("no error") == DType::F16 { 2f64.powi(-9) } else { 2f64.powi(-21) };
+        let unit = if is_half { 2f64.powi(-9) } else { 2f64.powi(-21) };
         let away = x.cast(DType::F32) - x.cast(DType::F32).detach();
         Some(&away * noise(rng, x, 0.0, unit) + away.square() * noise(rng, x, 0.0, unit))
     }
@@ -350,8 +359,9 @@ impl Grower<'_> {
     /// rounded to the same side: noise that grows with the root of their number adds up to what their absolute values do.
     pub(super) fn shaken_sums(&mut self, y: &Tensor, terms: usize) -> Tensor {
         let dtype = y.dtype().unwrap_or(DType::Bool);
+        let is_half = dtype == DType::F16 || self.mixed;
         let Some(rng) = self.noise.as_mut().filter(|_| dtype.is_float()) else { return y.clone() };
-        let unit = if dtype == DType::F16 { 2f64.powi(-9) } else { 2f64.powi(-21) };
+        let unit = if is_half { 2f64.powi(-9) } else { 2f64.powi(-21) };
         let wide = y.cast(DType::F32);
         let still = wide.detach();
         ((wide - &still) * noise(rng, y, 1.0, unit * (terms as f64).sqrt()) + still).cast(dtype)

@@ -163,8 +163,9 @@ impl Grower<'_> {
         let device = query.device();
         let [row, column] = [(rows, [rows, 1]), (columns, [1, columns])]
             .map(|(length, shape)| device.arange(length, DType::I32).reshape(&shape));
-        let scores = if causal { products.masked_fill(&column.gt(&row), f64::NEG_INFINITY) } else { products };
-        let weights = scores.softmax(rank - 1);
+        let scores = if causal { products.masked_fill(&column.gt(&row), f64::NEG_INFINITY) } else { products.clone() };
+        // Of what a row has in common rounding is left, too.
+        let weights = self.bent(scores.softmax(rank - 1), &products);
         // Mixed precision has products in f16, and the op's result is not.
         self.shaken(&weights).matmul(value).cast(query.dtype().expect("no error"))
     }
