@@ -181,8 +181,8 @@ pub(super) fn kernels(own: &[Own<'_>], site: &Site<'_>) -> (Vec<ArenaKernel>, Ve
     };
     let all: Arc<[u32]> = all.into();
     let sizes = Sizes { word: site.word, tiles: tiles.len() / 3, entries: entries.len() / 2 };
-    let base = |name: &'static str, file, element: &'static str, workgroups: usize, iterations: u32| {
-        let shader = Shader::of(&[file, &NUMBERS]).item(Item::new("adjust", site.options.adjust())).with_operands();
+    let base = |name: &'static str, files: &[&File], element: &'static str, workgroups: usize, iterations: u32| {
+        let shader = Shader::of(files).file(&NUMBERS).item(Item::new("adjust", site.options.adjust())).with_operands();
         let shader = if site.lanes { shader.file(form.file()) } else { shader };
         let mut kernel = Kernel::own(name, shader);
         kernel.uniform(sizes);
@@ -195,21 +195,15 @@ pub(super) fn kernels(own: &[Own<'_>], site: &Site<'_>) -> (Vec<ArenaKernel>, Ve
         kernel.bind(ArenaBinding::read(Bound::Table(all.clone()), "matrices", "u32"));
         kernel
     };
-    let with = |kernel: &mut ArenaKernel, files: &[&'static File]| {
-        let shader = std::mem::take(&mut kernel.kernel.shader);
-        kernel.kernel.shader = files.iter().fold(shader, |shader, file| shader.file(file));
-    };
     let mut kernels = vec![];
     if !tiles.is_empty() {
         let mut kernel = if site.lanes {
-            let (element, file) = if whole { ("$V$", &WHOLE) } else { (form.word(), &WORDS) };
+            let (element, file): (_, &File) = if whole { ("$V$", &WHOLE) } else { (form.word(), &WORDS) };
             let rounds = TILE / 8 * (ACROSS / (TEAM * form.width()));
-            let mut kernel =
-                base("factors_rows", &FACTORS_ROWS, element, sizes.tiles.div_ceil(64 / TEAM), rounds as u32);
-            with(&mut kernel, &[file]);
-            kernel
+            let files: [&File; 2] = [&FACTORS_ROWS, file];
+            base("factors_rows", &files, element, sizes.tiles.div_ceil(64 / TEAM), rounds as u32)
         } else {
-            base("factors_tiles", &FACTORS_TILES, "f32", sizes.tiles, 80)
+            base("factors_tiles", &[&FACTORS_TILES], "f32", sizes.tiles, 80)
         };
         kernel.bind(ArenaBinding::write(site.scratch, "partial", if site.lanes { "$V$" } else { "f32" }));
         kernel.bind(ArenaBinding::read(Bound::Table(tiles.into()), "tiles", "u32"));
@@ -219,8 +213,7 @@ pub(super) fn kernels(own: &[Own<'_>], site: &Site<'_>) -> (Vec<ArenaKernel>, Ve
         true => ("factors_eights", &FACTORS_EIGHTS, sizes.entries.div_ceil(64)),
         false => ("factors_means", &FACTORS_MEANS, sizes.entries),
     };
-    let mut kernel = base(name, file, "f32", workgroups, longest.max(TILE as u32));
-    with(&mut kernel, &[&NEARER]);
+    let mut kernel = base(name, &[file, &NEARER], "f32", workgroups, longest.max(TILE as u32));
     if site.lanes {
         let shader = std::mem::take(&mut kernel.kernel.shader);
         kernel.kernel.shader = shader.constant("SOME_DIRECT", some_direct);

@@ -12,24 +12,22 @@ use crate::params::{BLOCK, Placed};
 use crate::shaders::optim::WALK;
 
 /// Rows of a part.
-const ROWS: usize = 8;
+const ROWS: usize = 32;
 /// Words of a team.
 const WORDS: usize = 8;
 
-/// True if teams go over a parameter by rows and columns: if it has rows of whole vectors, and most of a team has something to do.
-fn walks(shape: &[usize], width: usize) -> bool {
-    matrices(shape)
-        .is_some_and(|[_, rows, columns]| rows >= 4 && columns >= TEAM / 2 * width && columns.is_multiple_of(width))
-}
-
-fn spans(elements: usize) -> usize {
-    elements.div_ceil(SPAN * BLOCK)
+/// The matrices of a parameter, if teams go over it by rows and columns: if it has rows of whole vectors, and most of a team has enough to do.
+fn walked(shape: &[usize], width: usize) -> Option<[usize; 3]> {
+    let is_large =
+        |[_, rows, columns]: &[usize; 3]| rows * columns >= 512 && *rows >= 4 && *columns >= TEAM / 2 * width;
+    matrices(shape).filter(is_large).filter(|[.., columns]| columns.is_multiple_of(width))
 }
 
 /// How many teams a parameter needs, at most.
 pub(super) fn most(place: &Placed) -> usize {
     let parts = |[count, rows, columns]: [usize; 3]| count * rows.div_ceil(ROWS) * columns.div_ceil(ACROSS);
-    spans(place.shape.elements()).max(matrices(&place.shape).map_or(0, parts))
+    // What is of whole vectors of eight is of such of four.
+    place.shape.elements().div_ceil(SPAN * BLOCK).max(walked(&place.shape, 4).map_or(0, parts))
 }
 
 /// Which teams go over a range.
@@ -54,7 +52,8 @@ impl Walk {
     /// Over these parameters of a range that begins at element `start`, with these sites, in vectors of so many elements.
     pub fn of(own: &[Own<'_>], start: usize, mut sites: Vec<u32>, width: usize) -> Walk {
         let at = sites.len();
-        let (walked, others): (Vec<&Own<'_>>, Vec<_>) = own.iter().partition(|own| walks(&own.place.shape, width));
+        let (large, others): (Vec<&Own<'_>>, Vec<_>) =
+            own.iter().partition(|own| walked(&own.place.shape, width).is_some());
         let mut parameters = vec![];
         for Own { number, place, .. } in own {
             let (first, elements) = (place.offset - start, place.shape.elements());
@@ -65,7 +64,7 @@ impl Walk {
                 sites.push(site as u32);
                 sites.extend(words.map(|word| word as u32));
             };
-            match matrices(&place.shape).filter(|_| walks(&place.shape, width)) {
+            match walked(&place.shape, width) {
                 Some([count, rows, columns]) => {
                     let all = (0..count).flat_map(|b| {
                         let down = (0..rows).step_by(ROWS);
@@ -88,7 +87,7 @@ impl Walk {
             parameters.push((*number as u32, (sites.len() - before) / WORDS));
         }
         let teams = (sites.len() - at) / WORDS;
-        let (some_walks, some_spans) = (!walked.is_empty(), !others.is_empty());
+        let (some_walks, some_spans) = (!large.is_empty(), !others.is_empty());
         Walk { at, teams, parameters, width, some_walks, some_spans, form: Form::of(others, width), sites }
     }
 
