@@ -12,13 +12,16 @@ use crate::kernel::{Kernel, Shader, Vectors};
 use crate::params::{BLOCK, Placed};
 use crate::shader::{File, Item, params};
 use crate::shaders::optim::{
-    FACTORS_EIGHTS, FACTORS_MEAN, FACTORS_MEANS, FACTORS_ROWS, FACTORS_TILES, NEARER, NUMBERS, WHOLE, WORDS,
+    FACTORS_EIGHTS, FACTORS_MEAN, FACTORS_MEAN_LANES, FACTORS_MEANS, FACTORS_ROWS, FACTORS_TILES, NEARER, NUMBERS,
+    WHOLE, WORDS,
 };
 
 /// Side of a tile.
 const TILE: usize = 64;
 /// Columns of a tile that a team sums.
 pub(super) const ACROSS: usize = 512;
+/// Rows of a matrix whose mean one invocation may take.
+const FEW: u32 = 64;
 const NONE: u32 = u32::MAX;
 
 params! {
@@ -223,9 +226,12 @@ pub(super) fn kernels(own: &[Own<'_>], site: &Site<'_>) -> (Vec<ArenaKernel>, Ve
     kernel.bind(ArenaBinding::write(&site.moments[1], "column", "f32"));
     kernel.bind(ArenaBinding::read(Bound::Table(entries.into()), "entries", "u32"));
     kernels.push(kernel);
-    let mut kernel = Kernel::own("factors_mean", Shader::of(&[&FACTORS_MEAN]));
-    kernel.workgroups = (all.len() / 8) as u64;
-    kernel.iterations = u64::from(longest.div_ceil(64)) + 6;
+    // The means of a few rows are taken by one invocation where a barrier is dear.
+    let alone = site.lanes && all.chunks(8).all(|matrix| matrix[1] <= FEW);
+    let (file, invocations) = if alone { (&FACTORS_MEAN_LANES, 64) } else { (&FACTORS_MEAN, 1) };
+    let mut kernel = Kernel::own("factors_mean", Shader::of(&[file]));
+    kernel.workgroups = (all.len() / 8).div_ceil(invocations) as u64;
+    kernel.iterations = if alone { u64::from(FEW) } else { u64::from(longest.div_ceil(64)) + 6 };
     let mut kernel = ArenaKernel { kernel, arenas: vec![] };
     kernel.bind(ArenaBinding::read(Bound::Table(all), "matrices", "u32"));
     kernel.bind(ArenaBinding::read(&site.moments[0], "row", "f32"));

@@ -13,7 +13,10 @@ use crate::error::Result;
 use crate::kernel::{Kernel, Vectors};
 use crate::params::{BLOCK, Chunk, Placed};
 use crate::shader::{Item, Shader, params};
-use crate::shaders::optim::{MEASURE, MEASURE_LANES, MEASURE_SUM, UPDATE_SHARED, WALK_MEASURE};
+use crate::shaders::optim::{MEASURE, MEASURE_LANES, MEASURE_SUM, MEASURE_SUM_LANES, UPDATE_SHARED, WALK_MEASURE};
+
+/// Partial sums of a parameter that one invocation may join.
+const FEW: u32 = 512;
 
 /// The parameter that a block of 64 elements is of, where it is updated.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -103,6 +106,8 @@ pub(super) struct Measuring {
     partials: usize,
     /// (parameter, first partial sum, number of them) of each parameter.
     parts: Vec<[u32; 3]>,
+    /// True if each invocation of a team has left one.
+    lanes: bool,
 }
 
 impl Measuring {
@@ -132,6 +137,7 @@ impl Measuring {
             }
         };
         let sums = if lanes { TEAM } else { 1 };
+        self.lanes = lanes;
         for (number, spans) in parameters {
             self.parts.push([number, self.partials as u32, (spans * sums) as u32]);
             self.partials += spans * sums;
@@ -150,12 +156,15 @@ impl Measuring {
             return vec![];
         }
         let most = self.parts.iter().map(|part| part[2]).max().unwrap_or(0);
-        let mut kernel = Kernel::own("measure_sum", Shader::of(&[&MEASURE_SUM]));
+        // A few are joined by one invocation where a barrier is dear.
+        let alone = self.lanes && most <= FEW;
+        let (file, invocations) = if alone { (&MEASURE_SUM_LANES, 64) } else { (&MEASURE_SUM, 1) };
+        let mut kernel = Kernel::own("measure_sum", Shader::of(&[file]));
         kernel.uniform(Join { parameters: self.parts.len() });
-        kernel.workgroups = self.parts.len() as u64;
-        kernel.iterations = u64::from(most.div_ceil(64)) + 6;
+        kernel.workgroups = self.parts.len().div_ceil(invocations) as u64;
+        kernel.iterations = u64::from(most.div_ceil(if alone { TEAM as u32 } else { 64 })) + 6;
         let mut kernel = ArenaKernel { kernel, arenas: vec![] };
-        kernel.bind(ArenaBinding::read(&measured.partials, "partial", "vec2<f32>"));
+        kernel.bind(ArenaBinding::read(&measured.partials, "partial", if alone { "vec4<f32>" } else { "vec2<f32>" }));
         kernel.bind(ArenaBinding::write(&measured.sums, "sums", "vec2<f32>"));
         let parts: Vec<u32> = self.parts.concat();
         kernel.bind(ArenaBinding::read(Bound::Table(parts.into()), "parts", "u32"));
