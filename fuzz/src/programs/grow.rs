@@ -324,7 +324,7 @@ impl Grower<'_> {
         if let Some(by) = by {
             // What is as small as that may as well be 0, which some ops tell from all else.
             let is_nothing = noisy.abs().lt(&by.abs()).cast(DType::F32);
-            noisy = noisy + by;
+            noisy += by;
             if rng.below(2) == 0 {
                 noisy = &noisy - (&noisy * is_nothing).detach();
             }
