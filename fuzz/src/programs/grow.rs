@@ -436,7 +436,7 @@ impl Grower<'_> {
                 _ => (self.bent(wide.tanh(), &wide), true),
             };
             let total = |terms: &Tensor| if sum { terms.sum_all() } else { terms.mean_all() };
-            let size = self.noise.is_some().then(|| total(&terms.detach().abs()));
+            let size = self.noise.is_some().then(|| total(&terms.detach().abs()) * many(value.elements()));
             let loss = self.disturbed(total(&terms), Rounding::Terms(size));
             self.text.push(format!("loss = {name} of t{}, and its gradients", value.number));
             let mut gradients = self.gradients(&loss);
@@ -468,6 +468,12 @@ impl Grower<'_> {
         }
         Program { roots, early: early.map(|value| value.tensor), text: self.text, refused: self.refused }
     }
+}
+
+/// How many times a sum of so many terms may be off by what one of a few is: what is added one after another, with few values among the
+/// terms, is rounded to the same side again and again.
+pub(super) fn many(terms: usize) -> f64 {
+    ((terms as f64).sqrt() / 8.0).max(1.0)
 }
 
 /// Numbers around `middle`, for each element of `like`.

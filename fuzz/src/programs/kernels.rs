@@ -6,7 +6,7 @@ use kiln::ops::attention::AttentionOptions;
 use kiln::ops::conv2d::Conv2dOptions;
 
 use super::grow::Rounding::{Absolute, Exact, Function, Terms};
-use super::grow::{Grower, Value, broadcast};
+use super::grow::{Grower, Value, broadcast, many};
 
 /// Logarithm of the most classes.
 const LARGE_LOG: f64 = 9.0;
@@ -22,7 +22,7 @@ impl Grower<'_> {
         let (axes, keep, t) = (self.axes(x.rank()), self.chance(2), &x.tensor);
         let terms = axes.iter().map(|&axis| x.shape[axis]).product::<usize>() as f64;
         let noisy = self.noise.is_some() && x.dtype.is_float();
-        let sum = || noisy.then(|| t.abs().sum_keep(&axes));
+        let sum = || noisy.then(|| t.abs().sum_keep(&axes) * many(terms as usize));
         let (name, y, low, high, rounding) = match self.below(7) {
             0 | 1 => ("sum", t.sum_keep(&axes), terms * x.low.min(0.0), terms * x.high.max(0.0), Terms(sum())),
             2 if x.dtype.is_float() => {
@@ -33,7 +33,8 @@ impl Grower<'_> {
             5 if x.dtype.is_float() && terms > 1.0 => {
                 let (correction, size) = (self.below(2), x.largest() * x.largest());
                 let y = t.var(&axes, correction);
-                self.push(format!("var axes {axes:?} of t{}", x.number), y, 0.0, 2.0 * size, Absolute(size * 1e-6));
+                let error = Absolute(size * 1e-6 * many(terms as usize));
+                self.push(format!("var axes {axes:?} of t{}", x.number), y, 0.0, 2.0 * size, error);
                 return;
             }
             _ => {
@@ -121,7 +122,7 @@ impl Grower<'_> {
             }
         };
         let bound = inner as f64 * x.largest() * y.largest();
-        let terms = self.noise.is_some().then(|| t.detach().abs().matmul(&y.tensor.detach().abs()));
+        let terms = self.noise.is_some().then(|| t.detach().abs().matmul(&y.tensor.detach().abs()) * many(inner));
         let product = self.shaken_sums(&t.matmul(&y.tensor), x.elements() / inner);
         self.push(format!("matmul(t{}, {text})", x.number), product, -bound, bound, Terms(terms));
     }
@@ -305,7 +306,7 @@ impl Grower<'_> {
             loss,
             -square,
             square + 1.0,
-            Absolute(1e-6 * square),
+            Absolute(1e-6 * square * many(x.elements())),
         );
     }
 }

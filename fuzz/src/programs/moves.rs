@@ -10,7 +10,7 @@ use kiln::ops::walk::PadMode;
 use kiln::{DType, Tensor};
 
 use super::grow::Rounding::{Absolute, Basic, Exact, Function, Terms};
-use super::grow::{Grower, Value};
+use super::grow::{Grower, Value, many};
 
 impl Grower<'_> {
     /// One of them.
@@ -86,7 +86,8 @@ impl Grower<'_> {
                 self.push(format!("cumprod axis {axis} of t{}", x.number), y, -bound, bound, Function);
             }
             _ => {
-                let terms = (self.noise.is_some() && x.dtype.is_float()).then(|| t.detach().abs().cumsum(axis));
+                let terms =
+                    (self.noise.is_some() && x.dtype.is_float()).then(|| t.detach().abs().cumsum(axis) * many(length));
                 let (low, high) = (length as f64 * x.low.min(0.0), length as f64 * x.high.max(0.0));
                 self.push(format!("cumsum axis {axis} of t{}", x.number), t.cumsum(axis), low, high, Terms(terms));
             }
@@ -344,7 +345,7 @@ impl Grower<'_> {
             }
             kind @ (1 | 2) => {
                 let p = if kind == 1 { 1.0 } else { f64::INFINITY };
-                let terms = (self.noise.is_some() && kind == 1).then(|| t.detach().abs().sum(axis));
+                let terms = (self.noise.is_some() && kind == 1).then(|| t.detach().abs().sum(axis) * many(length));
                 let y = t.norm(p, axis);
                 let rounding = if kind == 1 { Terms(terms) } else { Exact };
                 self.push(format!("{p}-norm axis {axis} of t{}", x.number), y, 0.0, length as f64 * largest, rounding);
