@@ -4,8 +4,8 @@
 // matrices  as there
 // partial   as `optim/factors_rows.wgsl` left it
 //
-// Asks for: `optim/nearer.wgsl`; `adjust`; vectors V, as which partial is bound; `const SOME_DIRECT`, true if there are matrices whose squares are summed here.
-// Workgroups: ceil(entries / 64). Iterations: terms.
+// Asks for: `optim/nearer.wgsl`; `adjust`; vectors V, as which partial is bound; `const COLUMNS`, columns of a tile; `const SOME_DIRECT`, true if there
+// are matrices whose squares are summed here. Workgroups: ceil(entries / 64). Iterations: terms.
 
 const NONE: u32 = 0xffffffffu;
 const VECTORS: u32 = 2u / PARTS;
@@ -34,7 +34,8 @@ fn main(
     let length = select(columns, rows, is_row);
     let count = select(rows, columns, is_row);
     // Sums of a row are from each invocation of a team, those of a column from each tile.
-    let parts = select((rows + 63u) / 64u, 8u * ((columns + 511u) / 512u), is_row);
+    let parts = select((rows + 63u) / 64u, 8u * ((columns + COLUMNS - 1u) / COLUMNS), is_row);
+    let kept = matrices[matrix + select(4u, 3u, is_row)] + first;
     var sums: array<vec4<f32>, 2>;
     // Conditions stand at the head: see docs/software-drivers.md, "lanes that have left".
     for (var i = 0u; i < select(parts, 0u, direct); i++) {
@@ -63,14 +64,14 @@ fn main(
     for (var v = 0u; v < VECTORS; v++) {
         for (var k = 0u; k < PARTS; k++) {
             for (var l = 0u; l < 4u; l++) {
-                let own = first + element(v, k, l);
+                let own = element(v, k, l);
+                let at = kept + own;
+                let is_inside = first + own < length;
                 let mean = sums[v * PARTS + k][l] / f32(count);
-                if own < length && is_row {
-                    let at = matrices[matrix + 3u] + own;
+                if is_inside && is_row {
                     row[at] = nearer(row[at], mean, c);
                 }
-                if own < length && !is_row {
-                    let at = matrices[matrix + 4u] + own;
+                if is_inside && !is_row {
                     column[at] = nearer(column[at], mean, c);
                 }
             }

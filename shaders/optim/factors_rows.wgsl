@@ -1,4 +1,4 @@
-// For software drivers alone: `optim/factors_tiles.wgsl` without barriers. A team of 8 neighbours takes 64 rows and 512 columns, a vector each
+// For software drivers alone: `optim/factors_tiles.wgsl` without barriers. A team of 8 neighbours takes 64 rows and COLUMNS columns, a vector each
 // side by side, so that memory is read in order, and of eight rows at once, so that what columns have so far is loaded once for them.
 //
 // tiles     [p.tiles, 3]: a matrix, the number of the tile along the rows and along the columns
@@ -6,10 +6,10 @@
 // partial   of each matrix a sum a row for each invocation of the teams across it, then per tile along the rows a sum a column; rows and columns
 //           are padded to eight
 //
-// Asks for: `optim/words.wgsl` or `optim/whole.wgsl`; vectors V, as which partial is bound; `adjust`. Workgroups: ceil(tiles / 8).
+// Asks for: `optim/words.wgsl` or `optim/whole.wgsl`; vectors V, as which partial is bound; `adjust`; `const COLUMNS`. Workgroups: ceil(tiles / 8).
 // Iterations: 64.
 
-const ACROSS: u32 = 512u / PARTS;
+const ACROSS: u32 = COLUMNS / PARTS;
 
 fn padded(length: u32) -> u32 {
     return (length + 7u) / 8u * 8u;

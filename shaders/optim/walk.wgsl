@@ -6,7 +6,7 @@
 //        vectors across, the vectors from row to row, its first row and column among the factors, the mean of the rows. Of a span: 0, its first
 //        vector, the one behind its last
 //
-// Asks for: `optim/adafactor.wgsl` with what that does; `optim/update_shared.wgsl`; `const SOME_WALKS`, `const SOME_SPANS`, true if there are such;
+// Asks for: `optim/adafactor.wgsl` with what that does; `optim/update_shared.wgsl`, `optim/measured.wgsl`; `const SOME_WALKS`, `const SOME_SPANS`, true if there are such;
 // `visit(i, counts, scales, clip, f)`, for vector i, unless it does not count, with 1 / sqrt(s) of each element; `visit_any(i, clip, f)`, for
 // one of which nothing is known; `finish(index)`, at the end of each invocation. Workgroups: ceil(p.spans / 8). Iterations: vectors of a part / 8.
 

@@ -1,5 +1,5 @@
 // For software drivers alone: vectors V of parameters and gradients at any word of PARTS floats, for rows seldom begin at whole vectors. Where
-// they do, `optim/whole.wgsl` takes less loads.
+// they do, `optim/whole.wgsl` takes fewer loads.
 //
 // Asks for: V and PARTS (`shared/vectors.wgsl`); theta and gradients, bound as words.
 

@@ -186,7 +186,7 @@ pub(super) fn kernels(own: &[Own<'_>], site: &Site<'_>) -> (Vec<ArenaKernel>, Ve
     let sizes = Sizes { word: site.word, tiles: tiles.len() / 3, entries: entries.len() / 2 };
     let base = |name: &'static str, files: &[&File], element: &'static str, workgroups: usize, iterations: u32| {
         let shader = Shader::of(files).file(&NUMBERS).item(Item::new("adjust", site.options.adjust())).with_operands();
-        let shader = if site.lanes { shader.file(form.file()) } else { shader };
+        let shader = if site.lanes { shader.file(form.file()).constant("COLUMNS", ACROSS) } else { shader };
         let mut kernel = Kernel::own(name, shader);
         kernel.uniform(sizes);
         kernel.workgroups = workgroups as u64;

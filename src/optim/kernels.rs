@@ -236,10 +236,9 @@ impl<'a> Pass<'a> {
             }
         };
         match (sites, scratch, measured) {
-            (Sites::Factors(mut sites, form), Some(scratch), Some(measured)) => {
+            (Sites::Factors(sites, form), Some(scratch), Some(measured)) => {
                 factors::bind(&mut kernel, moments, scratch, form, false);
                 factors::bind_sites(&mut kernel);
-                go_over(&mut kernel, Some(&mut sites));
                 factors::bind_sums(&mut kernel, &measured.sums, sites, "$sites$[block]");
             }
             (Sites::Walk(walk), Some(scratch), Some(measured)) => {

@@ -52,8 +52,7 @@ impl Walk {
     /// Over these parameters of a range that begins at element `start`, with these sites, in vectors of so many elements.
     pub fn of(own: &[Own<'_>], start: usize, mut sites: Vec<u32>, width: usize) -> Walk {
         let at = sites.len();
-        let (large, others): (Vec<&Own<'_>>, Vec<_>) =
-            own.iter().partition(|own| walked(&own.place.shape, width).is_some());
+        let others: Vec<&Own<'_>> = own.iter().filter(|own| walked(&own.place.shape, width).is_none()).collect();
         let mut parameters = vec![];
         for Own { number, place, .. } in own {
             let (first, elements) = (place.offset - start, place.shape.elements());
@@ -87,7 +86,7 @@ impl Walk {
             parameters.push((*number as u32, (sites.len() - before) / WORDS));
         }
         let teams = (sites.len() - at) / WORDS;
-        let (some_walks, some_spans) = (!large.is_empty(), !others.is_empty());
+        let (some_walks, some_spans) = (others.len() < own.len(), !others.is_empty());
         Walk { at, teams, parameters, width, some_walks, some_spans, form: Form::of(others, width), sites }
     }
 

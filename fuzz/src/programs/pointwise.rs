@@ -248,11 +248,12 @@ impl Grower<'_> {
                 let a = self.any();
                 let b = self.partner(&a);
                 let shape = broadcast(&a.shape, &b.shape).and_then(|both| broadcast(&both, &condition.shape));
-                if shape.as_ref().is_none_or(|shape| shape.iter().product::<usize>() > self.elements) {
+                let Some(shape) = shape else { return };
+                let elements = shape.iter().product::<usize>();
+                if elements > self.elements {
                     return;
                 }
                 let text = format!("where(t{}, t{}, t{})", condition.number, a.number, b.number);
-                let elements = shape.iter().flatten().product::<usize>();
                 let y = condition.tensor.where_(&a.tensor, &b.tensor);
                 let y = self.shaken_sums(&y, elements / a.elements().min(b.elements()));
                 self.push(text, y, a.low.min(b.low), a.high.max(b.high), Exact);
