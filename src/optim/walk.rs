@@ -1,5 +1,6 @@
 //! How teams of neighbours on software drivers go over the matrices of a range, for a rule that knows rows and columns: loads are what
-//! costs there (`docs/software-drivers.md`), and what columns have is loaded once for four rows.
+//! costs there (`docs/software-drivers.md`), and what columns have is loaded once for four rows. What is no such matrix, as a bias, goes through a loop
+//! of its own: lanes pay for loads that they do not make.
 
 use std::sync::Arc;
 
